@@ -1,0 +1,211 @@
+// Package azurite installs and runs the pinned Azurite, Microsoft's emulator of Blob and
+// Table Storage, for the local stack and for tests. It needs node and npm on PATH and
+// nothing else; the first install writes to dist/tools/azurite below the module root.
+package azurite
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+//go:embed package.json package-lock.json
+var manifest embed.FS
+
+// The account every copy of Azurite knows; published by Microsoft, no secret.
+const (
+	Account = "devstoreaccount1"
+	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+
+// Server is a running Azurite.
+type Server struct {
+	Blob, Table string // service endpoints, account included, no trailing slash
+	cmd         *exec.Cmd
+	exited      chan struct{}
+}
+
+// ConnectionString is what storage clients take.
+func (s *Server) ConnectionString() string {
+	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;BlobEndpoint=%s;TableEndpoint=%s;",
+		Account, Key, s.Blob, s.Table)
+}
+
+// Pid is the process to stop, for those who record what they started.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
+// Stop ends the process and waits for it.
+func (s *Server) Stop() {
+	_ = s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// Options of Start; the zero value is what tests want.
+type Options struct {
+	Dir       string // keeps data below this folder; empty = in memory only
+	BlobPort  int    // 0 = any free port
+	TablePort int
+}
+
+// Start installs Azurite if it is not yet there and runs it on 127.0.0.1 until Stop, or
+// until this process ends. ctx bounds the start only.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	home, err := install(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
+		filepath.Join(home, "node_modules", "azurite", "dist", "src", "azurite.js"),
+		"--blobHost", "127.0.0.1", "--queueHost", "127.0.0.1", "--tableHost", "127.0.0.1",
+		"--blobPort", fmt.Sprint(o.BlobPort), "--queuePort", "0", "--tablePort", fmt.Sprint(o.TablePort),
+		"--skipApiVersionCheck", "--disableTelemetry",
+	}
+	if o.Dir == "" {
+		args = append(args, "--inMemoryPersistence")
+	} else {
+		args = append(args, "--location", o.Dir)
+	}
+	cmd := exec.Command("node", args...) // outlives ctx on purpose: Stop ends it
+	cmd.Dir = home
+	dieWithParent(cmd)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("azurite: %w", err)
+	}
+	s := &Server{cmd: cmd, exited: make(chan struct{})}
+	ready := make(chan struct{})
+	go func() {
+		s.watch(bufio.NewScanner(out), ready)
+		_ = cmd.Wait()
+		close(s.exited)
+	}()
+	select {
+	case <-ready:
+		return s, nil
+	case <-s.exited:
+		return nil, errors.New("azurite: ended at once: " + stderr.String())
+	case <-ctx.Done():
+		s.Stop()
+		return nil, fmt.Errorf("azurite: not ready: %w", ctx.Err())
+	}
+}
+
+var listening = regexp.MustCompile(`(Blob|Table) service (?:is )?successfully listen(?:ing|s)? (?:at|on) (http://\S+)`)
+
+// watch reads Azurite's output to its end and closes ready once both services listen.
+func (s *Server) watch(lines *bufio.Scanner, ready chan struct{}) {
+	for lines.Scan() {
+		m := listening.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		if url := m[2] + "/" + Account; m[1] == "Blob" {
+			s.Blob = url
+		} else {
+			s.Table = url
+		}
+		if s.Blob != "" && s.Table != "" && ready != nil {
+			close(ready)
+			ready = nil
+		}
+	}
+}
+
+// install puts the locked packages under dist/tools/azurite-<lock hash>, once; a rename
+// publishes them, so that test binaries that start together cannot see half an install.
+func install(ctx context.Context) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	lock, err := manifest.ReadFile("package-lock.json")
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(lock)
+	home := filepath.Join(root, "dist", "tools", "azurite-"+hex.EncodeToString(sum[:4]))
+	if _, err := os.Stat(home); err == nil {
+		return home, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := takeLock(ctx, home+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(home); err == nil {
+		return home, nil
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(home), "azurite-install-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	if err := os.CopyFS(tmp, manifest); err != nil {
+		return "", err
+	}
+	npm := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	npm.Dir = tmp
+	if out, err := npm.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("azurite: npm ci: %w\n%s", err, out)
+	}
+	if err := os.Rename(tmp, home); err != nil {
+		return "", err
+	}
+	return home, nil
+}
+
+// takeLock waits until it could create name and returns what removes it. A lock older
+// than ten minutes was left by a killed process.
+func takeLock(ctx context.Context, name string) (func(), error) {
+	for {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			return func() { _ = f.Close(); _ = os.Remove(name) }, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > 10*time.Minute {
+			_ = os.Remove(name)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("azurite: another install holds %s: %w", name, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, serr := os.Stat(filepath.Join(dir, "go.mod")); serr == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("azurite: run inside the module: no go.mod above the working directory")
+		}
+		dir = parent
+	}
+	return "", err
+}

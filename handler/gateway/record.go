@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Outcome says how an exchange ended for the client.
+type Outcome string
+
+// The outcomes of a request.
+const (
+	Complete      Outcome = "complete"         // the client was sent a whole answer, an error answer included
+	Refused       Outcome = "refused"          // the gateway answered without asking a region
+	ClientLeft    Outcome = "client-cancelled" // the client closed before the end
+	UpstreamCut   Outcome = "upstream-cut"     // the region broke off after the commit point
+	NotDurable    Outcome = "not-durable"      // withheld: its end could not be made durable in time
+	GatewayFailed Outcome = "gateway-failed"   // a fault of ours
+)
+
+// Attempt is one try of one region.
+type Attempt struct {
+	Region     string    `json:"region"`
+	Deployment string    `json:"deployment,omitempty"`
+	APIVersion string    `json:"apiVersion,omitempty"`
+	Start      time.Time `json:"start"`
+	Millis     int64     `json:"ms"`               // until headers, or until the failure
+	Status     int       `json:"status,omitempty"` // 0 = no answer
+	Reason     string    `json:"reason,omitempty"` // throttled, server-error, refused, reset, first-byte-timeout, …; empty = answered
+	RequestID  string    `json:"requestId,omitempty"`
+}
+
+// Body is one recorded message body: exactly one of JSON, Text, Base64 and Blob is
+// set, none of them for an empty body.
+type Body struct {
+	Size        int64           `json:"size"`   // bytes on the wire
+	SHA256      string          `json:"sha256"` // hex, of the bytes on the wire
+	ContentType string          `json:"contentType,omitempty"`
+	JSON        json.RawMessage `json:"json,omitempty"`      // a whole JSON value
+	Text        string          `json:"text,omitempty"`      // valid UTF-8 that is no JSON
+	Base64      []byte          `json:"base64,omitempty"`    // anything else
+	Blob        string          `json:"blob,omitempty"`      // name under bodies/, for bodies over 1 MiB
+	Assembled   json.RawMessage `json:"assembled,omitempty"` // a stream as the equivalent whole object; size and hash are the stream's
+}
+
+// Record is one request, from arrival to end. front makes it, every step fills in what
+// it learns, audit writes it. It is owned by the request's goroutine.
+type Record struct {
+	ID   string    `json:"id"`
+	Time time.Time `json:"time"` // arrival
+	Caller
+
+	Method      string `json:"method"`
+	URL         string `json:"url"` // path and query without keys
+	Operation   string `json:"operation,omitempty"`
+	Surface     string `json:"surface,omitempty"` // classic or v1
+	ClientAgent string `json:"userAgent,omitempty"`
+
+	Model             string `json:"model,omitempty"`      // what the client asked for: deployment or model name
+	APIVersion        string `json:"apiVersion,omitempty"` // the client's
+	Stream            bool   `json:"stream,omitempty"`
+	EndUser           string `json:"endUser,omitempty"` // the request's "user" or "safety_identifier"
+	Region            string `json:"region,omitempty"`
+	Deployment        string `json:"deployment,omitempty"`
+	BackendAPIVersion string `json:"backendApiVersion,omitempty"`
+	AnsweredModel     string `json:"answeredModel,omitempty"` // the answer's own "model"
+
+	Attempts []Attempt `json:"attempts,omitempty"`
+	Usage    Usage     `json:"usage,omitzero"`
+
+	Status         int     `json:"status,omitempty"` // sent to the client
+	BackendStatus  int     `json:"backendStatus,omitempty"`
+	Outcome        Outcome `json:"outcome,omitempty"`
+	ErrorReason    string  `json:"errorReason,omitempty"`
+	ErrorMessage   string  `json:"errorMessage,omitempty"`
+	Limit          string  `json:"limit,omitempty"`
+	LimitUnsure    bool    `json:"limitUnsure,omitempty"` // a limit went on without its store
+	FirstByteMilli int64   `json:"firstByteMs,omitempty"`
+	TotalMilli     int64   `json:"totalMs,omitempty"`
+
+	Request  *Body `json:"request,omitempty"`
+	Response *Body `json:"response,omitempty"`
+}
