@@ -103,3 +103,14 @@ func isUsageOnly(data []byte) bool {
 func RefusesStreamOptions(body []byte) bool {
 	return bytes.Contains(body, []byte("stream_options"))
 }
+
+// ClientsFault tells an in-band error that every region would repeat, such as a content
+// filter's, from one that another region may not have.
+func ClientsFault(data []byte) bool {
+	e := gjson.GetBytes(data, "error")
+	if !e.Exists() {
+		e = gjson.ParseBytes(data)
+	}
+	code, kind := e.Get("code").String(), e.Get("type").String()
+	return code == "content_filter" || kind == "invalid_request_error" || len(code) == 3 && code[0] == '4' && code != "429" && code != "408"
+}
