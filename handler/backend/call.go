@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -95,3 +96,20 @@ func (a *Answer) Close() {
 		a.close()
 	}
 }
+
+// Drain reads what is left after the last event that matters, a little and not for long,
+// so that the connection can serve the next request.
+func (a *Answer) Drain() {
+	if a.Events == nil {
+		return
+	}
+	limit := time.AfterFunc(drainTime, a.Close)
+	defer limit.Stop()
+	for range 8 {
+		if _, err := a.Events.Next(); err != nil {
+			return
+		}
+	}
+}
+
+const drainTime = 250 * time.Millisecond
