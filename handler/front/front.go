@@ -30,8 +30,8 @@ type Options struct {
 	Auth    *auth.Authenticator
 	Audit   *audit.Log
 	Proxy   *proxy.Proxy
-	Admin   http.Handler // everything below /manage
-	Sweep   http.Handler // the timer's invocation
+	Admin   func(http.ResponseWriter, *http.Request) error // everything below /manage
+	Sweep   http.Handler                                   // the timer's invocation
 	Logger  *slog.Logger
 	Fronted bool // the edge's X-Gateway-Client-IP names the client
 	InAzure bool // the peer is the Functions host, never the client
@@ -59,7 +59,7 @@ func New(o Options) *Handler {
 	h.routes.HandlerFunc(http.MethodGet, "/healthz", healthy)
 	h.routes.Handler(http.MethodPost, "/sweep", o.Sweep)
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
-		h.routes.Handler(method, "/manage/*path", o.Admin)
+		h.routes.HandlerFunc(method, "/manage/*path", h.manage)
 		h.routes.HandlerFunc(method, "/openai/*path", h.openai)
 	}
 	return h
@@ -97,6 +97,19 @@ func ready(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNo
 func healthy(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
+}
+
+func (h *Handler) manage(w http.ResponseWriter, r *http.Request) {
+	err := h.options.Admin(w, r)
+	if err == nil {
+		return
+	}
+	e, ok := errors.AsType[*gateway.Error](err)
+	if !ok {
+		e = &gateway.Error{Kind: gateway.Internal, Err: err}
+	}
+	h.options.Logger.Warn("management request refused", "path", r.URL.Path, "status", status(e), "error", err)
+	_ = writeError(w, e)
 }
 
 // unknown answers what no route takes. Below /openai even that leaves a record.

@@ -148,7 +148,7 @@ func (s *session) parse(body []byte) error {
 	if !s.kind.Metered() {
 		return s.passable()
 	}
-	if req.Background && s.product.Hard() {
+	if req.Background && s.product.HardTokens() {
 		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "Background responses end after their answer, so their tokens cannot be held against this product's hard limits. Send the request without \"background\"."}
 	}
 	return nil
@@ -156,7 +156,7 @@ func (s *session) parse(body []byte) error {
 
 // passable refuses what we do not meter to products whose limits it could slip past.
 func (s *session) passable() error {
-	if s.product.Hard() {
+	if s.product.HardTokens() {
 		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "This operation's tokens are not metered, and the subscription's product has hard limits. Use a product without hard limits for it."}
 	}
 	return nil
@@ -246,7 +246,7 @@ func (s *session) reserve(ctx context.Context) error {
 	if bound, ok := s.req.Bound(s.kind); ok {
 		cost.Bound = bound
 	} else {
-		cost.Bound = s.options.Policy.ContextWindow(s.Record.Model) * s.req.Choices
+		cost.Bound = s.contextWindow() * s.req.Choices
 	}
 	hold, err := s.options.Limiter.Reserve(ctx, s.Record.Caller, s.Record.Model, cost)
 	if err != nil {
@@ -277,4 +277,11 @@ func printable(s string) string {
 		s = s[:128]
 	}
 	return strings.ToValidUTF8(s, "�")
+}
+
+// contextWindow bounds what a request can use when its bytes do not; 0 when the policy
+// does not know the model, which a hard limit then refuses.
+func (s *session) contextWindow() int64 {
+	model, _ := s.options.Policy.Model(s.Record.Model)
+	return model.ContextWindow
 }

@@ -21,7 +21,7 @@ type AzureOptions struct {
 	ConnectionString string
 	ServiceURL       string // https://<account>.table.core.windows.net
 	Credential       azcore.TokenCredential
-	Table            string // made if there is none of that name
+	Table            string // made when it is first written to and missing
 
 	// Retries repeats reads after any transient failure, and writes only after one that
 	// cannot have been applied: no connection, 429, 503. So a conflict is a true one
@@ -38,8 +38,9 @@ type Azure struct {
 
 var _ Store = (*Azure)(nil)
 
-// OpenAzure connects and makes the table if it does not exist yet.
-func OpenAzure(ctx context.Context, o AzureOptions) (*Azure, error) {
+// NewAzure returns the table o names. It does not touch the network: the table is made
+// when the first insert finds it missing, so that a process starts while storage is away.
+func NewAzure(o AzureOptions) (*Azure, error) {
 	a := &Azure{clock: newClock(), writes: policy.RetryOptions{MaxRetries: -1}}
 	reads := a.writes
 	if o.Retries {
@@ -56,10 +57,6 @@ func OpenAzure(ctx context.Context, o AzureOptions) (*Azure, error) {
 		return nil, fmt.Errorf("table %s: %w", o.Table, err)
 	}
 	a.client = service.NewClient(o.Table)
-	_, err = a.client.CreateTable(ctx, nil)
-	if err != nil && codeOf(err) != string(aztables.TableAlreadyExists) {
-		return nil, fmt.Errorf("table %s: create: %w", o.Table, err)
-	}
 	return a, nil
 }
 
@@ -114,11 +111,27 @@ func (a *Azure) Insert(ctx context.Context, e Entity) (Entity, error) {
 		return Entity{}, err
 	}
 	resp, err := a.client.AddEntity(a.forWrite(ctx), data, nil)
+	if noTable(err) {
+		if err := a.makeTable(ctx); err != nil {
+			return Entity{}, err
+		}
+		resp, err = a.client.AddEntity(a.forWrite(ctx), data, nil)
+	}
 	if err != nil {
 		return Entity{}, outcome("insert", err)
 	}
 	return Entity{Key: e.Key, Rev: Rev{string(resp.ETag)}, Props: stored(e.Props)}, nil
 }
+
+func (a *Azure) makeTable(ctx context.Context) error {
+	_, err := a.client.CreateTable(ctx, nil)
+	if err != nil && codeOf(err) != string(aztables.TableAlreadyExists) {
+		return fmt.Errorf("table: create table: %w", err)
+	}
+	return nil
+}
+
+func noTable(err error) bool { return codeOf(err) == string(aztables.TableNotFound) }
 
 // Replace swaps the entity if e.Rev is current.
 func (a *Azure) Replace(ctx context.Context, e Entity) (Entity, error) {
@@ -155,6 +168,9 @@ func (a *Azure) Scan(ctx context.Context, partition string) iter.Seq2[Entity, er
 		pager := a.client.NewListEntitiesPager(&aztables.ListEntitiesOptions{Filter: &filter})
 		for pager.More() {
 			page, err := pager.NextPage(ctx)
+			if noTable(err) {
+				return
+			}
 			if err != nil {
 				yield(Entity{}, outcome("scan", err))
 				return
@@ -200,7 +216,7 @@ func outcome(op string, err error) error {
 		return ErrExists
 	case string(aztables.UpdateConditionNotSatisfied):
 		return ErrConflict
-	case string(aztables.ResourceNotFound), string(aztables.EntityNotFound):
+	case string(aztables.ResourceNotFound), string(aztables.EntityNotFound), string(aztables.TableNotFound):
 		return ErrNotFound
 	}
 	return fmt.Errorf("table: %s: %w", op, err)

@@ -33,7 +33,7 @@ func startAzurite(t *testing.T) *azurite.Server {
 
 func open(t *testing.T, o table.AzureOptions) *table.Azure {
 	t.Helper()
-	s, err := table.OpenAzure(t.Context(), o)
+	s, err := table.NewAzure(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestOpenRefusesHalfAnAddress(t *testing.T) {
 		"both":              {Table: "t", ServiceURL: "https://x", ConnectionString: "UseDevelopmentStorage=true"},
 		"broken connection": {Table: "t", ConnectionString: "nonsense"},
 	} {
-		if _, err := table.OpenAzure(t.Context(), o); err == nil {
+		if _, err := table.NewAzure(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
