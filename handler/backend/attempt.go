@@ -91,7 +91,7 @@ func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*
 	}
 	watch := p.watch(call, cancel, o.another)
 	defer watch.stop()
-	resp, err := p.options.Transport.RoundTrip(req)
+	resp, err := p.options.Transport.RoundTrip(req) //nolint:bodyclose // Answer.Close does
 	if err != nil {
 		stop()
 		return nil, contactFailure(ctx, err)

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -41,9 +42,7 @@ func (c *Call) url(t target, version string) string {
 	u := *t.Endpoint
 	u.Path = strings.TrimSuffix(u.Path, "/") + strings.Replace(c.Path, deploymentSlot, t.deployment, 1)
 	q := url.Values{}
-	for k, v := range c.Query {
-		q[k] = v
-	}
+	maps.Copy(q, c.Query)
 	if version != "" {
 		q.Set("api-version", version)
 	}

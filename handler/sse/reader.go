@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 )
 
 // MaxEvent bounds one event. The last event of a Responses stream holds the whole
@@ -59,7 +60,7 @@ func (r *Reader) Next() (Event, error) {
 }
 
 func (r *Reader) last() (Event, error) {
-	if r.err == io.EOF && r.from < len(r.buf) {
+	if errors.Is(r.err, io.EOF) && r.from < len(r.buf) {
 		return r.take(len(r.buf)), nil
 	}
 	return Event{}, r.err
@@ -140,7 +141,7 @@ func (r *Reader) fields(raw []byte) (name, data []byte) {
 			name = value
 		case "data":
 			if data == nil {
-				data = value[:len(value):len(value)]
+				data = slices.Clip(value)
 				continue
 			}
 			if !several {

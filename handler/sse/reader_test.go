@@ -45,7 +45,7 @@ func TestEventsAreCutAtBlankLinesOfEveryForm(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, r := range []io.Reader{strings.NewReader(c.in), iotest.OneByteReader(strings.NewReader(c.in)), iotest.DataErrReader(strings.NewReader(c.in))} {
 				got, err := readAll(r)
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					t.Fatalf("error %v, want io.EOF", err)
 				}
 				if d := cmp.Diff(c.want, got); d != "" {
@@ -101,11 +101,11 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("\n\n\r\r\n\r"), 1)
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
 		whole, err := readAll(bytes.NewReader(in))
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		split, err := readAll(&pieces{in, max(1, size%17)})
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(whole, split); d != "" {
