@@ -217,25 +217,17 @@ func typed(err error) error {
 	if !ok {
 		return err
 	}
-	outcome := error(nil)
-	switch bloberror.Code(answer.ErrorCode) {
-	case bloberror.BlobAlreadyExists:
-		outcome = ErrExists
-	case bloberror.AppendPositionConditionNotMet:
-		outcome = ErrPosition
-	case blobIsSealed, bloberror.BlockCountExceedsLimit:
-		outcome = ErrSealed
-	case bloberror.BlobNotFound, bloberror.ContainerNotFound:
-		outcome = ErrNotFound
-	default:
-		if answer.StatusCode == http.StatusNotFound { // HEAD answers carry no body, some no code
-			outcome = ErrNotFound
-		}
+	switch {
+	case bloberror.HasCode(err, bloberror.BlobAlreadyExists):
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	case bloberror.HasCode(err, bloberror.AppendPositionConditionNotMet):
+		return fmt.Errorf("%w: %w", ErrPosition, err)
+	case bloberror.HasCode(err, blobIsSealed, bloberror.BlockCountExceedsLimit):
+		return fmt.Errorf("%w: %w", ErrSealed, err)
+	case answer.StatusCode == http.StatusNotFound: // the blob or the container; HEAD answers name neither
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
-	if outcome == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", outcome, err)
+	return err
 }
 
 // seekable must never fail to seek: AppendBlock reports success for a body it cannot size.

@@ -61,7 +61,7 @@ func (c *committer) commit(ctx context.Context, group []*Pending) bool {
 			return true
 		case shut:
 			c.file = nil
-		default:
+		case unknown, unchanged: // ctx ended
 			return false
 		}
 	}

@@ -86,7 +86,7 @@ func readFile(ctx context.Context, b Blobs, name string, heads map[string]*Membe
 		m := Member{Name: name, Index: index, Offset: src.total}
 		err := m.read(src)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, errEnd):
 			return true
 		case src.failed != nil:
 			return yield(Member{}, fmt.Errorf("journal: %s: %w", name, src.failed)) && false
@@ -104,37 +104,32 @@ func readFile(ctx context.Context, b Blobs, name string, heads map[string]*Membe
 	}
 }
 
-// read fills m from the next member of src; io.EOF means there is none.
+// errEnd is the end of a file between two members.
+var errEnd = errors.New("no more members")
+
+// read fills m from the next member of src; errEnd means there is none.
 func (m *Member) read(src *source) error {
-	if _, err := src.r.Peek(1); err == io.EOF {
-		return io.EOF
+	if _, err := src.r.Peek(1); errors.Is(err, io.EOF) {
+		return errEnd
 	} else if err != nil {
 		return src.fail(err)
 	}
 	src.taken.Reset()
 	gz, err := gzip.NewReader(src)
 	if err != nil {
-		return fmt.Errorf("is no gzip: %w", torn(err))
+		return fmt.Errorf("is no gzip: %w", err)
 	}
 	gz.Multistream(false)
 	raw, err := io.ReadAll(io.LimitReader(gz, maxRaw+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("does not decompress: %w", torn(err))
+		return fmt.Errorf("does not decompress: %w", err)
 	case len(raw) > maxRaw:
 		return errors.New("is larger than a member can be")
 	}
 	m.Length = int64(src.taken.Len())
 	m.Hash = hash(src.taken.Bytes())
 	return m.parse(raw)
-}
-
-// torn keeps the end of the file inside a member from looking like the end of the file.
-func torn(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // parse splits the lines and takes the header off.
@@ -208,7 +203,7 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func (s *source) fail(err error) error {
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		s.failed = err
 	}
 	return err

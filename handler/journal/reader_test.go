@@ -180,7 +180,10 @@ func TestStorageFailureIsNoBreak(t *testing.T) {
 func TestIterationStopsWhenAsked(t *testing.T) {
 	name, data := written(t, 3)
 	n := 0
-	for range journal.Read(t.Context(), stored(t, name, data), "") {
+	for _, err := range journal.Read(t.Context(), stored(t, name, data), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		n++
 		break
 	}

@@ -302,6 +302,19 @@ func TestForeignBytesAtThePositionAreNotTakenForOurs(t *testing.T) {
 	}
 }
 
+func TestFileWhoseCreationWasNotAnsweredIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lost := &fault{op: journal.OpCreate, apply: true, err: errors.New("answer lost"), say: func(n int64) bool { return n == 1 }}
+		b := &journal.Mem{Fault: lost.hook}
+		w := journal.New(journal.Options{Blobs: b})
+		wantDurable(t, appendAll(t, w, 2, time.Second))
+		closeNow(t, w)
+		if files, _ := b.List(t.Context(), ""); len(files) != 1 {
+			t.Errorf("%d files, want 1", len(files))
+		}
+	})
+}
+
 func TestDeletedFileIsSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &journal.Mem{}
