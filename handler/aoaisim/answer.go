@@ -1,0 +1,87 @@
+package aoaisim
+
+import (
+	"hash/fnv"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what one answer cost; the names are those of the chat surface.
+type Usage struct {
+	Prompt     int64 `json:"prompt"`
+	Cached     int64 `json:"cached"`
+	Completion int64 `json:"completion"` // reasoning included
+	Reasoning  int64 `json:"reasoning"`
+	Total      int64 `json:"total"`
+}
+
+func (u *Usage) add(v Usage) {
+	u.Prompt += v.Prompt
+	u.Cached += v.Cached
+	u.Completion += v.Completion
+	u.Reasoning += v.Reasoning
+	u.Total += v.Total
+}
+
+// answer is the model's output before it takes a surface's form.
+type answer struct {
+	words   [][]string // one list a choice; one word is one token
+	finish  string     // stop or length
+	usage   Usage
+	id      string
+	created int64
+}
+
+var vocabulary = strings.Fields(`region failover quota token gateway answer prompt durable stream event
+	limit ledger bucket window lease settle commit probe breaker regional deployment caller key audit journal
+	café naïve 東京 Ω "quoted" back\slash <tag> & 🙂`)
+
+func newAnswer(q *request, id string) *answer {
+	tokens, reasoning, cached := q.directives()
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(q.text))
+	dice := rand.New(rand.NewPCG(h.Sum64(), uint64(q.Seed))) //nolint:gosec // text, not secrets
+	a := &answer{finish: "stop", id: strings.ReplaceAll(id, "-", ""), created: time.Now().Unix()}
+	if tokens < 0 {
+		tokens = 8 + dice.IntN(17)
+	}
+	if reasoning < 0 {
+		reasoning = 0
+	}
+	if limit := q.outputCap(); limit > 0 && tokens+reasoning > limit {
+		reasoning = min(reasoning, limit)
+		tokens, a.finish = limit-reasoning, "length"
+	}
+	prompt := q.promptTokens()
+	if cached < 0 {
+		cached = prompt / 1024 * 1024 // the service caches long prefixes only
+	}
+	for range q.N {
+		a.words = append(a.words, words(dice, tokens))
+	}
+	completion := (tokens + reasoning) * q.N
+	a.usage = Usage{
+		Prompt: int64(prompt), Cached: int64(min(cached, prompt)),
+		Completion: int64(completion), Reasoning: int64(reasoning * q.N), Total: int64(prompt + completion),
+	}
+	return a
+}
+
+func words(dice *rand.Rand, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = vocabulary[dice.IntN(len(vocabulary))]
+		if i > 0 {
+			list[i] = " " + list[i]
+		}
+	}
+	return list
+}
+
+func (a *answer) objectID(prefix string) string { return prefix + a.id }
+
+func (a *answer) text(choice int) string { return strings.Join(a.words[choice], "") }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

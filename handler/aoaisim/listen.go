@@ -1,0 +1,116 @@
+package aoaisim
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Start listens on 127.0.0.1 and returns the data endpoint and the control endpoint, both
+// without a trailing slash. Close ends it.
+func (r *Region) Start() (url, control string, err error) {
+	var lc net.ListenConfig
+	data, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	side, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		_ = data.Close()
+		return "", "", err
+	}
+	r.listenMu.Lock()
+	defer r.listenMu.Unlock()
+	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 32 << 10}
+	r.control = &http.Server{Handler: r.Control(), ReadHeaderTimeout: time.Minute}
+	r.listener, r.addr = data, data.Addr().String()
+	go func() { _ = r.server.Serve(data) }()
+	go func() { _ = r.control.Serve(side) }()
+	return "http://" + r.addr, "http://" + side.Addr().String() + "/control", nil
+}
+
+// Close stops listening and drops every connection.
+func (r *Region) Close() {
+	r.faults.clear(0)
+	r.listenMu.Lock()
+	defer r.listenMu.Unlock()
+	if r.server == nil {
+		return
+	}
+	_ = r.server.Close()
+	_ = r.control.Close()
+	r.listener, r.server = nil, nil
+}
+
+// Fault adds a fault and returns it with its id.
+func (r *Region) Fault(f Fault) Fault {
+	f = r.faults.add(f)
+	if f.Do == DoRefuse {
+		r.refuse(f)
+	}
+	return f
+}
+
+// ClearFaults removes all faults and releases every request that hangs.
+func (r *Region) ClearFaults() {
+	r.clearFaults(0)
+}
+
+func (r *Region) clearFaults(id int) {
+	r.faults.clear(id)
+	if !r.faults.refusing() {
+		r.accept()
+	}
+}
+
+// Step lets streams in step mode send n more events.
+func (r *Region) Step(n int) { r.faults.step(n) }
+
+// refuse closes the listener and every idle connection; answers under way go on.
+func (r *Region) refuse(f Fault) {
+	r.listenMu.Lock()
+	defer r.listenMu.Unlock()
+	if r.listener == nil {
+		return
+	}
+	r.server.SetKeepAlivesEnabled(false)
+	_ = r.listener.Close()
+	r.listener = nil
+	if f.Millis > 0 {
+		time.AfterFunc(f.wait(), func() { r.clearFaults(f.ID) })
+	}
+}
+
+// accept listens again on the same port.
+func (r *Region) accept() {
+	r.listenMu.Lock()
+	defer r.listenMu.Unlock()
+	if r.listener != nil || r.server == nil {
+		return
+	}
+	l, err := relisten(r.addr)
+	if err != nil {
+		return
+	}
+	r.listener = l
+	r.server.SetKeepAlivesEnabled(true)
+	server := r.server
+	go func() { _ = server.Serve(l) }()
+}
+
+// relisten takes a port that was ours a moment ago; the kernel may need a moment to free it.
+func relisten(addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	var errs error
+	for range 50 {
+		l, err := lc.Listen(context.Background(), "tcp", addr)
+		if err == nil {
+			return l, nil
+		}
+		errs = errors.Join(errs, err)
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, errs
+}

@@ -1,0 +1,260 @@
+// Package aoaisim is one simulated Azure OpenAI region: an http.Handler that speaks the
+// classic surface (/openai/deployments/{deployment}/…?api-version=) and the v1 surface
+// (/openai/v1/…, deployment in the body's "model") as the service does, throttles by
+// deployment, and is deliberately less kind than the service: unless Options.Kind is set
+// it refuses and cuts now and then.
+//
+// Answers depend on the prompt and the request's "seed" only. One word of output is one
+// token. A prompt can steer its answer: [tokens:N] asks for N words, [reasoning:N] and
+// [cached:N] set those counts. max_tokens cuts as the service does.
+//
+// Faults are set from Go (Region.Fault) or over HTTP on the control listener:
+//
+//	GET    /control/counts        what was asked and answered
+//	DELETE /control/counts        from zero again
+//	GET    /control/exchanges     the last requests, with bodies
+//	GET    /control/faults        those in force
+//	POST   /control/faults        add one (Fault as JSON)
+//	DELETE /control/faults[/{id}] clear; releases what hangs
+//	POST   /control/step          {"events":N}: let streams in step mode send N more events
+package aoaisim
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	mrand "math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options of New.
+type Options struct {
+	Name             string                // region, sent as x-ms-region; default eastus2
+	Key              string                // accepted as api-key and as bearer
+	Token            string                // accepted as bearer; empty = none
+	Deployments      map[string]Deployment // by deployment name
+	Kind             bool                  // no faults but those asked for
+	Seed             uint64                // of the unasked faults
+	EventDelay       time.Duration         // between streamed events
+	OldestAPIVersion string                // classic versions before it are gone (404); default 2023-05-15
+	StrictIDs        bool                  // unknown response, file, … ids are 404 instead of plausible objects
+}
+
+// Deployment is a model under a name, with the limits the service enforces on it.
+type Deployment struct {
+	Model             string
+	TokensPerMinute   int // 0 = unlimited
+	RequestsPerMinute int // 0 = unlimited
+}
+
+func (o Options) withDefaults() Options {
+	if o.Name == "" {
+		o.Name = "eastus2"
+	}
+	if o.OldestAPIVersion == "" {
+		o.OldestAPIVersion = "2023-05-15"
+	}
+	return o
+}
+
+// Region is one simulated region. It is safe for concurrent use.
+type Region struct {
+	o       Options
+	limits  map[string]*limiter // fixed after New
+	faults  faultSet
+	counts  ledger
+	objects objectStore
+
+	diceMu sync.Mutex
+	dice   *mrand.Rand
+
+	listenMu sync.Mutex
+	server   *http.Server
+	control  *http.Server
+	listener net.Listener // nil while refusing
+	addr     string
+}
+
+// New makes a region that listens nowhere yet; it can be used as a handler at once.
+func New(o Options) *Region {
+	o = o.withDefaults()
+	r := &Region{o: o, limits: map[string]*limiter{}, dice: mrand.New(mrand.NewPCG(o.Seed, 7))} //nolint:gosec // dice, not secrets
+	for name, d := range o.Deployments {
+		r.limits[name] = newLimiter(d)
+	}
+	r.faults.init()
+	r.counts.reset()
+	return r
+}
+
+// chance is one roll of the region's seeded dice.
+func (r *Region) chance(p float64) bool {
+	if p <= 0 {
+		return false
+	}
+	r.diceMu.Lock()
+	defer r.diceMu.Unlock()
+	return r.dice.Float64() < p
+}
+
+// exchange is one request on its way through the region, owned by its goroutine.
+type exchange struct {
+	region     *Region
+	w          http.ResponseWriter
+	r          *http.Request
+	id         string
+	route      route
+	body       []byte
+	deployment string
+	plan       plan
+	log        *Exchange
+}
+
+const maxBody = 256 << 20
+
+// ServeHTTP answers as the region's data endpoint.
+func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	x := &exchange{region: r, w: w, r: req, id: newID(), body: body}
+	x.log = r.counts.arrived(req, body, x.id)
+	defer r.counts.left(x.log)
+	if err != nil { // the caller broke off; there is nobody to answer
+		panic(http.ErrAbortHandler)
+	}
+	h := w.Header()
+	h.Set("apim-request-id", x.id)
+	h.Set("x-ms-region", r.o.Name)
+	h.Set("x-request-id", x.id)
+	h.Set("x-content-type-options", "nosniff")
+	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
+	if id := req.Header.Get("x-ms-client-request-id"); id != "" {
+		h.Set("x-ms-client-request-id", id)
+	}
+	x.serve()
+}
+
+func (x *exchange) serve() {
+	if e := x.region.authorize(x.r); e != nil {
+		x.fail(e)
+		return
+	}
+	var e *apiError
+	if x.route, e = x.region.parseRoute(x.r); e != nil {
+		x.fail(e)
+		return
+	}
+	x.deployment = x.route.deployment
+	if x.deployment == "" && x.route.metered() {
+		x.deployment = bodyModel(x.body)
+	}
+	x.log.Deployment, x.log.Operation = x.deployment, x.route.operation
+	x.plan = x.region.faults.plan(x.deployment, x.region.chance)
+	if !x.region.o.Kind && x.route.metered() {
+		x.region.unkind(&x.plan)
+	}
+	if x.beforeHeaders() {
+		return
+	}
+	x.answer()
+}
+
+func (x *exchange) answer() {
+	if !x.route.metered() {
+		x.other()
+		return
+	}
+	d, ok := x.region.o.Deployments[x.deployment]
+	if !ok {
+		x.fail(deploymentNotFound())
+		return
+	}
+	q, e := parseRequest(x.body, x.route)
+	if e != nil {
+		x.fail(e)
+		return
+	}
+	if e := x.region.objects.knows(q.Previous); e != nil && x.region.o.StrictIDs {
+		x.fail(e)
+		return
+	}
+	q.model = d.Model
+	verdict := x.region.limits[x.deployment].take(time.Now(), q.estimate())
+	verdict.headers(x.w.Header())
+	if !verdict.ok {
+		x.fail(throttled(x.route, verdict))
+		return
+	}
+	h := x.w.Header()
+	h.Set("x-ms-deployment-name", x.deployment)
+	h.Set("x-ms-rai-invoked", "true")
+	x.send(q, newAnswer(q, x.id))
+}
+
+// send writes a as an event stream or as one JSON body and enters it in the books.
+func (x *exchange) send(q *request, a *answer) {
+	form := forms[x.route.operation]
+	if q.Stream && form.events != nil {
+		x.stream(form.events(q, a), a)
+		return
+	}
+	whole := form.whole(q, a)
+	if x.route.operation == opResponses {
+		x.region.objects.put(a.objectID("resp_"), whole)
+	}
+	if !x.plan.bodyCut && !x.plan.earlyReset {
+		x.log.answered(a.usage) // before the bytes: whoever has the answer finds it in the books
+	}
+	x.json(http.StatusOK, whole)
+}
+
+// json writes one body under the plan.
+func (x *exchange) json(status int, body []byte) {
+	x.pause(x.plan.slow)
+	h := x.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	x.log.Status = status
+	x.w.WriteHeader(status)
+	if x.plan.bodyCut || x.plan.earlyReset {
+		if x.plan.bodyCut {
+			x.write(body[:len(body)/2])
+		}
+		x.flush()
+		x.reset()
+		return
+	}
+	x.write(body)
+}
+
+func (x *exchange) write(p []byte) bool {
+	n, err := x.w.Write(p)
+	x.log.sent(p[:n])
+	return err == nil
+}
+
+func (x *exchange) flush() { _ = http.NewResponseController(x.w).Flush() }
+
+// pause waits for d, the client's leaving or the end of all faults.
+func (x *exchange) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-x.r.Context().Done():
+	}
+}
+
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	s := hex.EncodeToString(b[:])
+	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
+}

@@ -1,0 +1,181 @@
+package aoaisim
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// request is what the simulated models read of a body.
+type request struct {
+	Model     string          `json:"model"`
+	Stream    bool            `json:"stream"`
+	Options   *streamOptions  `json:"stream_options"`
+	Messages  []message       `json:"messages"`
+	Prompt    json.RawMessage `json:"prompt"`
+	Input     json.RawMessage `json:"input"`
+	MaxTokens *int            `json:"max_tokens"`
+	MaxCompl  *int            `json:"max_completion_tokens"`
+	MaxOutput *int            `json:"max_output_tokens"`
+	N         int             `json:"n"`
+	BestOf    int             `json:"best_of"`
+	Seed      int64           `json:"seed"`
+	Previous  string          `json:"previous_response_id"`
+	Encoding  string          `json:"encoding_format"`
+	Dims      int             `json:"dimensions"`
+	Sources   json.RawMessage `json:"data_sources"`
+
+	model string // of the deployment
+	text  string // all of the prompt's text
+	parts int    // messages, prompts or inputs
+	input []string
+}
+
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
+}
+
+type message struct {
+	Role    string          `json:"role"`
+	Content json.RawMessage `json:"content"`
+}
+
+func bodyModel(body []byte) string {
+	var m struct {
+		Model string `json:"model"`
+	}
+	_ = json.Unmarshal(body, &m)
+	return m.Model
+}
+
+func parseRequest(body []byte, t route) (*request, *apiError) {
+	q := &request{}
+	if !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) || json.Unmarshal(body, q) != nil {
+		return nil, notJSON()
+	}
+	if e := q.streamOptionsError(t); e != nil {
+		return nil, e
+	}
+	if e := q.readPrompt(t); e != nil {
+		return nil, e
+	}
+	q.text = strings.Join(q.input, "\n")
+	q.parts = len(q.input)
+	q.N = max(1, q.N)
+	return q, nil
+}
+
+func (q *request) streamOptionsError(t route) *apiError {
+	switch {
+	case q.Options == nil || t.operation == opResponses:
+		return nil
+	case len(q.Sources) > 0:
+		return &apiError{status: http.StatusBadRequest, body: map[string]any{"error": map[string]any{
+			"code": 400, "message": "Validation error at #/stream_options: Extra inputs are not permitted",
+		}}}
+	case !t.v1 && t.apiVersion < "2024-09-01-preview":
+		if t.operation == opChat {
+			return invalid("Unknown parameter: 'stream_options'.", "stream_options", "unknown_parameter")
+		}
+		return invalid("Unrecognized request argument supplied: stream_options", nil, nil)
+	case !q.Stream:
+		return invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options", nil)
+	}
+	return nil
+}
+
+func (q *request) readPrompt(t route) *apiError {
+	switch t.operation {
+	case opChat:
+		if len(q.Messages) == 0 {
+			return invalid("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
+		}
+		for _, m := range q.Messages {
+			q.input = append(q.input, text(m.Content))
+		}
+	case opCompletions:
+		q.input = texts(q.Prompt)
+		if len(q.input) == 0 {
+			q.input = []string{"<|endoftext|>"}
+		}
+	default:
+		if q.input = texts(q.Input); len(q.input) == 0 {
+			return invalid("Missing required parameter: 'input'.", "input", "missing_required_parameter")
+		}
+	}
+	return nil
+}
+
+// texts reads a prompt or input: one string, many, token numbers, or message items.
+func texts(raw json.RawMessage) []string {
+	var one string
+	if json.Unmarshal(raw, &one) == nil && one != "" {
+		return []string{one}
+	}
+	var many []json.RawMessage
+	_ = json.Unmarshal(raw, &many)
+	var out []string
+	for _, item := range many {
+		out = append(out, text(item))
+	}
+	return out
+}
+
+// text flattens whatever may carry text: a string, a content part, a message, a list of them.
+func text(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	var part struct {
+		Text    string          `json:"text"`
+		Content json.RawMessage `json:"content"`
+	}
+	if json.Unmarshal(raw, &part) == nil && (part.Text != "" || part.Content != nil) {
+		return part.Text + text(part.Content)
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) == nil && len(list) > 0 {
+		var b strings.Builder
+		for _, item := range list {
+			b.WriteString(text(item))
+		}
+		return b.String()
+	}
+	return string(raw)
+}
+
+// cap is the most the caller allows, 0 if it named none.
+func (q *request) outputCap() int {
+	for _, n := range []*int{q.MaxCompl, q.MaxOutput, q.MaxTokens} {
+		if n != nil {
+			return *n
+		}
+	}
+	return 0
+}
+
+// estimate is what the limiter charges on arrival.
+func (q *request) estimate() int {
+	output := q.outputCap()
+	if output == 0 {
+		output = 16
+	}
+	return q.promptTokens() + output*max(q.N, q.BestOf)
+}
+
+func (q *request) promptTokens() int { return (len(q.text)+3)/4 + 4*q.parts }
+
+var directive = regexp.MustCompile(`\[(tokens|reasoning|cached):(\d{1,7})\]`)
+
+// directives are the prompt's own wishes; -1 = none.
+func (q *request) directives() (tokens, reasoning, cached int) {
+	found := map[string]int{"tokens": -1, "reasoning": -1, "cached": -1}
+	for _, m := range directive.FindAllStringSubmatch(q.text, -1) {
+		found[m[1]], _ = strconv.Atoi(m[2])
+	}
+	return found["tokens"], found["reasoning"], found["cached"]
+}

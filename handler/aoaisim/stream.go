@@ -1,0 +1,176 @@
+package aoaisim
+
+import (
+	"encoding/json"
+	"iter"
+	"math/rand/v2"
+	"net"
+	"net/http"
+)
+
+// beforeHeaders carries out what strikes before an answer begins; true = all is said.
+func (x *exchange) beforeHeaders() bool {
+	if f := x.plan.hang; f != nil {
+		x.hang(f)
+	}
+	if x.plan.reset {
+		x.reset()
+		return true
+	}
+	f := x.plan.status
+	if f == nil {
+		return false
+	}
+	for name, value := range f.Headers {
+		x.w.Header().Set(name, value)
+	}
+	body := []byte(f.Body)
+	if f.Body == "" {
+		body, _ = json.Marshal(map[string]any{"error": map[string]any{"code": itoa(int64(f.Status)), "message": statusWords(f.Status)}})
+	}
+	x.plan.bodyCut, x.plan.earlyReset = false, false
+	x.json(f.Status, body)
+	return true
+}
+
+func statusWords(status int) string {
+	switch status {
+	case http.StatusTooManyRequests:
+		return "Requests to the Operation under Azure OpenAI API have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry later."
+	case http.StatusInternalServerError:
+		return "The server had an error while processing your request. Sorry about that!"
+	default:
+		return http.StatusText(status)
+	}
+}
+
+// hang waits as f says, at most until the client leaves or the faults are cleared.
+func (x *exchange) hang(f *Fault) {
+	if f.Millis > 0 {
+		x.pause(f.wait())
+		return
+	}
+	select {
+	case <-x.plan.released:
+	case <-x.r.Context().Done():
+	}
+}
+
+// reset takes the connection and closes it so that the peer gets a TCP reset.
+func (x *exchange) reset() { x.drop(true) }
+
+func (x *exchange) drop(reset bool) {
+	x.log.Cut = true
+	conn, _, err := http.NewResponseController(x.w).Hijack()
+	if err != nil { // HTTP/2 or a recorder: abort is the nearest thing
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok && reset {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// stream sends the events under the plan and settles the books.
+func (x *exchange) stream(events iter.Seq[event], a *answer) {
+	h := x.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, must-revalidate")
+	x.log.Status, x.log.Stream = http.StatusOK, true
+	if x.plan.earlyReset || x.plan.hangEvent != nil {
+		x.w.WriteHeader(http.StatusOK)
+		x.flush()
+	}
+	if f := x.plan.hangEvent; f != nil {
+		x.hang(f)
+	}
+	if x.plan.earlyReset {
+		x.reset()
+		return
+	}
+	n, tokens := 0, 0
+	for e := range events {
+		if x.plan.cut != "" && n == x.plan.cutAfter {
+			x.log.partial(a.usage, tokens)
+			x.cut()
+			return
+		}
+		x.ready()
+		last := n == x.plan.failing
+		if e.final && !last {
+			x.log.answered(a.usage)
+		}
+		if !x.sendEvent(x.spoilt(n, e)) {
+			if !e.final {
+				x.log.partial(a.usage, tokens)
+			}
+			return
+		}
+		if n++; e.token {
+			tokens++
+		}
+		if last {
+			x.log.partial(a.usage, tokens)
+			return
+		}
+	}
+}
+
+// ready waits for the event's turn.
+func (x *exchange) ready() {
+	x.pause(x.region.o.EventDelay)
+	x.pause(x.plan.slow)
+	if !x.plan.step {
+		return
+	}
+	select {
+	case <-x.plan.steps:
+	case <-x.plan.released:
+	case <-x.r.Context().Done():
+	}
+}
+
+func (x *exchange) spoilt(n int, e event) event {
+	switch n {
+	case x.plan.malformed:
+		e.data = `{"choices":[{"delta":{"content":"bro`
+	case x.plan.failing:
+		e.data = `{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error","param":null,"code":null}}`
+		if e.name != "" {
+			e.name, e.data = "error", `{"type":"error","code":"server_error","message":"The server had an error while processing your request.","param":null,"sequence_number":0}`
+		}
+	}
+	return e
+}
+
+func (x *exchange) cut() {
+	x.log.Cut = true
+	if x.plan.cut != DoCutEnd {
+		x.flush()
+		x.drop(x.plan.cut == DoCutReset)
+	}
+}
+
+func (x *exchange) sendEvent(e event) bool {
+	p := make([]byte, 0, len(e.data)+len(e.name)+20)
+	if e.name != "" {
+		p = append(append(append(p, "event: "...), e.name...), '\n')
+	}
+	p = append(append(append(p, "data: "...), e.data...), "\n\n"...)
+	if x.plan.split == 0 {
+		ok := x.write(p)
+		x.flush()
+		x.region.counts.event()
+		return ok
+	}
+	for len(p) > 0 {
+		n := min(len(p), 1+rand.IntN(x.plan.split)) //nolint:gosec // sizes, not secrets
+		if !x.write(p[:n]) {
+			return false
+		}
+		x.flush()
+		p = p[n:]
+	}
+	x.region.counts.event()
+	return true
+}
