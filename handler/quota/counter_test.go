@@ -118,7 +118,7 @@ func TestABucketGivesNoMoreThanItselfAndItsRefill(t *testing.T) {
 func TestABucketOwesNoMoreThanAMinute(t *testing.T) {
 	l := policy.Limit{Unit: policy.Tokens, Amount: 600, Per: policy.Minute}
 	now := time.Unix(1_800_000_000, 0)
-	c := fresh(l, now).charge(l, 1_000_000)
+	c := fresh(l, now).charge(l, 1_000_000).charge(l, 1_000_000)
 	if wait := c.wait(l, 1, now); wait <= time.Minute || wait > time.Minute+time.Second {
 		t.Errorf("wait %v after a charge far over the limit, want a minute and a little", wait)
 	}

@@ -157,7 +157,6 @@ func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
 		for _, others := range []int{5, 40} {
 			bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
 				l, other := r.limiter(), r.limiter()
-				r.reserve(l, 0)
 				held := r.reserve(l, 100)
 				lose := func(what func()) {
 					once := true
@@ -206,14 +205,14 @@ func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
 func TestAWriteThatArrivesLateCountsOnce(t *testing.T) {
 	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
 		l := r.limiter()
-		r.reserve(l, 0)
+		r.reserve(l, 1)
 		late := &lateStore{Mem: r.mem}
 		slow := quota.New(quota.Options{Store: late, Policy: r.rules})
 		if _, err := slow.Reserve(t.Context(), alice, "gpt", tokens(300)); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.left(); got != 700 {
-			t.Errorf("%d left, want 700", got)
+		if got := r.left(); got != 699 || !late.done {
+			t.Errorf("%d left, want 699; delivered late: %v", got, late.done)
 		}
 	})
 }
