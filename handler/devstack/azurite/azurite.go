@@ -17,6 +17,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"aoaigateway/handler/devstack/child"
 )
 
 //go:embed package.json package-lock.json
@@ -75,9 +77,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	} else {
 		args = append(args, "--location", o.Dir)
 	}
-	cmd := exec.Command("node", args...) // outlives ctx on purpose: Stop ends it
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "node", args...) // outlives ctx: Stop ends it
 	cmd.Dir = home
-	dieWithParent(cmd)
+	child.DieWithParent(cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
