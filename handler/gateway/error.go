@@ -19,6 +19,7 @@ const (
 	RateLimited                 // a limit per minute is used up, or every region throttles
 	NotFound                    // no such operation, deployment or stored object
 	TooLarge                    // the body is over the limit
+	HeaderTooLarge              // the headers are over the limit
 	BodyIncomplete              // the client's body ended early or came too slowly
 	Unsupported                 // known and deliberately not carried (realtime)
 	BadGateway                  // a region answered what a client must not see

@@ -12,32 +12,35 @@ var (
 	ErrExists   = errors.New("journal: blob exists")
 	ErrNotFound = errors.New("journal: no such blob")
 	ErrPosition = errors.New("journal: blob is not as long as expected")
-	ErrSealed   = errors.New("journal: blob is sealed")
+	ErrSealed   = errors.New("journal: blob takes no more appends")
 )
 
-// Blobs is the container the journal lives in. Implementations never retry: a retry
-// turns an applied append whose answer was lost into ErrPosition. Safe for concurrent use.
+// MaxAppend is the largest block one Append may carry.
+const MaxAppend = 4 << 20
+
+// Blobs is the container the journal lives in. Create and Append are never retried below
+// this interface: a retry turns an applied append whose answer was lost into ErrPosition.
+// Every method returns when ctx ends. Safe for concurrent use.
 type Blobs interface {
 	// Create makes an empty append blob; ErrExists when the name is taken.
 	Create(ctx context.Context, name string) error
-	// Append adds data (≤ 4 MiB) if the blob is exactly at bytes long.
+	// Append adds data (1 byte to MaxAppend) if the blob is exactly at bytes long.
 	Append(ctx context.Context, name string, at int64, data []byte) error
 	// Length returns the length and whether the blob is sealed.
 	Length(ctx context.Context, name string) (n int64, sealed bool, err error)
-	// Seal makes the blob read-only for good. Sealing a sealed blob is no error.
+	// Seal makes the append blob read-only for good. Sealing a sealed blob is no error.
 	Seal(ctx context.Context, name string) error
-	// Put stores a whole block blob from r in bounded memory, replacing any of that name.
-	// It is durable when Put returns nil and absent (or as before) when it does not.
+	// Put stores a whole block blob from r in bounded memory, replacing any block blob of
+	// that name. It is durable when Put returns nil and absent (or as before) when r failed.
 	Put(ctx context.Context, name string, r io.Reader) error
-	// Open reads a blob from offset on.
+	// Open reads a blob from offset to its present end; nothing is left at or beyond it.
 	Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
-	// List returns the names below prefix in order, with lengths.
+	// List returns the blobs whose names begin with prefix, in order of their names.
 	List(ctx context.Context, prefix string) ([]BlobInfo, error)
 }
 
-// BlobInfo is one listed blob.
+// BlobInfo is one listed blob. Listings do not tell whether a blob is sealed: Length does.
 type BlobInfo struct {
 	Name   string
 	Length int64
-	Sealed bool
 }

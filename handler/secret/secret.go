@@ -5,6 +5,7 @@ package secret
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // ErrNotFound says that the source has no secret of that name.
@@ -18,3 +19,18 @@ type Source interface {
 	// that was just refused.
 	Refresh(ctx context.Context, name string) (string, error)
 }
+
+// Map is a fixed Source for local work and tests.
+type Map map[string]string
+
+// Get implements Source.
+func (m Map) Get(_ context.Context, name string) (string, error) {
+	v, ok := m[name]
+	if !ok {
+		return "", fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	return v, nil
+}
+
+// Refresh implements Source.
+func (m Map) Refresh(ctx context.Context, name string) (string, error) { return m.Get(ctx, name) }

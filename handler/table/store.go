@@ -18,8 +18,9 @@ var (
 	ErrConflict = errors.New("table: entity changed since it was read")
 )
 
-// Key names an entity. Neither part may hold / \ # ? or control characters
-// (Table Storage's rule); both may be empty.
+// Key names an entity. Neither part may hold / \ # ? or control characters, nor be
+// longer than 512 UTF-16 units (Table Storage's rules). Row may be empty, Partition not
+// (the SDK's rule).
 type Key struct{ Partition, Row string }
 
 // Rev is the opaque version a compare-and-swap is made against: an ETag in Azure.
@@ -27,7 +28,8 @@ type Key struct{ Partition, Row string }
 type Rev struct{ etag string }
 
 // Entity is one row. Props hold string, bool, int64, float64, []byte or time.Time (UTC,
-// 100 ns); other types are an error. Callers own the map; stores copy.
+// 100 ns, year 1601 on); other types are an error, as is what Table Storage would refuse
+// for its size. An empty []byte comes back empty, not nil. Callers own the map; stores copy.
 type Entity struct {
 	Key
 	Rev   Rev
@@ -51,7 +53,8 @@ type Store interface {
 	// Scan yields a partition's entities in row order; an error ends the sequence.
 	// Entities written meanwhile may or may not be seen.
 	Scan(ctx context.Context, partition string) iter.Seq2[Entity, error]
-	// Offset is the store's clock minus ours, from the Date header of its newest
-	// answer; 0 before the first.
+	// Offset is the store's clock minus ours, as good as the Date headers of its answers
+	// allow; 0 before the first. "Ours" is the wall clock as it was when the store was
+	// opened, carried on by the monotonic clock, so that a step of the wall clock moves nothing.
 	Offset() time.Duration
 }

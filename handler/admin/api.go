@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"aoaigateway/handler/auth"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/secret"
+)
+
+// API serves /manage. It is never open: every call needs the admin key, which is a
+// secret of the given name.
+type API struct {
+	Manager  *Manager
+	Pool     *backend.Pool
+	Secrets  secret.Source
+	AdminKey string // the secret's name
+}
+
+// Serve answers one call; a *gateway.Error is for the caller to render.
+func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
+	if err := a.authorize(r); err != nil {
+		return err
+	}
+	rest, ok := strings.CutPrefix(r.URL.Path, "/manage/api/")
+	if !ok {
+		return unknown("")
+	}
+	parts := strings.Split(rest, "/")
+	switch {
+	case rest == "subscriptions":
+		return a.subscriptions(w, r)
+	case rest == "regions" && r.Method == http.MethodGet:
+		return reply(w, http.StatusOK, a.Pool.Health())
+	case parts[0] == "subscriptions" && len(parts) == 2:
+		return a.subscription(w, r, parts[1])
+	case parts[0] == "subscriptions" && len(parts) == 3:
+		return a.verb(w, r, parts[1], parts[2])
+	}
+	return unknown("")
+}
+
+func (a *API) subscriptions(w http.ResponseWriter, r *http.Request) error {
+	switch r.Method {
+	case http.MethodGet:
+		list, err := a.Manager.List(r.Context())
+		if err != nil {
+			return err
+		}
+		return reply(w, http.StatusOK, list)
+	case http.MethodPost:
+		var n NewSubscription
+		if err := read(r, &n); err != nil {
+			return err
+		}
+		created, err := a.Manager.Create(r.Context(), n)
+		if err != nil {
+			return err
+		}
+		return reply(w, http.StatusCreated, created)
+	}
+	return unknown("GET, POST")
+}
+
+func (a *API) subscription(w http.ResponseWriter, r *http.Request, id string) error {
+	if r.Method != http.MethodGet {
+		return unknown(http.MethodGet)
+	}
+	sub, err := a.Manager.Show(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, sub)
+}
+
+var stateVerbs = map[string]auth.State{"suspend": auth.Suspended, "resume": auth.Active, "cancel": auth.Cancelled}
+
+func (a *API) verb(w http.ResponseWriter, r *http.Request, id, verb string) error {
+	if r.Method != http.MethodPost {
+		return unknown(http.MethodPost)
+	}
+	if state, ok := stateVerbs[verb]; ok {
+		sub, err := a.Manager.SetState(r.Context(), id, state)
+		if err != nil {
+			return err
+		}
+		return reply(w, http.StatusOK, sub)
+	}
+	if verb != "rotate" {
+		return unknown("")
+	}
+	var which rotation
+	if err := read(r, &which); err != nil {
+		return err
+	}
+	created, err := a.Manager.Rotate(r.Context(), id, which.Key)
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, created)
+}
+
+type rotation struct {
+	Key string `json:"key"` // primary or secondary
+}
+
+// authorize compares hashes, so that the time taken tells nothing of the key.
+func (a *API) authorize(r *http.Request) error {
+	given := r.Header.Get("Api-Key")
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && given == "" {
+		given = bearer
+	}
+	if given == "" {
+		return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "AdminKeyNotFound", Message: "Access denied: send the admin key in the api-key header, or as a Bearer token."}
+	}
+	want, err := a.Secrets.Get(r.Context(), a.AdminKey)
+	if err != nil && !errors.Is(err, secret.ErrNotFound) {
+		return &gateway.Error{Kind: gateway.Unavailable, Message: "The gateway cannot read the admin key's secret now. Try again.", Err: err}
+	}
+	g, wanted := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
+	if want == "" || subtle.ConstantTimeCompare(g[:], wanted[:]) != 1 {
+		return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "AdminKeyInvalid", Message: "Access denied: this is not the admin key.", Err: err}
+	}
+	return nil
+}
+
+const maxBody = 64 << 10
+
+func read(r *http.Request, into any) error {
+	d := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return &gateway.Error{Kind: gateway.BadRequest, Code: "BadRequest", Message: "The request body is not the JSON object wanted: " + err.Error() + "."}
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, status int, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client left; nothing to tell it
+	return nil
+}
+
+func unknown(allow string) error {
+	return &gateway.Error{Kind: gateway.NotFound, Reason: "OperationNotFound", Allow: allow, Message: "Unable to match incoming request to an operation."}
+}

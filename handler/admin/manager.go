@@ -1,0 +1,91 @@
+// Package admin is how people run the gateway: the management API under /manage/api, and
+// the command line's verbs over the same functions.
+package admin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"aoaigateway/handler/auth"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/policy"
+)
+
+// Created is a subscription with the keys just made for it. They are not shown again.
+type Created struct {
+	auth.Subscription
+	auth.Keys
+}
+
+// NewSubscription is what a subscription is created from. Keys are given to import them.
+type NewSubscription struct {
+	ID        string `json:"id,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Product   string `json:"product"`
+	Primary   string `json:"primaryKey,omitempty"`
+	Secondary string `json:"secondaryKey,omitempty"`
+}
+
+// Manager does what the API and the command line offer. It works on storage directly.
+type Manager struct {
+	Subscriptions *auth.Subscriptions
+	Policy        *policy.Policy
+	Changed       func() // called after every change; nil = nothing to tell
+	Logger        *slog.Logger
+}
+
+// Create makes a subscription of a product that exists.
+func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error) {
+	if _, ok := m.Policy.Product(n.Product); !ok {
+		var names []string
+		for _, p := range m.Policy.Products() {
+			names = append(names, p.Name)
+		}
+		return Created{}, &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_product", Message: fmt.Sprintf("There is no product %q. The policy has: %s.", n.Product, strings.Join(names, ", "))}
+	}
+	sub, keys, err := m.Subscriptions.Create(ctx, auth.Subscription{ID: n.ID, Name: n.Name, Product: n.Product}, auth.Keys{Primary: n.Primary, Secondary: n.Secondary})
+	if err != nil {
+		return Created{}, err
+	}
+	m.changed("created", sub)
+	return Created{sub, keys}, nil
+}
+
+// List returns all subscriptions.
+func (m *Manager) List(ctx context.Context) ([]auth.Subscription, error) {
+	return m.Subscriptions.List(ctx)
+}
+
+// Show returns one subscription.
+func (m *Manager) Show(ctx context.Context, id string) (auth.Subscription, error) {
+	return m.Subscriptions.Get(ctx, id)
+}
+
+// Rotate makes the primary or the secondary key anew.
+func (m *Manager) Rotate(ctx context.Context, id, slot string) (Created, error) {
+	sub, keys, err := m.Subscriptions.Rotate(ctx, id, slot)
+	if err != nil {
+		return Created{}, err
+	}
+	m.changed("rotated "+slot+" key", sub)
+	return Created{sub, keys}, nil
+}
+
+// SetState suspends, resumes or cancels a subscription.
+func (m *Manager) SetState(ctx context.Context, id string, state auth.State) (auth.Subscription, error) {
+	sub, err := m.Subscriptions.SetState(ctx, id, state)
+	if err != nil {
+		return sub, err
+	}
+	m.changed(string(state), sub)
+	return sub, nil
+}
+
+func (m *Manager) changed(what string, sub auth.Subscription) {
+	if m.Changed != nil {
+		m.Changed()
+	}
+	m.Logger.Info("subscription changed", "subscription", sub.ID, "product", sub.Product, "change", what)
+}

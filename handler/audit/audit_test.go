@@ -1,0 +1,468 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/audit"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+)
+
+// rig is a log over memory whose storage can be broken.
+type rig struct {
+	*audit.Log
+	journal *journal.Mem
+	bodies  *journal.Mem
+	writer  *journal.Writer
+}
+
+type hook = func(ctx context.Context, op journal.Op, name string) (bool, error)
+
+func newRig(t *testing.T, o audit.Options, journalFault, bodiesFault hook) *rig {
+	t.Helper()
+	r := &rig{journal: &journal.Mem{Fault: journalFault}, bodies: &journal.Mem{Fault: bodiesFault}}
+	r.writer = journal.New(journal.Options{Blobs: r.journal, MaxBacklog: 8 << 20})
+	o.Journal, o.Bodies = r.writer, r.bodies
+	r.Log = audit.New(o)
+	return r
+}
+
+func (r *rig) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = r.writer.Close(ctx)
+}
+
+// lines reads the journal back.
+func (r *rig) lines(t *testing.T) []audit.Line {
+	t.Helper()
+	r.journal.Fault = nil
+	return linesOf(t, r.journal)
+}
+
+func linesOf(t *testing.T, b journal.Blobs) (all []audit.Line) {
+	t.Helper()
+	for m, err := range journal.Read(context.Background(), b, "2") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range m.Records {
+			l, err := audit.Parse(raw)
+			if err != nil {
+				t.Fatalf("%v: %.200s", err, raw)
+			}
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+func record(id string) *gateway.Record {
+	return &gateway.Record{
+		ID: id, Time: time.Now().UTC(), Method: "POST", URL: "/openai/deployments/m/chat/completions?api-version=2024-10-21",
+		Operation: "ChatCompletions_Create", Surface: "classic", Model: "m", Outcome: gateway.Complete, Status: 200,
+		Caller: gateway.Caller{Subscription: "s1", Product: "gold", KeySlot: "primary", IP: "10.0.0.1"},
+	}
+}
+
+const (
+	question = `{"messages":[{"role":"user","content":"hi"}]}`
+	answer   = `{"id":"chatcmpl-1","choices":[{"message":{"content":"hello"}}]}`
+)
+
+// exchange runs one whole exchange and returns what End said.
+func exchange(t *testing.T, l *audit.Log, rec *gateway.Record, request, response []byte) error {
+	t.Helper()
+	x := l.Exchange(rec)
+	x.Request("application/json", request)
+	if err := x.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	c := x.Response("application/json")
+	if _, err := c.Write(response); err != nil {
+		t.Log("write:", err)
+	}
+	return x.End(context.Background())
+}
+
+func wantUnavailable(t *testing.T, err error) {
+	t.Helper()
+	e, ok := errors.AsType[*gateway.Error](err)
+	if !ok || e.Kind != gateway.Unavailable || e.Reason == "" || e.Message == "" {
+		t.Errorf("got %v, want a gateway.Error of kind Unavailable with reason and message", err)
+	}
+}
+
+func blobText(t *testing.T, b journal.Blobs, name string) string {
+	t.Helper()
+	r, err := b.Open(context.Background(), name, 0)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	defer func() { _ = r.Close() }()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func blobCount(t *testing.T, b *journal.Mem) int {
+	t.Helper()
+	b.Fault = nil
+	found, err := b.List(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
+}
+
+func TestEndedExchangeHasABeginAndAnEndWithoutRepeatingTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{}, nil, nil)
+		rec := record("r1")
+		if err := exchange(t, r.Log, rec, []byte(question), []byte(answer)); err != nil {
+			t.Fatal(err)
+		}
+		ls := r.lines(t) // before Close: durable already
+		r.close()
+		if len(ls) != 2 || ls[0].Type != audit.Begin || ls[1].Type != audit.End {
+			t.Fatalf("lines: %+v", ls)
+		}
+		if string(ls[0].Request.JSON) != question || ls[0].Request.Size != int64(len(question)) || ls[0].Response != nil {
+			t.Errorf("begin: %+v", ls[0].Request)
+		}
+		end := ls[1]
+		if end.Request.JSON != nil || end.Request.SHA256 != ls[0].Request.SHA256 || string(end.Response.JSON) != answer {
+			t.Errorf("end: request %+v, response %+v", end.Request, end.Response)
+		}
+		if end.Subscription != "s1" || end.Outcome != gateway.Complete || !end.Time.Equal(rec.Time) || end.Relaxed {
+			t.Errorf("end: %+v", end)
+		}
+	})
+}
+
+func TestRefusalWithoutBeginCarriesEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{}, nil, nil)
+		x := r.Exchange(record("r1"))
+		x.Request("text/plain", []byte("no JSON"))
+		if err := x.End(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.close()
+		ls := r.lines(t)
+		if len(ls) != 1 || ls[0].Type != audit.End || ls[0].Request.Text != "no JSON" {
+			t.Errorf("lines: %+v", ls)
+		}
+	})
+}
+
+func TestBeginIsASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{}, nil, nil)
+		rec := record("r1")
+		x := r.Exchange(rec)
+		if err := x.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		rec.Region = "west"
+		if err := x.End(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.close()
+		if ls := r.lines(t); ls[0].Region != "" || ls[1].Region != "west" {
+			t.Errorf("regions %q, %q, want none, west", ls[0].Region, ls[1].Region)
+		}
+	})
+}
+
+func TestLargeBodiesAreBlobsBeforeTheirRecordIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *rig
+		slow := func(_ context.Context, op journal.Op, name string) (bool, error) {
+			if op == journal.OpPut {
+				time.Sleep(2 * time.Second)
+				if used, _ := r.writer.Backlog(); used != 0 && strings.HasSuffix(name, "request") {
+					t.Error("the begin record was queued before its body was durable")
+				}
+			}
+			return true, nil
+		}
+		r = newRig(t, audit.Options{}, nil, slow)
+		request, response := bytes.Repeat([]byte("q"), 1<<20+1), bytes.Repeat([]byte("a"), 5<<20)
+		if err := exchange(t, r.Log, record("r1"), request, response); err != nil {
+			t.Fatal(err)
+		}
+		r.close()
+		ls := r.lines(t)
+		if len(ls) != 2 || ls[0].Request.Blob != "bodies/r1/request" || ls[1].Response.Blob != "bodies/r1/response" {
+			t.Fatalf("lines: %+v", ls)
+		}
+		if blobText(t, r.bodies, ls[0].Request.Blob) != string(request) || blobText(t, r.bodies, ls[1].Response.Blob) != string(response) {
+			t.Error("blobs do not hold the bodies")
+		}
+		if ls[1].Response.Size != 5<<20 || ls[1].Response.Text != "" {
+			t.Errorf("response: %+v", ls[1].Response)
+		}
+	})
+}
+
+func TestBeginNeverWaitsAndBeginDurableDoes(t *testing.T) {
+	for _, size := range []int{10, 2 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			delay := func(context.Context, journal.Op, string) (bool, error) {
+				time.Sleep(3 * time.Second)
+				return true, nil
+			}
+			r := newRig(t, audit.Options{}, delay, delay)
+			x := r.Exchange(record("r1"))
+			x.Request("", make([]byte, size))
+			start := time.Now()
+			if err := x.Begin(); err != nil || time.Since(start) != 0 {
+				t.Errorf("Begin: %v after %v", err, time.Since(start))
+			}
+			if err := x.BeginDurable(t.Context()); err != nil || time.Since(start) < 6*time.Second {
+				t.Errorf("BeginDurable: %v after %v, want nil after create and append", err, time.Since(start))
+			}
+			if err := x.End(t.Context()); err != nil {
+				t.Error(err)
+			}
+			r.close()
+		})
+	}
+}
+
+// away is storage that is down while on is set, hanging or failing.
+func away(on *atomic.Bool, hang bool) hook {
+	return func(ctx context.Context, _ journal.Op, _ string) (bool, error) {
+		if !on.Load() {
+			return true, nil
+		}
+		if hang {
+			<-ctx.Done()
+			return false, ctx.Err()
+		}
+		return false, errors.New("storage is away")
+	}
+}
+
+func TestEndFailsWhenNothingIsDurableInTime(t *testing.T) {
+	for name, hang := range map[string]bool{"failing": false, "hanging": true} {
+		for _, where := range []string{"journal", "request body", "response body"} {
+			t.Run(name+" "+where, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var down atomic.Bool
+					down.Store(true)
+					jf, bf := hook(nil), away(&down, hang)
+					request, response := []byte(question), []byte(answer)
+					switch where {
+					case "journal":
+						jf, bf = bf, nil
+					case "request body":
+						request = make([]byte, 2<<20)
+					case "response body":
+						response = make([]byte, 2<<20)
+					}
+					r := newRig(t, audit.Options{}, jf, bf)
+					rec := record("r1")
+					start := time.Now()
+					wantUnavailable(t, exchange(t, r.Log, rec, request, response))
+					if took := time.Since(start); took > 31*time.Second {
+						t.Errorf("took %v", took) // one Wait for a blocked Write, one for End
+					}
+					if rec.Outcome != gateway.NotDurable {
+						t.Errorf("outcome %q, want not-durable", rec.Outcome)
+					}
+					down.Store(false)
+					time.Sleep(10 * time.Second)
+					r.close()
+					outcome := gateway.Outcome("")
+					for _, l := range r.lines(t) {
+						if l.Type != audit.Begin {
+							outcome = l.Outcome
+						}
+					}
+					if outcome != gateway.NotDurable {
+						t.Errorf("the journal's last word is %q, want not-durable", outcome)
+					}
+					if n := blobCount(t, r.bodies); n != 0 {
+						t.Errorf("%d blobs of given-up bodies", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestRelaxedLogReleasesAndSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		down.Store(true)
+		r := newRig(t, audit.Options{Relaxed: true}, away(&down, false), away(&down, true))
+		rec := record("r1")
+		x := r.Exchange(rec)
+		x.Request("", make([]byte, 2<<20))
+		if err := x.BeginDurable(t.Context()); err != nil {
+			t.Errorf("BeginDurable: %v", err)
+		}
+		c := x.Response("")
+		for range 3 {
+			if n, err := c.Write(make([]byte, 1<<20)); n != 1<<20 || err != nil {
+				t.Errorf("Write = %d, %v", n, err)
+			}
+		}
+		if err := x.End(t.Context()); err != nil {
+			t.Errorf("End: %v", err)
+		}
+		if rec.Outcome != gateway.Complete {
+			t.Errorf("outcome %q, want complete", rec.Outcome)
+		}
+		down.Store(false)
+		time.Sleep(10 * time.Second)
+		r.close()
+		ls := r.lines(t)
+		if len(ls) != 1 || !ls[0].Relaxed || ls[0].Response.Size != 3<<20 || ls[0].Response.Blob != "" || ls[0].Request.Blob != "" {
+			t.Errorf("lines: %+v", ls)
+		}
+	})
+}
+
+func TestCancelledClientDoesNotEndTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(context.Context, journal.Op, string) (bool, error) {
+			time.Sleep(4 * time.Second)
+			return true, nil
+		}
+		r := newRig(t, audit.Options{}, slow, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		x := r.Exchange(record("r1"))
+		cancel()
+		if err := x.BeginDurable(ctx); gateway.KindOf(err) != gateway.ClientGone {
+			t.Errorf("BeginDurable = %v, want ClientGone", err)
+		}
+		if err := x.End(ctx); err != nil {
+			t.Errorf("End = %v", err)
+		}
+		r.close()
+		if n := len(r.lines(t)); n != 2 {
+			t.Errorf("%d lines, want 2", n)
+		}
+	})
+}
+
+func TestFullBacklogRefusesBeginsAndLeavesRoomForEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		down.Store(true)
+		r := newRig(t, audit.Options{}, away(&down, false), nil)
+		body := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
+		var open []*audit.Exchange
+		for {
+			x := r.Exchange(record("r"))
+			x.Request("", body)
+			if err := x.Begin(); err != nil {
+				wantUnavailable(t, err)
+				break
+			}
+			open = append(open, x)
+		}
+		if len(open) != 4 {
+			t.Errorf("%d begins of 1 MiB in half of 8 MiB", len(open))
+		}
+		time.AfterFunc(10*time.Second, func() { down.Store(false) })
+		for _, x := range open {
+			_, _ = x.Response("").Write(body)
+			if err := x.End(t.Context()); err != nil {
+				t.Errorf("End: %v", err)
+			}
+		}
+		r.close()
+	})
+}
+
+func TestKillBetweenBodyAndRecordLeavesAnOrphanOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dead atomic.Bool
+		r := newRig(t, audit.Options{}, away(&dead, true), func(_ context.Context, op journal.Op, _ string) (bool, error) {
+			if op == journal.OpPut {
+				dead.Store(true) // the body is the last thing that lands
+			}
+			return true, nil
+		})
+		x := r.Exchange(record("r1"))
+		x.Request("", make([]byte, 2<<20))
+		_ = x.Begin()
+		synctest.Wait()
+		r.close()
+		if n := blobCount(t, r.bodies); n != 1 {
+			t.Errorf("%d blobs, want the orphan", n)
+		}
+		if ls := r.lines(t); len(ls) != 0 {
+			t.Errorf("lines: %+v", ls)
+		}
+	})
+}
+
+func TestEveryJournalFaultEndsDurableOrInAnError(t *testing.T) {
+	for _, op := range []journal.Op{journal.OpCreate, journal.OpAppend} {
+		for _, apply := range []bool{false, true} {
+			for _, hang := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					var n atomic.Int64
+					fault := func(ctx context.Context, o journal.Op, _ string) (bool, error) {
+						if o != op || n.Add(1)%2 == 0 {
+							return true, nil
+						}
+						if hang {
+							<-ctx.Done()
+							return apply, ctx.Err()
+						}
+						return apply, errors.New("reset")
+					}
+					r := newRig(t, audit.Options{}, fault, nil)
+					withheld := 0
+					for i := range 5 {
+						err := exchange(t, r.Log, record(string(rune('a'+i))), []byte(question), []byte(answer))
+						if err != nil {
+							wantUnavailable(t, err)
+							withheld++
+						}
+						time.Sleep(time.Minute)
+					}
+					r.close()
+					if withheld > 0 && !hang {
+						t.Errorf("%s apply=%v: %d answers withheld for a reset", op, apply, withheld)
+					}
+					count := map[audit.Type]int{}
+					for _, l := range r.lines(t) {
+						count[l.Type]++
+					}
+					if count[audit.Begin] != 5 || count[audit.End] != 5 || count[audit.Amend] != withheld {
+						t.Errorf("%s apply=%v hang=%v: %v, want 5 begins, 5 ends, %d amends", op, apply, hang, count, withheld)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestEndTwiceIsAnError(t *testing.T) {
+	r := newRig(t, audit.Options{}, nil, nil)
+	defer r.close()
+	x := r.Exchange(record("r1"))
+	if err := x.End(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.End(t.Context()); err == nil {
+		t.Error("second End succeeded")
+	}
+}

@@ -1,0 +1,220 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+)
+
+// Exchange keeps the record of one request. It belongs to the request's goroutine.
+type Exchange struct {
+	log     *Log
+	rec     *gateway.Record
+	body    []byte // a request body over maxInline, until it is durable
+	begin   *begin // nil until Begin
+	capture *Capture
+	ended   bool
+}
+
+// begin is a begin record on its way.
+type begin struct {
+	settled chan struct{}      // closed once the fields below are final
+	stop    context.CancelFunc // gives the body up
+	stored  bool               // the large body, if there is one, is durable
+	pending *journal.Pending   // nil when the record could not be queued
+	err     error
+}
+
+// Request records the client's body. body must not change and is kept until its record is
+// durable.
+func (x *Exchange) Request(contentType string, body []byte) {
+	sum := sha256.Sum256(body)
+	b := &gateway.Body{Size: int64(len(body)), SHA256: hexSum(sum[:]), ContentType: contentType}
+	if len(body) > maxInline {
+		b.Blob = blobName(x.rec.ID, "request")
+		x.body = body
+	} else {
+		fill(b, body)
+	}
+	x.rec.Request = b
+}
+
+func blobName(id, part string) string { return "bodies/" + id + "/" + part }
+
+// Begin queues the begin record as rec is now, after the body's blob when there is one,
+// and never waits for storage. It refuses when the backlog is half full: the other half
+// is for the ends of what was let in.
+func (x *Exchange) Begin() error {
+	if x.log.crowded() {
+		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", journal.ErrFull)
+	}
+	line, err := x.log.encode(Begin, x.rec, true)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b := &begin{settled: make(chan struct{}), stop: stop}
+	if x.body != nil {
+		x.begin = b
+		go b.run(ctx, x.log, x.rec.Request.Blob, x.body, line)
+		return nil
+	}
+	b.run(ctx, x.log, "", nil, line)
+	if b.err != nil { // x.begin stays nil: the end will carry everything
+		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", b.err)
+	}
+	x.begin = b
+	return nil
+}
+
+// run stores body, if there is one, and then queues line.
+func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte) {
+	defer close(b.settled)
+	defer b.stop()
+	if body != nil {
+		if b.err = l.put(ctx, name, body); b.err != nil {
+			return
+		}
+	}
+	b.stored = true
+	b.pending, b.err = l.o.Journal.Append(line)
+}
+
+// queued waits until the record is queued; when ctx ends first it is given up.
+func (b *begin) queued(ctx context.Context) error {
+	select {
+	case <-b.settled:
+	case <-ctx.Done():
+		b.stop()
+		<-b.settled
+	}
+	return b.err
+}
+
+// BeginDurable waits until the begin record is durable, queueing it if Begin was not
+// called. A relaxed log gives up waiting without an error.
+func (x *Exchange) BeginDurable(ctx context.Context) error {
+	if x.begin == nil {
+		if err := x.Begin(); err != nil {
+			return err
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, x.log.o.Wait)
+	defer cancel()
+	err := x.begin.durable(wait)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return &gateway.Error{Kind: gateway.ClientGone, Message: "The client left before its request was recorded.", Err: err}
+	case x.log.o.Relaxed:
+		return nil
+	}
+	return unavailable("The request could not be recorded in time, so it is not answered; try again.", err)
+}
+
+func (b *begin) durable(ctx context.Context) error {
+	select {
+	case <-b.settled:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if b.err != nil {
+		return b.err
+	}
+	return b.pending.Wait(ctx)
+}
+
+// Response starts recording the answer; at most once.
+func (x *Exchange) Response(contentType string) *Capture {
+	x.capture = &Capture{log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New()}
+	return x.capture
+}
+
+var errEnded = errors.New("audit: exchange ended twice")
+
+// End queues the end record and waits until it, the begin record and both bodies are
+// durable; nil means that they are. Only its own time limit ends the wait, not ctx. Past
+// it the answer must be withheld: rec's outcome becomes NotDurable and the error says why.
+// A relaxed log returns nil then.
+func (x *Exchange) End(ctx context.Context) error {
+	if x.ended {
+		return errEnded
+	}
+	x.ended = true
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.log.o.Wait)
+	defer cancel()
+	berr := x.bodies(ctx)
+	if berr != nil {
+		x.withhold()
+	}
+	p, err := x.queueEnd(ctx)
+	if err == nil && (berr == nil || x.log.o.Relaxed) {
+		err = p.Wait(ctx)
+	}
+	switch err := errors.Join(berr, err); {
+	case err == nil:
+		return nil
+	case x.log.o.Relaxed:
+		x.log.o.Logger.Warn("answer released before its record was durable", "id", x.rec.ID, "error", err)
+		return nil
+	default:
+		if x.withhold() && p != nil {
+			_, _ = x.log.o.Journal.Append(x.log.amend(x.rec)) // corrects the queued end as well as can be
+		}
+		return unavailable("The answer could not be recorded in time, so it is withheld; try again.", err)
+	}
+}
+
+// withhold notes that the client does not get its answer, and reports whether that is new.
+// An answer that nobody waited for, or that was cut, stays what it was.
+func (x *Exchange) withhold() bool {
+	whole := x.rec.Outcome == gateway.Complete || x.rec.Outcome == gateway.Refused
+	if x.log.o.Relaxed || !whole {
+		return false
+	}
+	x.rec.Outcome = gateway.NotDurable
+	return true
+}
+
+// bodies makes both bodies durable, and the begin record, if any, queued.
+func (x *Exchange) bodies(ctx context.Context) error {
+	var err error
+	if x.capture != nil {
+		x.rec.Response, err = x.capture.finish(ctx)
+	}
+	return errors.Join(err, x.requestBody(ctx))
+}
+
+func (x *Exchange) requestBody(ctx context.Context) error {
+	body := x.body
+	x.body = nil
+	if x.begin != nil {
+		err := x.begin.queued(ctx)
+		if err == nil || x.begin.stored { // if it could only not be queued, the end can name the blob
+			return nil
+		}
+		x.rec.Request.Blob = ""
+		return err
+	}
+	if body == nil {
+		return nil
+	}
+	err := x.log.put(ctx, x.rec.Request.Blob, body)
+	if err != nil {
+		x.rec.Request.Blob = ""
+	}
+	return err
+}
+
+func (x *Exchange) queueEnd(ctx context.Context) (*journal.Pending, error) {
+	begun := x.begin != nil && x.begin.pending != nil
+	line, err := x.log.encode(End, x.rec, !begun)
+	if err != nil {
+		return nil, err
+	}
+	return x.log.append(ctx, line)
+}

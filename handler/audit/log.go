@@ -1,0 +1,108 @@
+// Package audit writes what happened to a request into the journal, so that no answer
+// completes without its record.
+//
+// An exchange has a begin record (who asked what, by which route) and an end record
+// (attempts, usage, outcome, answer), one JSON line each: a "type" and the fields of
+// [gateway.Record]. An end whose begin was queued repeats the size and hash of the request
+// but not its content; one without, an early refusal, carries everything. An end that was
+// queued but not durable in time is followed by an amend, which has only the id and the
+// outcome that took the end's place.
+//
+// Bodies up to 1 MiB stand in the record: as they are when they are one JSON value without
+// duplicate names (line breaks between its tokens become spaces), else as text, else as
+// base64. Larger ones are blobs, bodies/{id}/request and bodies/{id}/response, durable
+// before the record that names them is queued: a kill between leaves a blob that no record
+// names, never a name without its blob.
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+)
+
+// Options of a Log; Journal and Bodies are needed.
+type Options struct {
+	Journal *journal.Writer
+	Bodies  journal.Blobs // may be the journal's own container
+	Wait    time.Duration // for durability, before an answer is given up; default 15 s
+	Relaxed bool          // release answers whose record is not durable in time; records say so
+	Logger  *slog.Logger  // default: discards
+}
+
+// Log is the audit log of one process. Safe for concurrent use.
+type Log struct{ o Options }
+
+// New returns a log over o's journal. The caller closes the journal.
+func New(o Options) *Log {
+	if o.Wait <= 0 {
+		o.Wait = 15 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Log{o: o}
+}
+
+// Exchange starts the record keeping of one request. rec stays the caller's; End must be
+// called once, whatever happened.
+func (l *Log) Exchange(rec *gateway.Record) *Exchange {
+	return &Exchange{log: l, rec: rec}
+}
+
+// crowded leaves half the backlog to the ends of requests already let in.
+func (l *Log) crowded() bool {
+	used, limit := l.o.Journal.Backlog()
+	return used > limit/2
+}
+
+// append queues line, waiting for room until ctx ends.
+func (l *Log) append(ctx context.Context, line []byte) (*journal.Pending, error) {
+	for {
+		p, err := l.o.Journal.Append(line)
+		if !errors.Is(err, journal.ErrFull) || !sleep(ctx, 20*time.Millisecond) {
+			return p, err
+		}
+	}
+}
+
+// put stores a body held in memory, again and again until ctx ends.
+func (l *Log) put(ctx context.Context, name string, body []byte) error {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := l.o.Bodies.Put(ctx, name, bytes.NewReader(body))
+		if err == nil {
+			return nil
+		}
+		l.o.Logger.Warn("body write failed", "blob", name, "error", err)
+		if !sleep(ctx, pause) {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// unavailable is what a client is told when its record cannot be kept.
+func unavailable(message string, err error) error {
+	return &gateway.Error{
+		Kind:       gateway.Unavailable,
+		Reason:     "AuditLogUnavailable",
+		Message:    message,
+		RetryAfter: 5 * time.Second,
+		Err:        err,
+	}
+}

@@ -1,0 +1,155 @@
+package auth
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+
+	"aoaigateway/handler/gateway"
+)
+
+// Options of an Authenticator; the zero value means the defaults.
+type Options struct {
+	Remember time.Duration // how long an answer about a key is used; default 60 s
+	Stale    time.Duration // how long a good one is used while storage is away; default 10 min
+	Size     int           // answers remembered, good and bad together; default 20,000
+}
+
+// Authenticator proves who sent a request. Safe for concurrent use.
+type Authenticator struct {
+	options       Options
+	subscriptions *Subscriptions
+	known         *lru.Cache[string, answer] // by key hash
+	flight        singleflight.Group
+}
+
+type answer struct {
+	sub Subscription
+	err error // errInvalidKey, or nil
+	at  time.Time
+}
+
+// New returns an Authenticator that remembers nothing yet.
+func New(s *Subscriptions, o Options) *Authenticator {
+	if o.Remember == 0 {
+		o.Remember = time.Minute
+	}
+	if o.Stale == 0 {
+		o.Stale = 10 * time.Minute
+	}
+	if o.Size == 0 {
+		o.Size = 20_000
+	}
+	known, _ := lru.New[string, answer](o.Size) // fails for sizes below 1 only
+	return &Authenticator{options: o, subscriptions: s, known: known}
+}
+
+// Authenticate finds the caller. With an error it still returns what is known of them,
+// for the record.
+func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
+	key, token := credentials(r.Header, r.URL.RawQuery)
+	switch {
+	case key == "" && token != "":
+		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "TokenNotAccepted", Message: "Access denied: this gateway takes no Entra tokens. Send a subscription key in the api-key header."}
+	case key == "":
+		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "SubscriptionKeyNotFound", Message: "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API."}
+	}
+	hash := hashOf(key)
+	sub, err := a.lookup(r.Context(), hash)
+	if err != nil {
+		return gateway.Caller{}, err
+	}
+	caller := gateway.Caller{Subscription: sub.ID, Name: sub.Name, Product: sub.Product, KeySlot: sub.slotOf(hash)}
+	if sub.State != Active {
+		return caller, errInvalidKey()
+	}
+	return caller, nil
+}
+
+func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, error) {
+	old, ok := a.known.Get(hash)
+	if ok && time.Since(old.at) < a.options.Remember {
+		return old.sub, old.err
+	}
+	fresh := a.flight.DoChan(hash, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		sub, err := a.subscriptions.byHash(ctx, hash)
+		if err == nil || gateway.KindOf(err) == gateway.Unauthenticated {
+			a.known.Add(hash, answer{sub, err, time.Now()})
+		}
+		return sub, err
+	})
+	select {
+	case r := <-fresh:
+		away := r.Err != nil && gateway.KindOf(r.Err) != gateway.Unauthenticated
+		if away && ok && old.err == nil && time.Since(old.at) < a.options.Stale {
+			return old.sub, nil
+		}
+		return r.Val.(Subscription), r.Err
+	case <-ctx.Done():
+		return Subscription{}, &gateway.Error{Kind: gateway.ClientGone, Message: "the client closed the connection", Err: ctx.Err()}
+	}
+}
+
+// Forget drops all that is remembered: after a change made through this instance.
+func (a *Authenticator) Forget() { a.known.Purge() }
+
+// credentials takes the first key that is present, in the order of API Management and
+// then of OpenAI's clients; later ones are not looked at, so that a dummy does no harm.
+// A Bearer that is a JWT is a token beside the key, or alone.
+func credentials(h http.Header, query string) (key, token string) {
+	bearer := bearerOf(h)
+	if isJWT(bearer) {
+		token, bearer = bearer, ""
+	}
+	for _, v := range []string{h.Get("Ocp-Apim-Subscription-Key"), h.Get("Api-Key"), bearer} {
+		if v = strings.TrimSpace(v); v != "" {
+			return v, token
+		}
+	}
+	if query == "" {
+		return "", token
+	}
+	values, _ := url.ParseQuery(query) // what can be read of it counts
+	for _, want := range []string{"subscription-key", "api-key"} {
+		for name, v := range values {
+			if strings.EqualFold(name, want) && v[0] != "" {
+				return v[0], token
+			}
+		}
+	}
+	return "", token
+}
+
+func bearerOf(h http.Header) string {
+	scheme, value, _ := strings.Cut(h.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(value)
+}
+
+// isJWT knows a token by its form: three parts, the first a JSON object with alg (RFC 7519).
+func isJWT(s string) bool {
+	head, rest, ok := strings.Cut(s, ".")
+	if !ok || strings.Count(rest, ".") != 1 {
+		return false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(head)
+	var fields struct {
+		Alg string `json:"alg"`
+	}
+	return err == nil && json.Unmarshal(raw, &fields) == nil && fields.Alg != ""
+}
+
+func errInvalidKey() error {
+	return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "SubscriptionKeyInvalid", Message: "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription."}
+}

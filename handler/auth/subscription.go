@@ -1,0 +1,296 @@
+// Package auth says who calls: subscriptions with two keys each, as API Management has
+// them, and where in a request a key may stand.
+//
+// Table layout (one table):
+//
+//	partition "subscription", row <id>          the subscription: name, product, state, both hashes
+//	partition "key-<2 hex>",  row <64 hex>      SHA-256 of a key → subscription id
+//
+// Keys are never stored. A key works while its row names a subscription that names the
+// key's hash back, so that a new key row is written first, the subscription is the
+// commit, and rows of old keys are swept up last: a process killed in between leaves a
+// row that opens nothing.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/table"
+)
+
+// State of a subscription, in API Management's words.
+type State string
+
+// The states. Only active subscriptions may call.
+const (
+	Active    State = "active"
+	Suspended State = "suspended"
+	Cancelled State = "cancelled"
+)
+
+// The two keys of a subscription.
+const (
+	Primary   = "primary"
+	Secondary = "secondary"
+)
+
+// Subscription is what a key stands for. Its id is stable: usage and limits go by it.
+type Subscription struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Product string    `json:"product"`
+	State   State     `json:"state"`
+	Created time.Time `json:"created"`
+	Changed time.Time `json:"changed"`
+
+	hash map[string]string // by slot; SHA-256 in hex
+	rev  table.Rev
+}
+
+// Keys are shown once, when they are made.
+type Keys struct {
+	Primary   string `json:"primaryKey,omitempty"`
+	Secondary string `json:"secondaryKey,omitempty"`
+}
+
+// Subscriptions is the store of them. Safe for concurrent use.
+type Subscriptions struct{ store table.Store }
+
+// NewSubscriptions works on one table.
+func NewSubscriptions(store table.Store) *Subscriptions { return &Subscriptions{store} }
+
+var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$`)
+
+// Create makes a subscription. Empty keys are made up, given ones imported; an empty id
+// is made up too. Errors are *gateway.Error: BadRequest for a bad id, key or a taken one.
+func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys) (Subscription, Keys, error) {
+	if sub.ID == "" {
+		sub.ID = "sub-" + randomHex(6)
+	}
+	if !idForm.MatchString(sub.ID) {
+		return sub, keys, badRequest("id", "The id must be up to 80 letters, digits, dots, dashes and underscores, and begin with a letter or a digit.")
+	}
+	if sub.Name == "" {
+		sub.Name = sub.ID
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	sub.State, sub.Created, sub.Changed, sub.hash = Active, now, now, map[string]string{}
+	for slot, key := range map[string]*string{Primary: &keys.Primary, Secondary: &keys.Secondary} {
+		hash, err := s.putKey(ctx, sub.ID, key)
+		if err != nil {
+			return sub, keys, err
+		}
+		sub.hash[slot] = hash
+	}
+	if sub.hash[Primary] == sub.hash[Secondary] {
+		return sub, keys, badRequest("key", "The two keys of a subscription must differ.")
+	}
+	_, err := s.store.Insert(ctx, sub.entity())
+	if errors.Is(err, table.ErrExists) {
+		return sub, keys, badRequest("id", "There is a subscription "+sub.ID+" already.")
+	}
+	return sub, keys, storeError(err)
+}
+
+// putKey writes the row of a key, which opens nothing until its subscription names it.
+func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (hash string, err error) {
+	if *key == "" {
+		*key = randomHex(16)
+	}
+	if len(*key) < 16 || len(*key) > 256 {
+		return "", badRequest("key", "A key must have 16 to 256 characters.")
+	}
+	hash = hashOf(*key)
+	_, err = s.store.Insert(ctx, table.Entity{Key: keyRow(hash), Props: map[string]any{"Subscription": id}})
+	if !errors.Is(err, table.ErrExists) {
+		return hash, storeError(err)
+	}
+	owner, gerr := s.byHash(ctx, hash)
+	if gerr != nil && gateway.KindOf(gerr) != gateway.Unauthenticated {
+		return "", gerr
+	}
+	if gerr == nil && owner.ID != id {
+		return "", badRequest("key", "This key belongs to another subscription.")
+	}
+	return hash, s.adopt(ctx, hash, id)
+}
+
+// adopt points a leftover key row at its new subscription.
+func (s *Subscriptions) adopt(ctx context.Context, hash, id string) error {
+	e, err := s.store.Get(ctx, keyRow(hash))
+	if err != nil {
+		return storeError(err)
+	}
+	e.Props = map[string]any{"Subscription": id}
+	_, err = s.store.Replace(ctx, e)
+	return storeError(err)
+}
+
+// Get returns one subscription; NotFound when there is none.
+func (s *Subscriptions) Get(ctx context.Context, id string) (Subscription, error) {
+	if !idForm.MatchString(id) {
+		return Subscription{}, notFound(id)
+	}
+	e, err := s.store.Get(ctx, table.Key{Partition: "subscription", Row: id})
+	if errors.Is(err, table.ErrNotFound) {
+		return Subscription{}, notFound(id)
+	}
+	if err != nil {
+		return Subscription{}, storeError(err)
+	}
+	return fromEntity(e), nil
+}
+
+// List returns all subscriptions in the order of their ids.
+func (s *Subscriptions) List(ctx context.Context) ([]Subscription, error) {
+	list := []Subscription{}
+	for e, err := range s.store.Scan(ctx, "subscription") {
+		if err != nil {
+			return nil, storeError(err)
+		}
+		list = append(list, fromEntity(e))
+	}
+	return list, nil
+}
+
+// Rotate makes one of the two keys anew and returns it; the other goes on working. The
+// old one stops within the time that instances remember keys.
+func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscription, Keys, error) {
+	if slot != Primary && slot != Secondary {
+		return Subscription{}, Keys{}, badRequest("key", `The key to rotate is "primary" or "secondary".`)
+	}
+	if sub, err := s.Get(ctx, id); err != nil {
+		return sub, Keys{}, err
+	}
+	key := ""
+	hash, err := s.putKey(ctx, id, &key)
+	if err != nil {
+		return Subscription{}, Keys{}, err
+	}
+	var old string
+	sub, err := s.change(ctx, id, func(sub *Subscription) {
+		old = sub.hash[slot]
+		sub.hash[slot] = hash
+	})
+	if err != nil {
+		return sub, Keys{}, err
+	}
+	if e, err := s.store.Get(ctx, keyRow(old)); err == nil {
+		_ = s.store.Delete(ctx, e) // it opens nothing any more
+	}
+	if slot == Primary {
+		return sub, Keys{Primary: key}, nil
+	}
+	return sub, Keys{Secondary: key}, nil
+}
+
+// SetState suspends, resumes or cancels. A cancelled subscription stays cancelled.
+func (s *Subscriptions) SetState(ctx context.Context, id string, state State) (Subscription, error) {
+	sub, err := s.Get(ctx, id)
+	if err != nil {
+		return sub, err
+	}
+	if sub.State == Cancelled && state != Cancelled {
+		return sub, badRequest("state", "The subscription "+id+" is cancelled for good; create a new one.")
+	}
+	return s.change(ctx, id, func(sub *Subscription) { sub.State = state })
+}
+
+// change is a compare-and-swap with a few tries: two people at once both get their way.
+func (s *Subscriptions) change(ctx context.Context, id string, edit func(*Subscription)) (Subscription, error) {
+	for range 5 {
+		sub, err := s.Get(ctx, id)
+		if err != nil {
+			return sub, err
+		}
+		edit(&sub)
+		sub.Changed = time.Now().UTC().Truncate(time.Second)
+		_, err = s.store.Replace(ctx, sub.entity())
+		if !errors.Is(err, table.ErrConflict) {
+			return sub, storeError(err)
+		}
+	}
+	return Subscription{}, &gateway.Error{Kind: gateway.Unavailable, Message: "The subscription " + id + " is being changed by others. Try again."}
+}
+
+// byHash finds the subscription a key's hash opens; Unauthenticated when it opens none.
+func (s *Subscriptions) byHash(ctx context.Context, hash string) (Subscription, error) {
+	row, err := s.store.Get(ctx, keyRow(hash))
+	if errors.Is(err, table.ErrNotFound) {
+		return Subscription{}, errInvalidKey()
+	}
+	if err != nil {
+		return Subscription{}, storeError(err)
+	}
+	id, _ := row.Props["Subscription"].(string)
+	sub, err := s.Get(ctx, id)
+	if gateway.KindOf(err) == gateway.NotFound && err != nil {
+		return Subscription{}, errInvalidKey()
+	}
+	if err == nil && sub.slotOf(hash) == "" {
+		return Subscription{}, errInvalidKey()
+	}
+	return sub, err
+}
+
+func (s Subscription) slotOf(hash string) string {
+	for _, slot := range []string{Primary, Secondary} {
+		if s.hash[slot] == hash {
+			return slot
+		}
+	}
+	return ""
+}
+
+func (s Subscription) entity() table.Entity {
+	return table.Entity{Key: table.Key{Partition: "subscription", Row: s.ID}, Rev: s.rev, Props: map[string]any{
+		"Name": s.Name, "Product": s.Product, "State": string(s.State), "Created": s.Created, "Changed": s.Changed,
+		"PrimaryHash": s.hash[Primary], "SecondaryHash": s.hash[Secondary],
+	}}
+}
+
+func fromEntity(e table.Entity) Subscription {
+	text := func(name string) string { v, _ := e.Props[name].(string); return v }
+	at := func(name string) time.Time { v, _ := e.Props[name].(time.Time); return v }
+	return Subscription{
+		ID: e.Row, Name: text("Name"), Product: text("Product"), State: State(text("State")), Created: at("Created"), Changed: at("Changed"),
+		hash: map[string]string{Primary: text("PrimaryHash"), Secondary: text("SecondaryHash")}, rev: e.Rev,
+	}
+}
+
+func keyRow(hash string) table.Key { return table.Key{Partition: "key-" + hash[:2], Row: hash} }
+
+func hashOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
+}
+
+// randomHex has API Management's form of a key for n = 16: 32 hex digits.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+func badRequest(code, message string) error {
+	return &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_" + code, Message: message}
+}
+
+func notFound(id string) error {
+	return &gateway.Error{Kind: gateway.NotFound, Code: "SubscriptionNotFound", Message: fmt.Sprintf("There is no subscription %q.", id)}
+}
+
+func storeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", RetryAfter: time.Second, Message: "The gateway cannot reach its storage now. Try again.", Err: err}
+}

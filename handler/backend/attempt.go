@@ -1,0 +1,261 @@
+package backend
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+	"aoaigateway/handler/sse"
+)
+
+var errFirstByte = errors.New("no first byte in time")
+
+// try asks one region, a second time where that can help: with a renewed secret after a
+// 401, without stream_options after a 400 that names them.
+func (p *Pool) try(ctx context.Context, call *Call, t target, another func() bool) (*Answer, failure) {
+	_, plain := p.noUsage.Load(t.String())
+	plain = plain && call.PlainBody != nil
+	answer, f := p.once(ctx, call, t, options{plain: plain, another: another})
+	if f.outcome == denied && f.answer != nil && f.answer.Status == http.StatusUnauthorized && t.Credential != ManagedIdentity {
+		f.discard()
+		answer, f = p.once(ctx, call, t, options{plain: plain, another: another, renew: true})
+	}
+	if answer != nil && answer.Status == http.StatusBadRequest && call.PlainBody != nil && !plain && openai.RefusesStreamOptions(answer.Whole) {
+		p.noUsage.Store(t.String(), struct{}{})
+		answer.Close()
+		answer, f = p.once(ctx, call, t, options{plain: true, another: another})
+	}
+	return answer, f
+}
+
+type options struct {
+	plain   bool
+	renew   bool
+	another func() bool
+}
+
+// once makes one attempt and notes it in call.Attempts.
+func (p *Pool) once(ctx context.Context, call *Call, t target, o options) (*Answer, failure) {
+	if len(call.Attempts) > 0 && call.Before != nil {
+		if err := call.Before(ctx); err != nil {
+			return nil, failure{outcome: held, reason: "not-reserved", err: err}
+		}
+	}
+	start := time.Now()
+	note := gateway.Attempt{Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t), Start: start.UTC()}
+	answer, f := p.exchange(ctx, call, t, o)
+	if ctx.Err() != nil && answer == nil {
+		f.outcome, f.reason = clientGone, "client-cancelled"
+	}
+	if a := cmpAnswer(answer, f.answer); a != nil {
+		note.Status = a.Status
+		note.RequestID = a.Header.Get("Apim-Request-Id")
+	}
+	note.Millis, note.Reason = time.Since(start).Milliseconds(), f.reason
+	call.Attempts = append(call.Attempts, note)
+	if decisions[f.outcome].keep && call.Kept != nil {
+		call.Kept()
+	}
+	if f.reason != "" {
+		p.options.Logger.Info("attempt failed", "region", t.Name, "deployment", t.deployment, "reason", f.reason, "error", f.err)
+	}
+	return answer, f
+}
+
+func cmpAnswer(a, b *Answer) *Answer {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// exchange sends the request and reads up to the commit point. The watch ends the
+// attempt when the region is silent and another one could be asked instead.
+func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*Answer, failure) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := sync.OnceFunc(func() { cancel(context.Canceled) })
+	req, err := p.request(ctx, call, t, o)
+	if err != nil {
+		stop()
+		return nil, failure{outcome: denied, reason: "no-credential", err: err}
+	}
+	watch := p.watch(call, cancel, o.another)
+	defer watch.stop()
+	resp, err := p.options.Transport.RoundTrip(req) //nolint:bodyclose // Answer.Close does
+	if err != nil {
+		stop()
+		return nil, contactFailure(ctx, err)
+	}
+	a := &Answer{
+		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
+		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.plain,
+		close: func() { stop(); _ = resp.Body.Close() },
+	}
+	f := a.commit(resp, watch)
+	if f.err != nil {
+		a.Close()
+		return nil, readFailure(ctx, f)
+	}
+	f.wait = retryAfter(resp.Header)
+	if f.outcome == answered {
+		f.outcome = classify(a.Status, f.wait)
+		f.reason = map[outcome]string{throttled: "throttled", serverError: "server-error", denied: "credential-refused", conflict: "conflict"}[f.outcome]
+	}
+	if decisions[f.outcome].next {
+		f.answer = a
+		return nil, f
+	}
+	return a, f
+}
+
+func (p *Pool) request(ctx context.Context, call *Call, t target, o options) (*http.Request, error) {
+	body, err := call.body(t, o.plain)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, call.Method, call.url(t, call.version(t)), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header = call.Header.Clone()
+	req.Header.Set("Accept-Encoding", "identity")
+	if err := p.authorize(ctx, req, t.Region, o.renew); err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// watch cancels a silent attempt once its time is over and another region is open; while
+// none is, it looks again every second.
+type watch struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	done  bool
+}
+
+func (p *Pool) watch(call *Call, cancel context.CancelCauseFunc, another func() bool) *watch {
+	limit := p.options.FirstByte
+	if call.Stream {
+		limit = p.options.StreamFirstByte
+	}
+	w := &watch{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(limit, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case w.done:
+		case another():
+			cancel(errFirstByte)
+		default:
+			w.timer.Reset(time.Second)
+		}
+	})
+	return w
+}
+
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = true
+	w.timer.Stop()
+}
+
+// commit reads what must be there before the answer counts.
+func (a *Answer) commit(resp *http.Response, w *watch) failure {
+	body, err := plainBody(resp)
+	if err != nil {
+		return failure{reason: "bad-encoding", err: err}
+	}
+	if resp.StatusCode < 300 && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		return a.commitStream(body)
+	}
+	if resp.StatusCode < 300 {
+		w.stop() // headers are the first byte of an answer that is read whole
+	}
+	whole, err := io.ReadAll(io.LimitReader(body, WholeBody+1))
+	if err != nil {
+		return failure{reason: "broken-body", err: err}
+	}
+	a.Whole = whole
+	if len(whole) > WholeBody {
+		a.Rest = body
+		return failure{}
+	}
+	a.Close()
+	return failure{}
+}
+
+func (a *Answer) commitStream(body io.Reader) failure {
+	a.Events = sse.NewReader(body)
+	for {
+		e, err := a.Events.Next()
+		if err != nil {
+			return failure{reason: "cut-before-first-event", err: noEOF(err)}
+		}
+		if e.Data == nil && len(e.Name) == 0 {
+			a.Lead = append(a.Lead, e.Raw...)
+			continue
+		}
+		a.First = sse.Event{Raw: bytes.Clone(e.Raw), Name: bytes.Clone(e.Name), Data: bytes.Clone(e.Data)}
+		if openai.Classify(e.Name, e.Data) == openai.Failure && !openai.ClientsFault(e.Data) {
+			a.Events = sse.NewReader(bytes.NewReader(nil))
+			return failure{outcome: inBand, reason: "error-event"}
+		}
+		return failure{}
+	}
+}
+
+// plainBody undoes a gzip nobody asked for.
+func plainBody(resp *http.Response) (io.Reader, error) {
+	if !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+		return resp.Body, nil
+	}
+	z, err := gzip.NewReader(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("backend: gzip answer: %w", noEOF(err))
+	}
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+	return z, nil
+}
+
+// noEOF makes sure that an early end is an error wherever it shows.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func contactFailure(ctx context.Context, err error) failure {
+	if errors.Is(context.Cause(ctx), errFirstByte) {
+		return failure{outcome: tooSlow, reason: "first-byte-timeout", err: errFirstByte}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return failure{outcome: noContact, reason: "connect-failed", err: err}
+	}
+	if strings.Contains(err.Error(), "tls: ") || strings.Contains(err.Error(), "x509: ") {
+		return failure{outcome: noContact, reason: "tls-failed", err: err}
+	}
+	return failure{outcome: broken, reason: "reset", err: err}
+}
+
+func readFailure(ctx context.Context, f failure) failure {
+	if errors.Is(context.Cause(ctx), errFirstByte) {
+		return failure{outcome: tooSlow, reason: "first-byte-timeout", err: errFirstByte}
+	}
+	f.outcome = broken
+	return f
+}

@@ -1,0 +1,114 @@
+package backend
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+	"aoaigateway/handler/sse"
+)
+
+// Call is one request to whichever region answers. The pool reads it and fills Attempts.
+type Call struct {
+	Method      string
+	Path        string      // decoded, from the endpoint's root; {deployment} stands for the region's name
+	Query       url.Values  // without keys and api-version
+	Header      http.Header // already cleaned of everything a region must not see
+	Body        []byte
+	PlainBody   []byte // Body without the usage we asked for; nil when we asked for none
+	APIVersion  string // empty = send none
+	Model       string // empty = any region will do
+	ModelInBody bool   // the body names the deployment
+	Stream      bool   // the client asked for a stream
+	Pin         string // only this region may answer; empty = any
+
+	// Before is called ahead of every attempt but the first; an error ends the call.
+	Before func(context.Context) error
+	// Kept is called when an attempt may have used tokens and said nothing of them.
+	Kept func()
+
+	Attempts []gateway.Attempt
+}
+
+const deploymentSlot = "{deployment}"
+
+func (c *Call) url(t target, version string) string {
+	u := *t.Endpoint
+	u.Path = strings.TrimSuffix(u.Path, "/") + strings.Replace(c.Path, deploymentSlot, t.deployment, 1)
+	q := url.Values{}
+	maps.Copy(q, c.Query)
+	if version != "" {
+		q.Set("api-version", version)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+func (c *Call) version(t target) string {
+	if t.APIVersion != "" && c.APIVersion != "" {
+		return t.APIVersion
+	}
+	return c.APIVersion
+}
+
+func (c *Call) body(t target, plain bool) ([]byte, error) {
+	body := c.Body
+	if plain {
+		body = c.PlainBody
+	}
+	if !c.ModelInBody || t.deployment == "" || t.deployment == c.Model {
+		return body, nil
+	}
+	return openai.WithModel(body, t.deployment)
+}
+
+// Answer is what a region said. Whole holds the body, or its beginning when Rest is not
+// nil; for a stream Lead and First were read and Events yields what follows.
+type Answer struct {
+	Region     string
+	Deployment string
+	APIVersion string
+	Status     int
+	Header     http.Header
+
+	Whole []byte
+	Rest  io.Reader
+
+	Lead   []byte    // comments before the first event
+	First  sse.Event // its slices belong to the answer
+	Events *sse.Reader
+
+	UsageAsked bool // the usage chunk is there because we asked
+
+	close func()
+}
+
+// Close ends the exchange with the region; it may be called more than once.
+func (a *Answer) Close() {
+	if a.close != nil {
+		a.close()
+	}
+}
+
+// Drain reads what is left after the last event that matters, a little and not for long,
+// so that the connection can serve the next request.
+func (a *Answer) Drain() {
+	if a.Events == nil {
+		return
+	}
+	limit := time.AfterFunc(drainTime, a.Close)
+	defer limit.Stop()
+	for range 8 {
+		if _, err := a.Events.Next(); err != nil {
+			return
+		}
+	}
+}
+
+const drainTime = 250 * time.Millisecond

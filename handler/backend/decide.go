@@ -1,0 +1,156 @@
+package backend
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"aoaigateway/handler/gateway"
+)
+
+// outcome is what came of one attempt.
+type outcome int
+
+const (
+	answered    outcome = iota // the region's answer, good or the client's own fault
+	throttled                  // 429
+	serverError                // 408, 499, 5xx
+	conflict                   // 409 that names a time; without one it is an answer
+	denied                     // 401, 403: our credential
+	noContact                  // refused, unreachable, no name, TLS failure
+	broken                     // reset or garbage before the commit point
+	tooSlow                    // no first byte in time
+	inBand                     // a stream that opens with an error event
+	clientGone                 // nobody waits any more
+	held                       // the attempt was not allowed: its tokens could not be reserved
+)
+
+type trip int
+
+const (
+	never   trip = iota
+	counted      // a few within a window; at once when the region named a time
+	atOnce
+)
+
+// decision says what an outcome means for the breaker and for the request.
+type decision struct {
+	trip trip
+	next bool // try the next region
+	keep bool // tokens may have been used: the reservation stays charged
+}
+
+var decisions = map[outcome]decision{
+	answered:    {never, false, false},
+	throttled:   {atOnce, true, false},
+	serverError: {counted, true, true},
+	conflict:    {atOnce, true, false},
+	denied:      {never, true, false},
+	noContact:   {atOnce, true, false},
+	broken:      {counted, true, true},
+	tooSlow:     {atOnce, true, true},
+	inBand:      {counted, true, true},
+	clientGone:  {never, false, true},
+	held:        {never, false, false},
+}
+
+func classify(status int, wait time.Duration) outcome {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return throttled
+	case status == http.StatusRequestTimeout, status == 499, status >= 500:
+		return serverError
+	case status == http.StatusConflict && wait > 0:
+		return conflict
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return denied
+	default:
+		return answered
+	}
+}
+
+// failure is an attempt that did not answer.
+type failure struct {
+	outcome outcome
+	reason  string        // for the record: throttled, server-error, refused, …
+	wait    time.Duration // named by the region
+	err     error
+	answer  *Answer // the region's own error, to pass on when nobody does better
+}
+
+func (f failure) discard() {
+	if f.answer != nil {
+		f.answer.Close()
+	}
+}
+
+// worse keeps what is more useful to the client: a region's own words before our silence,
+// the later before the earlier.
+func worse(a, b failure) failure {
+	if b.answer == nil && a.answer != nil {
+		return a
+	}
+	a.discard()
+	return b
+}
+
+// exhausted is the answer when no region is left.
+func exhausted(list []target, last failure) (*Answer, error) {
+	wait, throttled := smallestWait(list)
+	switch {
+	case throttled:
+		last.discard()
+		return nil, &gateway.Error{
+			Kind: gateway.RateLimited, Reason: "RateLimitExceeded", RetryAfter: wait,
+			Message: fmt.Sprintf("All regions that serve this model are at their limit. Try again in %d seconds.", int(math.Ceil(wait.Seconds()))),
+		}
+	case last.outcome == denied:
+		last.discard()
+		return nil, &gateway.Error{Kind: gateway.BadGateway, Reason: "BackendConnectionFailure", Message: "The region refused the gateway's own credential. The gateway's operators must renew it.", Err: last.err}
+	case last.answer != nil:
+		return last.answer, nil
+	case last.outcome == tooSlow:
+		return nil, &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: "No region began to answer in time. Ask for a stream (\"stream\": true) to get long answers as they are written.", Err: last.err}
+	default:
+		return nil, &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Message: "No region that serves this model can be reached now.", Err: last.err}
+	}
+}
+
+func smallestWait(list []target) (wait time.Duration, throttled bool) {
+	wait = math.MaxInt64
+	for _, t := range list {
+		_, w, load := t.breaker.Status()
+		if w > 0 {
+			throttled = throttled || load
+			wait = min(wait, w)
+		}
+	}
+	if wait == math.MaxInt64 {
+		wait = 0
+	}
+	return wait, throttled
+}
+
+// retryAfter reads how long a region wants to be left alone: retry-after-ms, else
+// Retry-After in seconds or as a date. Nonsense counts as absent.
+func retryAfter(h http.Header) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("retry-after-ms"), 64); err == nil && ms > 0 {
+		return capped(ms / 1000)
+	}
+	v := h.Get("Retry-After")
+	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
+		return capped(s)
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return max(0, min(time.Until(at), maxWait))
+	}
+	return 0
+}
+
+const maxWait = 5 * time.Minute
+
+func capped(seconds float64) time.Duration {
+	return time.Duration(math.Min(seconds, maxWait.Seconds()) * float64(time.Second))
+}

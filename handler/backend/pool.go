@@ -1,0 +1,267 @@
+// Package backend answers a request from one of several regions.
+//
+// A region is tried at most once a request (twice when its secret was just renewed, or
+// when it turns out not to know stream_options). Do returns at the commit point: for a
+// stream the first whole event that is no error, for a body up to WholeBody its last
+// byte, else its first bytes. Before that nothing has reached the client, so that any
+// failure moves on to the next region; after it nothing is tried again.
+package backend
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/secret"
+)
+
+// WholeBody is the size up to which an answer is read whole before it counts.
+const WholeBody = 1 << 20
+
+// ManagedIdentity as a region's credential means the gateway's own identity; any other
+// value is the name of a secret.
+const ManagedIdentity = "managedIdentity"
+
+// Region is one deployment of the service.
+type Region struct {
+	Name       string
+	Endpoint   *url.URL
+	Priority   int // lower is asked first
+	Weight     int // share among regions of one priority
+	Credential string
+	APIVersion string            // replaces the client's on classic paths; empty = the client's
+	Models     map[string]string // name clients use → the region's deployment
+}
+
+// Options of a Pool.
+type Options struct {
+	Regions         []Region
+	Secrets         secret.Source
+	Identity        azcore.TokenCredential // nil when no region uses it
+	Transport       http.RoundTripper
+	Logger          *slog.Logger
+	FirstByte       time.Duration // until a whole answer's first byte; default 100 s
+	StreamFirstByte time.Duration // until a stream's first event; default 60 s
+	Breaker         breaker.Options
+}
+
+func (o Options) withDefaults() Options {
+	if o.FirstByte == 0 {
+		o.FirstByte = 100 * time.Second
+	}
+	if o.StreamFirstByte == 0 {
+		o.StreamFirstByte = 60 * time.Second
+	}
+	if o.Transport == nil {
+		o.Transport = NewTransport(nil)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Pool is the set of regions. Safe for concurrent use.
+type Pool struct {
+	options  Options
+	breakers sync.Map // breakerKey → *breaker.Breaker
+	noUsage  sync.Map // target.String() → struct{}: refuses stream_options
+}
+
+type breakerKey struct{ region, deployment string }
+
+// New returns a pool whose breakers are all closed.
+func New(o Options) *Pool {
+	o = o.withDefaults()
+	o.Regions = slices.Clone(o.Regions)
+	slices.SortStableFunc(o.Regions, func(a, b Region) int { return a.Priority - b.Priority })
+	return &Pool{options: o}
+}
+
+// Serves says whether any region has the model.
+func (p *Pool) Serves(model string) bool {
+	return slices.ContainsFunc(p.options.Regions, func(r Region) bool { return r.Models[model] != "" })
+}
+
+// Home is the region for calls that must always go to the same one: the first by
+// priority. Empty when there is none.
+func (p *Pool) Home() string {
+	if len(p.options.Regions) == 0 {
+		return ""
+	}
+	return p.options.Regions[0].Name
+}
+
+// Models lists the names clients may use, in order.
+func (p *Pool) Models() []string {
+	var names []string
+	for _, r := range p.options.Regions {
+		for name := range r.Models {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// target is a region with the deployment a call needs there.
+type target struct {
+	*Region
+	deployment string // empty for calls that name no model
+	breaker    *breaker.Breaker
+}
+
+func (t target) String() string { return t.Name + "/" + t.deployment }
+
+// targets lists where a call could go, best priority first.
+func (p *Pool) targets(call *Call) []target {
+	var list []target
+	for i := range p.options.Regions {
+		r := &p.options.Regions[i]
+		deployment := r.Models[call.Model]
+		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
+			continue
+		}
+		list = append(list, target{r, deployment, p.breaker(r.Name, deployment)})
+	}
+	return list
+}
+
+func (p *Pool) breaker(region, deployment string) *breaker.Breaker {
+	key := breakerKey{region, deployment}
+	if b, ok := p.breakers.Load(key); ok {
+		return b.(*breaker.Breaker)
+	}
+	b, _ := p.breakers.LoadOrStore(key, breaker.New(p.options.Breaker))
+	return b.(*breaker.Breaker)
+}
+
+// pick takes leave for one attempt at the best untried target: the lowest priority that
+// has an open one, there by weight.
+func pick(list []target, tried map[string]bool) (target, breaker.Pass, bool) {
+	for len(list) > 0 {
+		group := list
+		for i, t := range list {
+			if t.Priority != list[0].Priority {
+				group = list[:i]
+				break
+			}
+		}
+		list = list[len(group):]
+		for open := ready(group, tried); len(open) > 0; {
+			i := weighted(open)
+			if pass, ok := open[i].breaker.Allow(); ok {
+				return open[i], pass, true
+			}
+			open = slices.Delete(open, i, i+1)
+		}
+	}
+	return target{}, breaker.Pass{}, false
+}
+
+func ready(group []target, tried map[string]bool) []target {
+	var open []target
+	for _, t := range group {
+		if !tried[t.Name] && t.breaker.Ready() {
+			open = append(open, t)
+		}
+	}
+	return open
+}
+
+func weighted(open []target) int {
+	sum := 0
+	for _, t := range open {
+		sum += max(1, t.Weight)
+	}
+	n := rand.IntN(sum) //nolint:gosec // sharing load needs no secret randomness
+	for i, t := range open {
+		if n -= max(1, t.Weight); n < 0 {
+			return i
+		}
+	}
+	return len(open) - 1
+}
+
+// Do answers the call from the first region that can. The error is a *gateway.Error.
+// call.Attempts has every try, whatever came of it.
+func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
+	list := p.targets(call)
+	tried := map[string]bool{}
+	var best failure
+	for {
+		t, pass, ok := pick(list, tried)
+		if !ok {
+			return exhausted(list, best)
+		}
+		tried[t.Name] = true
+		another := func() bool {
+			return slices.ContainsFunc(list, func(o target) bool { return !tried[o.Name] && o.breaker.Ready() })
+		}
+		answer, f := p.try(ctx, call, t, another)
+		p.report(pass, t, f)
+		if answer != nil && !decisions[f.outcome].next {
+			best.discard()
+			return answer, nil
+		}
+		if ctx.Err() != nil {
+			f.discard()
+			best.discard()
+			return nil, &gateway.Error{Kind: gateway.ClientGone, Reason: "ClientConnectionFailure", Message: "the client closed the connection", Err: context.Cause(ctx)}
+		}
+		if f.err != nil && f.outcome == held {
+			return nil, f.err
+		}
+		best = worse(best, f)
+	}
+}
+
+func (p *Pool) report(pass breaker.Pass, t target, f failure) {
+	before, _, _ := t.breaker.Status()
+	switch d := decisions[f.outcome]; {
+	case f.outcome == clientGone || f.outcome == held:
+		pass.Forget()
+	case d.trip == atOnce:
+		pass.Trip(f.wait, f.outcome == throttled)
+	case d.trip == counted && f.wait > 0:
+		pass.Trip(f.wait, false)
+	case d.trip == counted:
+		pass.Fail()
+	default:
+		pass.Success()
+	}
+	if after, wait, _ := t.breaker.Status(); after != before {
+		p.options.Logger.Info("backend breaker changed", "region", t.Name, "deployment", t.deployment,
+			"from", before.String(), "to", after.String(), "wait_ms", wait.Milliseconds(), "reason", f.reason)
+	}
+}
+
+// Health is one breaker's standing, for people.
+type Health struct {
+	Region     string `json:"region"`
+	Deployment string `json:"deployment,omitempty"`
+	State      string `json:"state"`
+	WaitMillis int64  `json:"waitMs,omitempty"`
+	Throttled  bool   `json:"throttled,omitempty"`
+}
+
+// Health lists what the pool knows of its backends.
+func (p *Pool) Health() []Health {
+	var list []Health
+	for _, r := range p.options.Regions {
+		for _, deployment := range r.Models {
+			state, wait, throttled := p.breaker(r.Name, deployment).Status()
+			list = append(list, Health{r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open})
+		}
+	}
+	return list
+}

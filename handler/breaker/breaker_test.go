@@ -1,0 +1,89 @@
+package breaker_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/breaker"
+)
+
+func allow(t *testing.T, b *breaker.Breaker) breaker.Pass {
+	t.Helper()
+	p, ok := b.Allow()
+	if !ok {
+		t.Fatal("no leave")
+	}
+	return p
+}
+
+func refuse(t *testing.T, b *breaker.Breaker) {
+	t.Helper()
+	if _, ok := b.Allow(); ok {
+		t.Fatal("leave given")
+	}
+}
+
+func TestThreeFailuresWithinTheWindowTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Options{})
+		allow(t, b).Fail()
+		allow(t, b).Fail()
+		time.Sleep(11 * time.Second)
+		allow(t, b).Fail()
+		allow(t, b).Fail()
+		allow(t, b).Fail()
+		refuse(t, b)
+		if s, wait, throttled := b.Status(); s != breaker.Open || wait != 10*time.Second || throttled {
+			t.Fatalf("%v for %v, throttled %t", s, wait, throttled)
+		}
+	})
+}
+
+func TestARefusalForLoadOpensForTheNamedTimeCappedAtFiveMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Options{})
+		allow(t, b).Trip(1500*time.Millisecond, true)
+		time.Sleep(1499 * time.Millisecond)
+		refuse(t, b)
+		time.Sleep(time.Millisecond)
+		allow(t, b).Trip(1000*time.Hour, true)
+		if _, wait, throttled := b.Status(); wait != breaker.MaxOpen || !throttled {
+			t.Fatalf("open for %v, throttled %t", wait, throttled)
+		}
+	})
+}
+
+func TestHalfOpenLetsOneProbeThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Options{})
+		allow(t, b).Trip(time.Second, false)
+		time.Sleep(time.Second)
+		probe := allow(t, b)
+		refuse(t, b)
+		probe.Forget()
+		probe = allow(t, b)
+		probe.Fail()
+		refuse(t, b)
+		time.Sleep(10 * time.Second)
+		allow(t, b).Success()
+		allow(t, b)
+		allow(t, b)
+		if s, _, _ := b.Status(); s != breaker.Closed {
+			t.Fatal(s)
+		}
+	})
+}
+
+func TestResultsOfAnOlderStateAreIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Options{})
+		slow, late := allow(t, b), allow(t, b)
+		allow(t, b).Trip(time.Second, true)
+		slow.Success()
+		refuse(t, b)
+		late.Trip(3*time.Second, true) // a second refusal, with a longer wait
+		time.Sleep(2 * time.Second)
+		refuse(t, b)
+	})
+}

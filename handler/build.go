@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"aoaigateway/handler/admin"
+	"aoaigateway/handler/audit"
+	"aoaigateway/handler/auth"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/front"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/proxy"
+	"aoaigateway/handler/quota"
+	"aoaigateway/handler/secret"
+	"aoaigateway/handler/sweep"
+	"aoaigateway/handler/table"
+)
+
+// program is the gateway put together. Nothing in it has touched the network yet: a
+// start must not wait for storage, nor fail with it.
+type program struct {
+	handler http.Handler
+	limiter *quota.Limiter
+	journal *journal.Writer
+}
+
+// close lets what is under way finish: settles first, since their records may follow.
+func (p *program) close(ctx context.Context) {
+	p.limiter.Close(ctx)
+	_ = p.journal.Close(ctx)
+}
+
+const (
+	subscriptionTable = "subscriptions"
+	quotaTable        = "quota"
+	auditContainer    = "audit"
+)
+
+func build(s settings, pol *policy.Policy, logger *slog.Logger) (*program, error) {
+	identity, err := s.identity()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := s.roots()
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := s.secretSource(identity, logger)
+	if err != nil {
+		return nil, err
+	}
+	subscriptions, err := s.openTable(identity, subscriptionTable, true)
+	if err != nil {
+		return nil, err
+	}
+	counters, err := s.openTable(identity, quotaTable, false)
+	if err != nil {
+		return nil, err
+	}
+	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: auditContainer})
+	if err != nil {
+		return nil, err
+	}
+	writer := journal.New(journal.Options{Blobs: blobs, Logger: logger, Interval: s.Interval})
+	log := audit.New(audit.Options{Journal: writer, Bodies: blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
+	limiter := quota.New(quota.Options{Store: counters, Policy: pol, Logger: logger})
+	pool := backend.New(backend.Options{
+		Regions: s.Backends, Secrets: secrets, Identity: identity, Transport: backend.NewTransport(roots), Logger: logger,
+		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst,
+	})
+	keys := auth.NewSubscriptions(subscriptions)
+	callers := auth.New(keys, auth.Options{})
+	management := &admin.API{
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
+		Pool:    pool, Secrets: secrets, AdminKey: s.AdminSecret,
+	}
+	inference := proxy.New(proxy.Options{
+		Limiter: limiter, Pool: pool, Policy: pol, Logger: logger, VersionFloor: s.Floor,
+		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, AnswerTimeout: s.AnswerTime,
+	})
+	handler := front.New(front.Options{
+		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger}),
+		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure,
+	})
+	return &program{handler, limiter, writer}, nil
+}
+
+// identity is the one credential of the process: it caches tokens for all who ask.
+func (s settings) identity() (azcore.TokenCredential, error) {
+	if s.Storage != "" && s.VaultURL == "" && !s.regionsUseIdentity() {
+		return nil, nil //nolint:nilnil // nobody will ask
+	}
+	var o azidentity.ManagedIdentityCredentialOptions
+	if s.ClientID != "" {
+		o.ID = azidentity.ClientID(s.ClientID)
+	}
+	c, err := azidentity.NewManagedIdentityCredential(&o)
+	if err != nil {
+		return nil, fmt.Errorf("managed identity: %w", err)
+	}
+	return c, nil
+}
+
+func (s settings) regionsUseIdentity() bool {
+	for _, r := range s.Backends {
+		if r.Credential == backend.ManagedIdentity {
+			return true
+		}
+	}
+	return false
+}
+
+func (s settings) openTable(identity azcore.TokenCredential, name string, retries bool) (*table.Azure, error) {
+	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retries: retries}
+	if s.Storage == "" {
+		o.ServiceURL, o.Credential = s.TableURL, identity
+	}
+	return table.NewAzure(o)
+}
+
+func (s settings) secretSource(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
+	if s.VaultURL == "" {
+		return secret.Map(s.Secrets), nil
+	}
+	return secret.NewKeyVault(secret.KeyVaultOptions{URL: s.VaultURL, Credential: identity, Logger: logger})
+}
+
+func (s settings) roots() (*x509.CertPool, error) {
+	if s.CAFile == "" {
+		return nil, nil //nolint:nilnil // nil means the system's roots
+	}
+	pem, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("GATEWAY_DEV_CA_FILE: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("GATEWAY_DEV_CA_FILE: holds no PEM certificate")
+	}
+	return pool, nil
+}
+
+// localVerbs are the command line's verbs on the storage that the settings name.
+func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
+	s, err := loadSettings(environ)
+	if err != nil {
+		return nil, fmt.Errorf("without --url the gateway's own settings are needed:\n%w", err)
+	}
+	pol, err := loadPolicy(s)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := s.identity()
+	if err != nil {
+		return nil, err
+	}
+	store, err := s.openTable(identity, subscriptionTable, true)
+	if err != nil {
+		return nil, err
+	}
+	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Logger: slog.New(slog.DiscardHandler)}, nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "aoaigateway/handler/"
+
+// law says which of our packages each package may import: rows below its own, no
+// neighbour. Test files are free.
+var law = map[string][]string{
+	"gateway":             {},
+	"breaker":             {},
+	"sse":                 {},
+	"table":               {},
+	"table/tabletest":     {"table"},
+	"journal":             {"gateway"},
+	"journal/journaltest": {"journal"},
+	"secret":              {},
+	"policy":              {"gateway"},
+	"openai":              {"gateway"},
+	"auth":                {"gateway", "table"},
+	"quota":               {"gateway", "policy", "table"},
+	"backend":             {"breaker", "gateway", "openai", "secret", "sse"},
+	"audit":               {"gateway", "journal"},
+	"proxy":               {"audit", "backend", "gateway", "openai", "policy", "quota", "sse"},
+	"admin":               {"auth", "backend", "gateway", "policy", "secret"},
+	"sweep":               {"gateway"},
+	"front":               {"admin", "audit", "auth", "gateway", "openai", "proxy", "sweep"},
+	"":                    {"admin", "audit", "auth", "backend", "front", "gateway", "journal", "policy", "proxy", "quota", "secret", "sweep", "table"},
+	"aoaisim":             {"openai"},
+	"funchost":            {"devstack/child"},
+	"devstack/child":      {},
+	"devstack/azurite":    {"devstack/child"},
+	"devstack/stack":      {"aoaisim", "devstack/azurite", "devstack/child", "funchost"},
+	"devstack":            {"devstack/stack", "funchost"},
+	"clients":             {},
+}
+
+// azure lists who may import the Azure SDK; everybody else works on our own interfaces.
+var azure = []string{"", "table", "journal", "secret", "backend"}
+
+func TestPackagesImportOnlyWhatTheLawAllows(t *testing.T) {
+	seen := map[string]bool{}
+	for dir, imports := range packageImports(t) {
+		allowed, ok := law[dir]
+		if !ok {
+			t.Errorf("package %q is not in the law", dir)
+			continue
+		}
+		seen[dir] = true
+		for _, path := range imports {
+			if ours, ok := strings.CutPrefix(path, module); ok && !slices.Contains(allowed, ours) {
+				t.Errorf("%q imports %q; it may import %v", dir, ours, allowed)
+			}
+			if strings.HasPrefix(path, "github.com/Azure/") && !slices.Contains(azure, dir) {
+				t.Errorf("%q imports %s; only %v may import the Azure SDK", dir, path, azure)
+			}
+		}
+	}
+	for dir := range law {
+		if !seen[dir] && dir != "clients" {
+			t.Errorf("the law names %q, which is no package", dir)
+		}
+	}
+}
+
+func TestNoPackageIsADrawer(t *testing.T) {
+	for dir := range packageImports(t) {
+		for _, part := range strings.Split(dir, "/") {
+			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "core", "misc", "shared"}, part) {
+				t.Errorf("%q says nothing of what is in it", dir)
+			}
+		}
+	}
+}
+
+// packageImports reads the imports of every package below this folder, tests left out.
+func packageImports(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if dir == "." {
+			dir = ""
+		}
+		found[dir] = append(found[dir], "")
+		for _, spec := range file.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			found[dir] = append(found[dir], name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}

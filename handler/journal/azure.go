@@ -1,0 +1,241 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/appendblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+)
+
+// AzureOptions say where the container is. Give either ConnectionString or ServiceURL
+// with Credential.
+type AzureOptions struct {
+	ServiceURL       string // https://{account}.blob.core.windows.net
+	Credential       azcore.TokenCredential
+	ConnectionString string
+	Container        string
+	Transport        policy.Transporter // nil = azcore's shared client
+}
+
+// Azure is one container of Blob Storage.
+type Azure struct {
+	client *container.Client
+}
+
+// NewAzure returns the container o names. It does not touch the network: the container is
+// created when the first write finds it missing, so a process starts while storage is away.
+func NewAzure(o AzureOptions) (*Azure, error) {
+	// MaxRetries -1 means none; 0 would mean the SDK's default of three.
+	options := &container.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Retry:     policy.RetryOptions{MaxRetries: -1},
+		Transport: o.Transport,
+	}}
+	var client *container.Client
+	var err error
+	switch {
+	case o.Container == "":
+		err = errors.New("no container named")
+	case o.ConnectionString != "":
+		client, err = container.NewClientFromConnectionString(o.ConnectionString, o.Container, options)
+	case o.ServiceURL != "" && o.Credential != nil:
+		url := strings.TrimRight(o.ServiceURL, "/") + "/" + o.Container
+		client, err = container.NewClient(url, o.Credential, options)
+	default:
+		err = errors.New("give a connection string, or a service URL with a credential")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal: blob container: %w", err)
+	}
+	return &Azure{client: client}, nil
+}
+
+// Create implements [Blobs].
+func (a *Azure) Create(ctx context.Context, name string) error {
+	absent := &appendblob.CreateOptions{AccessConditions: &blob.AccessConditions{
+		ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: new(azcore.ETagAny)},
+	}}
+	return a.write(ctx, func() error {
+		_, err := a.client.NewAppendBlobClient(name).Create(ctx, absent)
+		return err
+	})
+}
+
+// Append implements [Blobs].
+func (a *Azure) Append(ctx context.Context, name string, at int64, data []byte) error {
+	_, err := a.client.NewAppendBlobClient(name).AppendBlock(ctx, seekable(data), &appendblob.AppendBlockOptions{
+		AppendPositionAccessConditions: &appendblob.AppendPositionAccessConditions{AppendPosition: &at},
+	})
+	return typed(err)
+}
+
+// Length implements [Blobs].
+func (a *Azure) Length(ctx context.Context, name string) (int64, bool, error) {
+	p, err := a.client.NewBlobClient(name).GetProperties(ctx, nil)
+	if err != nil {
+		return 0, false, typed(err)
+	}
+	return deref(p.ContentLength), deref(p.IsSealed), nil
+}
+
+// Seal implements [Blobs].
+func (a *Azure) Seal(ctx context.Context, name string) error {
+	_, err := a.client.NewAppendBlobClient(name).Seal(ctx, nil)
+	if err = typed(err); errors.Is(err, ErrSealed) {
+		return nil
+	}
+	return err
+}
+
+// Open implements [Blobs].
+func (a *Azure) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	o := &blob.DownloadStreamOptions{}
+	if offset > 0 {
+		o.Range = blob.HTTPRange{Offset: offset}
+	}
+	resp, err := a.client.NewBlobClient(name).DownloadStream(ctx, o)
+	if bloberror.HasCode(err, bloberror.InvalidRange) {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	if err != nil {
+		return nil, typed(err)
+	}
+	return resp.Body, nil
+}
+
+// List implements [Blobs].
+func (a *Azure) List(ctx context.Context, prefix string) ([]BlobInfo, error) {
+	var found []BlobInfo
+	pages := a.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &prefix})
+	for pages.More() {
+		page, err := pages.NextPage(ctx)
+		if bloberror.HasCode(err, bloberror.ContainerNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, typed(err)
+		}
+		for _, item := range page.Segment.BlobItems {
+			found = append(found, BlobInfo{Name: deref(item.Name), Length: deref(item.Properties.ContentLength)})
+		}
+	}
+	return found, nil
+}
+
+// Block uploads may be repeated without harm: the same id with the same bytes.
+const (
+	putBlock = 1 << 20 // 50,000 blocks of it: bodies up to 48 GiB
+	putTries = 4
+	putTry   = 10 * time.Second
+	putPause = 100 * time.Millisecond
+)
+
+// Put implements [Blobs]. Each block is tried again a few times, because r cannot be
+// read twice.
+func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
+	client := a.client.NewBlockBlobClient(name)
+	block := make([]byte, putBlock)
+	var ids []string
+	for {
+		n, err := io.ReadFull(r, block)
+		if n > 0 {
+			id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", len(ids)))
+			ids = append(ids, id)
+			if err := a.stage(ctx, client, id, block[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return a.again(ctx, func(ctx context.Context) error {
+		_, err := client.CommitBlockList(ctx, ids, nil)
+		return err
+	})
+}
+
+func (a *Azure) stage(ctx context.Context, client *blockblob.Client, id string, data []byte) error {
+	return a.again(ctx, func(ctx context.Context) error {
+		_, err := client.StageBlock(ctx, id, seekable(data), nil)
+		return err
+	})
+}
+
+// again repeats an idempotent write, each try with its own time limit.
+func (a *Azure) again(ctx context.Context, op func(context.Context) error) error {
+	for try, pause := 1, putPause; ; try, pause = try+1, 4*pause {
+		tctx, cancel := context.WithTimeout(ctx, putTry)
+		err := a.write(tctx, func() error { return op(tctx) })
+		cancel()
+		if err == nil || try == putTries || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// write runs op, and once more if the container had to be created for it. A refusal for
+// want of the container applied nothing, so this is no retry.
+func (a *Azure) write(ctx context.Context, op func() error) error {
+	err := op()
+	if !bloberror.HasCode(err, bloberror.ContainerNotFound) {
+		return typed(err)
+	}
+	if _, err := a.client.Create(ctx, nil); err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
+		return fmt.Errorf("journal: create container: %w", err)
+	}
+	return typed(op())
+}
+
+// blobIsSealed is missing from the SDK's list of codes.
+const blobIsSealed bloberror.Code = "BlobIsSealed"
+
+// typed wraps the outcomes callers tell apart around the service's own error.
+func typed(err error) error {
+	answer, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok {
+		return err
+	}
+	switch {
+	case bloberror.HasCode(err, bloberror.BlobAlreadyExists):
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	case bloberror.HasCode(err, bloberror.AppendPositionConditionNotMet):
+		return fmt.Errorf("%w: %w", ErrPosition, err)
+	case bloberror.HasCode(err, blobIsSealed, bloberror.BlockCountExceedsLimit):
+		return fmt.Errorf("%w: %w", ErrSealed, err)
+	case answer.StatusCode == http.StatusNotFound: // the blob or the container; HEAD answers name neither
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// seekable must never fail to seek: AppendBlock reports success for a body it cannot size.
+func seekable(data []byte) io.ReadSeekCloser { return streaming.NopCloser(bytes.NewReader(data)) }
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,68 @@
+package journal_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/devstack/azurite"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
+)
+
+// storage is one Azurite for the whole package; every test takes its own container.
+var storage *azurite.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(withStorage(m))
+}
+
+func withStorage(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	s, err := azurite.Start(ctx, azurite.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer s.Stop()
+	storage = s
+	return m.Run()
+}
+
+func newAzure(t testing.TB, container string) *journal.Azure {
+	t.Helper()
+	container += "-" + fmt.Sprint(time.Now().UnixNano())
+	b, err := journal.NewAzure(journal.AzureOptions{ConnectionString: storage.ConnectionString(), Container: container})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestMemKeepsTheContract(t *testing.T) { journaltest.Run(t, &journal.Mem{}) }
+
+func TestAzureKeepsTheContract(t *testing.T) { journaltest.Run(t, newAzure(t, "contract")) }
+
+func TestAnAbsentContainerIsEmpty(t *testing.T) {
+	found, err := newAzure(t, "absent").List(t.Context(), "")
+	if err != nil || len(found) != 0 {
+		t.Errorf("List = %v, %v, want nothing", found, err)
+	}
+}
+
+func TestNewAzureSaysWhatIsMissing(t *testing.T) {
+	for _, o := range []journal.AzureOptions{
+		{},
+		{Container: "audit"},
+		{Container: "audit", ServiceURL: "https://a.blob.core.windows.net"},
+		{ConnectionString: storage.ConnectionString()},
+		{ConnectionString: "nonsense", Container: "audit"},
+	} {
+		if _, err := journal.NewAzure(o); err == nil {
+			t.Errorf("NewAzure(%+v) succeeded", o)
+		}
+	}
+}

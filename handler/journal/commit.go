@@ -1,0 +1,265 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// committer turns groups into members of files. It belongs to the writer's one goroutine,
+// so one append is in flight at a time.
+type committer struct {
+	Options
+	process string
+	chain   chain
+	file    *file // nil before the first member and after a file that takes no more
+	files   int   // numbers used
+	packer  packer
+}
+
+// chain is the head of a process's members.
+type chain struct {
+	seq  int64  // of the next member
+	prev string // hash of the last durable one
+}
+
+// file is the open blob.
+type file struct {
+	name    string
+	number  int
+	hour    time.Time
+	length  int64
+	appends int
+}
+
+// fate is what became of a member whose append failed.
+type fate int
+
+const (
+	unknown fate = iota // the blob could not be read
+	applied
+	unchanged // as long as before: the same bytes may be sent again
+	shut      // can never be applied to this file
+)
+
+// commit returns true once every line of group is durable, and false only when ctx ended
+// first. It tries for as long as the process lives.
+func (c *committer) commit(ctx context.Context, group []*Pending) bool {
+	for {
+		if !c.open(ctx) {
+			return false
+		}
+		member := c.packer.pack(c.header(), group)
+		switch c.place(ctx, member) {
+		case applied:
+			c.advance(member)
+			return true
+		case shut:
+			c.file = nil
+		case unknown, unchanged: // ctx ended
+			return false
+		}
+	}
+}
+
+// place appends member, whose bytes stay the same, until its fate is known.
+func (c *committer) place(ctx context.Context, member member) fate {
+	retry := c.backoff()
+	for {
+		err := c.try(ctx, func(ctx context.Context) error {
+			return c.Blobs.Append(ctx, c.file.name, c.file.length, member.data)
+		})
+		if err == nil {
+			retry.recovered("append")
+			return applied
+		}
+		retry.note("append", err)
+		f := c.resolve(ctx, member, retry)
+		if f == unchanged && errors.Is(err, ErrSealed) {
+			f = shut
+		}
+		if f != unchanged || !retry.wait(ctx) {
+			return f
+		}
+	}
+}
+
+// resolve reads the file until it tells what became of member.
+func (c *committer) resolve(ctx context.Context, member member, retry *backoff) fate {
+	for {
+		f, err := c.look(ctx, member)
+		if err == nil {
+			return f
+		}
+		retry.note("read back", err)
+		if !retry.wait(ctx) {
+			return unknown
+		}
+	}
+}
+
+// look compares the file with what it was and what it should be.
+func (c *committer) look(ctx context.Context, m member) (fate, error) {
+	var length int64
+	var sealed bool
+	err := c.try(ctx, func(ctx context.Context) (err error) {
+		length, sealed, err = c.Blobs.Length(ctx, c.file.name)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		c.Logger.Error("journal file is gone", "file", c.file.name, "length", c.file.length)
+		return shut, nil
+	case err != nil:
+		return unknown, err
+	case length == c.file.length && !sealed:
+		return unchanged, nil
+	case length < c.file.length+int64(len(m.data)):
+		c.Logger.Warn("journal file was closed by another", "file", c.file.name, "length", length, "sealed", sealed)
+		return shut, nil
+	}
+	return c.compare(ctx, m)
+}
+
+// compare tells whether the file holds member at the place it was sent to.
+func (c *committer) compare(ctx context.Context, m member) (fate, error) {
+	found := make([]byte, len(m.data))
+	err := c.try(ctx, func(ctx context.Context) error {
+		r, err := c.Blobs.Open(ctx, c.file.name, c.file.length)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }()
+		_, err = io.ReadFull(r, found)
+		return err
+	})
+	switch {
+	case err != nil:
+		return unknown, err
+	case bytes.Equal(found, m.data):
+		return applied, nil
+	}
+	c.Logger.Error("journal file was written by another", "file", c.file.name, "position", c.file.length)
+	return shut, nil
+}
+
+// advance moves the head past a durable member.
+func (c *committer) advance(m member) {
+	c.file.length += int64(len(m.data))
+	c.file.appends++
+	c.chain = chain{seq: c.chain.seq + 1, prev: m.hash}
+}
+
+func (c *committer) header() header {
+	return header{Type: memberType, Process: c.process, File: c.file.number, Seq: c.chain.seq, Prev: c.chain.prev}
+}
+
+// open makes sure there is a file that takes the next member, and returns false only when
+// ctx ended first.
+func (c *committer) open(ctx context.Context) bool {
+	hour := time.Now().UTC().Truncate(time.Hour)
+	if c.file != nil && c.file.hour.Equal(hour) && c.file.appends < c.MaxAppends {
+		return true
+	}
+	retry := c.backoff()
+	for {
+		next := &file{number: c.files, hour: hour, name: fileName(hour, c.process, c.files)}
+		err := c.create(ctx, next.name)
+		switch {
+		case err == nil:
+			retry.recovered("create")
+			c.file = next
+			c.files++
+			return true
+		case errors.Is(err, ErrExists):
+			c.files++
+			continue
+		}
+		retry.note("create", err)
+		if !retry.wait(ctx) {
+			return false
+		}
+	}
+}
+
+// create makes the blob, or finds that an earlier try, whose answer was lost, has made it.
+func (c *committer) create(ctx context.Context, name string) error {
+	err := c.try(ctx, func(ctx context.Context) error { return c.Blobs.Create(ctx, name) })
+	if !errors.Is(err, ErrExists) {
+		return err
+	}
+	var length int64
+	var sealed bool
+	lerr := c.try(ctx, func(ctx context.Context) (err error) {
+		length, sealed, err = c.Blobs.Length(ctx, name)
+		return err
+	})
+	switch {
+	case lerr != nil:
+		return lerr
+	case length == 0 && !sealed:
+		return nil
+	}
+	return err
+}
+
+func (c *committer) try(ctx context.Context, op func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.TryTimeout)
+	defer cancel()
+	return op(ctx)
+}
+
+func fileName(hour time.Time, process string, n int) string {
+	return hour.Format("2006/01/02/15/") + baseName(process, n)
+}
+
+// baseName pads n so that names sort in the order the files were opened.
+func baseName(process string, n int) string {
+	return fmt.Sprintf("%s-%06d%s", process, n, extension)
+}
+
+const extension = ".jsonl.gz"
+
+// backoff spaces the tries of one thing and logs how it goes.
+type backoff struct {
+	logger *slog.Logger
+	pause  time.Duration
+	failed int
+	since  time.Time
+}
+
+const maxPause = 2 * time.Second
+
+func (c *committer) backoff() *backoff {
+	return &backoff{logger: c.Logger, pause: c.RetryPause, since: time.Now()}
+}
+
+func (b *backoff) note(step string, err error) {
+	b.failed++
+	b.logger.Warn("journal write failed", "step", step, "failures", b.failed, "error", err)
+}
+
+func (b *backoff) recovered(step string) {
+	if b.failed > 0 {
+		b.logger.Info("journal write recovered", "step", step, "failures", b.failed, "after", time.Since(b.since))
+	}
+}
+
+// wait sleeps, doubling each time, with jitter so that instances do not knock together.
+// It returns false when ctx ended.
+func (b *backoff) wait(ctx context.Context) bool {
+	timer := time.NewTimer(b.pause/2 + rand.N(b.pause/2+1)) //nolint:gosec // jitter
+	defer timer.Stop()
+	b.pause = min(2*b.pause, maxPause)
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,170 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Op names a method of [Blobs] to a fault hook.
+type Op string
+
+// The operations of [Blobs].
+const (
+	OpCreate Op = "create"
+	OpAppend Op = "append"
+	OpLength Op = "length"
+	OpSeal   Op = "seal"
+	OpPut    Op = "put"
+	OpOpen   Op = "open"
+	OpList   Op = "list"
+)
+
+// Mem is a container in memory, for tests and for trying things. The zero value is empty.
+type Mem struct {
+	// Fault, if set, runs before each operation. An error fails it, after applying it when
+	// apply is true; waiting for ctx makes it hang. Set before use; called concurrently.
+	Fault func(ctx context.Context, op Op, name string) (apply bool, err error)
+
+	mu    sync.Mutex
+	blobs map[string]*memBlob
+}
+
+type memBlob struct {
+	data             []byte
+	appendable, seal bool
+}
+
+var errBlobType = errors.New("journal: blob is of the other type")
+
+// do runs apply under the lock, or fails as Fault says.
+func (m *Mem) do(ctx context.Context, op Op, name string, apply func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.Fault != nil {
+		if applied, err := m.Fault(ctx, op, name); err != nil {
+			if applied {
+				_ = m.locked(apply)
+			}
+			return err
+		}
+	}
+	return m.locked(apply)
+}
+
+func (m *Mem) locked(f func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.blobs == nil {
+		m.blobs = map[string]*memBlob{}
+	}
+	return f()
+}
+
+// Create implements [Blobs].
+func (m *Mem) Create(ctx context.Context, name string) error {
+	return m.do(ctx, OpCreate, name, func() error {
+		if m.blobs[name] != nil {
+			return ErrExists
+		}
+		m.blobs[name] = &memBlob{appendable: true}
+		return nil
+	})
+}
+
+// Append implements [Blobs].
+func (m *Mem) Append(ctx context.Context, name string, at int64, data []byte) error {
+	return m.do(ctx, OpAppend, name, func() error {
+		b := m.blobs[name]
+		switch {
+		case b == nil:
+			return ErrNotFound
+		case !b.appendable:
+			return errBlobType
+		case len(data) == 0 || len(data) > MaxAppend:
+			return errors.New("journal: append of no bytes or of too many")
+		case b.seal:
+			return ErrSealed
+		case int64(len(b.data)) != at:
+			return ErrPosition
+		}
+		b.data = append(b.data, data...)
+		return nil
+	})
+}
+
+// Length implements [Blobs].
+func (m *Mem) Length(ctx context.Context, name string) (n int64, sealed bool, err error) {
+	err = m.do(ctx, OpLength, name, func() error {
+		b := m.blobs[name]
+		if b == nil {
+			return ErrNotFound
+		}
+		n, sealed = int64(len(b.data)), b.seal
+		return nil
+	})
+	return n, sealed, err
+}
+
+// Seal implements [Blobs].
+func (m *Mem) Seal(ctx context.Context, name string) error {
+	return m.do(ctx, OpSeal, name, func() error {
+		b := m.blobs[name]
+		switch {
+		case b == nil:
+			return ErrNotFound
+		case !b.appendable:
+			return errBlobType
+		}
+		b.seal = true
+		return nil
+	})
+}
+
+// Put implements [Blobs].
+func (m *Mem) Put(ctx context.Context, name string, r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return m.do(ctx, OpPut, name, func() error {
+		if b := m.blobs[name]; b != nil && b.appendable {
+			return errBlobType
+		}
+		m.blobs[name] = &memBlob{data: data}
+		return nil
+	})
+}
+
+// Open implements [Blobs].
+func (m *Mem) Open(ctx context.Context, name string, offset int64) (r io.ReadCloser, err error) {
+	err = m.do(ctx, OpOpen, name, func() error {
+		b := m.blobs[name]
+		if b == nil {
+			return ErrNotFound
+		}
+		// Bytes below the present length never change, so the reader needs no copy.
+		r = io.NopCloser(bytes.NewReader(b.data[min(offset, int64(len(b.data))):]))
+		return nil
+	})
+	return r, err
+}
+
+// List implements [Blobs].
+func (m *Mem) List(ctx context.Context, prefix string) (found []BlobInfo, err error) {
+	err = m.do(ctx, OpList, prefix, func() error {
+		for name, b := range m.blobs {
+			if strings.HasPrefix(name, prefix) {
+				found = append(found, BlobInfo{Name: name, Length: int64(len(b.data))})
+			}
+		}
+		slices.SortFunc(found, func(a, b BlobInfo) int { return strings.Compare(a.Name, b.Name) })
+		return nil
+	})
+	return found, err
+}

@@ -1,0 +1,283 @@
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Why a line was not taken.
+var (
+	ErrFull    = errors.New("journal: backlog is full")
+	ErrTooLong = errors.New("journal: line is too long for one member")
+	ErrClosed  = errors.New("journal: writer is closed")
+)
+
+// MaxLine is the longest line Append takes: whatever its bytes, a member of it fits one append.
+const MaxLine = maxRaw - maxHeader
+
+// Options of a Writer; only Blobs is needed.
+type Options struct {
+	Blobs      Blobs
+	Logger     *slog.Logger  // default: discards
+	Interval   time.Duration // between the starts of two commits; default 100 ms
+	MaxBacklog int64         // bytes of lines not yet durable; default 64 MiB
+	MaxAppends int           // appends before a file is rolled; default 45,000 of the service's 50,000
+	TryTimeout time.Duration // of one blob operation; default 10 s
+	RetryPause time.Duration // after the first failure, doubling up to 2 s; default 50 ms
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Interval = positiveOr(o.Interval, 100*time.Millisecond)
+	o.MaxBacklog = positiveOr(o.MaxBacklog, 64<<20)
+	o.MaxAppends = positiveOr(o.MaxAppends, 45_000)
+	o.TryTimeout = positiveOr(o.TryTimeout, 10*time.Second)
+	o.RetryPause = positiveOr(o.RetryPause, 50*time.Millisecond)
+	return o
+}
+
+// Writer is one process's journal. Safe for concurrent use.
+type Writer struct {
+	o       Options
+	process string
+
+	mu      sync.Mutex
+	queue   []*Pending // appended, in no group yet
+	queued  int64      // bytes of queue
+	backlog int64      // bytes of queue and of the group in flight
+	closed  bool
+
+	wake    chan struct{} // holds one token when the queue grew
+	closing chan struct{} // closed by Close: flush without pause, then stop
+	stopped chan struct{} // closed when the committer has ended
+	abandon context.CancelFunc
+}
+
+// Pending is a line on its way.
+type Pending struct {
+	line    []byte // nil once durable
+	done    chan struct{}
+	stopped <-chan struct{}
+}
+
+// Done is closed when the line is durable, and never otherwise.
+func (p *Pending) Done() <-chan struct{} { return p.done }
+
+// Wait returns nil once the line is durable; an error says only that it is not yet known to be.
+func (p *Pending) Wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-p.stopped:
+	case <-ctx.Done():
+	}
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return ErrClosed
+}
+
+// New starts a writer. It opens its first file with the first line.
+func New(o Options) *Writer {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Writer{
+		o:       o.withDefaults(),
+		process: newProcess(),
+		wake:    make(chan struct{}, 1),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+		abandon: cancel,
+	}
+	go w.run(ctx)
+	return w
+}
+
+func newProcess() string {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}
+
+// Process is the random name of this writer in the names of its files.
+func (w *Writer) Process() string { return w.process }
+
+// Append queues line, one JSON object without a newline, and owns it from then on. It does
+// not block.
+func (w *Writer) Append(line []byte) (*Pending, error) {
+	n := int64(len(line)) + 1
+	if n > MaxLine {
+		return nil, ErrTooLong
+	}
+	p := &Pending{line: line, done: make(chan struct{}), stopped: w.stopped}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.closed:
+		return nil, ErrClosed
+	case w.backlog+n > w.o.MaxBacklog:
+		return nil, ErrFull
+	}
+	w.queue = append(w.queue, p)
+	w.queued += n
+	w.backlog += n
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return p, nil
+}
+
+// Backlog returns the bytes not yet durable and the bound beyond which Append refuses, so
+// that a caller can refuse new work while there is room left to end what it began.
+func (w *Writer) Backlog() (used, limit int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.backlog, w.o.MaxBacklog
+}
+
+// Close takes no more lines, makes the queued ones durable and stops the writer. When ctx
+// ends first it gives up and the rest stays undurable.
+func (w *Writer) Close(ctx context.Context) error {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.closing)
+	}
+	w.mu.Unlock()
+	select {
+	case <-w.stopped:
+	case <-ctx.Done():
+		w.abandon()
+		<-w.stopped
+	}
+	if used, _ := w.Backlog(); used > 0 {
+		return errors.Join(errors.New("journal: closed with lines that are not durable"), ctx.Err())
+	}
+	return nil
+}
+
+// run commits groups until the writer is closed and its queue empty, or ctx ends.
+func (w *Writer) run(ctx context.Context) {
+	defer close(w.stopped)
+	defer w.abandon()
+	c := &committer{Options: w.o, process: w.process}
+	for w.waitForLines(ctx) {
+		group := w.take()
+		if len(group) == 0 { // the group before had taken them already
+			continue
+		}
+		started := time.Now()
+		for ; len(group) > 0; group = w.takeFull() {
+			if !c.commit(ctx, group) {
+				return
+			}
+			w.release(group)
+		}
+		w.pause(ctx, started)
+	}
+}
+
+// waitForLines reports false when there are none and will be none.
+func (w *Writer) waitForLines(ctx context.Context) bool {
+	select {
+	case <-w.wake:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	case <-w.closing:
+		used, _ := w.Backlog()
+		return used > 0 && ctx.Err() == nil
+	}
+}
+
+// pause keeps commits an Interval apart, start to start.
+func (w *Writer) pause(ctx context.Context, started time.Time) {
+	timer := time.NewTimer(w.o.Interval - time.Since(started))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.closing:
+	case <-ctx.Done():
+	}
+}
+
+// take removes from the queue what fits one member.
+func (w *Writer) take() []*Pending {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, size := 0, int64(0)
+	for _, p := range w.queue {
+		if size+int64(len(p.line))+1 > MaxLine {
+			break
+		}
+		size += int64(len(p.line)) + 1
+		n++
+	}
+	group := w.queue[:n:n]
+	w.queue = append([]*Pending(nil), w.queue[n:]...)
+	w.queued -= size
+	return group
+}
+
+// takeFull returns the next group if more than one member's worth is waiting: such a group
+// has no reason to wait for company.
+func (w *Writer) takeFull() []*Pending {
+	w.mu.Lock()
+	full := w.queued > MaxLine
+	w.mu.Unlock()
+	if !full {
+		w.rewake()
+		return nil
+	}
+	return w.take()
+}
+
+// rewake restores the token for lines that a take left behind.
+func (w *Writer) rewake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		return
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// release tells the waiters of a durable group.
+func (w *Writer) release(group []*Pending) {
+	var size int64
+	for _, p := range group {
+		size += int64(len(p.line)) + 1
+		p.line = nil
+		close(p.done)
+	}
+	w.mu.Lock()
+	w.backlog -= size
+	w.mu.Unlock()
+}
+
+func positiveOr[T int | int64 | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"aoaigateway/handler/admin"
+	"aoaigateway/handler/front"
+	"aoaigateway/handler/policy"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program. Without arguments and with the Functions host's port set it
+// serves; else it is the command line. The host restarts a process that ends with
+// anything but 0, so that serving never ends with 0.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	serving := len(args) == 0 && environHas(environ, portVariable)
+	if !serving {
+		c := admin.Command{Out: stdout, Err: stderr, Version: version, Check: checkPolicy, Local: func(ctx context.Context) (admin.Verbs, error) {
+			return localVerbs(ctx, environ)
+		}}
+		if len(args) == 0 {
+			args = []string{"--help"}
+		}
+		return c.Run(ctx, args)
+	}
+	s, err := loadSettings(environ)
+	if err != nil {
+		return report(stderr, err)
+	}
+	pol, err := loadPolicy(s)
+	if err != nil {
+		return report(stderr, err)
+	}
+	logger := slog.New(slog.NewJSONHandler(stdout, nil))
+	if err := serve(ctx, s, pol, logger); err != nil {
+		return report(stderr, err)
+	}
+	return stopped
+}
+
+// stopped is the exit code after a signal, which only people send: the host kills.
+const stopped = 130
+
+func environHas(environ []string, name string) bool {
+	for _, kv := range environ {
+		if strings.HasPrefix(kv, name+"=") && len(kv) > len(name)+1 {
+			return true
+		}
+	}
+	return false
+}
+
+// report prints each mistake on a line of its own.
+func report(w io.Writer, err error) int {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		_, _ = fmt.Fprintln(w, "gateway:", line)
+	}
+	return 1
+}
+
+func loadPolicy(s settings) (*policy.Policy, error) {
+	data, err := os.ReadFile(s.PolicyFile)
+	if err != nil {
+		return nil, fmt.Errorf("GATEWAY_POLICY: %w", err)
+	}
+	pol, err := policy.Parse(s.PolicyFile, data)
+	if err != nil {
+		return nil, err
+	}
+	var mistakes []error
+	for _, p := range pol.Products() {
+		if p.HardTokens() {
+			mistakes = append(mistakes, unbounded(pol, p, s)...)
+		}
+	}
+	return pol, errors.Join(mistakes...)
+}
+
+// unbounded: a hard token limit holds the most a request can use. That is the model's
+// context window when the request does not bound itself, so that it must be known.
+func unbounded(pol *policy.Policy, p policy.Product, s settings) (mistakes []error) {
+	seen := map[string]bool{}
+	for _, r := range s.Backends {
+		for model := range r.Models {
+			m, _ := pol.Model(model)
+			if p.Allows(model) && m.ContextWindow == 0 && !seen[model] {
+				seen[model] = true
+				mistakes = append(mistakes, fmt.Errorf("%s: product %s has a hard token limit and allows the model %s, whose contextWindow is not in models; add it, or leave the model out of the product", s.PolicyFile, p.Name, model))
+			}
+		}
+	}
+	return mistakes
+}
+
+func checkPolicy(file string) error {
+	data, err := os.ReadFile(file) //nolint:gosec // the file the user names
+	if err != nil {
+		return err
+	}
+	_, err = policy.Parse(file, data)
+	return err
+}
+
+// serve runs the gateway until ctx ends or the listener fails.
+func serve(ctx context.Context, s settings, pol *policy.Policy, logger *slog.Logger) error {
+	p, err := build(s, pol, logger)
+	if err != nil {
+		return err
+	}
+	var listen net.ListenConfig
+	l, err := listen.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", s.Port))
+	if err != nil {
+		return fmt.Errorf("%s: %w", portVariable, err)
+	}
+	server := &http.Server{
+		Handler:           p.handler,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       5 * time.Minute, // longer than the host keeps its own end idle
+		MaxHeaderBytes:    8 << 20,         // larger headers than front.MaxHeader are refused there, with a record
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	logger.Info("serving", "address", l.Addr().String(), "version", version, "regions", len(s.Backends), "max_header", front.MaxHeader)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = server.Shutdown(grace) // streams longer than that are cut, as the host would
+	p.close(grace)
+	return nil
+}

@@ -1,0 +1,116 @@
+package openai
+
+import (
+	"bytes"
+
+	"github.com/tidwall/gjson"
+
+	"aoaigateway/handler/gateway"
+)
+
+// ParseUsage reads the usage object of an answer or of a stream's chunk, in the names of
+// chat (prompt_tokens) or of Responses (input_tokens). ok is false when there is none.
+func ParseUsage(raw []byte) (u gateway.Usage, ok bool) {
+	v := gjson.GetBytes(raw, "usage")
+	if !v.IsObject() {
+		v = gjson.GetBytes(raw, "response.usage")
+	}
+	if !v.IsObject() {
+		return u, false
+	}
+	v.ForEach(func(key, n gjson.Result) bool {
+		switch key.Str {
+		case "prompt_tokens", "input_tokens":
+			u.Prompt = n.Int()
+		case "completion_tokens", "output_tokens":
+			u.Completion = n.Int()
+		case "total_tokens":
+			u.Total = n.Int()
+		case "prompt_tokens_details", "input_tokens_details":
+			u.Cached = n.Get("cached_tokens").Int()
+			u.Audio += n.Get("audio_tokens").Int()
+		case "completion_tokens_details", "output_tokens_details":
+			u.Reasoning = n.Get("reasoning_tokens").Int()
+			u.Audio += n.Get("audio_tokens").Int()
+		}
+		return true
+	})
+	if u.Total == 0 {
+		u.Total = u.Prompt + u.Completion
+	}
+	return u, true
+}
+
+// AnsweredModel returns the model an answer or a chunk says it came from.
+func AnsweredModel(raw []byte) string {
+	if m := gjson.GetBytes(raw, "model"); m.Str != "" {
+		return m.Str
+	}
+	return gjson.GetBytes(raw, "response.model").Str
+}
+
+// ChunkKind is what one event of a stream means to the gateway.
+type ChunkKind int
+
+// The kinds of stream event.
+const (
+	Content   ChunkKind = iota // part of the answer, or nothing we know
+	UsageOnly                  // the chunk that carries usage and no choice
+	Terminal                   // completes the answer: held until the record is durable
+	Failure                    // the region gives up in band
+)
+
+var (
+	done        = []byte("[DONE]")
+	noChoices   = []byte(`"choices":[]`)
+	usageMember = []byte(`"usage"`)
+	errorMember = []byte(`"error"`)
+)
+
+// Classify tells what an event is, by its name and data. Chat streams end with [DONE]
+// and carry errors as {"error":…}; Responses streams name their events.
+func Classify(name, data []byte) ChunkKind {
+	switch string(name) {
+	case "response.completed", "response.incomplete", "response.failed":
+		return Terminal
+	case "error":
+		return Failure
+	}
+	if bytes.Equal(bytes.TrimSpace(data), done) {
+		return Terminal
+	}
+	if len(name) == 0 && bytes.Contains(data, errorMember) && gjson.GetBytes(data, "error").IsObject() {
+		return Failure
+	}
+	if bytes.Contains(data, usageMember) && isUsageOnly(data) {
+		return UsageOnly
+	}
+	return Content
+}
+
+func isUsageOnly(data []byte) bool {
+	if !bytes.Contains(data, noChoices) {
+		c := gjson.GetBytes(data, "choices")
+		if !c.IsArray() || len(c.Array()) > 0 {
+			return false
+		}
+	}
+	return gjson.GetBytes(data, "usage").IsObject()
+}
+
+// RefusesStreamOptions says whether a 400 is a region's way of not knowing stream_options
+// (api-versions before 2024-09-01-preview, and some models).
+func RefusesStreamOptions(body []byte) bool {
+	return bytes.Contains(body, []byte("stream_options"))
+}
+
+// ClientsFault tells an in-band error that every region would repeat, such as a content
+// filter's, from one that another region may not have.
+func ClientsFault(data []byte) bool {
+	e := gjson.GetBytes(data, "error")
+	if !e.Exists() {
+		e = gjson.ParseBytes(data)
+	}
+	code, kind := e.Get("code").String(), e.Get("type").String()
+	return code == "content_filter" || kind == "invalid_request_error" || len(code) == 3 && code[0] == '4' && code != "429" && code != "408"
+}

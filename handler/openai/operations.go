@@ -1,0 +1,149 @@
+package openai
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kind is what the gateway does with an operation's body.
+type Kind string
+
+// The kinds of operation. Other kinds are passed to one region unread.
+const (
+	Passed      Kind = ""            // routed, keyed and logged; not metered
+	Chat        Kind = "chat"        // messages in, choices with messages out
+	Completions Kind = "completions" // prompt in, choices with text out
+	Embeddings  Kind = "embeddings"  // input in, vectors out; no stream
+	Responses   Kind = "responses"   // input in, output items out
+	WebSocket   Kind = "websocket"   // known, and not carried: the Functions host has no WebSockets
+	BodyModel   Kind = "model"       // not metered, but the body's model names the deployment
+)
+
+// Metered says whether tokens of the kind are counted and limited.
+func (k Kind) Metered() bool {
+	return k == Chat || k == Completions || k == Embeddings || k == Responses
+}
+
+// The two surfaces of the service.
+const (
+	Classic = "classic" // /openai/…, api-version required
+	V1      = "v1"      // /openai/v1/…, api-version optional, deployment in the body
+)
+
+// Operation is one row of operations.json. ID is the specification's operationId, in the
+// spelling that API Management logs where queries depend on it.
+type Operation struct {
+	Surface string `json:"surface"`
+	Method  string `json:"method"`
+	Path    string `json:"path"`
+	ID      string `json:"id"`
+	Kind    Kind   `json:"kind"`
+}
+
+// Match is an operation found for a request.
+type Match struct {
+	Operation
+	Deployment string // from the path; empty when the route has none
+}
+
+//go:embed operations.json
+var operationsJSON []byte
+
+var table = mustLoad(operationsJSON)
+
+// Operations returns the table in its written order.
+func Operations() []Operation { return slices.Clone(table.all) }
+
+type node struct {
+	literal map[string]*node
+	param   *node // at most one parameter per level, whatever its name
+	name    string
+	methods map[string]Operation
+}
+
+type routes struct {
+	all  []Operation
+	tree map[string]*node // by surface
+}
+
+func mustLoad(data []byte) routes {
+	r := routes{tree: map[string]*node{Classic: {}, V1: {}}}
+	if err := json.Unmarshal(data, &r.all); err != nil {
+		panic("openai: operations.json: " + err.Error())
+	}
+	for _, op := range r.all {
+		if err := r.add(op); err != nil {
+			panic("openai: operations.json: " + err.Error())
+		}
+	}
+	return r
+}
+
+func (r *routes) add(op Operation) error {
+	n := r.tree[op.Surface]
+	if n == nil {
+		return fmt.Errorf("%s: surface %q is neither classic nor v1", op.ID, op.Surface)
+	}
+	for seg := range strings.SplitSeq(strings.TrimPrefix(op.Path, "/"), "/") {
+		n = n.child(seg)
+	}
+	if n.methods == nil {
+		n.methods = map[string]Operation{}
+	}
+	if _, dup := n.methods[op.Method]; dup {
+		return fmt.Errorf("%s %s stands twice", op.Method, op.Path)
+	}
+	n.methods[op.Method] = op
+	return nil
+}
+
+func (n *node) child(seg string) *node {
+	if strings.HasPrefix(seg, "{") {
+		if n.param == nil {
+			n.param = &node{name: strings.Trim(seg, "{}")}
+		}
+		return n.param
+	}
+	if n.literal == nil {
+		n.literal = map[string]*node{}
+	}
+	if n.literal[seg] == nil {
+		n.literal[seg] = &node{}
+	}
+	return n.literal[seg]
+}
+
+// Find looks up the operation for a decoded path below /openai, such as
+// /deployments/gpt-4o/chat/completions or /v1/responses. When only the method is wrong,
+// allow lists the methods the path has.
+func Find(method, path string) (m Match, allow []string, ok bool) {
+	surface, rest := Classic, strings.Trim(path, "/")
+	if v1, found := strings.CutPrefix(rest, "v1/"); found {
+		surface, rest = V1, v1
+	}
+	n := table.tree[surface]
+	for seg := range strings.SplitSeq(rest, "/") {
+		next := n.literal[seg]
+		if next == nil && seg != "" {
+			if next = n.param; next != nil && next.name == "deployment" {
+				m.Deployment = seg
+			}
+		}
+		if next == nil {
+			return Match{}, nil, false
+		}
+		n = next
+	}
+	if op, found := n.methods[method]; found {
+		m.Operation = op
+		return m, nil, true
+	}
+	for name := range n.methods {
+		allow = append(allow, name)
+	}
+	slices.Sort(allow)
+	return Match{}, allow, false
+}

@@ -1,0 +1,181 @@
+package openai_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+)
+
+func TestRequestFieldsThatDecide(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kind openai.Kind
+		body string
+		want openai.Request
+	}{
+		{
+			"chat", openai.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":5,"n":2,"user":"u"}`,
+			openai.Request{Model: "m", EndUser: "u", MaxOutput: 5, Choices: 2, PromptBytes: 32, Messages: 1},
+		},
+		{
+			"newer cap wins", openai.Chat, `{"max_tokens":5,"max_completion_tokens":7}`,
+			openai.Request{MaxOutput: 7, Choices: 1, Messages: 1},
+		},
+		{
+			"stream with usage", openai.Chat, `{"stream":true,"stream_options":{"include_usage":true}}`,
+			openai.Request{Stream: true, IncludeUsage: true, Choices: 1, Messages: 1},
+		},
+		{
+			"wrong types count as absent", openai.Chat, `{"stream":"yes","max_tokens":"5","n":null,"model":7}`,
+			openai.Request{Choices: 1, Messages: 1},
+		},
+		{
+			"image", openai.Chat, `{"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`,
+			openai.Request{Choices: 1, PromptBytes: 60, Messages: 1, NotAllText: true},
+		},
+		{
+			"an escaped word in a prompt is no image", openai.Chat, `{"messages":[{"content":"\"image_url\""}]}`,
+			openai.Request{Choices: 1, PromptBytes: 29, Messages: 1},
+		},
+		{
+			"embeddings do not stream", openai.Embeddings, `{"input":["a","b"],"stream":true}`,
+			openai.Request{Choices: 1, PromptBytes: 9, Messages: 2},
+		},
+		{
+			"batch of prompts with best_of", openai.Completions, `{"prompt":["a","b"],"best_of":3}`,
+			openai.Request{Choices: 6, PromptBytes: 9, Messages: 1},
+		},
+		{
+			"one prompt of tokens", openai.Completions, `{"prompt":[1,2,3]}`,
+			openai.Request{Choices: 1, PromptBytes: 7, Messages: 1},
+		},
+		{
+			"stored context", openai.Responses, `{"input":"hi","previous_response_id":"resp_1","n":9}`,
+			openai.Request{Previous: "resp_1", Choices: 1, PromptBytes: 4, Messages: 1, NotAllText: true},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := openai.ParseRequest(c.kind, []byte(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Fatal(d)
+			}
+		})
+	}
+}
+
+func TestAmbiguousOrBrokenBodiesAreRefusedWithTheirPlace(t *testing.T) {
+	for _, c := range []struct{ body, want string }{
+		{`{"model":"a","model":"b"}`, "names a member twice: line 1"},
+		{"{\n\"messages\":[{\"role\":\"a\",\"role\":\"b\"}]}", "names a member twice: line 2"},
+		{`{"model":`, "is not valid JSON"},
+		{`{"model":"a"} x`, "is not valid JSON"},
+		{"{\"model\":\"\xff\"}", "is not valid JSON"},
+		{`[]`, "must be a JSON object"},
+		{``, "is not valid JSON"},
+	} {
+		_, err := openai.ParseRequest(openai.Chat, []byte(c.body))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error %v, want …%s…", c.body, err, c.want)
+		}
+	}
+}
+
+func TestBoundHoldsPromptBytesMessagesAndOutputOfAllChoices(t *testing.T) {
+	r := openai.Request{PromptBytes: 100, Messages: 2, MaxOutput: 10, Choices: 3}
+	if b, ok := r.Bound(openai.Chat); !ok || b != 100+32+30 {
+		t.Errorf("bound %d, %t", b, ok)
+	}
+	r.MaxOutput = 0
+	if _, ok := r.Bound(openai.Chat); ok {
+		t.Error("a request without a cap has no bound of its own")
+	}
+	if b, ok := r.Bound(openai.Embeddings); !ok || b != 132 {
+		t.Errorf("embeddings: bound %d, %t", b, ok)
+	}
+}
+
+func TestEditsLeaveEveryOtherByte(t *testing.T) {
+	in := `{ "big":12345678901234567890,  "model" : "a","stream":true }`
+	got, err := openai.WithModel([]byte(in), "b")
+	if err != nil || string(got) != strings.Replace(in, `"a"`, `"b"`, 1) {
+		t.Errorf("%s, %v", got, err)
+	}
+	for _, c := range [][2]string{
+		{`{"stream":true}`, `{"stream":true,"stream_options":{"include_usage":true}}`},
+		{`{"stream_options":null}`, `{"stream_options":{"include_usage":true}}`},
+		{`{"stream_options":{"include_usage":false,"x":1}}`, `{"stream_options":{"include_usage":true,"x":1}}`},
+	} {
+		if got, err := openai.WithUsage([]byte(c[0])); err != nil || string(got) != c[1] {
+			t.Errorf("%s, %v; want %s", got, err, c[1])
+		}
+	}
+	if got, _ := openai.WithMaxOutput(openai.Responses, []byte(`{}`), 9); string(got) != `{"max_output_tokens":9}` {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestOnlyOlderDatedVersionsAreLifted(t *testing.T) {
+	for client, want := range map[string]string{
+		"2023-03-15-preview": "2024-10-21", "2024-10-21-preview": "2024-10-21", "2024-06-01": "2024-10-21",
+		"2024-10-21": "2024-10-21", "2025-04-01-preview": "2025-04-01-preview", "preview": "preview", "latest": "latest", "": "",
+	} {
+		if got := openai.LiftVersion(client, "2024-10-21"); got != want {
+			t.Errorf("%q becomes %q, want %q", client, got, want)
+		}
+	}
+}
+
+func TestUsageInEveryForm(t *testing.T) {
+	want := gateway.Usage{Prompt: 10, Cached: 4, Completion: 5, Reasoning: 2, Total: 15}
+	for _, raw := range []string{
+		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}`,
+		`{"type":"response.completed","response":{"usage":{"input_tokens":10,"output_tokens":5,"total_tokens":15,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":2}}}}`,
+		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}`,
+	} {
+		if got, ok := openai.ParseUsage([]byte(raw)); !ok || got != want {
+			t.Errorf("%s: %+v, %t", raw, got, ok)
+		}
+	}
+	if _, ok := openai.ParseUsage([]byte(`{"usage":null}`)); ok {
+		t.Error("null is no usage")
+	}
+}
+
+func TestEventsAreClassified(t *testing.T) {
+	for _, c := range []struct {
+		name, data string
+		want       openai.ChunkKind
+	}{
+		{"", "[DONE]", openai.Terminal},
+		{"", ` [DONE] `, openai.Terminal},
+		{"response.completed", `{}`, openai.Terminal},
+		{"response.output_text.delta", `{}`, openai.Content},
+		{"error", `{"message":"x"}`, openai.Failure},
+		{"", `{"error":{"message":"x"}}`, openai.Failure},
+		{"", `{"choices":[],"usage":{"total_tokens":1}}`, openai.UsageOnly},
+		{"", `{"choices": [ ],"usage":{"total_tokens":1}}`, openai.UsageOnly},
+		{"", `{"choices":[],"prompt_filter_results":[],"usage":null}`, openai.Content},
+		{"", `{"choices":[{"delta":{"content":"\"error\" \"usage\""}}],"usage":null}`, openai.Content},
+		{"", `{"choices":[{"delta":{}}],"usage":{"total_tokens":1}}`, openai.Content},
+	} {
+		if got := openai.Classify([]byte(c.name), []byte(c.data)); got != c.want {
+			t.Errorf("%s %s is %d, want %d", c.name, c.data, got, c.want)
+		}
+	}
+}
+
+func BenchmarkParseRequest(b *testing.B) {
+	body := []byte(`{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"` + strings.Repeat("word ", 400) + `"}]}`)
+	for b.Loop() {
+		if _, err := openai.ParseRequest(openai.Chat, body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,271 @@
+package policy_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/policy"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const whole = `
+version: 1
+models:
+  gpt-4.1: {contextWindow: 1047576, firstByteTimeout: 90s}
+  embed:
+products:
+  default:
+    description: all
+    models: ["*"]
+    maxOutputTokens: 4096
+    limits:
+      - {name: tpm, tokens: 100000, per: minute}
+      - {tokens: 50000000, per: month, hard: true}
+      - {requests: 600, per: minute, by: user}
+  small: {models: [GPT-4.1]}
+  open: {}
+`
+
+func parse(t *testing.T, text string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("p.yaml", []byte(text))
+	if err != nil {
+		t.Fatalf("Parse:\n%v", err)
+	}
+	return p
+}
+
+func TestAWholeFileIsReadWithItsDefaults(t *testing.T) {
+	p := parse(t, whole)
+	got, _ := p.Product("default")
+	want := policy.Product{
+		Name: "default", Description: "all", Models: []string{"*"}, MaxOutputTokens: 4096,
+		Limits: []policy.Limit{
+			{Name: "tpm", Unit: policy.Tokens, Amount: 100000, Per: policy.Minute, By: policy.BySubscription},
+			{Name: "tokens-per-month", Unit: policy.Tokens, Amount: 50000000, Per: policy.Month, By: policy.BySubscription, Hard: true},
+			{Name: "requests-per-minute-by-user", Unit: policy.Requests, Amount: 600, Per: policy.Minute, By: policy.ByUser},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("default (-want +got):\n%s", diff)
+	}
+	if m, ok := p.Model("GPT-4.1"); !ok || m.ContextWindow != 1047576 || m.FirstByteTimeout != 90*time.Second {
+		t.Errorf("Model: %+v, %v", m, ok)
+	}
+	if _, ok := p.Product("none"); ok {
+		t.Error("an unknown product was found")
+	}
+	var names []string
+	for _, product := range p.Products() {
+		names = append(names, product.Name)
+	}
+	if diff := cmp.Diff([]string{"default", "open", "small"}, names); diff != "" {
+		t.Errorf("Products (-want +got):\n%s", diff)
+	}
+}
+
+func TestAProductAllowsTheModelsItNames(t *testing.T) {
+	p := parse(t, whole)
+	for _, tc := range []struct {
+		product, model string
+		want           bool
+	}{
+		{"default", "anything", true},
+		{"open", "anything", true},
+		{"small", "gpt-4.1", true},
+		{"small", "Gpt-4.1", true},
+		{"small", "embed", false},
+		{"small", "", false},
+	} {
+		product, _ := p.Product(tc.product)
+		if got := product.Allows(tc.model); got != tc.want {
+			t.Errorf("%s allows %q: %v, want %v", tc.product, tc.model, got, tc.want)
+		}
+	}
+}
+
+func TestHardTokensIsAboutHardTokenLimitsOnly(t *testing.T) {
+	p := parse(t, `
+version: 1
+products:
+  soft: {limits: [{tokens: 5, per: day}]}
+  calls: {limits: [{requests: 5, per: day, hard: true}]}
+  hard: {maxOutputTokens: 4, limits: [{requests: 5, per: day}, {tokens: 5, per: day, hard: true}]}
+`)
+	for name, want := range map[string]bool{"soft": false, "calls": false, "hard": true} {
+		if product, _ := p.Product(name); product.HardTokens() != want {
+			t.Errorf("%s: HardTokens is %v", name, !want)
+		}
+	}
+}
+
+func TestTheShippedPolicyIsGoodAndNamesNoModel(t *testing.T) {
+	data, err := os.ReadFile("../../infra/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse("policy.yaml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"default", "unlimited"} {
+		product, ok := p.Product(name)
+		if !ok || !product.Allows("any-model") || product.HardTokens() {
+			t.Errorf("product %s: %+v, %v", name, product, ok)
+		}
+		if (name == "unlimited") != (len(product.Limits) == 0) {
+			t.Errorf("product %s has %d limits", name, len(product.Limits))
+		}
+	}
+}
+
+// product wraps the body of one product in a file that has no other fault; the body's
+// first line is line 4.
+func product(body string) string {
+	return "version: 1\nproducts:\n  a:\n" + body + "\n"
+}
+
+type mistakes map[string]struct {
+	text string
+	want []string // "line:column: text", in order
+}
+
+func (m mistakes) check(t *testing.T) {
+	for name, tc := range m {
+		t.Run(name, func(t *testing.T) {
+			_, err := policy.Parse("p", []byte(tc.text))
+			if err == nil {
+				t.Fatal("no mistake found")
+			}
+			want := "p:" + strings.Join(tc.want, "\np:")
+			if diff := cmp.Diff(want, err.Error()); diff != "" {
+				t.Errorf("mistakes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
+	mistakes{
+		"empty file":      {"", []string{"1:1: the file is empty; it needs version and products"}},
+		"comment only":    {"# nothing", []string{"1:1: the file is empty; it needs version and products"}},
+		"no YAML":         {"version: 1\nproducts: [\n", []string{"2:1: no valid YAML: did not find expected node content"}},
+		"a tab":           {"version: 1\n\tproducts: 1", []string{"2:1: no valid YAML: found a tab character that violates indentation"}},
+		"two documents":   {whole + "---\nversion: 1\n", []string{"17:1: a second document; one file holds one policy"}},
+		"a list":          {"- 1", []string{"1:1: policy: is a list; it must be a mapping of keys models, products, version"}},
+		"nothing in it":   {"version: 1", []string{"1:1: policy: products is missing"}},
+		"no product":      {"version: 1\nproducts: {}", []string{"2:11: products: no product; name at least one, such as default"}},
+		"version":         {"version: 2\nproducts: {a: {}}", []string{"1:10: version: 2 is not known; this gateway reads version 1"}},
+		"version as text": {`version: "1"` + "\nproducts: {a: {}}", []string{`1:10: version: is the text "1"; it must be a whole number from 0 to 1000000000000000`}},
+		"all at once": {"version: 3\nproducts:\n  a: {limitz: []}\n  b: {models: [x, x]}\nfoo: 1", []string{
+			"1:10: version: 3 is not known; this gateway reads version 1",
+			`3:7: products.a: unknown key "limitz"; did you mean limits?`,
+			`4:19: products.b.models[1]: "x" is named twice; drop one`,
+			`5:1: policy: unknown key "foo"; known here: models, products, version`,
+		}},
+	}.check(t)
+}
+
+func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
+	mistakes{
+		"unknown key, near": {product("    maxOutputToken: 4"), []string{
+			`4:5: products.a: unknown key "maxOutputToken"; did you mean maxOutputTokens?`,
+		}},
+		"unknown key, case": {product("    Limits: []"), []string{`4:5: products.a: unknown key "Limits"; did you mean limits?`}},
+		"unknown key, far": {product("    colour: red"), []string{
+			`4:5: products.a: unknown key "colour"; known here: description, limits, maxOutputTokens, models`,
+		}},
+		"not enforced": {"version: 1\nprices: {}\nlogging: {}\n" + "products: {a: {limits: [{cost: 5, per: day}, {concurrent: 3}]}}", []string{
+			"2:1: policy: prices is not enforced yet; remove it rather than rely on it",
+			"3:1: policy: logging is not enforced yet; remove it rather than rely on it",
+			"4:26: products.a.limits[0]: cost is not enforced yet; remove it rather than rely on it",
+			"4:47: products.a.limits[1]: concurrent is not enforced yet; remove it rather than rely on it",
+		}},
+		"duplicate key": {product("    models: [a]\n    models: [b]"), []string{
+			`5:5: products.a: key "models" stands twice, first in line 4; keep one`,
+		}},
+		"duplicate product": {"version: 1\nproducts:\n  a: {}\n  a: {}", []string{`4:3: products: key "a" stands twice, first in line 3; keep one`}},
+		"product's name":    {"version: 1\nproducts:\n  a/b: {}", []string{`3:3: products: "a/b" is no name; use up to 64 letters, digits, dots, dashes and underscores`}},
+		"number as name":    {"version: 1\nproducts:\n  7: {}", []string{`3:3: products: a key is 7; it must be text, so put it in quotes`}},
+		"empty product":     {"version: 1\nproducts:\n  a:\n", []string{"3:5: products.a: is empty; it must be a mapping of keys description, limits, maxOutputTokens, models"}},
+		"description":       {product("    description: 5"), []string{"4:18: products.a.description: is 5; it must be text, in quotes if need be"}},
+		"models as text":    {product(`    models: "*"`), []string{`4:13: products.a.models: is the text "*"; write ["*"] for all models, or deployment names`}},
+		"no model":          {product("    models: []"), []string{`4:13: products.a.models: allows no model; write ["*"] for all models, or deployment names`}},
+		"pattern":           {product(`    models: ["gpt*"]`), []string{`4:14: products.a.models[0]: "gpt*" is no deployment name; write ["*"] for all models, or deployment names`}},
+		"star and more":     {product(`    models: [b, "*"]`), []string{`4:17: products.a.models[1]: "*" allows all models already; drop it or the others`}},
+		"model twice":       {product("    models: [b, B]"), []string{`4:17: products.a.models[1]: "B" is named twice; drop one`}},
+		"undeclared model": {"version: 1\nmodels: {gpt-4.1: {}}\nproducts: {a: {models: [gpt-41]}}", []string{
+			`3:25: products.a.models[0]: model "gpt-41" is not declared under models; did you mean gpt-4.1?`,
+		}},
+		"model twice by case": {"version: 1\nmodels:\n  b: {}\n  B: {}\nproducts: {a: {}}", []string{"4:6: models.B: is declared twice; Azure does not tell names apart by case"}},
+		"timeout":             {"version: 1\nmodels: {m: {firstByteTimeout: 90}}\nproducts: {a: {}}", []string{"2:32: models.m.firstByteTimeout: is 90; it must be a time from 1s to 10m0s, such as 90s"}},
+	}.check(t)
+}
+
+func TestMistakesInLimitsNameTheirPlaceAndTheRemedy(t *testing.T) {
+	mistakes{
+		"limits as mapping":  {product("    limits: {tokens: 5, per: day}"), []string{"4:13: products.a.limits: is a mapping; write a list such as [{tokens: 100000, per: minute}]"}},
+		"limit without unit": {product("    limits: [{per: day}]"), []string{"4:14: products.a.limits[0]: says not what it counts; add tokens: N or requests: N"}},
+		"limit without per":  {product("    limits: [{tokens: 5}]"), []string{"4:14: products.a.limits[0]: per is missing"}},
+		"two units":          {product("    limits: [{tokens: 5, requests: 5, per: day}]"), []string{"4:36: products.a.limits[0]: counts tokens and requests; write two limits"}},
+		"zero":               {product("    limits: [{tokens: 0, per: day}]"), []string{"4:23: products.a.limits[0].tokens: 0 is out of range; it must be a whole number from 1 to 1000000000000000"}},
+		"negative":           {product("    limits: [{tokens: -5, per: day}]"), []string{"4:23: products.a.limits[0].tokens: -5 is out of range; it must be a whole number from 1 to 1000000000000000"}},
+		"overflow":           {product("    limits: [{tokens: 9223372036854775807, per: day}]"), []string{"4:23: products.a.limits[0].tokens: 9223372036854775807 is out of range; it must be a whole number from 1 to 1000000000000000"}},
+		"fraction":           {product("    limits: [{tokens: 1e6, per: day}]"), []string{"4:23: products.a.limits[0].tokens: is 1e6; it must be a whole number from 1 to 1000000000000000"}},
+		"per":                {product("    limits: [{tokens: 5, per: minutes}]"), []string{`4:31: products.a.limits[0].per: "minutes" is not known; did you mean minute?`}},
+		"by":                 {product("    limits: [{tokens: 5, per: day, by: country}]"), []string{`4:40: products.a.limits[0].by: "country" is not known; known here: subscription, user, product, model, ip`}},
+		"hard":               {product("    limits: [{requests: 5, per: day, hard: yes}]"), []string{`4:44: products.a.limits[0].hard: is the text "yes"; it must be true or false`}},
+		"same limit twice": {product("    limits:\n    - {tokens: 5, per: day}\n    - {name: b, tokens: 6, per: day}"), []string{
+			"6:7: products.a.limits[1]: counts the same as limit tokens-per-day; keep the smaller one",
+		}},
+		"same name twice": {product("    limits:\n    - {tokens: 5, per: day}\n    - {name: tokens-per-day, tokens: 6, per: hour}"), []string{
+			"6:7: products.a.limits[1]: two limits are called tokens-per-day; give one another name",
+		}},
+		"hard without a bound": {product("    limits: [{tokens: 5, per: day, hard: true}]"), []string{
+			"4:14: products.a.limits[0]: is hard, but a request that names no output cap has no bound; add maxOutputTokens to the product (it is put into such requests), or drop hard",
+		}},
+		"hard and too small": {product("    maxOutputTokens: 10\n    limits: [{tokens: 10, per: day, hard: true}]"), []string{
+			"5:14: products.a.limits[0]: is hard and smaller than one answer may be (maxOutputTokens 10); lower maxOutputTokens or raise the limit",
+		}},
+	}.check(t)
+}
+
+func TestAnchorsAreFollowed(t *testing.T) {
+	p := parse(t, "version: 1\nproducts:\n  a: &x {limits: [&l {tokens: 5, per: day}]}\n  b: *x\n  c: {limits: [*l]}")
+	for _, name := range []string{"a", "b", "c"} {
+		if product, _ := p.Product(name); len(product.Limits) != 1 || product.Name != name {
+			t.Errorf("%s: %+v", name, product)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(whole)
+	f.Add("a: &a [*a]\nversion: *a\nproducts: {x: *a}")
+	f.Add("version: 1\nproducts: &p\n  a: {models: *p, limits: [*p]}")
+	f.Add("<<: {version: 1}\n? [k]\n: v\n---\n...")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := policy.Parse("p", []byte(text))
+		if (p == nil) == (err == nil) {
+			t.Fatalf("policy %v and error %v", p, err)
+		}
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\np:") {
+				if !strings.Contains(line, ": ") {
+					t.Errorf("mistake without a place: %q", line)
+				}
+			}
+			return
+		}
+		for _, product := range p.Products() {
+			for _, l := range product.Limits {
+				if l.Amount <= 0 || l.Name == "" || l.Per == "" || l.By == "" || l.Unit == "" {
+					t.Errorf("a limit that says nothing was accepted: %+v", l)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"aoaigateway/handler/audit"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+)
+
+var (
+	errAnswerTimeout = errors.New("no answer in time")
+	errTotalTimeout  = errors.New("request over its total time")
+)
+
+// run asks the pool and passes its answer on.
+func (s *session) run(client context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(client, s.options.TotalTimeout, errTotalTimeout)
+	defer cancel()
+	if s.req.Stream {
+		return s.runStream(ctx, client)
+	}
+	answer, err := s.ask(ctx)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	switch {
+	case answer.Events != nil:
+		out := newStream(s)
+		defer out.stop()
+		return s.deliverStream(client, out, answer)
+	case answer.Rest != nil:
+		return s.deliverLong(client, answer)
+	default:
+		return s.deliverWhole(client, answer)
+	}
+}
+
+// ask gets a whole answer's beginning within the answer time-out.
+func (s *session) ask(ctx context.Context) (*backend.Answer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	limit := time.AfterFunc(s.options.AnswerTimeout, func() { cancel(errAnswerTimeout) })
+	answer, err := s.options.Pool.Do(ctx, &s.call)
+	limit.Stop()
+	s.Record.Attempts = s.call.Attempts
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errAnswerTimeout) || errors.Is(cause, errTotalTimeout)) {
+		return nil, &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: "No answer within " + strconv.Itoa(int(s.options.AnswerTimeout.Seconds())) + " seconds. Ask for a stream (\"stream\": true) to get long answers as they are written.", Err: cause}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.noteAnswer(answer)
+	return answer, nil
+}
+
+func (s *session) noteAnswer(a *backend.Answer) {
+	r := s.Record
+	r.Attempts = s.call.Attempts
+	r.Region, r.Deployment, r.BackendAPIVersion = a.Region, a.Deployment, a.APIVersion
+	r.BackendStatus, r.Status = a.Status, a.Status
+	s.markFirstByte()
+}
+
+func (s *session) markFirstByte() {
+	s.Record.FirstByteMilli = time.Since(s.Record.Time).Milliseconds()
+}
+
+// noteUsage takes usage and model from an answer, or from an event of one.
+func (s *session) noteUsage(raw []byte) {
+	if u, ok := openai.ParseUsage(raw); ok {
+		s.usage, s.known = u, true
+	}
+	if s.Record.AnsweredModel == "" {
+		s.Record.AnsweredModel = openai.AnsweredModel(raw)
+	}
+}
+
+func (s *session) deliverWhole(client context.Context, a *backend.Answer) error {
+	capture := s.Audit.Response(a.Header.Get("Content-Type"))
+	_, _ = capture.Write(a.Whole)
+	if s.kind.Metered() && a.Status < 300 {
+		s.noteUsage(a.Whole)
+	}
+	s.Record.Outcome = gateway.Complete
+	if err := s.finish(client, a.Status < 300); err != nil {
+		return err
+	}
+	copyDownstream(s.W.Header(), a.Header, s.R)
+	s.W.Header().Set("Content-Length", strconv.Itoa(len(a.Whole)))
+	s.W.WriteHeader(a.Status)
+	if _, err := s.W.Write(a.Whole); err != nil {
+		return ErrAborted
+	}
+	return nil
+}
+
+// tail is how much of a long body waits for the end record.
+const tail = 64 << 10
+
+// deliverLong passes a body on while it arrives, its last bytes held.
+func (s *session) deliverLong(client context.Context, a *backend.Answer) error {
+	if err := s.Audit.BeginDurable(client); err != nil {
+		return err
+	}
+	capture := s.Audit.Response(a.Header.Get("Content-Type"))
+	copyDownstream(s.W.Header(), a.Header, s.R)
+	if n := a.Header.Get("Content-Length"); n != "" {
+		s.W.Header().Set("Content-Length", n)
+	}
+	s.W.WriteHeader(a.Status)
+	held, err := s.copyHolding(capture, io.MultiReader(bytes.NewReader(a.Whole), a.Rest))
+	if err != nil {
+		return s.abandon(client, err)
+	}
+	if s.kind.Metered() {
+		s.noteUsage(lastObject(held))
+	}
+	s.Record.Outcome = gateway.Complete
+	if err := s.finish(client, a.Status < 300); err != nil {
+		return ErrAborted
+	}
+	if _, err := s.W.Write(held); err != nil {
+		return ErrAborted
+	}
+	return nil
+}
+
+var errClientWrite = errors.New("client does not take the answer")
+
+func (s *session) copyHolding(capture *audit.Capture, src io.Reader) (held []byte, err error) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, rerr := src.Read(buf)
+		if n > 0 {
+			_, _ = capture.Write(buf[:n])
+			held = append(held, buf[:n]...)
+		}
+		if over := len(held) - tail; over > tail || over > 0 && rerr != nil {
+			if _, err := s.W.Write(held[:over]); err != nil {
+				return nil, errClientWrite
+			}
+			held = append(held[:0], held[over:]...)
+		}
+		if errors.Is(rerr, io.EOF) {
+			return held, nil
+		}
+		if rerr != nil {
+			return nil, rerr
+		}
+	}
+}
+
+// lastObject finds the usage object near the end of a long answer, where the service puts it.
+func lastObject(held []byte) []byte {
+	i := bytes.LastIndex(held, []byte(`"usage"`))
+	if i < 0 {
+		return nil
+	}
+	return append([]byte("{"), held[i:]...)
+}
+
+// abandon records an answer that broke off after bytes of it had left.
+func (s *session) abandon(client context.Context, err error) error {
+	s.Record.Outcome, s.Record.ErrorReason = gateway.UpstreamCut, "StreamTruncated"
+	if client.Err() != nil || errors.Is(err, errClientWrite) {
+		s.Record.Outcome, s.Record.ErrorReason = gateway.ClientLeft, "ClientConnectionFailure"
+	}
+	s.Record.ErrorMessage = err.Error()
+	_ = s.finish(client, true)
+	return ErrAborted
+}
+
+// finish settles and makes the end record durable, in parallel. produced says that the
+// region worked for the request, so that missing usage has to be estimated.
+func (s *session) finish(client context.Context, produced bool) error {
+	s.Record.TotalMilli = time.Since(s.Record.Time).Milliseconds()
+	if !s.known && produced && s.kind.Metered() {
+		s.estimate()
+	}
+	s.Record.Usage = s.usage
+	var settled sync.WaitGroup
+	settled.Go(func() {
+		if !produced && !s.known {
+			s.hold.Cancel(client)
+			return
+		}
+		if err := s.hold.Settle(client, s.usage); err != nil {
+			s.options.Logger.Warn("settle failed", "record_id", s.Record.ID, "error", err)
+		}
+	})
+	err := s.Audit.End(client)
+	settled.Wait()
+	return err
+}
+
+// estimate stands in for usage that never came.
+func (s *session) estimate() {
+	s.usage.Estimated = true
+	s.usage.Prompt = s.req.PromptEstimate()
+	s.usage.Total = s.usage.Prompt + s.usage.Completion
+}

@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+)
+
+// neverUpstream are request headers that stay here: the caller's credentials, what the
+// platform and the edge added, and what belongs to one hop (RFC 9110, 7.6.1).
+var neverUpstream = headerSet(
+	"Authorization", "Api-Key", "Ocp-Apim-Subscription-Key", "Cookie", "X-Functions-Key",
+	"Forwarded", "Client-Ip", "Disguised-Host", "Was-Default-Hostname",
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
+	"Host", "Content-Length", "Accept-Encoding", "X-Ms-Invocation-Id",
+)
+
+var neverUpstreamPrefix = []string{
+	"X-Gateway-", "X-Forwarded-", "X-Client-", "X-Arr-", "X-Waws-", "X-Azure-", "X-Appservice-", "X-Site-",
+	"X-Ms-Client-Principal", "X-Ms-Token-", "X-Original-",
+}
+
+// neverDownstream are answer headers that stay here.
+var neverDownstream = headerSet(
+	"Set-Cookie", "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Content-Length", "Alt-Svc", "Strict-Transport-Security",
+)
+
+func headerSet(names ...string) map[string]bool {
+	set := map[string]bool{}
+	for _, n := range names {
+		set[textproto.CanonicalMIMEHeaderKey(n)] = true
+	}
+	return set
+}
+
+func upstreamHeader(in http.Header) http.Header {
+	out := make(http.Header, len(in))
+	for name, values := range in {
+		if !neverUpstream[name] && !hasPrefix(name, neverUpstreamPrefix) && !namedByConnection(in, name) {
+			out[name] = values
+		}
+	}
+	return out
+}
+
+func hasPrefix(name string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// namedByConnection: a header that Connection lists belongs to that hop too.
+func namedByConnection(in http.Header, name string) bool {
+	for _, list := range in["Connection"] {
+		for token := range strings.SplitSeq(list, ",") {
+			if textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(token)) == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func copyDownstream(to, from http.Header, r *http.Request) {
+	for name, values := range from {
+		if !neverDownstream[name] {
+			to[name] = values
+		}
+	}
+	for _, name := range []string{"Location", "Operation-Location"} {
+		if v := to.Get(name); v != "" {
+			to.Set(name, ownURL(v, r))
+		}
+	}
+}
+
+// ownURL puts the host the client used in the place of a region's.
+func ownURL(location string, r *http.Request) string {
+	u, err := url.Parse(location)
+	if err != nil {
+		return ""
+	}
+	if u.Host == "" {
+		return location
+	}
+	u.Host, u.Scheme, u.User = r.Host, "https", nil
+	if h := r.Header.Get("X-Forwarded-Host"); h != "" {
+		u.Host = h
+	}
+	if s := r.Header.Get("X-Forwarded-Proto"); s != "" {
+		u.Scheme = s
+	}
+	return u.String()
+}
+
+// CleanQuery drops what a query may carry of keys; the names are compared without case,
+// as API Management does.
+func CleanQuery(q url.Values) url.Values {
+	out := make(url.Values, len(q))
+	for name, values := range q {
+		switch strings.ToLower(name) {
+		case "code", "subscription-key", "api-key":
+		default:
+			out[name] = values
+		}
+	}
+	return out
+}

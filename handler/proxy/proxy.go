@@ -1,0 +1,287 @@
+// Package proxy is the request path of one inference request: read, understand, reserve,
+// ask a region, pass the answer on, settle.
+//
+// Two promises are kept here. Nothing that completes an answer leaves before the end
+// record is durable: a whole body waits for it, a stream's terminal event and the last
+// 64 KiB of a long body are held back. And a cut shows as a cut: once bytes have left, a
+// failure ends in an error event and an aborted connection, never in a clean end.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"aoaigateway/handler/audit"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/quota"
+)
+
+// ErrAborted says that bytes have left and the answer cannot be completed: whoever owns
+// the connection must break it off.
+var ErrAborted = errors.New("proxy: answer broken off")
+
+// Options of a Proxy.
+type Options struct {
+	Limiter *quota.Limiter
+	Pool    *backend.Pool
+	Policy  *policy.Policy
+	Logger  *slog.Logger
+
+	VersionFloor  string        // classic api-versions below it are lifted; empty = none
+	MaxBody       int64         // bytes of a request body; default 100 MiB
+	Heartbeat     time.Duration // silence on a stream after which a comment is sent; default 20 s
+	CommitAfter   time.Duration // a stream without its first event is begun then; default 100 s
+	AnswerTimeout time.Duration // until a whole answer must have begun; default 220 s
+	TotalTimeout  time.Duration // of any request; default 60 min
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.MaxBody, 100<<20)
+	setDefault(&o.Heartbeat, 20*time.Second)
+	setDefault(&o.CommitAfter, 100*time.Second)
+	setDefault(&o.AnswerTimeout, 220*time.Second)
+	setDefault(&o.TotalTimeout, time.Hour)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T int64 | time.Duration](v *T, value T) {
+	if *v == 0 {
+		*v = value
+	}
+}
+
+// Proxy serves inference requests. Safe for concurrent use.
+type Proxy struct{ options Options }
+
+// New returns a Proxy over its parts.
+func New(o Options) *Proxy { return &Proxy{o.withDefaults()} }
+
+// Exchange is one authenticated request and where its record is kept.
+type Exchange struct {
+	W      http.ResponseWriter
+	R      *http.Request
+	Match  openai.Match
+	Record *gateway.Record
+	Audit  *audit.Exchange
+}
+
+// Serve answers the request. A *gateway.Error means that nothing was written and the
+// error is still to be rendered and recorded; ErrAborted that the record is complete and
+// the connection is to be broken off; nil that everything is done.
+func (p *Proxy) Serve(x Exchange) error {
+	s := &session{Proxy: p, Exchange: x}
+	body, err := readBody(x.W, x.R, p.options.MaxBody)
+	if err != nil {
+		return err
+	}
+	x.Audit.Request(x.R.Header.Get("Content-Type"), body)
+	if err := s.understand(body); err != nil {
+		return err
+	}
+	if err := s.reserve(x.R.Context()); err != nil {
+		return err
+	}
+	defer s.hold.Cancel(x.R.Context())
+	if err := x.Audit.Begin(); err != nil {
+		return err
+	}
+	return s.run(x.R.Context())
+}
+
+// session is one request on its way; owned by its goroutine.
+type session struct {
+	*Proxy
+	Exchange
+	product policy.Product
+	req     openai.Request
+	call    backend.Call
+	hold    *quota.Reservation
+	kind    openai.Kind
+	usage   gateway.Usage
+	known   bool // usage is the service's own
+}
+
+var deploymentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// understand parses the body, decides on the model and makes the call.
+func (s *session) understand(body []byte) error {
+	s.kind = s.Match.Kind
+	if s.kind == openai.WebSocket {
+		return &gateway.Error{Kind: gateway.Unsupported, Code: "RealtimeNotSupported", Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly."}
+	}
+	product, ok := s.options.Policy.Product(s.Record.Product)
+	if !ok {
+		return &gateway.Error{Kind: gateway.Forbidden, Reason: "ProductNotFound", Message: "The subscription's product is not in the gateway's policy."}
+	}
+	s.product = product
+	if s.kind.Metered() || s.kind == openai.BodyModel {
+		if err := s.parse(body); err != nil {
+			return err
+		}
+	} else if err := s.passable(); err != nil {
+		return err
+	}
+	return s.prepare(body)
+}
+
+func (s *session) parse(body []byte) error {
+	if s.kind == openai.BodyModel && !strings.HasPrefix(s.R.Header.Get("Content-Type"), "application/json") {
+		return s.passable() // multipart: not read
+	}
+	req, err := openai.ParseRequest(s.kind, body)
+	if err != nil {
+		return &gateway.Error{Kind: gateway.BadRequest, Code: "BadRequest", Message: capitalize(err.Error()) + "."}
+	}
+	s.req = req
+	s.Record.Stream, s.Record.EndUser = req.Stream, req.EndUser
+	if !s.kind.Metered() {
+		return s.passable()
+	}
+	if req.Background && s.product.HardTokens() {
+		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "Background responses end after their answer, so their tokens cannot be held against this product's hard limits. Send the request without \"background\"."}
+	}
+	return nil
+}
+
+// passable refuses what we do not meter to products whose limits it could slip past.
+func (s *session) passable() error {
+	if s.product.HardTokens() {
+		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "This operation's tokens are not metered, and the subscription's product has hard limits. Use a product without hard limits for it."}
+	}
+	return nil
+}
+
+// model is the name the client asked for: from the path where the route has one, never
+// the body there (clients put placeholders into it), else from the body.
+func (s *session) model() (string, error) {
+	name := s.Match.Deployment
+	if name == "" {
+		name = s.req.Model
+	}
+	switch {
+	case name == "" && (s.kind.Metered()):
+		return "", &gateway.Error{Kind: gateway.BadRequest, Code: "missing_model", Message: "The request body must name a deployment in \"model\"."}
+	case name == "":
+		return "", nil
+	case !deploymentName.MatchString(name), !s.options.Pool.Serves(name):
+		s.Record.Model = printable(name)
+		return "", &gateway.Error{Kind: gateway.NotFound, Code: "DeploymentNotFound", Message: "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."}
+	case !s.product.Allows(name):
+		s.Record.Model = name
+		return "", &gateway.Error{Kind: gateway.Forbidden, Reason: "ModelNotAllowed", Message: "The subscription's product does not include the model " + name + "."}
+	}
+	return name, nil
+}
+
+func (s *session) prepare(body []byte) error {
+	model, err := s.model()
+	if err != nil {
+		return err
+	}
+	s.Record.Model = model
+	query := CleanQuery(s.R.URL.Query())
+	version := query.Get("api-version")
+	s.Record.APIVersion = version
+	if s.Match.Surface == openai.Classic {
+		if version == "" {
+			return &gateway.Error{Kind: gateway.NotFound, Code: "404", Message: "Resource not found"}
+		}
+		version = openai.LiftVersion(version, s.options.VersionFloor)
+	}
+	query.Del("api-version")
+	s.call = backend.Call{
+		Method: s.R.Method, Path: upstreamPath(s.R.URL.Path, s.Match), Query: query, APIVersion: version,
+		Header: upstreamHeader(s.R.Header), Model: model, ModelInBody: s.Match.Deployment == "" && s.req.Model != "",
+		Stream: s.req.Stream,
+	}
+	if model == "" {
+		s.call.Pin = s.options.Pool.Home()
+	}
+	return s.edit(body)
+}
+
+// edit makes the bodies to send: with the product's output cap, and for streams with the
+// usage chunk asked for.
+func (s *session) edit(body []byte) (err error) {
+	if limit := s.product.MaxOutputTokens; limit > 0 && s.kind.Metered() && s.req.MaxOutput == 0 {
+		if body, err = openai.WithMaxOutput(s.kind, body, limit); err != nil {
+			return err
+		}
+		s.req.MaxOutput = limit
+	}
+	s.call.Body = body
+	if !s.req.Stream || s.req.IncludeUsage || s.req.DataSources || s.kind != openai.Chat && s.kind != openai.Completions {
+		return nil
+	}
+	s.call.PlainBody = body
+	s.call.Body, err = openai.WithUsage(body)
+	return err
+}
+
+func upstreamPath(path string, m openai.Match) string {
+	if m.Deployment == "" {
+		return path
+	}
+	return strings.Replace(path, "/deployments/"+m.Deployment, "/deployments/{deployment}", 1)
+}
+
+func (s *session) reserve(ctx context.Context) error {
+	if !s.kind.Metered() {
+		hold, err := s.options.Limiter.Reserve(ctx, s.Record.Caller, s.Record.Model, quota.Cost{})
+		s.hold = hold
+		return err
+	}
+	cost := quota.Cost{Estimate: s.req.PromptEstimate() + s.likelyOutput()}
+	if bound, ok := s.req.Bound(s.kind); ok {
+		cost.Bound = bound
+	} else {
+		cost.Bound = s.contextWindow() * s.req.Choices
+	}
+	hold, err := s.options.Limiter.Reserve(ctx, s.Record.Caller, s.Record.Model, cost)
+	if err != nil {
+		return err
+	}
+	s.hold = hold
+	s.Record.LimitUnsure = hold.Unsure()
+	s.call.Before, s.call.Kept = hold.Again, hold.Keep
+	return nil
+}
+
+// likelyOutput is what a soft limit holds for the answer before it is known.
+func (s *session) likelyOutput() int64 {
+	if s.kind == openai.Embeddings {
+		return 0
+	}
+	const usual = 256
+	if s.req.MaxOutput > 0 {
+		return min(s.req.MaxOutput, usual) * s.req.Choices
+	}
+	return usual * s.req.Choices
+}
+
+func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+func printable(s string) string {
+	if len(s) > 128 {
+		s = s[:128]
+	}
+	return strings.ToValidUTF8(s, "�")
+}
+
+// contextWindow bounds what a request can use when its bytes do not; 0 when the policy
+// does not know the model, which a hard limit then refuses.
+func (s *session) contextWindow() int64 {
+	model, _ := s.options.Policy.Model(s.Record.Model)
+	return model.ContextWindow
+}

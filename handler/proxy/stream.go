@@ -1,0 +1,252 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+)
+
+// stream writes to the client. The heartbeat writes from its own goroutine, so that
+// everything below is guarded by mu; comments only ever stand between events.
+type stream struct {
+	s       *session
+	control *http.ResponseController
+
+	mu      sync.Mutex
+	started bool
+	ended   bool // no more heartbeats
+	failed  bool // the client takes no more
+	beat    *time.Timer
+}
+
+var (
+	comment     = []byte(": keep-alive\n\n")
+	eventStream = http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}, "Cache-Control": {"no-cache"}}
+)
+
+func newStream(s *session) *stream {
+	return &stream{s: s, control: http.NewResponseController(s.W)}
+}
+
+// beginAt begins the answer with a comment when the region has not by then, so that
+// nobody on the way gives the connection up. Its begin record must be durable first.
+func (o *stream) beginAt(ctx context.Context, after time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.beat = time.AfterFunc(after, func() {
+		if o.s.Audit.BeginDurable(ctx) != nil {
+			return
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !o.ended {
+			o.start(http.StatusOK, eventStream)
+			o.put(comment)
+		}
+	})
+}
+
+// start sends the status and headers, once; the caller holds mu.
+func (o *stream) start(status int, h http.Header) {
+	if o.started {
+		return
+	}
+	o.started = true
+	copyDownstream(o.s.W.Header(), h, o.s.R)
+	o.s.W.Header().Set("X-Accel-Buffering", "no")
+	o.s.W.WriteHeader(status)
+}
+
+// put writes and flushes and sets the next heartbeat; the caller holds mu.
+func (o *stream) put(b []byte) {
+	if _, err := o.s.W.Write(b); err != nil {
+		o.failed = true
+		return
+	}
+	if err := o.control.Flush(); err != nil {
+		o.failed = true
+		return
+	}
+	o.rest()
+}
+
+func (o *stream) rest() {
+	if o.ended {
+		return
+	}
+	if o.beat != nil {
+		o.beat.Reset(o.s.options.Heartbeat)
+		return
+	}
+	o.beat = time.AfterFunc(o.s.options.Heartbeat, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !o.ended && !o.failed {
+			o.put(comment)
+		}
+	})
+}
+
+func (o *stream) write(b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.put(b); o.failed {
+		return errClientWrite
+	}
+	return nil
+}
+
+func (o *stream) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	if o.beat != nil {
+		o.beat.Stop()
+	}
+}
+
+func (o *stream) begun() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.started
+}
+
+func (s *session) runStream(ctx, client context.Context) error {
+	out := newStream(s)
+	defer out.stop()
+	out.beginAt(client, s.options.CommitAfter)
+	answer, err := s.options.Pool.Do(ctx, &s.call)
+	s.Record.Attempts = s.call.Attempts
+	if err != nil {
+		return s.streamRefused(client, out, err)
+	}
+	defer answer.Close()
+	s.noteAnswer(answer)
+	switch {
+	case answer.Events != nil:
+		return s.deliverStream(client, out, answer)
+	case out.begun():
+		return s.streamRefused(client, out, &gateway.Error{Kind: gateway.BadGateway, Message: string(answer.Whole)})
+	}
+	out.stop()
+	if answer.Rest != nil {
+		return s.deliverLong(client, answer)
+	}
+	return s.deliverWhole(client, answer)
+}
+
+// streamRefused ends a stream that no region answered: as an ordinary error when nothing
+// has left yet, else in band.
+func (s *session) streamRefused(client context.Context, out *stream, err error) error {
+	out.stop()
+	if !out.begun() {
+		return err
+	}
+	s.Record.Status = http.StatusOK
+	s.sendFailure(out, err)
+	return s.abandon(client, err)
+}
+
+// deliverStream passes events on as they come, unchanged, and holds the terminal one.
+func (s *session) deliverStream(client context.Context, out *stream, a *backend.Answer) error {
+	if err := s.Audit.BeginDurable(client); err != nil {
+		return err
+	}
+	t := newTap(s, a)
+	out.mu.Lock()
+	out.start(a.Status, a.Header)
+	out.mu.Unlock()
+	if len(a.Lead) > 0 {
+		_, _ = t.capture.Write(a.Lead)
+		if err := out.write(a.Lead); err != nil {
+			return s.broken(client, out, t, err)
+		}
+	}
+	var err error
+	for event := a.First; err == nil; event, err = a.Events.Next() {
+		switch t.see(event) {
+		case openai.Terminal:
+			return s.completeDraining(client, out, t, a, bytes.Clone(event.Raw))
+		case openai.UsageOnly:
+			if a.UsageAsked {
+				continue
+			}
+		case openai.Content, openai.Failure:
+		}
+		if err = out.write(event.Raw); err != nil {
+			break
+		}
+	}
+	if errors.Is(err, io.EOF) && !s.kind.Metered() {
+		return s.complete(client, out, t, nil)
+	}
+	return s.broken(client, out, t, err)
+}
+
+// completeDraining reads the region's connection empty while the end record is written.
+func (s *session) completeDraining(client context.Context, out *stream, t *tap, a *backend.Answer, held []byte) error {
+	var drained sync.WaitGroup
+	drained.Go(a.Drain)
+	err := s.complete(client, out, t, held)
+	a.Close()
+	drained.Wait()
+	return err
+}
+
+// complete lets the terminal event go once the end record is durable.
+func (s *session) complete(client context.Context, out *stream, t *tap, held []byte) error {
+	t.done()
+	s.Record.Outcome = gateway.Complete
+	if err := s.finish(client, true); err != nil {
+		out.stop()
+		s.sendFailure(out, err)
+		return ErrAborted
+	}
+	out.stop()
+	if held != nil {
+		if err := out.write(held); err != nil {
+			return ErrAborted
+		}
+	}
+	return nil
+}
+
+// broken ends a stream that will not be completed. The region's own error event, if it
+// sent one, was passed on and is not repeated.
+func (s *session) broken(client context.Context, out *stream, t *tap, err error) error {
+	out.stop()
+	if client.Err() == nil && !errors.Is(err, errClientWrite) && !t.failed {
+		s.sendFailure(out, &gateway.Error{Kind: gateway.BadGateway, Code: "upstream_cut", Message: "The region broke the answer off. What was received is incomplete; send the request again."})
+	}
+	t.done()
+	return s.abandon(client, err)
+}
+
+// sendFailure writes one error event in the stream's own dialect.
+func (s *session) sendFailure(out *stream, err error) {
+	code, message := "server_error", "The answer could not be completed."
+	if e, ok := errors.AsType[*gateway.Error](err); ok {
+		message = e.Message
+		if e.Code != "" {
+			code = e.Code
+		} else if e.Reason != "" {
+			code = e.Reason
+		}
+	}
+	event := []byte("data: ")
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{"code": code, "type": "server_error", "param": nil, "message": message}})
+	if s.kind == openai.Responses {
+		event = []byte("event: error\ndata: ")
+		body, _ = json.Marshal(map[string]any{"type": "error", "code": code, "param": nil, "message": message})
+	}
+	_ = out.write(append(append(event, body...), "\n\n"...))
+}

@@ -1,0 +1,149 @@
+package secret_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	azfake "github.com/Azure/azure-sdk-for-go/sdk/azcore/fake"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets/fake"
+
+	"aoaigateway/handler/secret"
+)
+
+// vault is the SDK's own server with a value that changes and a way to fail.
+type vault struct {
+	value atomic.Value
+	fail  atomic.Int32 // status to answer; 0 = none
+	asked atomic.Int32
+	slow  time.Duration
+}
+
+func (v *vault) source(t *testing.T) *secret.KeyVault {
+	t.Helper()
+	server := fake.Server{GetSecret: func(_ context.Context, name, _ string, _ *azsecrets.GetSecretOptions) (resp azfake.Responder[azsecrets.GetSecretResponse], e azfake.ErrorResponder) {
+		v.asked.Add(1)
+		time.Sleep(v.slow)
+		switch {
+		case name != "known":
+			e.SetResponseError(http.StatusNotFound, "SecretNotFound")
+		case v.fail.Load() != 0:
+			e.SetResponseError(int(v.fail.Load()), "Failing")
+		default:
+			text, _ := v.value.Load().(string)
+			resp.SetResponse(http.StatusOK, azsecrets.GetSecretResponse{Secret: azsecrets.Secret{Value: &text}}, nil)
+		}
+		return resp, e
+	}}
+	k, err := secret.NewKeyVault(secret.KeyVaultOptions{
+		URL: "https://test.vault.azure.net", Credential: &azfake.TokenCredential{}, Transport: fake.NewServerTransport(&server),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func get(t *testing.T, s secret.Source, want string) {
+	t.Helper()
+	if got, err := s.Get(t.Context(), "known"); err != nil || got != want {
+		t.Fatalf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+func TestAValueIsKeptForItsTimeThenAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{}
+		v.value.Store("one")
+		k := v.source(t)
+		get(t, k, "one")
+		v.value.Store("two")
+		time.Sleep(9 * time.Minute)
+		get(t, k, "one")
+		time.Sleep(2 * time.Minute)
+		get(t, k, "two")
+		if n := v.asked.Load(); n != 2 {
+			t.Fatalf("asked %d times", n)
+		}
+	})
+}
+
+func TestAVaultThatFailsIsCoveredByTheOldValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{}
+		v.value.Store("one")
+		k := v.source(t)
+		get(t, k, "one")
+		v.fail.Store(http.StatusServiceUnavailable)
+		time.Sleep(11 * time.Minute)
+		get(t, k, "one")
+		asked := v.asked.Load()
+		get(t, k, "one")
+		if v.asked.Load() != asked {
+			t.Fatal("asked again at once")
+		}
+		v.fail.Store(0)
+		v.value.Store("two")
+		time.Sleep(31 * time.Second)
+		get(t, k, "two")
+	})
+}
+
+func TestRefreshNeverAnswersWithTheOldValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{}
+		v.value.Store("one")
+		k := v.source(t)
+		get(t, k, "one")
+		v.value.Store("two")
+		if got, err := k.Refresh(t.Context(), "known"); err != nil || got != "two" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		get(t, k, "two")
+		v.fail.Store(http.StatusForbidden)
+		if got, err := k.Refresh(t.Context(), "known"); err == nil {
+			t.Fatalf("got %q from a vault that refuses", got)
+		}
+	})
+}
+
+func TestManyWaitForOneQuestionAndLeaveAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{slow: time.Second}
+		v.value.Store("one")
+		k := v.source(t)
+		impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := k.Get(impatient, "known"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v", err)
+			}
+		})
+		for range 20 {
+			all.Go(func() {
+				time.Sleep(10 * time.Millisecond)
+				get(t, k, "one")
+			})
+		}
+		all.Wait()
+		if n := v.asked.Load(); n != 1 {
+			t.Fatalf("asked %d times", n)
+		}
+	})
+}
+
+func TestAnUnknownNameIsNotFound(t *testing.T) {
+	v := &vault{}
+	for _, s := range []secret.Source{v.source(t), secret.Map{}} {
+		if _, err := s.Get(t.Context(), "other"); !errors.Is(err, secret.ErrNotFound) {
+			t.Errorf("%T: %v", s, err)
+		}
+	}
+}

@@ -1,0 +1,364 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"aoaigateway/handler/backend"
+)
+
+// settings is everything the process is told from outside. One loader fills it; no
+// package reads the environment.
+type settings struct {
+	Port        string
+	Backends    []backend.Region
+	PolicyFile  string
+	Storage     string // connection string; local work only
+	TableURL    string
+	BlobURL     string
+	VaultURL    string
+	Secrets     map[string]string // instead of a vault; local work only
+	AdminSecret string
+	Floor       string
+	Fronted     bool
+	MaxBodyMB   int64
+	Relaxed     bool
+	AuditWait   time.Duration
+	Interval    time.Duration
+	FirstByte   time.Duration
+	StreamFirst time.Duration
+	AnswerTime  time.Duration
+	Heartbeat   time.Duration
+	CAFile      string
+	InAzure     bool
+	ClientID    string // of a user-assigned identity
+}
+
+// setting is one row of the table that the loader walks and the README shows.
+type setting struct {
+	name  string
+	value string // default; empty = none
+	help  string
+	set   func(*settings, string) error
+}
+
+var table = []setting{
+	{"GATEWAY_BACKENDS", "", "Regions, a JSON array of `{name, endpoint, priority, weight, credential, apiVersion?, models: {model: deployment}}`; `credential` is `managedIdentity` or a secret's name. Required.", (*settings).setBackends},
+	{"GATEWAY_POLICY", "policy.yaml", "The policy file: products, models, limits.", func(s *settings, v string) error { s.PolicyFile = v; return nil }},
+	{"GATEWAY_STORAGE", "", "Storage connection string, or `UseDevelopmentStorage=true`. Local work only.", (*settings).setStorage},
+	{"GATEWAY_TABLE_ENDPOINT", "", "Table Storage endpoint, reached with the managed identity.", urlInto(func(s *settings) *string { return &s.TableURL })},
+	{"GATEWAY_BLOB_ENDPOINT", "", "Blob Storage endpoint, reached with the managed identity.", urlInto(func(s *settings) *string { return &s.BlobURL })},
+	{"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.", urlInto(func(s *settings) *string { return &s.VaultURL })},
+	{"GATEWAY_SECRETS", "", "Secrets as a JSON object of name to value, instead of a vault. Local work only.", (*settings).setSecrets},
+	{"GATEWAY_ADMIN_KEY_SECRET", "gateway-admin-key", "Name of the secret that holds the admin key.", func(s *settings, v string) error { s.AdminSecret = v; return nil }},
+	{"GATEWAY_API_VERSION_FLOOR", "2024-10-21", "Classic calls with an older `api-version` are sent with this one.", (*settings).setFloor},
+	{"GATEWAY_FRONTED", "false", "`true` when every request comes through the Application Gateway, whose `X-Gateway-Client-IP` is then believed.", boolInto(func(s *settings) *bool { return &s.Fronted })},
+	{"GATEWAY_MAX_BODY_MB", "100", "Longest request body, MiB.", (*settings).setMaxBody},
+	{"GATEWAY_AUDIT", "strict", "`strict`: no answer completes before its record is durable. `relaxed`: it does after `GATEWAY_AUDIT_WAIT`.", (*settings).setAudit},
+	{"GATEWAY_AUDIT_WAIT", "15s", "How long an answer's end waits for its record.", durationInto(time.Second, func(s *settings) *time.Duration { return &s.AuditWait })},
+	{"GATEWAY_JOURNAL_INTERVAL", "100ms", "Records that come within this time share one append.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.Interval })},
+	{"GATEWAY_FIRST_BYTE_TIMEOUT", "100s", "When the next region is asked for an answer that has not begun.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.FirstByte })},
+	{"GATEWAY_STREAM_FIRST_BYTE_TIMEOUT", "60s", "The same for streams.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.StreamFirst })},
+	{"GATEWAY_ANSWER_TIMEOUT", "220s", "When an answer that is no stream is given up with 504. The Functions front end cuts at 230 s.", durationInto(time.Second, func(s *settings) *time.Duration { return &s.AnswerTime })},
+	{"GATEWAY_HEARTBEAT", "20s", "Silence on a stream after which a comment is sent.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.Heartbeat })},
+	{"GATEWAY_DEV_CA_FILE", "", "PEM file of certificates to trust besides the system's. Refused in Azure.", (*settings).setCAFile},
+}
+
+// platform are the variables of the Functions host and of azidentity that matter here.
+const (
+	portVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
+	azureVariable  = "WEBSITE_INSTANCE_ID" // set by App Service and Functions, never locally
+	clientVariable = "AZURE_CLIENT_ID"
+)
+
+// loadSettings reads every setting and reports all mistakes together, a line each.
+func loadSettings(environ []string) (settings, error) {
+	env := map[string]string{}
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	s := settings{Port: env[portVariable], InAzure: env[azureVariable] != "", ClientID: env[clientVariable]}
+	mistakes := unknownSettings(env)
+	for _, row := range table {
+		value := env[row.name]
+		if value == "" {
+			value = row.value
+		}
+		if value == "" {
+			continue
+		}
+		if err := row.set(&s, value); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: %w", row.name, err))
+		}
+	}
+	mistakes = append(mistakes, s.missing(env)...)
+	mistakes = append(mistakes, s.contradictions()...)
+	return s, errors.Join(mistakes...)
+}
+
+func unknownSettings(env map[string]string) (mistakes []error) {
+	known := func(name string) bool {
+		return slices.ContainsFunc(table, func(row setting) bool { return row.name == name })
+	}
+	for name := range env {
+		if strings.HasPrefix(name, "GATEWAY_") && !known(name) {
+			mistakes = append(mistakes, fmt.Errorf("%s: no such setting; %s", name, nearest(name)))
+		}
+	}
+	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return mistakes
+}
+
+// nearest suggests the setting that shares the most letter pairs with a misspelt one.
+func nearest(name string) string {
+	best, score := "", 0
+	for _, row := range table {
+		n := 0
+		for i := len("GATEWAY_"); i+2 <= len(name); i++ {
+			if strings.Contains(row.name[len("GATEWAY_"):], name[i:i+2]) {
+				n++
+			}
+		}
+		if n > score {
+			best, score = row.name, n
+		}
+	}
+	if best == "" {
+		return "the README lists them"
+	}
+	return "did you mean " + best + "?"
+}
+
+func (s *settings) missing(env map[string]string) (mistakes []error) {
+	need := func(ok bool, text string) {
+		if !ok {
+			mistakes = append(mistakes, errors.New(text))
+		}
+	}
+	need(env["GATEWAY_BACKENDS"] != "", "GATEWAY_BACKENDS: not set; it names the regions, such as "+backendExample)
+	need(env["GATEWAY_STORAGE"] != "" || env["GATEWAY_TABLE_ENDPOINT"] != "", "GATEWAY_TABLE_ENDPOINT: not set; set it to https://<account>.table.core.windows.net, or GATEWAY_STORAGE for local work")
+	need(env["GATEWAY_STORAGE"] != "" || env["GATEWAY_BLOB_ENDPOINT"] != "", "GATEWAY_BLOB_ENDPOINT: not set; set it to https://<account>.blob.core.windows.net, or GATEWAY_STORAGE for local work")
+	need(env["GATEWAY_SECRETS"] != "" || env["GATEWAY_KEY_VAULT_URI"] != "", "GATEWAY_KEY_VAULT_URI: not set; set it to https://<vault>.vault.azure.net, or GATEWAY_SECRETS for local work")
+	return mistakes
+}
+
+func (s *settings) contradictions() (mistakes []error) {
+	add := func(text string, args ...any) { mistakes = append(mistakes, fmt.Errorf(text, args...)) }
+	if s.Storage != "" && (s.TableURL != "" || s.BlobURL != "") {
+		add("GATEWAY_STORAGE: set beside GATEWAY_TABLE_ENDPOINT or GATEWAY_BLOB_ENDPOINT; keep one way to storage")
+	}
+	if s.Secrets != nil && s.VaultURL != "" {
+		add("GATEWAY_SECRETS: set beside GATEWAY_KEY_VAULT_URI; keep one of them")
+	}
+	if s.Secrets != nil {
+		for _, r := range s.Backends {
+			if r.Credential != backend.ManagedIdentity && s.Secrets[r.Credential] == "" {
+				add("GATEWAY_SECRETS: has no %q, the credential of region %s", r.Credential, r.Name)
+			}
+		}
+	}
+	if !s.InAzure {
+		return mistakes
+	}
+	if s.Storage != "" {
+		add("GATEWAY_STORAGE: holds an account key, which is refused in Azure; set GATEWAY_TABLE_ENDPOINT and GATEWAY_BLOB_ENDPOINT")
+	}
+	if s.Secrets != nil {
+		add("GATEWAY_SECRETS: refused in Azure; set GATEWAY_KEY_VAULT_URI")
+	}
+	if s.CAFile != "" {
+		add("GATEWAY_DEV_CA_FILE: refused in Azure; remove it")
+	}
+	return mistakes
+}
+
+const backendExample = `[{"name":"eastus2","endpoint":"https://my-eastus2.openai.azure.com","priority":1,"weight":1,"credential":"managedIdentity","models":{"gpt-4o":"gpt-4o"}}]`
+
+type backendJSON struct {
+	Name       string            `json:"name"`
+	Endpoint   string            `json:"endpoint"`
+	Priority   *int              `json:"priority"`
+	Weight     *int              `json:"weight"`
+	Credential string            `json:"credential"`
+	APIVersion string            `json:"apiVersion"`
+	Models     map[string]string `json:"models"`
+}
+
+func (s *settings) setBackends(v string) error {
+	var list []backendJSON
+	d := json.NewDecoder(strings.NewReader(v))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&list); err != nil {
+		return fmt.Errorf("is not the JSON array wanted (%w); an example is %s", err, backendExample)
+	}
+	if len(list) == 0 {
+		return errors.New("names no region; an example is " + backendExample)
+	}
+	var mistakes []string
+	seen := map[string]bool{}
+	for i, b := range list {
+		r, problems := b.region()
+		if seen[b.Name] {
+			problems = append(problems, "name stands twice")
+		}
+		seen[b.Name] = true
+		for _, p := range problems {
+			mistakes = append(mistakes, fmt.Sprintf("region %d (%q): %s", i+1, b.Name, p))
+		}
+		s.Backends = append(s.Backends, r)
+	}
+	if len(mistakes) > 0 {
+		return errors.New(strings.Join(mistakes, "; "))
+	}
+	return nil
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func (b backendJSON) region() (r backend.Region, problems []string) {
+	r = backend.Region{Name: b.Name, Priority: 1, Weight: 1, Credential: b.Credential, APIVersion: b.APIVersion, Models: b.Models}
+	if b.Priority != nil {
+		r.Priority = *b.Priority
+	}
+	if b.Weight != nil {
+		r.Weight = *b.Weight
+	}
+	want := func(ok bool, text string) {
+		if !ok {
+			problems = append(problems, text)
+		}
+	}
+	want(plainName.MatchString(b.Name), "name must be letters, digits, dots and dashes")
+	want(r.Priority >= 1, "priority must be 1 or more; the lowest is asked first")
+	want(r.Weight >= 1, "weight must be 1 or more")
+	want(b.Credential != "", `credential must be "managedIdentity" or a secret's name`)
+	want(len(b.Models) > 0, `models must map at least one model to a deployment, such as {"gpt-4o":"gpt-4o"}`)
+	for model, deployment := range b.Models {
+		want(plainName.MatchString(model) && plainName.MatchString(deployment), fmt.Sprintf("models: %q: %q must both be deployment names", model, deployment))
+	}
+	u, err := endpoint(b.Endpoint)
+	if err != nil {
+		return r, append(problems, "endpoint "+err.Error())
+	}
+	r.Endpoint = u
+	return r, problems
+}
+
+// endpoint wants https; plain http carries credentials only as far as this machine.
+func endpoint(v string) (*url.URL, error) {
+	u, err := url.Parse(v)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, fmt.Errorf("must be a URL such as https://my-account.openai.azure.com, not %q", v)
+	}
+	if u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()) {
+		return u, nil
+	}
+	return nil, fmt.Errorf("must begin with https:// (http:// only to this machine), not %q", v)
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func urlInto(field func(*settings) *string) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		u, err := endpoint(v)
+		if err != nil {
+			return err
+		}
+		*field(s) = strings.TrimSuffix(u.String(), "/")
+		return nil
+	}
+}
+
+func boolInto(field func(*settings) *bool) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		if v != "true" && v != "false" {
+			return fmt.Errorf("must be true or false, not %q", v)
+		}
+		*field(s) = v == "true"
+		return nil
+	}
+}
+
+func durationInto(least time.Duration, field func(*settings) *time.Duration) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < least || d > time.Hour {
+			return fmt.Errorf("must be a duration from %v to 1h, such as 15s or 100ms, not %q", least, v)
+		}
+		*field(s) = d
+		return nil
+	}
+}
+
+// developmentStorage is what UseDevelopmentStorage=true stands for: Azurite on its usual
+// ports with its published account, which no Go SDK expands.
+const developmentStorage = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;" +
+	"AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
+	"BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
+
+func (s *settings) setStorage(v string) error {
+	if strings.EqualFold(strings.TrimSuffix(strings.TrimSpace(v), ";"), "UseDevelopmentStorage=true") {
+		s.Storage = developmentStorage
+		return nil
+	}
+	if !strings.Contains(v, "AccountName=") || !strings.Contains(v, "AccountKey=") {
+		return errors.New("must be UseDevelopmentStorage=true or a connection string with AccountName and AccountKey")
+	}
+	s.Storage = v
+	return nil
+}
+
+func (s *settings) setSecrets(v string) error {
+	if err := json.Unmarshal([]byte(v), &s.Secrets); err != nil || s.Secrets == nil {
+		return errors.New(`must be a JSON object of strings, such as {"gateway-admin-key":"…"}`) // never the value: it holds secrets
+	}
+	return nil
+}
+
+var datedVersion = regexp.MustCompile(`^20\d\d-\d\d-\d\d(-preview)?$`)
+
+func (s *settings) setFloor(v string) error {
+	if !datedVersion.MatchString(v) {
+		return fmt.Errorf("must be an api-version such as 2024-10-21, not %q", v)
+	}
+	s.Floor = v
+	return nil
+}
+
+func (s *settings) setMaxBody(v string) error {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < 1 || n > 1024 {
+		return fmt.Errorf("must be a whole number of MiB from 1 to 1024, not %q", v)
+	}
+	s.MaxBodyMB = n
+	return nil
+}
+
+func (s *settings) setAudit(v string) error {
+	if v != "strict" && v != "relaxed" {
+		return fmt.Errorf("must be strict or relaxed, not %q", v)
+	}
+	s.Relaxed = v == "relaxed"
+	return nil
+}
+
+func (s *settings) setCAFile(v string) error {
+	if _, err := os.Stat(v); err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	s.CAFile = v
+	return nil
+}

@@ -1,0 +1,230 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+)
+
+// AzureOptions say which table to open, and how: ConnectionString, or ServiceURL and
+// Credential. The connection string may be UseDevelopmentStorage=true.
+type AzureOptions struct {
+	ConnectionString string
+	ServiceURL       string // https://<account>.table.core.windows.net
+	Credential       azcore.TokenCredential
+	Table            string // made when it is first written to and missing
+
+	// Retries repeats reads after any transient failure, and writes only after one that
+	// cannot have been applied: no connection, 429, 503. So a conflict is a true one
+	// either way. Without it every method sends one request.
+	Retries bool
+}
+
+// Azure is a table in Azure Table Storage, or in Azurite.
+type Azure struct {
+	client *aztables.Client
+	clock  *clock
+	writes policy.RetryOptions
+}
+
+var _ Store = (*Azure)(nil)
+
+// NewAzure returns the table o names. It does not touch the network: the table is made
+// when the first insert finds it missing, so that a process starts while storage is away.
+func NewAzure(o AzureOptions) (*Azure, error) {
+	a := &Azure{clock: newClock(), writes: policy.RetryOptions{MaxRetries: -1}}
+	reads := a.writes
+	if o.Retries {
+		reads = policy.RetryOptions{
+			MaxRetries: 4, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: 5 * time.Second, TryTimeout: 10 * time.Second,
+		}
+		a.writes = reads
+		a.writes.ShouldRetry = notApplied
+	}
+	service, err := o.service(&aztables.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Retry: reads, PerRetryPolicies: []policy.Policy{a.clock},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", o.Table, err)
+	}
+	a.client = service.NewClient(o.Table)
+	return a, nil
+}
+
+func (o AzureOptions) service(client *aztables.ClientOptions) (*aztables.ServiceClient, error) {
+	switch {
+	case o.ConnectionString != "" && o.ServiceURL == "" && o.Credential == nil:
+		return aztables.NewServiceClientFromConnectionString(expand(o.ConnectionString), client)
+	case o.ConnectionString == "" && o.ServiceURL != "" && o.Credential != nil:
+		return aztables.NewServiceClient(o.ServiceURL, o.Credential, client)
+	}
+	return nil, errors.New("either ConnectionString or ServiceURL with Credential must be set")
+}
+
+// expand does what every other language's SDK does with the emulator's short name. The
+// account and its key are the same in every Azurite.
+func expand(connectionString string) string {
+	if strings.TrimRight(strings.TrimSpace(connectionString), ";") != "UseDevelopmentStorage=true" {
+		return connectionString
+	}
+	return "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;" +
+		"AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
+		"TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
+}
+
+// notApplied tells failures after which the store is certainly as it was.
+func notApplied(resp *http.Response, err error) bool {
+	if err != nil {
+		op, ok := errors.AsType[*net.OpError](err)
+		return ok && op.Op == "dial"
+	}
+	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
+}
+
+// Get reads one entity.
+func (a *Azure) Get(ctx context.Context, key Key) (Entity, error) {
+	if err := checkKey(key); err != nil {
+		return Entity{}, err
+	}
+	resp, err := a.client.GetEntity(ctx, key.Partition, key.Row, nil)
+	if err != nil {
+		return Entity{}, outcome("get", err)
+	}
+	e, err := decode(resp.Value)
+	e.Rev = Rev{string(resp.ETag)}
+	return e, err
+}
+
+// Insert adds an entity.
+func (a *Azure) Insert(ctx context.Context, e Entity) (Entity, error) {
+	data, err := checkAndEncode(e)
+	if err != nil {
+		return Entity{}, err
+	}
+	resp, err := a.client.AddEntity(a.forWrite(ctx), data, nil)
+	if noTable(err) {
+		if err := a.makeTable(ctx); err != nil {
+			return Entity{}, err
+		}
+		resp, err = a.client.AddEntity(a.forWrite(ctx), data, nil)
+	}
+	if err != nil {
+		return Entity{}, outcome("insert", err)
+	}
+	return Entity{Key: e.Key, Rev: Rev{string(resp.ETag)}, Props: stored(e.Props)}, nil
+}
+
+func (a *Azure) makeTable(ctx context.Context) error {
+	_, err := a.client.CreateTable(ctx, nil)
+	if err != nil && codeOf(err) != string(aztables.TableAlreadyExists) {
+		return fmt.Errorf("table: create table: %w", err)
+	}
+	return nil
+}
+
+func noTable(err error) bool { return codeOf(err) == string(aztables.TableNotFound) }
+
+// Replace swaps the entity if e.Rev is current.
+func (a *Azure) Replace(ctx context.Context, e Entity) (Entity, error) {
+	data, err := checkAndEncode(e)
+	if err != nil {
+		return Entity{}, err
+	}
+	resp, err := a.client.UpdateEntity(a.forWrite(ctx), data, &aztables.UpdateEntityOptions{
+		IfMatch: ifMatch(e.Rev), UpdateMode: aztables.UpdateModeReplace,
+	})
+	if err != nil {
+		return Entity{}, outcome("replace", err)
+	}
+	return Entity{Key: e.Key, Rev: Rev{string(resp.ETag)}, Props: stored(e.Props)}, nil
+}
+
+// Delete removes the entity if e.Rev is current.
+func (a *Azure) Delete(ctx context.Context, e Entity) error {
+	if err := checkKey(e.Key); err != nil {
+		return err
+	}
+	_, err := a.client.DeleteEntity(a.forWrite(ctx), e.Partition, e.Row, &aztables.DeleteEntityOptions{IfMatch: ifMatch(e.Rev)})
+	return outcome("delete", err)
+}
+
+// Scan yields a partition in row order, page by page.
+func (a *Azure) Scan(ctx context.Context, partition string) iter.Seq2[Entity, error] {
+	return func(yield func(Entity, error) bool) {
+		if err := checkKey(Key{Partition: partition}); err != nil {
+			yield(Entity{}, err)
+			return
+		}
+		filter := "PartitionKey eq '" + strings.ReplaceAll(partition, "'", "''") + "'"
+		pager := a.client.NewListEntitiesPager(&aztables.ListEntitiesOptions{Filter: &filter})
+		for pager.More() {
+			page, err := pager.NextPage(ctx)
+			if noTable(err) {
+				return
+			}
+			if err != nil {
+				yield(Entity{}, outcome("scan", err))
+				return
+			}
+			for _, data := range page.Entities {
+				if e, err := decode(data); !yield(e, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Offset is the store's clock minus ours.
+func (a *Azure) Offset() time.Duration { return a.clock.get() }
+
+func (a *Azure) forWrite(ctx context.Context) context.Context {
+	return policy.WithRetryOptions(ctx, a.writes)
+}
+
+func checkAndEncode(e Entity) ([]byte, error) {
+	if err := check(e); err != nil {
+		return nil, err
+	}
+	return encode(e)
+}
+
+// ifMatch never returns an empty ETag or *, with which the last writer would win.
+func ifMatch(r Rev) *azcore.ETag {
+	if r.etag == "" {
+		r.etag = "W/\"datetime'1601-01-01T00%3A00%3A00.0000000Z'\""
+	}
+	return new(azcore.ETag(r.etag))
+}
+
+// outcome turns the answers of the contract into its errors and wraps the others.
+func outcome(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	switch codeOf(err) {
+	case string(aztables.EntityAlreadyExists):
+		return ErrExists
+	case string(aztables.UpdateConditionNotSatisfied):
+		return ErrConflict
+	case string(aztables.ResourceNotFound), string(aztables.EntityNotFound), string(aztables.TableNotFound):
+		return ErrNotFound
+	}
+	return fmt.Errorf("table: %s: %w", op, err)
+}
+
+func codeOf(err error) string {
+	if re, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		return re.ErrorCode
+	}
+	return ""
+}

@@ -1,0 +1,200 @@
+package table
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Op names a method of Store for a Fault.
+type Op string
+
+// The operations a Fault is asked about.
+const (
+	OpGet     Op = "get"
+	OpInsert  Op = "insert"
+	OpReplace Op = "replace"
+	OpDelete  Op = "delete"
+	OpScan    Op = "scan"
+)
+
+// Fault decides what becomes of one operation of a Mem. A nil err lets it run. With an
+// err the caller gets that err, and apply says whether the operation was carried out
+// all the same. It is called without a lock held and may wait.
+type Fault func(ctx context.Context, op Op, key Key) (apply bool, err error)
+
+// Mem is a table in memory that can fail, and fail after applying.
+type Mem struct {
+	mu     sync.Mutex
+	rows   map[Key]Entity
+	writes uint64
+	fault  Fault
+	offset time.Duration
+}
+
+var _ Store = (*Mem)(nil)
+
+// NewMem returns an empty table.
+func NewMem() *Mem { return &Mem{rows: map[Key]Entity{}} }
+
+// SetFault has f decide about every operation from now on; nil lets all run.
+func (m *Mem) SetFault(f Fault) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fault = f
+}
+
+// SetOffset sets how far the store's clock is ahead of ours.
+func (m *Mem) SetOffset(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.offset = d
+}
+
+// Offset returns what SetOffset set.
+func (m *Mem) Offset() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.offset
+}
+
+// Get reads one entity.
+func (m *Mem) Get(ctx context.Context, key Key) (e Entity, err error) {
+	if err := checkKey(key); err != nil {
+		return Entity{}, err
+	}
+	return m.do(ctx, OpGet, key, func() (Entity, error) {
+		row, ok := m.rows[key]
+		if !ok {
+			return Entity{}, ErrNotFound
+		}
+		row.Props = stored(row.Props)
+		return row, nil
+	})
+}
+
+// Insert adds an entity.
+func (m *Mem) Insert(ctx context.Context, e Entity) (Entity, error) {
+	if err := check(e); err != nil {
+		return Entity{}, err
+	}
+	return m.do(ctx, OpInsert, e.Key, func() (Entity, error) {
+		if _, ok := m.rows[e.Key]; ok {
+			return Entity{}, ErrExists
+		}
+		return m.put(e), nil
+	})
+}
+
+// Replace swaps the entity if e.Rev is current.
+func (m *Mem) Replace(ctx context.Context, e Entity) (Entity, error) {
+	if err := check(e); err != nil {
+		return Entity{}, err
+	}
+	return m.do(ctx, OpReplace, e.Key, func() (Entity, error) {
+		if err := m.match(e); err != nil {
+			return Entity{}, err
+		}
+		return m.put(e), nil
+	})
+}
+
+// Delete removes the entity if e.Rev is current.
+func (m *Mem) Delete(ctx context.Context, e Entity) error {
+	if err := checkKey(e.Key); err != nil {
+		return err
+	}
+	_, err := m.do(ctx, OpDelete, e.Key, func() (Entity, error) {
+		if err := m.match(e); err != nil {
+			return Entity{}, err
+		}
+		delete(m.rows, e.Key)
+		return Entity{}, nil
+	})
+	return err
+}
+
+// Scan yields a partition in row order, as it was when the iteration began.
+func (m *Mem) Scan(ctx context.Context, partition string) iter.Seq2[Entity, error] {
+	return func(yield func(Entity, error) bool) {
+		key := Key{Partition: partition}
+		if err := checkKey(key); err != nil {
+			yield(Entity{}, err)
+			return
+		}
+		var rows []Entity
+		_, err := m.do(ctx, OpScan, key, func() (Entity, error) {
+			rows = m.partition(partition)
+			return Entity{}, nil
+		})
+		if err != nil {
+			yield(Entity{}, err)
+			return
+		}
+		for _, row := range rows {
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+// do runs apply under the lock, unless the context or the fault says otherwise.
+func (m *Mem) do(ctx context.Context, op Op, key Key, apply func() (Entity, error)) (Entity, error) {
+	if err := ctx.Err(); err != nil {
+		return Entity{}, err
+	}
+	m.mu.Lock()
+	fault := m.fault
+	m.mu.Unlock()
+	run, failure := true, error(nil)
+	if fault != nil {
+		run, failure = fault(ctx, op, key)
+	}
+	if failure != nil && !run {
+		return Entity{}, failure
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, err := apply()
+	if failure != nil {
+		return Entity{}, failure
+	}
+	return e, err
+}
+
+// match and put and partition are called with mu held.
+func (m *Mem) match(e Entity) error {
+	row, ok := m.rows[e.Key]
+	if !ok {
+		return ErrNotFound
+	}
+	if row.Rev != e.Rev {
+		return ErrConflict
+	}
+	return nil
+}
+
+func (m *Mem) put(e Entity) Entity {
+	m.writes++
+	row := Entity{Key: e.Key, Rev: Rev{strconv.FormatUint(m.writes, 10)}, Props: stored(e.Props)}
+	m.rows[e.Key] = row
+	row.Props = stored(e.Props)
+	return row
+}
+
+func (m *Mem) partition(name string) (rows []Entity) {
+	for row := range maps.Values(m.rows) {
+		if row.Partition == name {
+			row.Props = stored(row.Props)
+			rows = append(rows, row)
+		}
+	}
+	slices.SortFunc(rows, func(a, b Entity) int { return strings.Compare(a.Row, b.Row) })
+	return rows
+}
