@@ -1,8 +1,14 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package child
 
-import "os/exec"
+import (
+	"os/exec"
+	"syscall"
+)
 
-// DieWithParent does nothing here: only Linux can end a process with its parent.
-func DieWithParent(*exec.Cmd) {}
+// DieWithParent keeps a terminal's Ctrl-C from cmd; ending it with a parent that was
+// killed is more than this system can do.
+func DieWithParent(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+}
