@@ -36,13 +36,14 @@ var law = map[string][]string{
 	"sweep":               {"gateway"},
 	"front":               {"admin", "audit", "auth", "gateway", "openai", "proxy", "sweep"},
 	"":                    {"admin", "audit", "auth", "backend", "front", "gateway", "journal", "policy", "proxy", "quota", "secret", "sweep", "table"},
-	"aoaisim":             {"openai"},
+	"aoaisim":             {},
 	"funchost":            {"devstack/child"},
 	"devstack/child":      {},
-	"devstack/azurite":    {"devstack/child"},
-	"devstack/stack":      {"aoaisim", "devstack/azurite", "devstack/child", "funchost"},
+	"devstack/tools":      {},
+	"devstack/azurite":    {"devstack/child", "devstack/tools"},
+	"devstack/stack":      {"aoaisim", "devstack/azurite", "devstack/child", "devstack/tools", "funchost"},
 	"devstack":            {"devstack/stack", "funchost"},
-	"clients":             {},
+	"clients":             {"devstack/stack", "devstack/tools", "funchost"},
 }
 
 // azure lists who may import the Azure SDK; everybody else works on our own interfaces.

@@ -42,7 +42,7 @@ func newAnswer(q *request, id string) *answer {
 	tokens, reasoning, cached := q.directives()
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(q.text))
-	dice := rand.New(rand.NewPCG(h.Sum64(), uint64(q.Seed))) //nolint:gosec // text, not secrets
+	dice := rand.New(rand.NewPCG(h.Sum64(), uint64(q.Seed)))
 	a := &answer{finish: "stop", id: strings.ReplaceAll(id, "-", ""), created: time.Now().Unix()}
 	if tokens < 0 {
 		tokens = 8 + dice.IntN(17)

@@ -169,7 +169,7 @@ func wholeEmbeddings(q *request, a *answer) []byte {
 func embedding(input string, dims int, packed bool) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(input))
-	dice := rand.New(rand.NewPCG(h.Sum64(), 1)) //nolint:gosec // a vector, not a secret
+	dice := rand.New(rand.NewPCG(h.Sum64(), 1))
 	vector := make([]float64, dims)
 	var square float64
 	for i := range vector {

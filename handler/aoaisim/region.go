@@ -83,7 +83,7 @@ type Region struct {
 // New makes a region that listens nowhere yet; it can be used as a handler at once.
 func New(o Options) *Region {
 	o = o.withDefaults()
-	r := &Region{o: o, limits: map[string]*limiter{}, dice: mrand.New(mrand.NewPCG(o.Seed, 7))} //nolint:gosec // dice, not secrets
+	r := &Region{o: o, limits: map[string]*limiter{}, dice: mrand.New(mrand.NewPCG(o.Seed, 7))}
 	for name, d := range o.Deployments {
 		r.limits[name] = newLimiter(d)
 	}

@@ -287,8 +287,10 @@ func TestEmbeddingsComeAsNumbersOrPacked(t *testing.T) {
 
 func TestEveryOtherOperationAnswersWithAnObject(t *testing.T) {
 	_, url, _ := start(t, nil)
-	for _, op := range []string{"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
-		"POST /openai/deployments/dalle/images/generations?api-version=2024-10-21", "POST /openai/v1/batches", "DELETE /openai/v1/vector_stores/vs_1"} {
+	for _, op := range []string{
+		"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
+		"POST /openai/deployments/dalle/images/generations?api-version=2024-10-21", "POST /openai/v1/batches", "DELETE /openai/v1/vector_stores/vs_1",
+	} {
 		method, path, _ := strings.Cut(op, " ")
 		resp, body, err := send(t, newRequest(t, method, url+path, ""))
 		if err != nil || resp.StatusCode != http.StatusOK || !json.Valid(body) {

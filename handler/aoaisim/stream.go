@@ -164,7 +164,7 @@ func (x *exchange) sendEvent(e event) bool {
 		return ok
 	}
 	for len(p) > 0 {
-		n := min(len(p), 1+rand.IntN(x.plan.split)) //nolint:gosec // sizes, not secrets
+		n := min(len(p), 1+rand.IntN(x.plan.split))
 		if !x.write(p[:n]) {
 			return false
 		}

@@ -1,14 +1,12 @@
 // Package azurite installs and runs the pinned Azurite, Microsoft's emulator of Blob and
 // Table Storage, for the local stack and for tests. It needs node and npm on PATH and
-// nothing else; the first install writes to dist/tools/azurite below the module root.
+// nothing else; the first install writes below dist/tools.
 package azurite
 
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +14,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
+
+	"aoaigateway/handler/devstack/child"
+	"aoaigateway/handler/devstack/tools"
 )
 
 //go:embed package.json package-lock.json
@@ -44,8 +46,15 @@ func (s *Server) ConnectionString() string {
 // Pid is the process to stop, for those who record what they started.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
-// Stop ends the process and waits for it.
+// Stop ends the process and waits for it: by SIGTERM, on which it writes its data, and by
+// SIGKILL if it takes longer than three seconds.
 func (s *Server) Stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+		return
+	case <-time.After(3 * time.Second):
+	}
 	_ = s.cmd.Process.Kill()
 	<-s.exited
 }
@@ -75,9 +84,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	} else {
 		args = append(args, "--location", o.Dir)
 	}
-	cmd := exec.Command("node", args...) // outlives ctx on purpose: Stop ends it
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "node", args...) // outlives ctx: Stop ends it
 	cmd.Dir = home
-	dieWithParent(cmd)
+	child.DieWithParent(cmd)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -126,86 +135,20 @@ func (s *Server) watch(lines *bufio.Scanner, ready chan struct{}) {
 	}
 }
 
-// install puts the locked packages under dist/tools/azurite-<lock hash>, once; a rename
-// publishes them, so that test binaries that start together cannot see half an install.
 func install(ctx context.Context) (string, error) {
-	root, err := moduleRoot()
-	if err != nil {
-		return "", err
-	}
 	lock, err := manifest.ReadFile("package-lock.json")
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(lock)
-	home := filepath.Join(root, "dist", "tools", "azurite-"+hex.EncodeToString(sum[:4]))
-	if _, err := os.Stat(home); err == nil {
-		return home, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := takeLock(ctx, home+".lock")
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if _, err := os.Stat(home); err == nil {
-		return home, nil
-	}
-	tmp, err := os.MkdirTemp(filepath.Dir(home), "azurite-install-")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = os.RemoveAll(tmp) }()
-	if err := os.CopyFS(tmp, manifest); err != nil {
-		return "", err
-	}
-	npm := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	npm.Dir = tmp
-	if out, err := npm.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("azurite: npm ci: %w\n%s", err, out)
-	}
-	if err := os.Rename(tmp, home); err != nil {
-		return "", err
-	}
-	return home, nil
-}
-
-// takeLock waits until it could create name and returns what removes it. A lock older
-// than ten minutes was left by a killed process.
-func takeLock(ctx context.Context, name string) (func(), error) {
-	for {
-		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
-		if err == nil {
-			return func() { _ = f.Close(); _ = os.Remove(name) }, nil
+	return tools.Install(ctx, "azurite", lock, func(dir string) error {
+		if err := os.CopyFS(dir, manifest); err != nil {
+			return err
 		}
-		if !errors.Is(err, os.ErrExist) {
-			return nil, err
+		npm := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+		npm.Dir = dir
+		if out, err := npm.CombinedOutput(); err != nil {
+			return fmt.Errorf("npm ci: %w\n%s", err, out)
 		}
-		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > 10*time.Minute {
-			_ = os.Remove(name)
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("azurite: another install holds %s: %w", name, ctx.Err())
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
-}
-
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, serr := os.Stat(filepath.Join(dir, "go.mod")); serr == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("azurite: run inside the module: no go.mod above the working directory")
-		}
-		dir = parent
-	}
-	return "", err
+		return nil
+	})
 }

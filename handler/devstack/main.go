@@ -1,0 +1,100 @@
+// Command devstack stages the Functions app and runs the local stack.
+//
+//	devstack stage [--here] [--os OS] [--arch ARCH]   build and lay out dist/app and dist/app.zip
+//	devstack services [--kind]                        storage and regions; settings in dist/dev.env
+//	devstack run [--kind] [--port N]                  services and the staged gateway behind a Functions host
+//	devstack host [--fresh] [--addr HOST:PORT]        only the host stand-in, over dist/app
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"aoaigateway/handler/devstack/stack"
+	"aoaigateway/handler/funchost"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && ctx.Err() == nil {
+		_, _ = fmt.Fprintln(os.Stderr, "devstack:", err)
+		os.Exit(1)
+	}
+}
+
+const usage = "usage: devstack stage|services|run|host [flags]; -h after a verb lists its flags"
+
+func run(ctx context.Context, args []string, out, log io.Writer) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s", usage)
+	}
+	flags := flag.NewFlagSet("devstack "+args[0], flag.ContinueOnError)
+	flags.SetOutput(log)
+	verb, ok := map[string]func(context.Context, *flag.FlagSet, []string, io.Writer, io.Writer) error{
+		"stage": stage, "services": services, "run": serve, "host": host,
+	}[args[0]]
+	if !ok {
+		return fmt.Errorf("%q: %s", args[0], usage)
+	}
+	return verb(ctx, flags, args[1:], out, log)
+}
+
+func stage(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
+	var o stack.StageOptions
+	flags.BoolVar(&o.Here, "here", false, "for this machine and func start, local settings included")
+	flags.StringVar(&o.OS, "os", "", "GOOS of the gateway (default linux)")
+	flags.StringVar(&o.Arch, "arch", "", "GOARCH of the gateway (default amd64)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := stack.Stage(ctx, o)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "staged %s and %s.zip\n", dir, dir)
+	return err
+}
+
+func services(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
+	var o stack.Options
+	flags.BoolVar(&o.Kind, "kind", false, "regions that neither throttle nor cut unasked")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	s, err := stack.Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer s.Stop()
+	s.Describe(out)
+	<-ctx.Done()
+	return nil
+}
+
+func serve(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
+	o := stack.RunOptions{Out: out, Log: log}
+	flags.BoolVar(&o.Stack.Kind, "kind", false, "regions that neither throttle nor cut unasked")
+	flags.IntVar(&o.Port, "port", 7071, "port to serve on, or the next free one")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return stack.Run(ctx, o)
+}
+
+func host(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
+	o := funchost.Options{Stdout: log, Log: log}
+	flags.BoolVar(&o.Fresh, "fresh", false, "each death of the gateway is a lost instance, replaced on the same port")
+	flags.StringVar(&o.Addr, "addr", "127.0.0.1:7071", "address to serve on")
+	flags.DurationVar(&o.Timers, "timers", 0, "fire every timer this often (default: never)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return stack.Serve(ctx, o, out)
+}

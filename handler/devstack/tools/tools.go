@@ -1,0 +1,92 @@
+// Package tools installs pinned third-party packages below dist/tools of this module, once
+// for each lock file: a folder is filled aside and published by a rename, so that processes
+// that start together never see half an installation.
+package tools
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Root is the module's root: the nearest folder with a go.mod, from the working directory up.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, serr := os.Stat(filepath.Join(dir, "go.mod")); serr == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("run this inside the module: no go.mod above the working directory")
+		}
+		dir = parent
+	}
+	return "", err
+}
+
+// Install returns dist/tools/<name>-<hash of lock>, having it filled if it is not there.
+func Install(ctx context.Context, name string, lock []byte, fill func(dir string) error) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(lock)
+	home := filepath.Join(root, "dist", "tools", name+"-"+hex.EncodeToString(sum[:4]))
+	if exists(home) {
+		return home, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(home), 0o750); err != nil {
+		return "", err
+	}
+	unlock, err := takeLock(ctx, home+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if exists(home) {
+		return home, nil
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(home), name+"-install-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	if err := fill(tmp); err != nil {
+		return "", fmt.Errorf("install %s: %w", name, err)
+	}
+	return home, os.Rename(tmp, home)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// takeLock waits until it could create name and returns what removes it. A lock older
+// than ten minutes was left by a killed process.
+func takeLock(ctx context.Context, name string) (func(), error) {
+	for {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			return func() { _ = f.Close(); _ = os.Remove(name) }, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > 10*time.Minute {
+			_ = os.Remove(name)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another installation holds %s: %w", name, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
