@@ -46,43 +46,51 @@ const (
 	auditContainer    = "audit"
 )
 
-func build(s settings, pol *policy.Policy, logger *slog.Logger) (*program, error) {
-	identity, err := s.identity()
-	if err != nil {
-		return nil, err
+// edges are the services the gateway stands on.
+type edges struct {
+	subscriptions table.Store
+	counters      table.Store
+	blobs         journal.Blobs
+	secrets       secret.Source
+	identity      azcore.TokenCredential
+	transport     http.RoundTripper // to the regions
+}
+
+func connect(s settings, logger *slog.Logger) (e edges, err error) {
+	if e.identity, err = s.identity(); err != nil {
+		return e, err
 	}
 	roots, err := s.roots()
 	if err != nil {
-		return nil, err
+		return e, err
 	}
-	secrets, err := s.secretSource(identity, logger)
-	if err != nil {
-		return nil, err
+	e.transport = backend.NewTransport(roots)
+	if e.secrets, err = s.secretSource(e.identity, logger); err != nil {
+		return e, err
 	}
-	subscriptions, err := s.openTable(identity, subscriptionTable, true)
-	if err != nil {
-		return nil, err
+	if e.subscriptions, err = s.openTable(e.identity, subscriptionTable, true); err != nil {
+		return e, err
 	}
-	counters, err := s.openTable(identity, quotaTable, false)
-	if err != nil {
-		return nil, err
+	if e.counters, err = s.openTable(e.identity, quotaTable, false); err != nil {
+		return e, err
 	}
-	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: auditContainer})
-	if err != nil {
-		return nil, err
-	}
-	writer := journal.New(journal.Options{Blobs: blobs, Logger: logger, Interval: s.Interval})
-	log := audit.New(audit.Options{Journal: writer, Bodies: blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
-	limiter := quota.New(quota.Options{Store: counters, Policy: pol, Logger: logger})
+	e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer})
+	return e, err
+}
+
+func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *program {
+	writer := journal.New(journal.Options{Blobs: e.blobs, Logger: logger, Interval: s.Interval})
+	log := audit.New(audit.Options{Journal: writer, Bodies: e.blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
+	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
 	pool := backend.New(backend.Options{
-		Regions: s.Backends, Secrets: secrets, Identity: identity, Transport: backend.NewTransport(roots), Logger: logger,
+		Regions: s.Backends, Secrets: e.secrets, Identity: e.identity, Transport: e.transport, Logger: logger,
 		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst,
 	})
-	keys := auth.NewSubscriptions(subscriptions)
+	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})
 	management := &admin.API{
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
-		Pool:    pool, Secrets: secrets, AdminKey: s.AdminSecret,
+		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
 	inference := proxy.New(proxy.Options{
 		Limiter: limiter, Pool: pool, Policy: pol, Logger: logger, VersionFloor: s.Floor,
@@ -92,7 +100,7 @@ func build(s settings, pol *policy.Policy, logger *slog.Logger) (*program, error
 		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger}),
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure,
 	})
-	return &program{handler, limiter, writer}, nil
+	return &program{handler, limiter, writer}
 }
 
 // identity is the one credential of the process: it caches tokens for all who ask.

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/front"
 	"aoaigateway/handler/policy"
 )
 
@@ -43,11 +42,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		}
 		return c.Run(ctx, args)
 	}
-	s, err := loadSettings(environ)
-	if err != nil {
-		return report(stderr, err)
-	}
-	pol, err := loadPolicy(s)
+	s, pol, err := configure(environ)
 	if err != nil {
 		return report(stderr, err)
 	}
@@ -56,6 +51,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return report(stderr, err)
 	}
 	return stopped
+}
+
+// configure reads settings and policy and reports the mistakes of both together.
+func configure(environ []string) (settings, *policy.Policy, error) {
+	s, err := loadSettings(environ)
+	pol, perr := loadPolicy(s)
+	return s, pol, errors.Join(err, perr)
 }
 
 // stopped is the exit code after a signal, which only people send: the host kills.
@@ -121,25 +123,31 @@ func checkPolicy(file string) error {
 	return err
 }
 
+// newServer has no write time-out: a stream may last an hour.
+func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       5 * time.Minute, // longer than the host keeps its own end idle
+		MaxHeaderBytes:    8 << 20,         // what is over front's own bound is refused there, with a record
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+}
+
 // serve runs the gateway until ctx ends or the listener fails.
 func serve(ctx context.Context, s settings, pol *policy.Policy, logger *slog.Logger) error {
-	p, err := build(s, pol, logger)
+	e, err := connect(s, logger)
 	if err != nil {
 		return err
 	}
+	p := build(s, pol, e, logger)
 	var listen net.ListenConfig
 	l, err := listen.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", s.Port))
 	if err != nil {
 		return fmt.Errorf("%s: %w", portVariable, err)
 	}
-	server := &http.Server{
-		Handler:           p.handler,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       5 * time.Minute, // longer than the host keeps its own end idle
-		MaxHeaderBytes:    8 << 20,         // larger headers than front.MaxHeader are refused there, with a record
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-	}
-	logger.Info("serving", "address", l.Addr().String(), "version", version, "regions", len(s.Backends), "max_header", front.MaxHeader)
+	server := newServer(p.handler, logger)
+	logger.Info("serving", "address", l.Addr().String(), "version", version, "regions", len(s.Backends))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

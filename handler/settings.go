@@ -51,7 +51,7 @@ type setting struct {
 	set   func(*settings, string) error
 }
 
-var table = []setting{
+var settingRows = []setting{
 	{"GATEWAY_BACKENDS", "", "Regions, a JSON array of `{name, endpoint, priority, weight, credential, apiVersion?, models: {model: deployment}}`; `credential` is `managedIdentity` or a secret's name. Required.", (*settings).setBackends},
 	{"GATEWAY_POLICY", "policy.yaml", "The policy file: products, models, limits.", func(s *settings, v string) error { s.PolicyFile = v; return nil }},
 	{"GATEWAY_STORAGE", "", "Storage connection string, or `UseDevelopmentStorage=true`. Local work only.", (*settings).setStorage},
@@ -89,7 +89,10 @@ func loadSettings(environ []string) (settings, error) {
 	}
 	s := settings{Port: env[portVariable], InAzure: env[azureVariable] != "", ClientID: env[clientVariable]}
 	mistakes := unknownSettings(env)
-	for _, row := range table {
+	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
+		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", portVariable, s.Port))
+	}
+	for _, row := range settingRows {
 		value := env[row.name]
 		if value == "" {
 			value = row.value
@@ -98,7 +101,9 @@ func loadSettings(environ []string) (settings, error) {
 			continue
 		}
 		if err := row.set(&s, value); err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: %w", row.name, err))
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				mistakes = append(mistakes, errors.New(row.name+": "+line))
+			}
 		}
 	}
 	mistakes = append(mistakes, s.missing(env)...)
@@ -106,9 +111,12 @@ func loadSettings(environ []string) (settings, error) {
 	return s, errors.Join(mistakes...)
 }
 
+// commandVariables are the command line's own.
+var commandVariables = []string{"GATEWAY_URL", "GATEWAY_ADMIN_KEY"}
+
 func unknownSettings(env map[string]string) (mistakes []error) {
 	known := func(name string) bool {
-		return slices.ContainsFunc(table, func(row setting) bool { return row.name == name })
+		return slices.Contains(commandVariables, name) || slices.ContainsFunc(settingRows, func(row setting) bool { return row.name == name })
 	}
 	for name := range env {
 		if strings.HasPrefix(name, "GATEWAY_") && !known(name) {
@@ -122,7 +130,7 @@ func unknownSettings(env map[string]string) (mistakes []error) {
 // nearest suggests the setting that shares the most letter pairs with a misspelt one.
 func nearest(name string) string {
 	best, score := "", 0
-	for _, row := range table {
+	for _, row := range settingRows {
 		n := 0
 		for i := len("GATEWAY_"); i+2 <= len(name); i++ {
 			if strings.Contains(row.name[len("GATEWAY_"):], name[i:i+2]) {
@@ -204,7 +212,7 @@ func (s *settings) setBackends(v string) error {
 	if len(list) == 0 {
 		return errors.New("names no region; an example is " + backendExample)
 	}
-	var mistakes []string
+	var mistakes []error
 	seen := map[string]bool{}
 	for i, b := range list {
 		r, problems := b.region()
@@ -213,14 +221,11 @@ func (s *settings) setBackends(v string) error {
 		}
 		seen[b.Name] = true
 		for _, p := range problems {
-			mistakes = append(mistakes, fmt.Sprintf("region %d (%q): %s", i+1, b.Name, p))
+			mistakes = append(mistakes, fmt.Errorf("region %d (%q): %s", i+1, b.Name, p))
 		}
 		s.Backends = append(s.Backends, r)
 	}
-	if len(mistakes) > 0 {
-		return errors.New(strings.Join(mistakes, "; "))
-	}
-	return nil
+	return errors.Join(mistakes...)
 }
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)

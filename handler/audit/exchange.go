@@ -169,6 +169,9 @@ func (x *Exchange) End(ctx context.Context) error {
 	}
 }
 
+// Ended says whether End was called: the record is written as well as it will be.
+func (x *Exchange) Ended() bool { return x.ended }
+
 // withhold notes that the client does not get its answer, and reports whether that is new.
 // An answer that nobody waited for, or that was cut, stays what it was.
 func (x *Exchange) withhold() bool {

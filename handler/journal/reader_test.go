@@ -252,7 +252,7 @@ func BenchmarkAppend(b *testing.B) {
 // sentence compresses about as well as a prompt does.
 func sentence(size int) []byte {
 	words := strings.Fields("the a gateway writes what was asked and answered before it ends so that nobody can lose it token region limit")
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // text
+	r := rand.New(rand.NewPCG(1, 2))
 	var s strings.Builder
 	s.WriteString(`{"text":"`)
 	for s.Len() < size-2 {

@@ -262,17 +262,20 @@ func (w *Writer) rewake() {
 	}
 }
 
-// release tells the waiters of a durable group.
+// release frees a durable group's room and tells its waiters, in this order: who was told
+// can rely on the room.
 func (w *Writer) release(group []*Pending) {
 	var size int64
 	for _, p := range group {
 		size += int64(len(p.line)) + 1
 		p.line = nil
-		close(p.done)
 	}
 	w.mu.Lock()
 	w.backlog -= size
 	w.mu.Unlock()
+	for _, p := range group {
+		close(p.done)
+	}
 }
 
 func positiveOr[T int | int64 | time.Duration](v, otherwise T) T {

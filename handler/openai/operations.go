@@ -57,20 +57,20 @@ var table = mustLoad(operationsJSON)
 // Operations returns the table in its written order.
 func Operations() []Operation { return slices.Clone(table.all) }
 
-type node struct {
-	literal map[string]*node
-	param   *node // at most one parameter per level, whatever its name
+type segment struct {
+	literal map[string]*segment
+	param   *segment // at most one parameter per level, whatever its name
 	name    string
 	methods map[string]Operation
 }
 
 type routes struct {
 	all  []Operation
-	tree map[string]*node // by surface
+	tree map[string]*segment // by surface
 }
 
 func mustLoad(data []byte) routes {
-	r := routes{tree: map[string]*node{Classic: {}, V1: {}}}
+	r := routes{tree: map[string]*segment{Classic: {}, V1: {}}}
 	if err := json.Unmarshal(data, &r.all); err != nil {
 		panic("openai: operations.json: " + err.Error())
 	}
@@ -100,18 +100,18 @@ func (r *routes) add(op Operation) error {
 	return nil
 }
 
-func (n *node) child(seg string) *node {
+func (n *segment) child(seg string) *segment {
 	if strings.HasPrefix(seg, "{") {
 		if n.param == nil {
-			n.param = &node{name: strings.Trim(seg, "{}")}
+			n.param = &segment{name: strings.Trim(seg, "{}")}
 		}
 		return n.param
 	}
 	if n.literal == nil {
-		n.literal = map[string]*node{}
+		n.literal = map[string]*segment{}
 	}
 	if n.literal[seg] == nil {
-		n.literal[seg] = &node{}
+		n.literal[seg] = &segment{}
 	}
 	return n.literal[seg]
 }

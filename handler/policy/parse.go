@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	maxAmount  = 1_000_000_000_000_000 // keeps every sum far from overflow
-	maxOutput  = 10_000_000            // tokens of one answer, or of one context window
+	maxAmount  = 10_000_000_000_000 // keeps every sum and product of the counters far from overflow
+	maxOutput  = 10_000_000         // tokens of one answer, or of one context window
 	minTimeout = time.Second
 	maxTimeout = 10 * time.Minute
 )

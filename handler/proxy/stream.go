@@ -105,18 +105,14 @@ func (o *stream) write(b []byte) error {
 	return nil
 }
 
-func (o *stream) stop() {
+// stop ends the heartbeat for good and tells whether anything was sent.
+func (o *stream) stop() (begun bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ended = true
 	if o.beat != nil {
 		o.beat.Stop()
 	}
-}
-
-func (o *stream) begun() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	return o.started
 }
 
@@ -134,21 +130,19 @@ func (s *session) runStream(ctx, client context.Context) error {
 	switch {
 	case answer.Events != nil:
 		return s.deliverStream(client, out, answer)
-	case out.begun():
+	case out.stop():
 		return s.streamRefused(client, out, &gateway.Error{Kind: gateway.BadGateway, Message: string(answer.Whole)})
-	}
-	out.stop()
-	if answer.Rest != nil {
+	case answer.Rest != nil:
 		return s.deliverLong(client, answer)
+	default:
+		return s.deliverWhole(client, answer)
 	}
-	return s.deliverWhole(client, answer)
 }
 
 // streamRefused ends a stream that no region answered: as an ordinary error when nothing
 // has left yet, else in band.
 func (s *session) streamRefused(client context.Context, out *stream, err error) error {
-	out.stop()
-	if !out.begun() {
+	if !out.stop() {
 		return err
 	}
 	s.Record.Status = http.StatusOK

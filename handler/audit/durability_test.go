@@ -1,0 +1,228 @@
+package audit_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/audit"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+)
+
+func away(on *atomic.Bool, hang bool) hook {
+	return func(ctx context.Context, _ journal.Op, _ string) (bool, error) {
+		if !on.Load() {
+			return true, nil
+		}
+		if hang {
+			<-ctx.Done()
+			return false, ctx.Err()
+		}
+		return false, errors.New("storage is away")
+	}
+}
+
+func TestEndFailsWhenNothingIsDurableInTime(t *testing.T) {
+	for name, hang := range map[string]bool{"failing": false, "hanging": true} {
+		for _, where := range []string{"journal", "request body", "response body"} {
+			t.Run(name+" "+where, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var down atomic.Bool
+					down.Store(true)
+					jf, bf := hook(nil), away(&down, hang)
+					request, response := []byte(question), []byte(answer)
+					switch where {
+					case "journal":
+						jf, bf = bf, nil
+					case "request body":
+						request = make([]byte, 2<<20)
+					case "response body":
+						response = make([]byte, 2<<20)
+					}
+					r := newRig(t, audit.Options{}, jf, bf)
+					rec := record("r1")
+					start := time.Now()
+					wantUnavailable(t, exchange(t, r.Log, rec, request, response))
+					if took := time.Since(start); took > 31*time.Second {
+						t.Errorf("took %v", took) // one Wait for a blocked Write, one for End
+					}
+					if rec.Outcome != gateway.NotDurable {
+						t.Errorf("outcome %q, want not-durable", rec.Outcome)
+					}
+					down.Store(false)
+					time.Sleep(10 * time.Second)
+					r.close()
+					outcome := gateway.Outcome("")
+					for _, l := range r.lines(t) {
+						if l.Type != audit.Begin {
+							outcome = l.Outcome
+						}
+					}
+					if outcome != gateway.NotDurable {
+						t.Errorf("the journal's last word is %q, want not-durable", outcome)
+					}
+					if n := blobCount(t, r.bodies); n != 0 {
+						t.Errorf("%d blobs of given-up bodies", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestRelaxedLogReleasesAndSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		down.Store(true)
+		r := newRig(t, audit.Options{Relaxed: true}, away(&down, false), away(&down, true))
+		rec := record("r1")
+		x := r.Exchange(rec)
+		x.Request("", make([]byte, 2<<20))
+		if err := x.BeginDurable(t.Context()); err != nil {
+			t.Errorf("BeginDurable: %v", err)
+		}
+		c := x.Response("")
+		for range 3 {
+			if n, err := c.Write(make([]byte, 1<<20)); n != 1<<20 || err != nil {
+				t.Errorf("Write = %d, %v", n, err)
+			}
+		}
+		if err := x.End(t.Context()); err != nil {
+			t.Errorf("End: %v", err)
+		}
+		if rec.Outcome != gateway.Complete {
+			t.Errorf("outcome %q, want complete", rec.Outcome)
+		}
+		down.Store(false)
+		time.Sleep(10 * time.Second)
+		r.close()
+		ls := r.lines(t)
+		if len(ls) != 1 || !ls[0].Relaxed || ls[0].Response.Size != 3<<20 || ls[0].Response.Blob != "" || ls[0].Request.Blob != "" {
+			t.Errorf("lines: %+v", ls)
+		}
+	})
+}
+
+func TestCancelledClientDoesNotEndTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(context.Context, journal.Op, string) (bool, error) {
+			time.Sleep(4 * time.Second)
+			return true, nil
+		}
+		r := newRig(t, audit.Options{}, slow, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		x := r.Exchange(record("r1"))
+		cancel()
+		if err := x.BeginDurable(ctx); gateway.KindOf(err) != gateway.ClientGone {
+			t.Errorf("BeginDurable = %v, want ClientGone", err)
+		}
+		if err := x.End(ctx); err != nil {
+			t.Errorf("End = %v", err)
+		}
+		r.close()
+		if n := len(r.lines(t)); n != 2 {
+			t.Errorf("%d lines, want 2", n)
+		}
+	})
+}
+
+func TestFullBacklogRefusesBeginsAndLeavesRoomForEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		down.Store(true)
+		r := newRig(t, audit.Options{}, away(&down, false), nil)
+		body := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
+		var open []*audit.Exchange
+		for {
+			x := r.Exchange(record("r"))
+			x.Request("", body)
+			if err := x.Begin(); err != nil {
+				wantUnavailable(t, err)
+				break
+			}
+			open = append(open, x)
+		}
+		if len(open) != 4 {
+			t.Errorf("%d begins of 1 MiB in half of 8 MiB", len(open))
+		}
+		time.AfterFunc(10*time.Second, func() { down.Store(false) })
+		for _, x := range open {
+			_, _ = x.Response("").Write(body)
+			if err := x.End(t.Context()); err != nil {
+				t.Errorf("End: %v", err)
+			}
+		}
+		r.close()
+	})
+}
+
+func TestKillBetweenBodyAndRecordLeavesAnOrphanOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dead atomic.Bool
+		r := newRig(t, audit.Options{}, away(&dead, true), func(_ context.Context, op journal.Op, _ string) (bool, error) {
+			if op == journal.OpPut {
+				dead.Store(true) // the body is the last thing that lands
+			}
+			return true, nil
+		})
+		x := r.Exchange(record("r1"))
+		x.Request("", make([]byte, 2<<20))
+		_ = x.Begin()
+		synctest.Wait()
+		r.close()
+		if n := blobCount(t, r.bodies); n != 1 {
+			t.Errorf("%d blobs, want the orphan", n)
+		}
+		if ls := r.lines(t); len(ls) != 0 {
+			t.Errorf("lines: %+v", ls)
+		}
+	})
+}
+
+func TestEveryJournalFaultEndsDurableOrInAnError(t *testing.T) {
+	for _, op := range []journal.Op{journal.OpCreate, journal.OpAppend} {
+		for _, apply := range []bool{false, true} {
+			for _, hang := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					var n atomic.Int64
+					fault := func(ctx context.Context, o journal.Op, _ string) (bool, error) {
+						if o != op || n.Add(1)%2 == 0 {
+							return true, nil
+						}
+						if hang {
+							<-ctx.Done()
+							return apply, ctx.Err()
+						}
+						return apply, errors.New("reset")
+					}
+					r := newRig(t, audit.Options{}, fault, nil)
+					withheld := 0
+					for i := range 5 {
+						err := exchange(t, r.Log, record(string(rune('a'+i))), []byte(question), []byte(answer))
+						if err != nil {
+							wantUnavailable(t, err)
+							withheld++
+						}
+						time.Sleep(time.Minute)
+					}
+					r.close()
+					if withheld > 0 && !hang {
+						t.Errorf("%s apply=%v: %d answers withheld for a reset", op, apply, withheld)
+					}
+					count := map[audit.Type]int{}
+					for _, l := range r.lines(t) {
+						count[l.Type]++
+					}
+					if count[audit.Begin] != 5 || count[audit.End] != 5 || count[audit.Amend] != withheld {
+						t.Errorf("%s apply=%v hang=%v: %v, want 5 begins, 5 ends, %d amends", op, apply, hang, count, withheld)
+					}
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package quota
+
+import (
+	"testing"
+	"time"
+
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/table"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func drawLimit(t *rapid.T, hard bool) policy.Limit {
+	per := rapid.SampledFrom(periods).Draw(t, "per")
+	return policy.Limit{Name: "l", Unit: policy.Tokens, Amount: rapid.Int64Range(1, 1000).Draw(t, "amount"), Per: per, Hard: hard}
+}
+
+// Writers with clocks up to 2 s apart reserve and settle against one state: what was
+// admitted in a window, less what was given back to it, never exceeds a hard limit, and
+// the state's own time never goes back.
+func TestAHardLimitIsNeverExceededByAdmission(t *testing.T) {
+	type held struct{ stamp, amount int64 }
+	rapid.Check(t, func(t *rapid.T) {
+		l := drawLimit(t, true)
+		limits := []policy.Limit{l}
+		s, now, admitted := state{counters: map[string]counter{}}, drawTime(t), map[int64]int64{}
+		var holds []held
+		step := windowEnd(l.Per, windowStart(l.Per, now)).Sub(windowStart(l.Per, now)).Milliseconds() / 5
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, step).Draw(t, "pause")) * time.Millisecond)
+			before := s.time
+			s.advance(now.Add(time.Duration(rapid.Int64Range(-2e9, 2e9).Draw(t, "skew"))))
+			if s.time.Before(before) {
+				t.Fatal("time went back")
+			}
+			if len(holds) > 0 && rapid.Bool().Draw(t, "settle") {
+				h := holds[0]
+				holds = holds[1:]
+				back := rapid.Int64Range(0, h.amount).Draw(t, "back")
+				if s.adjust(limits, []int64{-back}, []int64{h.stamp}) {
+					admitted[h.stamp] -= back
+				}
+				continue
+			}
+			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
+			stamps, no := s.admit(limits, []int64{n})
+			if no != nil {
+				if no.wait <= 0 {
+					t.Fatalf("refused without a wait: %+v", no)
+				}
+				continue
+			}
+			admitted[stamps[0]] += n
+			holds = append(holds, held{stamps[0], n})
+			if admitted[stamps[0]] > l.Amount {
+				t.Fatalf("%d admitted in one window of a limit of %d", admitted[stamps[0]], l.Amount)
+			}
+			if c := s.counter(l); c.Charged != admitted[stamps[0]] {
+				t.Fatalf("counter says %d, admitted were %d", c.Charged, admitted[stamps[0]])
+			}
+		}
+	})
+}
+
+func TestARefundOfAClosedWindowIsDropped(t *testing.T) {
+	l := policy.Limit{Unit: policy.Tokens, Amount: 100, Per: policy.Hour, Hard: true}
+	limits, at := []policy.Limit{l}, time.Date(2027, 1, 1, 9, 59, 59, 0, time.UTC)
+	s := state{counters: map[string]counter{}}
+	s.advance(at)
+	old, _ := s.admit(limits, []int64{80})
+	s.advance(at.Add(2 * time.Second))
+	if _, no := s.admit(limits, []int64{70}); no != nil {
+		t.Fatalf("the next hour refuses: %+v", no)
+	}
+	if s.adjust(limits, []int64{-80}, old) || s.counter(l).Charged != 70 {
+		t.Errorf("charged %d after the late refund, want 70", s.counter(l).Charged)
+	}
+	s.advance(at) // a clock behind: still the new hour
+	if s.counter(l).Charged != 70 {
+		t.Errorf("the window moved back")
+	}
+}
+
+// Over any stretch of time a bucket gives at most itself full and the refill meanwhile.
+func TestABucketGivesNoMoreThanItselfAndItsRefill(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := policy.Limit{Unit: policy.Tokens, Amount: rapid.Int64Range(1, 100_000).Draw(t, "amount"), Per: policy.Minute}
+		limits := []policy.Limit{l}
+		s, start := state{counters: map[string]counter{}}, drawTime(t).Truncate(time.Millisecond)
+		now, given := start, int64(0)
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, 40_000).Draw(t, "pause")) * time.Millisecond)
+			s.advance(now)
+			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
+			_, no := s.admit(limits, []int64{n})
+			if no == nil {
+				given += n
+			} else {
+				later := s.clone()
+				later.advance(now.Add(no.wait))
+				if _, still := later.admit(limits, []int64{n}); still != nil {
+					t.Fatalf("refused again after the %v it was told to wait", no.wait)
+				}
+				sooner := s.clone()
+				sooner.advance(now.Add(no.wait - time.Millisecond))
+				if _, already := sooner.admit(limits, []int64{n}); already == nil {
+					t.Fatalf("would have passed before the %v it was told to wait", no.wait)
+				}
+			}
+			if most := l.Amount + l.Amount*now.Sub(start).Milliseconds()/60_000; given > most {
+				t.Fatalf("%d given in %v, limit %d a minute", given, now.Sub(start), l.Amount)
+			}
+		}
+	})
+}
+
+func TestABucketOwesNoMoreThanAMinute(t *testing.T) {
+	l := policy.Limit{Unit: policy.Tokens, Amount: 600, Per: policy.Minute}
+	now := time.Unix(1_800_000_000, 0)
+	c := fresh(l, now).charge(l, 1_000_000).charge(l, 1_000_000)
+	if wait := c.wait(l, 1, now); wait <= time.Minute || wait > time.Minute+time.Second {
+		t.Errorf("wait %v after a charge far over the limit, want a minute and a little", wait)
+	}
+	c = c.roll(l, now.Add(time.Hour))
+	if c.left(l) != 600 {
+		t.Errorf("%d left after an hour, want a full bucket", c.left(l))
+	}
+}
+
+func TestABucketTakesBackOnlyWithinAMinute(t *testing.T) {
+	l := policy.Limit{Unit: policy.Tokens, Amount: 600, Per: policy.Minute}
+	now := time.Unix(1_800_000_000, 0)
+	c := fresh(l, now).charge(l, 600)
+	if got := c.refund(l, 500, c.stamp(l)).left(l); got != 500 {
+		t.Errorf("%d left after a refund of 500 at once", got)
+	}
+	later := c.roll(l, now.Add(time.Minute)).charge(l, 600)
+	if got := later.refund(l, 500, c.stamp(l)).left(l); got != 0 {
+		t.Errorf("%d left after a refund a minute late, want 0", got)
+	}
+}
+
+func TestRoundingNeverKeepsASmallLimitShut(t *testing.T) {
+	for _, amount := range []int64{1, 3, 7, 59, 61} {
+		l := policy.Limit{Unit: policy.Requests, Amount: amount, Per: policy.Minute}
+		now := time.Unix(1_800_000_000, 0)
+		c := fresh(l, now)
+		for range 50 {
+			c = c.charge(l, amount)
+			for range 59_999 / 7 {
+				now = now.Add(7 * time.Millisecond)
+				c = c.roll(l, now)
+			}
+			if c.wait(l, amount, now) == 0 {
+				t.Fatalf("limit %d: full before its minute was over", amount)
+			}
+			now = now.Add(4 * time.Millisecond)
+			if c = c.roll(l, now); c.wait(l, amount, now) != 0 {
+				t.Fatalf("limit %d: not full after a minute: %+v", amount, c)
+			}
+		}
+	}
+}
+
+func TestALimitKeepsItsCounterWhenItIsRenamedResizedOrHardened(t *testing.T) {
+	now := time.Date(2027, 5, 10, 0, 0, 0, 0, time.UTC)
+	soft := policy.Limit{Name: "a", Unit: policy.Tokens, Amount: 100, Per: policy.Month}
+	s := state{counters: map[string]counter{}}
+	s.advance(now)
+	if _, no := s.admit([]policy.Limit{soft}, []int64{60}); no != nil {
+		t.Fatal(no)
+	}
+	changed := policy.Limit{Name: "b", Unit: policy.Tokens, Amount: 80, Per: policy.Month, Hard: true}
+	if left := s.counter(changed).left(changed); left != 20 {
+		t.Errorf("%d left of 80 after 60 were used under the old name, want 20", left)
+	}
+	s.prune()
+	if _, ok := s.counters[counterKey(soft)]; !ok {
+		t.Error("a counter was dropped while its window is open")
+	}
+	s.advance(now.AddDate(0, 1, 0))
+	s.prune()
+	if len(s.counters) != 0 {
+		t.Errorf("counters of closed windows were kept: %v", s.counters)
+	}
+}
+
+func TestOneRefusalChargesNoneOfTheLimits(t *testing.T) {
+	limits := []policy.Limit{
+		{Name: "calls", Unit: policy.Requests, Amount: 10, Per: policy.Minute, Hard: true},
+		{Name: "day", Unit: policy.Tokens, Amount: 5, Per: policy.Day, Hard: true},
+		{Name: "hour", Unit: policy.Tokens, Amount: 5, Per: policy.Hour, Hard: true},
+	}
+	s := state{counters: map[string]counter{}}
+	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 0, time.UTC))
+	_, no := s.admit(limits, []int64{1, 6, 6})
+	if no == nil || no.limit.Name != "day" || no.wait != 23*time.Hour {
+		t.Errorf("refusal %+v, want that of the limit with the longest wait", no)
+	}
+	if len(s.counters) != 0 {
+		t.Errorf("charged all the same: %v", s.counters)
+	}
+}
+
+func TestAStateComesBackFromTheStoreAsItWas(t *testing.T) {
+	s := state{counters: map[string]counter{}}
+	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 123456789, time.UTC))
+	for i := range 40 {
+		s.wrote(string(rune('a' + i%26)))
+	}
+	limits := []policy.Limit{
+		{Unit: policy.Tokens, Amount: 5, Per: policy.Minute}, {Unit: policy.Tokens, Amount: 5, Per: policy.Year, Hard: true},
+	}
+	if _, no := s.admit(limits, []int64{3, 4}); no != nil {
+		t.Fatal(no)
+	}
+	m := table.NewMem()
+	props, err := s.props()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := m.Insert(t.Context(), table.Entity{Key: keyOf("p", policy.ByProduct, ""), Props: props})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := stateOf(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(s, back, cmp.AllowUnexported(state{})); diff != "" {
+		t.Errorf("state (-stored +read):\n%s", diff)
+	}
+	if len(back.ids) != remembered || back.writes != 40 {
+		t.Errorf("%d ids and %d writes, want %d and 40", len(back.ids), back.writes, remembered)
+	}
+	delete(e.Props, "writes")
+	if _, err := stateOf(e); err == nil {
+		t.Error("a foreign entity was read as a state")
+	}
+}

@@ -1,0 +1,105 @@
+package quota
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/policy"
+)
+
+// API Management's reasons for a refusal.
+const (
+	rateLimitExceeded = "RateLimitExceeded"
+	quotaExceeded     = "QuotaExceeded"
+)
+
+// refused is API Management's answer for a limit without room, word for word.
+func refused(no refusal) *gateway.Error {
+	e := &gateway.Error{
+		Kind: gateway.QuotaExceeded, Reason: quotaExceeded, Limit: no.limit.Name, RetryAfter: jittered(no.wait),
+	}
+	seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
+	minute, tokens := no.limit.Per == policy.Minute, no.limit.Unit == policy.Tokens
+	if minute {
+		e.Kind, e.Reason = gateway.RateLimited, rateLimitExceeded
+	}
+	switch {
+	case minute && tokens:
+		e.Message = fmt.Sprintf("Token limit is exceeded. Try again in %d seconds.", seconds)
+	case minute:
+		e.Message = fmt.Sprintf("Rate limit is exceeded. Try again in %d seconds.", seconds)
+	case tokens:
+		e.Message = fmt.Sprintf("Token quota is exceeded. Try again in %s.", words(seconds))
+	default:
+		e.Message = fmt.Sprintf("Out of call volume quota. Quota will be replenished in %02d:%02d:%02d.",
+			seconds/3600, seconds/60%60, seconds%60)
+	}
+	return e
+}
+
+// jittered adds up to 3 %, one minute at most, so that refused clients do not return together.
+func jittered(d time.Duration) time.Duration {
+	return d + rand.N(min(d*3/100, time.Minute)+1) //nolint:gosec // needs no secrecy
+}
+
+// words says a time in its two largest units, rounded up: "3 hours 12 minutes".
+func words(seconds int64) string {
+	units := []struct {
+		name string
+		n    int64
+	}{{"day", 86400}, {"hour", 3600}, {"minute", 60}, {"second", 1}}
+	for i, u := range units[:3] {
+		if seconds < u.n {
+			continue
+		}
+		smaller := units[i+1]
+		rest := (seconds%u.n + smaller.n - 1) / smaller.n
+		whole := seconds / u.n
+		if rest == u.n/smaller.n {
+			whole, rest = whole+1, 0
+		}
+		if rest == 0 {
+			return count(whole, u.name)
+		}
+		return count(whole, u.name) + " " + count(rest, smaller.name)
+	}
+	return count(seconds, "second")
+}
+
+func count(n int64, name string) string {
+	if n == 1 {
+		return "1 " + name
+	}
+	return fmt.Sprintf("%d %ss", n, name)
+}
+
+// neverFits refuses a request that a hard limit could not let through even when unused.
+func neverFits(l policy.Limit, bound int64) *gateway.Error {
+	e := &gateway.Error{Kind: gateway.QuotaExceeded, Reason: quotaExceeded, Limit: l.Name}
+	what := "quota"
+	if l.Per == policy.Minute {
+		e.Kind, e.Reason, what = gateway.RateLimited, rateLimitExceeded, "limit"
+	}
+	e.Message = fmt.Sprintf("Token %s is exceeded. This request may use up to %d tokens, but %s allows %d per %s in all, "+
+		"so it will never fit. Lower max_tokens, max_completion_tokens or max_output_tokens, n or best_of, or the prompt.",
+		what, bound, l.Name, l.Amount, l.Per)
+	return e
+}
+
+// contended refuses a hold that lost the race for its entity for too long.
+func contended(l policy.Limit) *gateway.Error {
+	return &gateway.Error{
+		Kind: gateway.RateLimited, Reason: rateLimitExceeded, Limit: l.Name, RetryAfter: time.Second,
+		Message: "Too many requests are being counted against one limit. Try again in 1 seconds.",
+	}
+}
+
+// storeAway refuses because a hard limit cannot be checked.
+func storeAway(l policy.Limit, cause error) *gateway.Error {
+	return &gateway.Error{
+		Kind: gateway.Unavailable, Limit: l.Name, RetryAfter: time.Second, Err: cause,
+		Message: "The limit " + l.Name + " cannot be checked at the moment. Try again in 1 seconds.",
+	}
+}

@@ -1,0 +1,149 @@
+package quota
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/table"
+)
+
+// remembered is how many write ids an entity keeps.
+const remembered = 32
+
+// state is what a scope's entity holds. Its methods are pure but for the receiver.
+type state struct {
+	time     time.Time // the latest any writer decided at; nobody decides earlier
+	writes   int64
+	ids      []string // of the last writes, oldest first
+	counters map[string]counter
+}
+
+// counterKey names a limit's counter by what it counts, not by the limit's name or size:
+// a limit that is renamed or resized keeps its counter.
+func counterKey(l policy.Limit) string {
+	key := string(l.Unit) + "/" + string(l.Per)
+	if l.Hard {
+		key += "/hard"
+	}
+	return key
+}
+
+func (s *state) clone() state {
+	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), counters: maps.Clone(s.counters)}
+}
+
+// advance moves the state to now, or leaves it where it is when that is later.
+func (s *state) advance(now time.Time) {
+	if now = now.UTC().Truncate(time.Millisecond); now.After(s.time) {
+		s.time = now
+	}
+}
+
+// counter returns a limit's counter at the state's time. One that turned from soft to
+// hard or back in the middle of its window goes on from where it was.
+func (s *state) counter(l policy.Limit) counter {
+	if c, ok := s.counters[counterKey(l)]; ok {
+		return c.roll(l, s.time)
+	}
+	other := l
+	other.Hard = !l.Hard
+	if c, ok := s.counters[counterKey(other)]; ok && !isBucket(l) && !isBucket(other) {
+		return c.roll(l, s.time)
+	}
+	return fresh(l, s.time)
+}
+
+// refusal is the limit that has no room, and for how long.
+type refusal struct {
+	limit policy.Limit
+	wait  time.Duration
+}
+
+// admit charges amounts, one for each limit, if all limits have room; else it charges
+// nothing and returns the limit that makes the caller wait longest.
+func (s *state) admit(limits []policy.Limit, amounts []int64) (stamps []int64, no *refusal) {
+	for i, l := range limits {
+		if wait := s.counter(l).wait(l, amounts[i], s.time); wait > 0 && (no == nil || wait > no.wait) {
+			no = &refusal{limit: l, wait: wait}
+		}
+	}
+	if no != nil {
+		return nil, no
+	}
+	stamps = make([]int64, len(limits))
+	for i, l := range limits {
+		c := s.counter(l).charge(l, amounts[i])
+		s.counters[counterKey(l)], stamps[i] = c, c.stamp(l)
+	}
+	return stamps, nil
+}
+
+// adjust adds deltas, one for each limit: what is below zero goes back to where stamps
+// says it was charged, what is above is charged now. It tells whether anything changed.
+func (s *state) adjust(limits []policy.Limit, deltas, stamps []int64) (changed bool) {
+	for i, l := range limits {
+		before := s.counter(l)
+		after := before
+		switch {
+		case deltas[i] > 0:
+			after = before.charge(l, deltas[i])
+		case deltas[i] < 0:
+			after = before.refund(l, -deltas[i], stamps[i])
+		}
+		if after != before {
+			s.counters[counterKey(l)], changed = after, true
+		}
+	}
+	return changed
+}
+
+// wrote notes a write of that id.
+func (s *state) wrote(id string) {
+	s.writes++
+	s.ids = append(s.ids, id)
+	s.ids = s.ids[max(0, len(s.ids)-remembered):]
+}
+
+// prune drops counters whose window is over; those of limits we do not know are kept
+// until then, for an instance with another policy may.
+func (s *state) prune() {
+	maps.DeleteFunc(s.counters, func(key string, c counter) bool {
+		parts := strings.Split(key, "/")
+		if c.Window == 0 {
+			return s.time.UnixMilli()-c.At > 2*time.Minute.Milliseconds()
+		}
+		end := windowEnd(policy.Period(parts[min(1, len(parts)-1)]), time.Unix(c.Window, 0).UTC())
+		return !end.After(s.time)
+	})
+}
+
+// props is the entity as it is stored; all of it can be read by a person.
+func (s *state) props() (map[string]any, error) {
+	counters, err := json.Marshal(s.counters)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"time": s.time, "writes": s.writes, "ids": strings.Join(s.ids, " "), "counters": string(counters),
+	}, nil
+}
+
+func stateOf(e table.Entity) (state, error) {
+	at, ok1 := e.Props["time"].(time.Time)
+	writes, ok2 := e.Props["writes"].(int64)
+	ids, ok3 := e.Props["ids"].(string)
+	counters, ok4 := e.Props["counters"].(string)
+	if !ok1 || !ok2 || !ok3 || !ok4 {
+		return state{}, fmt.Errorf("quota: entity %v was not written by this gateway", e.Key)
+	}
+	s := state{time: at, writes: writes, ids: strings.Fields(ids), counters: map[string]counter{}}
+	if err := json.Unmarshal([]byte(counters), &s.counters); err != nil {
+		return state{}, fmt.Errorf("quota: entity %v: counters: %w", e.Key, err)
+	}
+	return s, nil
+}

@@ -1,0 +1,46 @@
+package quota
+
+import (
+	"time"
+
+	"aoaigateway/handler/policy"
+)
+
+// windowStart is when the window that t lies in began: fixed windows of UTC time.
+func windowStart(p policy.Period, t time.Time) time.Time {
+	t = t.UTC()
+	y, m, d := t.Date()
+	switch p {
+	case policy.Minute:
+		return t.Truncate(time.Minute)
+	case policy.Hour:
+		return t.Truncate(time.Hour)
+	case policy.Day:
+		return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	case policy.Week:
+		sinceMonday := (int(t.Weekday()) + 6) % 7
+		return time.Date(y, m, d-sinceMonday, 0, 0, 0, 0, time.UTC)
+	case policy.Month:
+		return time.Date(y, m, 1, 0, 0, 0, 0, time.UTC)
+	case policy.Year:
+	}
+	return time.Date(y, time.January, 1, 0, 0, 0, 0, time.UTC)
+}
+
+// windowEnd is when the window that began at start ends.
+func windowEnd(p policy.Period, start time.Time) time.Time {
+	switch p {
+	case policy.Minute:
+		return start.Add(time.Minute)
+	case policy.Hour:
+		return start.Add(time.Hour)
+	case policy.Day:
+		return start.AddDate(0, 0, 1)
+	case policy.Week:
+		return start.AddDate(0, 0, 7)
+	case policy.Month:
+		return start.AddDate(0, 1, 0)
+	case policy.Year:
+	}
+	return start.AddDate(1, 0, 0)
+}
