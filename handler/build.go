@@ -36,7 +36,7 @@ type program struct {
 
 // close lets what is under way finish: settles first, since their records may follow.
 func (p *program) close(ctx context.Context) {
-	p.limiter.Close(ctx)
+	_ = p.limiter.Close(ctx)
 	_ = p.journal.Close(ctx)
 }
 

@@ -19,7 +19,6 @@ import (
 
 	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/openai"
 )
 
@@ -297,7 +296,7 @@ func TestEveryOperationIsRoutedNamedKeyedAndLogged(t *testing.T) {
 		}
 		body := ""
 		if op.Method == http.MethodPost {
-			body = `{"model":"chat","messages":[],"input":"x","prompt":"x"}`
+			body = `{"model":"chat","messages":[{"role":"user","content":"x"}],"input":"x","prompt":"x"}`
 		}
 		if a := r.do(op.Method, path, body); a.status != 401 {
 			t.Errorf("%s %s without a key: %d", op.Method, path, a.status)
@@ -313,47 +312,45 @@ func TestEveryOperationIsRoutedNamedKeyedAndLogged(t *testing.T) {
 	}
 }
 
-func TestNothingThatCompletesAnAnswerLeavesBeforeItsEndIsDurable(t *testing.T) {
-	for name, body := range map[string]string{"stream": chatStream, "whole": chatBody} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, rigOptions{regions: 1})
-			if a := r.post(chatPath, body); a.status != 200 || a.err != nil {
-				t.Fatalf("%d %v", a.status, a.err)
-			}
-			gate := make(chan struct{})
-			appends := 0
-			r.blobs.Fault = func(ctx context.Context, op journal.Op, _ string) (bool, error) {
-				if op != journal.OpAppend {
-					return true, nil
-				}
-				if appends++; appends == 1 { // the begin record gets through
-					return true, nil
-				}
-				select {
-				case <-gate:
-					return true, nil
-				case <-ctx.Done():
-					return false, ctx.Err()
-				}
-			}
-			a := r.post(chatPath, body)
-			if name == "whole" && (a.status != 503 || !strings.Contains(string(a.body), "could not be recorded")) {
-				t.Errorf("%d %s", a.status, a.body)
-			}
-			if name == "stream" && (a.err == nil || bytes.Contains(a.body, []byte("[DONE]")) || !bytes.Contains(a.body, []byte(`"error"`))) {
-				t.Errorf("a stream whose end could not be recorded ended with %v:\n%s", a.err, a.body)
-			}
-			close(gate)
-		})
+func TestAWholeAnswerIsWithheldUntilItsEndIsDurable(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1})
+	gate := make(chan struct{})
+	defer close(gate)
+	r.fault.Store(noAppends(gate))
+	a := r.post(chatPath, chatBody)
+	if a.status != 503 || !strings.Contains(string(a.body), "could not be recorded") || bytes.Contains(a.body, []byte("choices")) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+func TestAStreamsTerminalEventIsHeldUntilItsEndIsDurable(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1})
+	r.regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStep})
+	r.regions[0].Step(1)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+chatPath, strings.NewReader(chatStream))
+	req.Header.Set("Api-Key", r.key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	readEvent(t, in) // its begin is durable
+	gate := make(chan struct{})
+	defer close(gate)
+	r.fault.Store(noAppends(gate))
+	r.regions[0].Step(1000)
+	rest, err := io.ReadAll(in)
+	if err == nil || bytes.Contains(rest, []byte("[DONE]")) || !bytes.Contains(rest, []byte(`"error"`)) || !bytes.Contains(rest, []byte(`"finish_reason":"stop"`)) {
+		t.Errorf("a stream whose end could not be recorded ended with %v:\n%s", err, rest)
 	}
 }
 
 func TestNoByteOfAStreamLeavesBeforeItsBeginIsDurable(t *testing.T) {
 	r := newRig(t, rigOptions{regions: 1})
-	if a := r.post(chatPath, chatBody); a.status != 200 {
-		t.Fatal(a.status)
-	}
-	r.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { return false, io.ErrUnexpectedEOF }
+	gate := make(chan struct{})
+	defer close(gate)
+	r.fault.Store(noAppends(gate))
 	a := r.post(chatPath, chatStream)
 	if a.status != 503 || bytes.Contains(a.body, []byte("choices")) {
 		t.Errorf("%d %s", a.status, a.body)

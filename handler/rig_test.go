@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,9 +50,29 @@ type rig struct {
 	regions []*aoaisim.Region
 
 	endpoints []string
-	blobs   *journal.Mem
-	store   *table.Mem
-	program *program
+	blobs     *journal.Mem
+	store     *table.Mem
+	program   *program
+	fault     atomic.Pointer[blobFault]
+}
+
+// blobFault is what becomes of a blob operation; set while the gateway runs.
+type blobFault func(context.Context, journal.Op) (apply bool, err error)
+
+// noAppends has every append hang until gate is closed.
+func noAppends(gate <-chan struct{}) *blobFault {
+	f := blobFault(func(ctx context.Context, op journal.Op) (bool, error) {
+		if op != journal.OpAppend {
+			return true, nil
+		}
+		select {
+		case <-gate:
+			return true, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	})
+	return &f
 }
 
 type rigOptions struct {
@@ -68,7 +89,13 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if o.policy == "" {
 		o.policy = testPolicy
 	}
-	r := &rig{t: t, blobs: &journal.Mem{}, store: table.NewMem()}
+	r := &rig{t: t, store: table.NewMem()}
+	r.blobs = &journal.Mem{Fault: func(ctx context.Context, op journal.Op, name string) (bool, error) {
+		if f := r.fault.Load(); f != nil {
+			return (*f)(ctx, op)
+		}
+		return true, nil
+	}}
 	s := settings{Floor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, Interval: time.Millisecond, AdminSecret: "gateway-admin-key"}
 	secrets := secret.Map{"gateway-admin-key": adminKey}
 	for i := range o.regions {
@@ -121,7 +148,9 @@ func (r *rig) listen(logger *slog.Logger) {
 	r.t.Cleanup(func() {
 		_ = server.Close()
 		<-done
-		r.program.close(context.Background())
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		r.program.close(grace)
 	})
 }
 

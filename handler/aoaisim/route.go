@@ -55,7 +55,7 @@ func (r *Region) parseRoute(req *http.Request) (route, *apiError) {
 		return t, resourceNotFound()
 	}
 	t.operation = rest
-	if d, ok := strings.CutPrefix(rest, "deployments/"); ok {
+	if d, ok := strings.CutPrefix(rest, "deployments/"); ok && strings.Contains(d, "/") {
 		if t.deployment, t.operation, ok = strings.Cut(d, "/"); !ok || t.deployment == "" {
 			return t, resourceNotFound()
 		}

@@ -54,7 +54,7 @@ type Writer struct {
 	backlog int64      // bytes of queue and of the group in flight
 	closed  bool
 
-	wake    chan struct{} // holds one token when the queue grew
+	wake    chan struct{} // holds one token when the queue is to be looked at
 	closing chan struct{} // closed by Close: flush without pause, then stop
 	stopped chan struct{} // closed when the committer has ended
 	abandon context.CancelFunc
@@ -65,18 +65,22 @@ type Pending struct {
 	line    []byte // nil once durable
 	done    chan struct{}
 	stopped <-chan struct{}
+	hurry   func() // has the committer start as soon as it may
 }
 
 // Done is closed when the line is durable, and never otherwise.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Wait returns nil once the line is durable; an error says only that it is not yet known to be.
+// Wait returns nil once the line is durable; an error says only that it is not yet known to
+// be. A line somebody waits for is committed at once when the last commit is an Interval
+// ago; a line nobody waits for stays up to an Interval for company.
 func (p *Pending) Wait(ctx context.Context) error {
 	select {
 	case <-p.done:
 		return nil
 	default:
 	}
+	p.hurry()
 	select {
 	case <-p.done:
 		return nil
@@ -125,7 +129,7 @@ func (w *Writer) Append(line []byte) (*Pending, error) {
 	if n > MaxLine {
 		return nil, ErrTooLong
 	}
-	p := &Pending{line: line, done: make(chan struct{}), stopped: w.stopped}
+	p := &Pending{line: line, done: make(chan struct{}), stopped: w.stopped, hurry: w.rouse}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -137,11 +141,18 @@ func (w *Writer) Append(line []byte) (*Pending, error) {
 	w.queue = append(w.queue, p)
 	w.queued += n
 	w.backlog += n
+	if len(w.queue) == 1 {
+		time.AfterFunc(w.o.Interval, w.rouse)
+	}
+	return p, nil
+}
+
+// rouse has the committer look at the queue; a needless call does no harm.
+func (w *Writer) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
-	return p, nil
 }
 
 // Backlog returns the bytes not yet durable and the bound beyond which Append refuses, so
@@ -252,13 +263,10 @@ func (w *Writer) takeFull() []*Pending {
 // rewake restores the token for lines that a take left behind.
 func (w *Writer) rewake() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.queue) == 0 {
-		return
-	}
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	left := len(w.queue)
+	w.mu.Unlock()
+	if left > 0 {
+		w.rouse()
 	}
 }
 

@@ -108,7 +108,31 @@ func TestLinesAreReadBackInOrderOverAzure(t *testing.T) {
 	}
 }
 
-func TestFirstLineIsCommittedAtOnceAndTheNextWithTheInterval(t *testing.T) {
+// A begin record nobody waits for shares the append of its end, or goes alone after an
+// interval when the end takes longer.
+func TestALineNobodyWaitsForKeepsCompanyForAnInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &journal.Mem{}
+		w := journal.New(journal.Options{Blobs: b})
+		defer closeNow(t, w)
+		start := time.Now()
+		begin := appendAll(t, w, 1, 30*time.Millisecond)
+		wantDurable(t, appendAll(t, w, 1, 0))
+		wantDurable(t, begin)
+		if took := time.Since(start); took != 30*time.Millisecond || len(members(t, b)) != 1 {
+			t.Errorf("durable after %v in %d members, want 30 ms and 1", took, len(members(t, b)))
+		}
+		time.Sleep(time.Second)
+		start = time.Now()
+		alone := appendAll(t, w, 1, 0)
+		<-alone[0].Done()
+		if took := time.Since(start); took != 100*time.Millisecond {
+			t.Errorf("the lone line was durable after %v, want 100 ms", took)
+		}
+	})
+}
+
+func TestALineThatIsWaitedForIsCommittedAtOnceAndTheNextWithTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &journal.Mem{}
 		w := journal.New(journal.Options{Blobs: b})

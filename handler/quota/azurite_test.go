@@ -117,7 +117,7 @@ func realStore(t *testing.T, r *rig, lost *atomic.Int64, seen *windows) func() *
 	}
 	t.Cleanup(server.Stop)
 	return func() *quota.Limiter {
-		store, err := table.OpenAzure(t.Context(), table.AzureOptions{ConnectionString: server.ConnectionString(), Table: "quota"})
+		store, err := table.NewAzure(table.AzureOptions{ConnectionString: server.ConnectionString(), Table: "quota"})
 		if err != nil {
 			t.Fatal(err)
 		}
