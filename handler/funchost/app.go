@@ -221,7 +221,8 @@ func (f *function) readTrigger(route, prefix string, methods []string) {
 }
 
 // match is the host's route matching: literals in any case, {name} one segment, {*name}
-// the rest, nothing included. An empty segment before the catch-all never matches.
+// the rest, nothing included. An empty segment (two slashes) up to where the catch-all
+// begins matches no template at all.
 func (f function) match(method, path string) bool {
 	if f.route == nil || len(f.methods) > 0 && !slices.Contains(f.methods, method) {
 		return false
@@ -229,9 +230,11 @@ func (f function) match(method, path string) bool {
 	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
 	for i, want := range f.route {
 		switch {
+		case i < len(segments) && segments[i] == "":
+			return false
 		case strings.HasPrefix(want, "{*"):
 			return true
-		case i >= len(segments) || segments[i] == "":
+		case i >= len(segments):
 			return false
 		case strings.HasPrefix(want, "{"):
 		case !strings.EqualFold(want, segments[i]):

@@ -36,6 +36,9 @@ type Options struct {
 	Timers  time.Duration // fire every timer this often; 0 = only Trigger does
 	Version string        // host version it claims; default 4.1052.200
 	Idle    time.Duration // activity time-out; default 240 s
+	// CollapseSlashes merges leading slashes, as a rewrite rule of an Application Gateway in
+	// front can. The host itself answers //openai/… with 404, whatever the routes.
+	CollapseSlashes bool
 }
 
 // bodyLimit is what FUNCTIONS_REQUEST_BODY_SIZE_LIMIT says, as the host reads it.

@@ -193,12 +193,20 @@ func TestOnlyTheRoutesOfTheFunctionsReachTheHandler(t *testing.T) {
 	h := start(t, funchost.Options{})
 	for path, want := range map[string]int{
 		"/": 204, "/openai/echo": 200, "/OpenAI/echo": 404, // routed in any case; the handler itself is strict
-		"/sweep": 404, "/admin/host/status": 404, "/other": 404, "//openai/echo": 404,
+		"/sweep": 404, "/admin/host/status": 404, "/other": 404, "//openai/echo": 404, "/openai//echo": 404,
 	} {
 		got, err := do(t, http.MethodGet, h.URL()+path, nil)
 		if err != nil || got.status != want {
 			t.Errorf("%s: %v %v, want %d", path, got, err, want)
 		}
+	}
+}
+
+func TestLeadingSlashesPassOnlyBehindAFrontThatMergesThem(t *testing.T) {
+	h := start(t, funchost.Options{CollapseSlashes: true})
+	got, err := do(t, http.MethodGet, h.URL()+"//openai/echo?x=1", nil)
+	if err != nil || got.status != http.StatusOK || !strings.Contains(got.body, `"uri":"/openai/echo?x=1"`) {
+		t.Errorf("%v %v", got, err)
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 
 // serve is what an outside caller meets.
 func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
+	if h.o.CollapseSlashes {
+		r.URL.Path, r.URL.RawPath = oneSlash(r.URL.Path), oneSlash(r.URL.RawPath)
+	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if strings.EqualFold(first, "admin") || strings.EqualFold(first, "runtime") {
 		http.NotFound(w, r) // the host's own; never reaches a function
@@ -40,6 +43,13 @@ func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.proxy(w, r, worker, f)
+}
+
+func oneSlash(path string) string {
+	for strings.HasPrefix(path, "//") {
+		path = path[1:]
+	}
+	return path
 }
 
 // proxy passes one request to the worker and its answer back as it comes.

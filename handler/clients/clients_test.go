@@ -1,0 +1,274 @@
+// Package clients_test runs the libraries that developers use, in their own installations,
+// against the whole local stack: storage, two regions, the staged gateway behind the stand-in
+// for the Functions host. Each script prints one JSON value.
+package clients_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/devstack/stack"
+	"aoaigateway/handler/devstack/tools"
+	"aoaigateway/handler/funchost"
+)
+
+// A prompt that asks the simulated models for twelve tokens.
+const (
+	prompt = "[tokens:12] tell me of the sea"
+	tokens = 12
+)
+
+// gateway is the one stack all tests here talk to; TestMain ends it.
+var gateway struct {
+	once     sync.Once
+	url, key string
+	services *stack.Services
+	host     *funchost.Host
+	err      error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if gateway.host != nil {
+		gateway.host.Close()
+	}
+	if gateway.services != nil {
+		gateway.services.Stop()
+	}
+	os.Exit(code)
+}
+
+func serve(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "clients-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	app, err := stack.Stage(ctx, stack.StageOptions{Here: true, Out: filepath.Join(dir, "app")})
+	if err != nil {
+		return err
+	}
+	gateway.services, err = stack.Start(ctx, stack.Options{Kind: true, Memory: true, EnvFile: filepath.Join(dir, "dev.env")})
+	if err != nil {
+		return err
+	}
+	gateway.host, err = funchost.Start(ctx, funchost.Options{
+		AppDir: app, Env: append(os.Environ(), gateway.services.Env()...), Stdout: os.Stderr, Log: os.Stderr, CollapseSlashes: true,
+	})
+	if err != nil {
+		return err
+	}
+	gateway.url = gateway.host.URL()
+	made, err := gateway.services.Subscribe(ctx, gateway.url, stack.Subscription{Name: "clients"})
+	gateway.key = made.Primary
+	return err
+}
+
+// script runs a program in its folder against the gateway and decodes what it prints.
+// slash is appended to the base.
+func script(t *testing.T, answer any, slash, program string, args ...string) {
+	t.Helper()
+	gateway.once.Do(func() { gateway.err = serve(t.Context()) })
+	if gateway.err != nil {
+		t.Fatal(gateway.err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "GATEWAY_BASE="+gateway.url+slash, "GATEWAY_KEY="+gateway.key, "PROMPT="+prompt,
+		"NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1", "OPENAI_LOG=")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, stderr.String())
+	}
+	if err := json.Unmarshal(out, answer); err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+}
+
+// python is the interpreter of an environment with exactly the packages of <name>/requirements.txt.
+func python(t *testing.T, name string) string {
+	t.Helper()
+	requirements, err := filepath.Abs(filepath.Join(name, "requirements.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.ReadFile(requirements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := exec.CommandContext(t.Context(), "python3", "--version").Output()
+	if err != nil {
+		t.Fatalf("python3 is needed: %v", err)
+	}
+	home, err := tools.Install(t.Context(), "python-"+name, append(lock, base...), func(dir string) error {
+		return runAll(t.Context(), dir,
+			[]string{"python3", "-m", "venv", dir},
+			[]string{filepath.Join(dir, "bin", "python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", requirements})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(home, "bin", "python")
+}
+
+func runAll(ctx context.Context, dir string, commands ...[]string) error {
+	for _, c := range commands {
+		cmd := exec.CommandContext(ctx, c[0], c[1:]...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%v: %w\n%s", c, err, out)
+		}
+	}
+	return nil
+}
+
+// node installs the locked packages and the script beside them, where imports are looked up.
+func node(t *testing.T, file string) string {
+	t.Helper()
+	lock, err := os.ReadFile(filepath.Join("node", "package-lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	home, err := tools.Install(t.Context(), "node-openai", lock, func(dir string) error {
+		for _, name := range []string{"package.json", "package-lock.json"} {
+			data, err := os.ReadFile(filepath.Join("node", name))
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				return err
+			}
+		}
+		return runAll(t.Context(), dir, []string{"npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(home, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join("node", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(dir, file)
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestTheLegacySnippetWorksWordForWord(t *testing.T) {
+	var answer struct {
+		Object  string
+		Choices []struct {
+			Text         string
+			FinishReason string `json:"finish_reason"`
+		}
+		Usage map[string]any
+	}
+	program := python(t, "legacy")
+	// With the slash its base ends in, the library asks for //openai/…: what merges the two
+	// in Azure is the Application Gateway. Without it, a bare Functions host will do.
+	for _, slash := range []string{"/", ""} {
+		script(t, &answer, slash, program, "legacy/seed.py")
+	}
+	if answer.Object != "text_completion" || len(answer.Choices) != 1 || answer.Choices[0].Text == "" || answer.Choices[0].FinishReason != "stop" {
+		t.Errorf("%+v", answer)
+	}
+	if total, _ := answer.Usage["total_tokens"].(float64); total == 0 {
+		t.Errorf("usage %v", answer.Usage)
+	}
+}
+
+func TestTheLegacyLibraryStreams(t *testing.T) {
+	var answer result
+	script(t, &answer, "/", python(t, "legacy"), "legacy/stream.py")
+	if len(strings.Fields(answer.Text)) != tokens || answer.Chunks < tokens {
+		t.Errorf("%+v", answer)
+	}
+}
+
+// result is what one call of a library brought.
+type result struct {
+	Text       string
+	Tokens     *int `json:"completion_tokens"`
+	Chunks     int
+	Dimensions int
+	Status     int
+	Code       string
+}
+
+func TestTheNewestPythonLibraryWorksOnBothSurfacesSynchronousAndNot(t *testing.T) {
+	var results map[string]result
+	script(t, &results, "", python(t, "python"), "python/suite.py")
+	checkSuite(t, results, []string{"azure", "v1", "async azure", "async v1"})
+	checkUsage(t, results, []string{"azure", "v1"})
+	checkUnknown(t, results, []string{"azure", "v1"})
+}
+
+func TestTheNodeLibraryWorksOnBothSurfaces(t *testing.T) {
+	var results map[string]result
+	script(t, &results, "", "node", node(t, "suite.mjs"))
+	checkSuite(t, results, []string{"azure", "v1"})
+	checkUsage(t, results, []string{"azure", "v1"})
+	checkUnknown(t, results, []string{"azure", "v1"})
+}
+
+// checkSuite holds every call against the others: the models answer a prompt always alike.
+func checkSuite(t *testing.T, results map[string]result, names []string) {
+	t.Helper()
+	text := results[names[0]+" chat"].Text
+	if len(strings.Fields(text)) != tokens {
+		t.Errorf("text %q, want %d words", text, tokens)
+	}
+	for _, name := range names {
+		for _, kind := range []string{"chat", "completions", "responses"} {
+			whole, stream := results[name+" "+kind], results[name+" "+kind+" stream"]
+			if whole.Text != text || whole.Tokens == nil || *whole.Tokens != tokens {
+				t.Errorf("%s %s: %+v", name, kind, whole)
+			}
+			if stream.Text != text || stream.Chunks < tokens {
+				t.Errorf("%s %s stream: %+v", name, kind, stream)
+			}
+			if usage := stream.Tokens; kind != "responses" && usage != nil {
+				t.Errorf("%s %s stream: usage that nobody asked for reached the client", name, kind)
+			}
+		}
+		if e := results[name+" embeddings"]; e.Dimensions != 1536 {
+			t.Errorf("%s embeddings: %+v", name, e)
+		}
+	}
+}
+
+func checkUsage(t *testing.T, results map[string]result, names []string) {
+	t.Helper()
+	for _, name := range names {
+		if r := results[name+" chat stream usage"]; r.Tokens == nil || *r.Tokens != tokens {
+			t.Errorf("%s: usage that was asked for: %+v", name, r)
+		}
+	}
+}
+
+func checkUnknown(t *testing.T, results map[string]result, names []string) {
+	t.Helper()
+	for _, name := range names {
+		if r := results[name+" unknown"]; r.Status != 404 || r.Code != "DeploymentNotFound" {
+			t.Errorf("%s: unknown model: %+v", name, r)
+		}
+	}
+}
