@@ -74,14 +74,20 @@ func serve(ctx context.Context) error {
 	return err
 }
 
-// script runs a program in its folder against the gateway and decodes what it prints.
-// slash is appended to the base.
-func script(t *testing.T, answer any, slash, program string, args ...string) {
+// ready starts the stack once.
+func ready(t *testing.T) {
 	t.Helper()
 	gateway.once.Do(func() { gateway.err = serve(t.Context()) })
 	if gateway.err != nil {
 		t.Fatal(gateway.err)
 	}
+}
+
+// script runs a program in its folder against the gateway and decodes what it prints.
+// slash is appended to the base.
+func script(t *testing.T, answer any, slash, program string, args ...string) {
+	t.Helper()
+	ready(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -200,6 +206,41 @@ func TestTheLegacyLibraryStreams(t *testing.T) {
 	script(t, &answer, "/", python(t, "legacy"), "legacy/stream.py")
 	if len(strings.Fields(answer.Text)) != tokens || answer.Chunks < tokens {
 		t.Errorf("%+v", answer)
+	}
+}
+
+// readmeBlock is the first block of that language in the README that holds a word, with the
+// local demo's address and key replaced by this stack's.
+func readmeBlock(t *testing.T, language, word string) string {
+	t.Helper()
+	data, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := string(data); ; {
+		_, after, ok := strings.Cut(rest, "```"+language+"\n")
+		if !ok {
+			t.Fatalf("the README has no %s block with %q", language, word)
+		}
+		block, next, _ := strings.Cut(after, "```")
+		if strings.Contains(block, word) {
+			return strings.NewReplacer("http://127.0.0.1:7071", gateway.url, stack.DemoKey, gateway.key).Replace(block)
+		}
+		rest = next
+	}
+}
+
+func TestTheReadmesSnippetsWorkWhenPasted(t *testing.T) {
+	program := python(t, "python")
+	ready(t)
+	for name, cmd := range map[string]*exec.Cmd{
+		"python": exec.CommandContext(t.Context(), program, "-c", readmeBlock(t, "python", "AzureOpenAI")),
+		"curl":   exec.CommandContext(t.Context(), "sh", "-c", readmeBlock(t, "sh", "chat/completions")),
+	} {
+		out, err := cmd.CombinedOutput()
+		if err != nil || len(out) < 20 || name == "curl" && !json.Valid(out) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 }
 

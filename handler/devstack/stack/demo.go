@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"text/template"
 )
@@ -59,21 +58,25 @@ func (s *Services) Subscribe(ctx context.Context, url string, want Subscription)
 	return made, nil
 }
 
-// demoKey is the key of the last start's subscription if it still opens, else of a new one:
-// the gateway keeps hashes only and cannot tell a key twice.
+// DemoKey opens the local demo's subscription: the same on every machine, so that the
+// README's lines work when pasted.
+const DemoKey = "local-demo-key-local-demo-key-01"
+
+// demoKey sees to it that DemoKey opens. If somebody suspended its subscription, another
+// one is made.
 func (s *Services) demoKey(ctx context.Context, url string) (string, error) {
-	file := filepath.Join(filepath.Dir(s.EnvFile), "demo.json")
-	var known Subscription
-	if data, err := os.ReadFile(file); err == nil && json.Unmarshal(data, &known) == nil && known.Primary != "" {
-		if status, err := get(ctx, url+"/openai/v1/models", known.Primary); err == nil && status == http.StatusOK {
-			return known.Primary, nil
-		}
+	opens := func() bool {
+		status, err := get(ctx, url+"/openai/v1/models", DemoKey)
+		return err == nil && status == http.StatusOK
+	}
+	if opens() {
+		return DemoKey, nil
+	}
+	if _, err := s.Subscribe(ctx, url, Subscription{ID: "demo", Name: "demo", Primary: DemoKey}); err == nil {
+		return DemoKey, nil
 	}
 	made, err := s.Subscribe(ctx, url, Subscription{Name: "demo"})
-	if err != nil {
-		return "", err
-	}
-	return made.Primary, replaceFile(file, []byte(asJSON(made)))
+	return made.Primary, err
 }
 
 var welcomeText = template.Must(template.New("welcome").Parse(`
