@@ -57,6 +57,6 @@ func (t *tap) done() {
 	obj := t.assemble.Object()
 	t.capture.Assembled(obj)
 	if !t.s.known {
-		t.s.usage.Completion = openai.EstimateAnswer(obj)
+		t.s.usage.Completion = openai.CountAnswer(t.s.answeredModel(), obj)
 	}
 }
