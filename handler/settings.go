@@ -371,7 +371,7 @@ func (s *settings) setAudit(v string) error {
 }
 
 func (s *settings) setCAFile(v string) error {
-	pem, err := os.ReadFile(v) //nolint:gosec // the file the setting names
+	pem, err := os.ReadFile(v)
 	if err != nil {
 		return fmt.Errorf("cannot be read: %w", err)
 	}
