@@ -124,9 +124,12 @@ func killClients(t *testing.T, url string) (clients []*client) {
 	add("soft", 12, asks)
 	add("hard", 10, asks)
 	add("tight", 2, asks)
-	long := *clients[0]
-	long.number, long.asks = len(clients), []ask{longAsk, asks[0], asks[1], asks[3], asks[4]}
-	return append(clients, &long)
+	for range 2 {
+		long := *clients[0]
+		long.number, long.asks = len(clients), []ask{longAsk, asks[1], longAsk}
+		clients = append(clients, &long)
+	}
+	return clients
 }
 
 // killAtRandom lets each new process live for a random time, from nothing to twice the mean.

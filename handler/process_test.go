@@ -157,7 +157,7 @@ func startGateway(t *testing.T, environ []string) *process {
 	t.Helper()
 	port := freePort(t)
 	p := &process{t: t, url: "http://127.0.0.1:" + port, exited: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.Background(), filepath.Join(staged(t), "bin", "gateway")) //nolint:usetesting // ended below, not by a context
+	p.cmd = exec.CommandContext(context.Background(), filepath.Join(staged(t), "bin", "gateway"))
 	p.cmd.Env = append(environ, portVariable+"="+port)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errs
 	child.DieWithParent(p.cmd)
