@@ -38,7 +38,7 @@ race: needs ## all suites but the clients' under the race detector (needs a C co
 	go test -race -timeout 20m $$(go list ./... | grep -v /clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes' ./handler 2>&1 | grep -v '^ .*level='
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes' ./handler
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...
