@@ -93,11 +93,12 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	}
 	inference := proxy.New(proxy.Options{
 		Limiter: limiter, Pool: pool, Policy: pol, Logger: logger, VersionFloor: s.Floor,
-		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, AnswerTimeout: s.AnswerTime,
+		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, CommitAfter: s.CommitAfter, AnswerTimeout: s.AnswerTime,
+		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
 		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger}),
-		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure,
+		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
 	return &program{handler, limiter, writer}
 }

@@ -79,6 +79,7 @@ type rigOptions struct {
 	regions  int // default 2
 	policy   string
 	settings func(*settings)
+	edges    func(*edges)
 }
 
 func newRig(t *testing.T, o rigOptions) *rig {
@@ -128,9 +129,11 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	r.program = build(s, pol, edges{
-		subscriptions: r.store, counters: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil),
-	}, logger)
+	e := edges{subscriptions: r.store, counters: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
+	if o.edges != nil {
+		o.edges(&e)
+	}
+	r.program = build(s, pol, e, logger)
 	r.listen(logger)
 	r.key = r.subscribe("default", "team-a")
 	return r

@@ -40,6 +40,8 @@ type settings struct {
 	StreamFirst time.Duration
 	AnswerTime  time.Duration
 	Heartbeat   time.Duration
+	CommitAfter time.Duration
+	ClientPace  time.Duration
 	CAFile      string
 	InAzure     bool
 	ClientID    string // of a user-assigned identity
@@ -72,6 +74,8 @@ var settingRows = []setting{
 	{"GATEWAY_STREAM_FIRST_BYTE_TIMEOUT", "60s", "The same for streams.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.StreamFirst })},
 	{"GATEWAY_ANSWER_TIMEOUT", "220s", "When an answer that is no stream is given up with 504. The Functions front end cuts at 230 s.", durationInto(time.Second, func(s *settings) *time.Duration { return &s.AnswerTime })},
 	{"GATEWAY_HEARTBEAT", "20s", "Silence on a stream after which a comment is sent.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.Heartbeat })},
+	{"GATEWAY_STREAM_BEGIN_AFTER", "100s", "When a stream is begun with a comment although no region has sent anything; failures after that are error events.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.CommitAfter })},
+	{"GATEWAY_CLIENT_PACE", "60s", "How long a client may pause in the middle of its body, or not take its answer, before it is given up.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.ClientPace })},
 	{"GATEWAY_DEV_CA_FILE", "", "PEM file of certificates to trust besides the system's. Refused in Azure.", (*settings).setCAFile},
 }
 

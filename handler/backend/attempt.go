@@ -31,9 +31,11 @@ func (p *Pool) try(ctx context.Context, call *Call, t target, another func() boo
 		answer, f = p.once(ctx, call, t, options{plain: plain, another: another, renew: true})
 	}
 	if answer != nil && answer.Status == http.StatusBadRequest && call.PlainBody != nil && !plain && openai.RefusesStreamOptions(answer.Whole) {
-		p.noUsage.Store(t.String(), struct{}{})
 		answer.Close()
 		answer, f = p.once(ctx, call, t, options{plain: true, another: another})
+		if answer != nil && answer.Status < 300 { // else the client's own stream_options were meant
+			p.noUsage.Store(t.String(), struct{}{})
+		}
 	}
 	return answer, f
 }
@@ -178,7 +180,7 @@ func (a *Answer) commit(resp *http.Response, w *watch) failure {
 	if err != nil {
 		return failure{reason: "bad-encoding", err: err}
 	}
-	if resp.StatusCode < 300 && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+	if resp.StatusCode < 300 && isEventStream(resp.Header) {
 		return a.commitStream(body)
 	}
 	if resp.StatusCode < 300 {
@@ -197,10 +199,18 @@ func (a *Answer) commit(resp *http.Response, w *watch) failure {
 	return failure{}
 }
 
+func isEventStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}
+
 func (a *Answer) commitStream(body io.Reader) failure {
 	a.Events = sse.NewReader(body)
 	for {
 		e, err := a.Events.Next()
+		if err == nil && e.Half {
+			err = io.ErrUnexpectedEOF
+		}
 		if err != nil {
 			return failure{reason: "cut-before-first-event", err: noEOF(err)}
 		}

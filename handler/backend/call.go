@@ -40,7 +40,11 @@ const deploymentSlot = "{deployment}"
 
 func (c *Call) url(t target, version string) string {
 	u := *t.Endpoint
-	u.Path = strings.TrimSuffix(u.Path, "/") + strings.Replace(c.Path, deploymentSlot, t.deployment, 1)
+	path := c.Path
+	if t.deployment != "" {
+		path = strings.Replace(path, deploymentSlot, t.deployment, 1)
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
 	q := url.Values{}
 	maps.Copy(q, c.Query)
 	if version != "" {
@@ -87,6 +91,14 @@ type Answer struct {
 	UsageAsked bool // the usage chunk is there because we asked
 
 	close func()
+	broke func()
+}
+
+// Broke reports that the region broke the answer off after the commit point.
+func (a *Answer) Broke() {
+	if a.broke != nil {
+		a.broke()
+	}
 }
 
 // Close ends the exchange with the region; it may be called more than once.

@@ -211,6 +211,7 @@ func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
 		p.report(pass, t, f)
 		if answer != nil && !decisions[f.outcome].next {
 			best.discard()
+			answer.broke = func() { p.brokeOff(t) }
 			return answer, nil
 		}
 		if ctx.Err() != nil {
@@ -219,9 +220,18 @@ func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
 			return nil, &gateway.Error{Kind: gateway.ClientGone, Reason: "ClientConnectionFailure", Message: "the client closed the connection", Err: context.Cause(ctx)}
 		}
 		if f.err != nil && f.outcome == held {
+			best.discard()
 			return nil, f.err
 		}
 		best = worse(best, f)
+	}
+}
+
+// brokeOff counts a failure that came after the commit point, when the attempt had been
+// reported as good already.
+func (p *Pool) brokeOff(t target) {
+	if pass, ok := t.breaker.Allow(); ok {
+		p.report(pass, t, failure{outcome: broken, reason: "cut"})
 	}
 }
 

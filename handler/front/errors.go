@@ -117,7 +117,8 @@ func checkPath(u *url.URL) error {
 			return badPath()
 		}
 	}
-	for seg := range strings.SplitSeq(strings.Trim(u.Path, "/"), "/") {
+	inner := strings.TrimSuffix(strings.TrimPrefix(u.Path, "/"), "/")
+	for seg := range strings.SplitSeq(inner, "/") {
 		if seg == "" || seg == "." || seg == ".." {
 			return badPath()
 		}
@@ -129,15 +130,15 @@ func badPath() error {
 	return &gateway.Error{Kind: gateway.NotFound, Reason: "OperationNotFound", Message: "Unable to match incoming request to an operation. A path must not hold encoded slashes, backslashes, empty segments or dot segments."}
 }
 
-func checkHeader(h http.Header) error {
-	n := 0
-	for name, values := range h {
+func checkHeader(r *http.Request) error {
+	n := len(r.RequestURI)
+	for name, values := range r.Header {
 		for _, v := range values {
 			n += len(name) + len(v)
 		}
 	}
 	if n > MaxHeader {
-		return &gateway.Error{Kind: gateway.HeaderTooLarge, Code: "RequestHeaderFieldsTooLarge", Message: "The request's headers are " + strconv.Itoa(n) + " bytes long; this gateway takes " + strconv.Itoa(MaxHeader) + "."}
+		return &gateway.Error{Kind: gateway.HeaderTooLarge, Code: "RequestHeaderFieldsTooLarge", Message: "The request's URL and headers are " + strconv.Itoa(n) + " bytes long; this gateway takes " + strconv.Itoa(MaxHeader) + "."}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -33,11 +34,12 @@ type Options struct {
 	Admin   func(http.ResponseWriter, *http.Request) error // everything below /manage
 	Sweep   http.Handler                                   // the timer's invocation
 	Logger  *slog.Logger
-	Fronted bool // the edge's X-Gateway-Client-IP names the client
-	InAzure bool // the peer is the Functions host, never the client
+	Fronted bool          // the edge's X-Gateway-Client-IP names the client
+	InAzure bool          // the peer is the Functions host, never the client
+	Pace    time.Duration // how long a client may not take its answer; default 60 s
 }
 
-// MaxHeader bounds a request's headers, names and values together. The server must let
+// MaxHeader bounds a request's URL and headers, names and values together. The server must let
 // more than that through for the refusal to be ours, with a record.
 const MaxHeader = 64 << 10
 
@@ -49,6 +51,9 @@ type Handler struct {
 
 // New builds the route table.
 func New(o Options) *Handler {
+	if o.Pace == 0 {
+		o.Pace = time.Minute
+	}
 	h := &Handler{options: o, routes: httprouter.New()}
 	h.routes.RedirectTrailingSlash = false
 	h.routes.RedirectFixedPath = false
@@ -66,17 +71,20 @@ func New(o Options) *Handler {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer h.recovered(w, r)
+	out := newResponse(w, h.options.Pace)
+	defer out.done()
+	defer h.recovered(out, r)
 	r.URL.Path = collapse(r.URL.Path)
 	if r.URL.RawPath != "" {
 		r.URL.RawPath = collapse(r.URL.RawPath)
 	}
-	h.routes.ServeHTTP(w, r)
+	h.routes.ServeHTTP(out, r)
 }
 
-// recovered turns a panic into an error of ours. ErrAbortHandler is the server's own way
-// to break a connection off and must reach it.
-func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
+// recovered turns a panic into an error of ours, or breaks off what had begun: a clean end
+// would pass for a whole answer. ErrAbortHandler is the server's own way to break a
+// connection off and must reach it.
+func (h *Handler) recovered(w *response, r *http.Request) {
 	v := recover()
 	if v == nil {
 		return
@@ -84,8 +92,11 @@ func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared by identity as net/http does
 		panic(v)
 	}
-	h.options.Logger.Error("panic", "value", v, "path", r.URL.Path)
-	writeError(w, &gateway.Error{Kind: gateway.Internal})
+	h.options.Logger.Error("panic", "value", v, "path", r.URL.Path, "stack", string(debug.Stack()))
+	if w.begun {
+		panic(http.ErrAbortHandler)
+	}
+	_ = writeError(w, &gateway.Error{Kind: gateway.Internal})
 }
 
 // collapse drops what a client's doubled slash put before the path.
@@ -118,7 +129,7 @@ func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
 		h.openai(w, r)
 		return
 	}
-	writeError(w, operationNotFound(nil))
+	_ = writeError(w, operationNotFound(nil))
 }
 
 // openai serves one inference request and keeps its record.
@@ -126,6 +137,7 @@ func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
 	rec := h.arrive(r)
 	x := h.options.Audit.Exchange(rec)
 	w.Header().Set("X-Gateway-Request-Id", rec.ID)
+	defer h.lost(r.Context(), rec, x)
 	err := h.infer(w, r, rec, x)
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
 		err = h.refuse(w, r.Context(), e, rec, x)
@@ -138,8 +150,16 @@ func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// lost keeps the record of a request that a panic ends.
+func (h *Handler) lost(ctx context.Context, rec *gateway.Record, x *audit.Exchange) {
+	if !x.Ended() {
+		note(rec, &gateway.Error{Kind: gateway.Internal, Reason: "Panic"})
+		_ = x.End(ctx)
+	}
+}
+
 func (h *Handler) infer(w http.ResponseWriter, r *http.Request, rec *gateway.Record, x *audit.Exchange) error {
-	if err := checkHeader(r.Header); err != nil {
+	if err := checkHeader(r); err != nil {
 		return err
 	}
 	if err := checkPath(r.URL); err != nil {

@@ -76,7 +76,7 @@ func Classify(name, data []byte) ChunkKind {
 	case "error":
 		return Failure
 	}
-	if bytes.Equal(bytes.TrimSpace(data), done) {
+	if IsDone(data) {
 		return Terminal
 	}
 	if len(name) == 0 && bytes.Contains(data, errorMember) && gjson.GetBytes(data, "error").IsObject() {
@@ -87,6 +87,9 @@ func Classify(name, data []byte) ChunkKind {
 	}
 	return Content
 }
+
+// IsDone says whether an event's data is the end mark of chat streams.
+func IsDone(data []byte) bool { return bytes.Equal(bytes.TrimSpace(data), done) }
 
 func isUsageOnly(data []byte) bool {
 	if !bytes.Contains(data, noChoices) {
@@ -102,6 +105,12 @@ func isUsageOnly(data []byte) bool {
 // (api-versions before 2024-09-01-preview, and some models).
 func RefusesStreamOptions(body []byte) bool {
 	return bytes.Contains(body, []byte("stream_options"))
+}
+
+// ParseError reads the code and the message of an error answer; empty where it has none.
+func ParseError(body []byte) (code, message string) {
+	e := gjson.GetBytes(body, "error")
+	return e.Get("code").String(), e.Get("message").String()
 }
 
 // ClientsFault tells an in-band error that every region would repeat, such as a content

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -51,6 +52,7 @@ type requestFields struct {
 	Instructions     jsontext.Value `json:"instructions"`
 	Tools            jsontext.Value `json:"tools"`
 	Functions        jsontext.Value `json:"functions"`
+	Prediction       jsontext.Value `json:"prediction"` // what of it is rejected counts as output
 	ResponseFormat   jsontext.Value `json:"response_format"`
 	Text             jsontext.Value `json:"text"`
 }
@@ -63,6 +65,9 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 	if err := json.Unmarshal(body, &f); err != nil {
 		return Request{}, describe(body, err)
 	}
+	if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' { // null, which fits every struct
+		return Request{}, errNoObject
+	}
 	r := Request{
 		Model:        str(f.Model),
 		Stream:       kind != Embeddings && isTrue(f.Stream),
@@ -71,8 +76,8 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 		Background:   isTrue(f.Background),
 		EndUser:      str(f.SafetyIdentifier),
 		Previous:     str(f.Previous),
-		MaxOutput:    firstPositive(f.MaxCompletion, f.MaxOutput, f.MaxTokens),
-		Choices:      max(1, firstPositive(f.N), firstPositive(f.BestOf)),
+		MaxOutput:    f.outputCap(kind),
+		Choices:      max(1, positive(f.N), positive(f.BestOf)),
 	}
 	if kind == Responses {
 		r.Choices = 1
@@ -84,8 +89,24 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 	return r, nil
 }
 
+// outputCap reads the members that the operation knows, the largest where it knows two:
+// one that the region ignores must not lower the bound.
+func (f *requestFields) outputCap(kind Kind) int64 {
+	switch kind {
+	case Responses:
+		return positive(f.MaxOutput)
+	case Completions:
+		return positive(f.MaxTokens)
+	default:
+		return max(positive(f.MaxCompletion), positive(f.MaxTokens))
+	}
+}
+
+// maxChoices is more than any region gives, and keeps every product far from overflow.
+const maxChoices = 1 << 20
+
 func (r *Request) measure(kind Kind, f *requestFields) {
-	for _, v := range []jsontext.Value{f.Messages, f.Input, f.Prompt, f.Suffix, f.Instructions, f.Tools, f.Functions, f.ResponseFormat, f.Text} {
+	for _, v := range []jsontext.Value{f.Messages, f.Input, f.Prompt, f.Suffix, f.Instructions, f.Tools, f.Functions, f.Prediction, f.ResponseFormat, f.Text} {
 		r.PromptBytes += int64(len(v))
 		r.NotAllText = r.NotAllText || hasMedia(v)
 	}
@@ -94,6 +115,7 @@ func (r *Request) measure(kind Kind, f *requestFields) {
 	if kind == Completions && len(f.Prompt) > 0 && f.Prompt[0] == '[' {
 		r.Choices *= max(1, countPrompts(f.Prompt))
 	}
+	r.Choices = min(r.Choices, maxChoices)
 	r.Messages = 1
 	if n := gjson.ParseBytes(f.Messages).Get("#").Int(); n > 0 {
 		r.Messages = n
@@ -114,19 +136,39 @@ func countPrompts(v jsontext.Value) int64 {
 
 // The part types whose tokens have nothing to do with their bytes. A quoted word inside
 // a prompt is escaped, so that it cannot look like these.
-var mediaParts = []string{`"image_url"`, `"input_image"`, `"input_audio"`, `"input_file"`, `"file"`, `"file_id"`, `"item_reference"`, `"file_search"`, `"web_search`, `"computer`, `"mcp"`, `"code_interpreter"`}
+var mediaParts = [][]byte{
+	[]byte(`"image_url"`), []byte(`"input_image"`), []byte(`"input_audio"`), []byte(`"input_file"`), []byte(`"file"`), []byte(`"file_id"`),
+	[]byte(`"item_reference"`), []byte(`"file_search"`), []byte(`"web_search`), []byte(`"computer`), []byte(`"mcp"`), []byte(`"code_interpreter"`),
+}
 
 func hasMedia(v jsontext.Value) bool {
 	if len(v) < 8 || v[0] == '"' {
 		return false
 	}
 	for _, p := range mediaParts {
-		if strings.Contains(string(v), p) {
+		if bytes.Contains(v, p) {
 			return true
 		}
 	}
-	return false
+	return hidesNames(v)
 }
+
+// hidesNames finds letters written as escapes, which no encoder does: names could hide
+// behind them.
+func hidesNames(v []byte) bool {
+	for {
+		i := bytes.Index(v, []byte(`\u00`))
+		if i < 0 || len(v) < i+6 {
+			return false
+		}
+		if c := v[i+4]; c >= '4' && c <= '7' {
+			return true
+		}
+		v = v[i+6:]
+	}
+}
+
+var errNoObject = errors.New("the request body must be a JSON object")
 
 func describe(body []byte, err error) error {
 	what := "is not valid JSON"
@@ -143,7 +185,7 @@ func describe(body []byte, err error) error {
 		return fmt.Errorf("the request body %s: line %d, byte %d%s", what, line, at, where)
 	}
 	if s, ok := errors.AsType[*json.SemanticError](err); ok && s.JSONPointer == "" {
-		return errors.New("the request body must be a JSON object")
+		return errNoObject
 	}
 	return fmt.Errorf("the request body %s", what)
 }
@@ -161,11 +203,9 @@ func str(v jsontext.Value) string {
 
 func isTrue(v jsontext.Value) bool { return string(v) == "true" }
 
-func firstPositive(values ...jsontext.Value) int64 {
-	for _, v := range values {
-		if f := gjson.ParseBytes(v); f.Type == gjson.Number && f.Num > 0 {
-			return int64(math.Min(math.Ceil(f.Num), math.MaxInt32))
-		}
+func positive(v jsontext.Value) int64 {
+	if f := gjson.ParseBytes(v); f.Type == gjson.Number && f.Num > 0 {
+		return int64(math.Min(math.Ceil(f.Num), math.MaxInt32))
 	}
 	return 0
 }

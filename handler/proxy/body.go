@@ -12,12 +12,10 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// bodyPace is how long a client may stay silent in the middle of its body.
-const bodyPace = 60 * time.Second
-
 // readBody reads a request's body whole: failover needs it again. A body that is
 // announced too long is refused unread.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+func (s *session) readBody() ([]byte, error) {
+	r, limit, pace := s.R, s.options.MaxBody, s.options.ClientPace
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
@@ -28,18 +26,18 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.ContentLength > 0 {
 		buf.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead)
 	}
-	control := http.NewResponseController(w)
-	src := &paced{r.Body, control}
+	control := http.NewResponseController(s.W)
+	src := &paced{r.Body, control, pace}
 	_, err := buf.ReadFrom(io.LimitReader(src, limit+1))
-	_ = control.SetReadDeadline(time.Time{})
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body stopped for %d seconds. Send it without pauses.", int(bodyPace.Seconds())), Err: err}
+		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body stopped for %v. Send it without pauses.", pace), Err: err}
 	case err != nil:
 		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body ended after %d bytes, before its announced end.", buf.Len()), Err: err}
 	case int64(buf.Len()) > limit:
 		return nil, tooLarge(limit)
 	}
+	_ = control.SetReadDeadline(time.Time{}) // after a failure it stays: net/http would read on
 	return buf.Bytes(), nil
 }
 
@@ -50,9 +48,10 @@ func tooLarge(limit int64) error {
 type paced struct {
 	io.Reader
 	control *http.ResponseController
+	pace    time.Duration
 }
 
 func (p *paced) Read(b []byte) (int, error) {
-	_ = p.control.SetReadDeadline(time.Now().Add(bodyPace))
+	_ = p.control.SetReadDeadline(time.Now().Add(p.pace))
 	return p.Reader.Read(b)
 }

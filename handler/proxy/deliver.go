@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"sync"
@@ -18,6 +19,8 @@ import (
 var (
 	errAnswerTimeout = errors.New("no answer in time")
 	errTotalTimeout  = errors.New("request over its total time")
+	errClientWrite   = errors.New("client does not take the answer")
+	errNotRecorded   = errors.New("answer cannot be recorded")
 )
 
 // run asks the pool and passes its answer on.
@@ -51,14 +54,23 @@ func (s *session) ask(ctx context.Context) (*backend.Answer, error) {
 	answer, err := s.options.Pool.Do(ctx, &s.call)
 	limit.Stop()
 	s.Record.Attempts = s.call.Attempts
-	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errAnswerTimeout) || errors.Is(cause, errTotalTimeout)) {
-		return nil, &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: "No answer within " + strconv.Itoa(int(s.options.AnswerTimeout.Seconds())) + " seconds. Ask for a stream (\"stream\": true) to get long answers as they are written.", Err: cause}
-	}
 	if err != nil {
-		return nil, err
+		return nil, s.orTimeout(ctx, err)
 	}
 	s.noteAnswer(answer)
 	return answer, nil
+}
+
+// orTimeout tells our own time-outs from a client that left: both end the context.
+func (s *session) orTimeout(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errAnswerTimeout):
+		return &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: fmt.Sprintf("No answer within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", s.options.AnswerTimeout), Err: cause}
+	case errors.Is(cause, errTotalTimeout):
+		return &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: fmt.Sprintf("No answer within %v, the most this gateway waits.", s.options.TotalTimeout), Err: cause}
+	}
+	return err
 }
 
 func (s *session) noteAnswer(a *backend.Answer) {
@@ -85,10 +97,8 @@ func (s *session) noteUsage(raw []byte) {
 
 func (s *session) deliverWhole(client context.Context, a *backend.Answer) error {
 	capture := s.Audit.Response(a.Header.Get("Content-Type"))
-	_, _ = capture.Write(a.Whole)
-	if s.kind.Metered() && a.Status < 300 {
-		s.noteUsage(a.Whole)
-	}
+	_, _ = capture.Write(a.Whole) // never fails: it is small enough to stand in the record
+	s.measure(a)
 	s.Record.Outcome = gateway.Complete
 	if err := s.finish(client, a.Status < 300); err != nil {
 		return err
@@ -102,12 +112,23 @@ func (s *session) deliverWhole(client context.Context, a *backend.Answer) error 
 	return nil
 }
 
+// measure takes the usage of a whole answer, or what stands in for it.
+func (s *session) measure(a *backend.Answer) {
+	if !s.kind.Metered() || a.Status >= 300 {
+		return
+	}
+	if s.noteUsage(a.Whole); !s.known {
+		s.usage.Completion = openai.EstimateAnswer(a.Whole)
+	}
+}
+
 // tail is how much of a long body waits for the end record.
 const tail = 64 << 10
 
 // deliverLong passes a body on while it arrives, its last bytes held.
 func (s *session) deliverLong(client context.Context, a *backend.Answer) error {
 	if err := s.Audit.BeginDurable(client); err != nil {
+		s.unread(a)
 		return err
 	}
 	capture := s.Audit.Response(a.Header.Get("Content-Type"))
@@ -118,7 +139,10 @@ func (s *session) deliverLong(client context.Context, a *backend.Answer) error {
 	s.W.WriteHeader(a.Status)
 	held, err := s.copyHolding(capture, io.MultiReader(bytes.NewReader(a.Whole), a.Rest))
 	if err != nil {
-		return s.abandon(client, err)
+		if s.regionsFault(client, err) {
+			a.Broke()
+		}
+		return s.abandon(client, err, a.Status < 300)
 	}
 	if s.kind.Metered() {
 		s.noteUsage(lastObject(held))
@@ -133,14 +157,25 @@ func (s *session) deliverLong(client context.Context, a *backend.Answer) error {
 	return nil
 }
 
-var errClientWrite = errors.New("client does not take the answer")
+// unread gives up an answer that the region may have worked for: its charge stays.
+func (s *session) unread(a *backend.Answer) {
+	if a.Status < 300 {
+		s.hold.Keep()
+	}
+}
+
+func (s *session) regionsFault(client context.Context, err error) bool {
+	return client.Err() == nil && !errors.Is(err, errClientWrite) && !errors.Is(err, errNotRecorded)
+}
 
 func (s *session) copyHolding(capture *audit.Capture, src io.Reader) (held []byte, err error) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, rerr := src.Read(buf)
 		if n > 0 {
-			_, _ = capture.Write(buf[:n])
+			if _, err := capture.Write(buf[:n]); err != nil {
+				return nil, fmt.Errorf("%w: %w", errNotRecorded, err)
+			}
 			held = append(held, buf[:n]...)
 		}
 		if over := len(held) - tail; over > tail || over > 0 && rerr != nil {
@@ -167,14 +202,19 @@ func lastObject(held []byte) []byte {
 	return append([]byte("{"), held[i:]...)
 }
 
-// abandon records an answer that broke off after bytes of it had left.
-func (s *session) abandon(client context.Context, err error) error {
-	s.Record.Outcome, s.Record.ErrorReason = gateway.UpstreamCut, "StreamTruncated"
-	if client.Err() != nil || errors.Is(err, errClientWrite) {
+// abandon records an answer that broke off after bytes of it had left. produced is as in
+// finish.
+func (s *session) abandon(client context.Context, err error, produced bool) error {
+	switch {
+	case s.regionsFault(client, err):
+		s.Record.Outcome, s.Record.ErrorReason = gateway.UpstreamCut, "StreamTruncated"
+	case errors.Is(err, errNotRecorded):
+		s.Record.Outcome, s.Record.ErrorReason = gateway.NotDurable, "AuditLogUnavailable"
+	default:
 		s.Record.Outcome, s.Record.ErrorReason = gateway.ClientLeft, "ClientConnectionFailure"
 	}
 	s.Record.ErrorMessage = err.Error()
-	_ = s.finish(client, true)
+	_ = s.finish(client, produced)
 	return ErrAborted
 }
 

@@ -15,6 +15,7 @@ var neverUpstream = headerSet(
 	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
 	"Host", "Content-Length", "Accept-Encoding", "X-Ms-Invocation-Id",
+	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", // the operation was found by the real one
 )
 
 var neverUpstreamPrefix = []string{
@@ -69,12 +70,12 @@ func namedByConnection(in http.Header, name string) bool {
 
 func copyDownstream(to, from http.Header, r *http.Request) {
 	for name, values := range from {
-		if !neverDownstream[name] {
+		if !neverDownstream[name] && !strings.HasPrefix(name, "X-Gateway-") {
 			to[name] = values
 		}
 	}
-	for _, name := range []string{"Location", "Operation-Location"} {
-		if v := to.Get(name); v != "" {
+	for _, name := range []string{"Location", "Operation-Location", "Content-Location"} {
+		if v := from.Get(name); v != "" {
 			to.Set(name, ownURL(v, r))
 		}
 	}
@@ -97,6 +98,17 @@ func ownURL(location string, r *http.Request) string {
 		u.Scheme = s
 	}
 	return u.String()
+}
+
+// takeVersion removes the api-version, whose name the service reads without case.
+func takeVersion(query url.Values) (version string) {
+	for name, values := range query {
+		if strings.EqualFold(name, "api-version") {
+			version = max(version, values[0])
+			delete(query, name)
+		}
+	}
+	return version
 }
 
 // CleanQuery drops what a query may carry of keys; the names are compared without case,

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -39,6 +38,7 @@ type Options struct {
 	MaxBody       int64         // bytes of a request body; default 100 MiB
 	Heartbeat     time.Duration // silence on a stream after which a comment is sent; default 20 s
 	CommitAfter   time.Duration // a stream without its first event is begun then; default 100 s
+	ClientPace    time.Duration // how long a client may stay silent in its body; default 60 s
 	AnswerTimeout time.Duration // until a whole answer must have begun; default 220 s
 	TotalTimeout  time.Duration // of any request; default 60 min
 }
@@ -47,6 +47,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxBody, 100<<20)
 	setDefault(&o.Heartbeat, 20*time.Second)
 	setDefault(&o.CommitAfter, 100*time.Second)
+	setDefault(&o.ClientPace, time.Minute)
 	setDefault(&o.AnswerTimeout, 220*time.Second)
 	setDefault(&o.TotalTimeout, time.Hour)
 	if o.Logger == nil {
@@ -81,7 +82,7 @@ type Exchange struct {
 // the connection is to be broken off; nil that everything is done.
 func (p *Proxy) Serve(x Exchange) error {
 	s := &session{Proxy: p, Exchange: x}
-	body, err := readBody(x.W, x.R, p.options.MaxBody)
+	body, err := s.readBody()
 	if err != nil {
 		return err
 	}
@@ -111,8 +112,6 @@ type session struct {
 	usage   gateway.Usage
 	known   bool // usage is the service's own
 }
-
-var deploymentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // understand parses the body, decides on the model and makes the call.
 func (s *session) understand(body []byte) error {
@@ -174,7 +173,7 @@ func (s *session) model() (string, error) {
 		return "", &gateway.Error{Kind: gateway.BadRequest, Code: "missing_model", Message: "The request body must name a deployment in \"model\"."}
 	case name == "":
 		return "", nil
-	case !deploymentName.MatchString(name), !s.options.Pool.Serves(name):
+	case !s.options.Pool.Serves(name):
 		s.Record.Model = printable(name)
 		return "", &gateway.Error{Kind: gateway.NotFound, Code: "DeploymentNotFound", Message: "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."}
 	case !s.product.Allows(name):
@@ -191,7 +190,7 @@ func (s *session) prepare(body []byte) error {
 	}
 	s.Record.Model = model
 	query := CleanQuery(s.R.URL.Query())
-	version := query.Get("api-version")
+	version := takeVersion(query)
 	s.Record.APIVersion = version
 	if s.Match.Surface == openai.Classic {
 		if version == "" {
@@ -199,7 +198,6 @@ func (s *session) prepare(body []byte) error {
 		}
 		version = openai.LiftVersion(version, s.options.VersionFloor)
 	}
-	query.Del("api-version")
 	s.call = backend.Call{
 		Method: s.R.Method, Path: upstreamPath(s.R.URL.Path, s.Match), Query: query, APIVersion: version,
 		Header: upstreamHeader(s.R.Header), Model: model, ModelInBody: s.Match.Deployment == "" && s.req.Model != "",
@@ -230,6 +228,7 @@ func (s *session) edit(body []byte) (err error) {
 }
 
 func upstreamPath(path string, m openai.Match) string {
+	path = strings.TrimRight(path, "/") // the operation was found without it
 	if m.Deployment == "" {
 		return path
 	}

@@ -123,7 +123,7 @@ func (s *session) runStream(ctx, client context.Context) error {
 	answer, err := s.options.Pool.Do(ctx, &s.call)
 	s.Record.Attempts = s.call.Attempts
 	if err != nil {
-		return s.streamRefused(client, out, err)
+		return s.streamRefused(client, out, s.orTimeout(ctx, err))
 	}
 	defer answer.Close()
 	s.noteAnswer(answer)
@@ -131,7 +131,7 @@ func (s *session) runStream(ctx, client context.Context) error {
 	case answer.Events != nil:
 		return s.deliverStream(client, out, answer)
 	case out.stop():
-		return s.streamRefused(client, out, &gateway.Error{Kind: gateway.BadGateway, Message: string(answer.Whole)})
+		return s.notAStream(client, out, answer)
 	case answer.Rest != nil:
 		return s.deliverLong(client, answer)
 	default:
@@ -147,43 +147,73 @@ func (s *session) streamRefused(client context.Context, out *stream, err error) 
 	}
 	s.Record.Status = http.StatusOK
 	s.sendFailure(out, err)
-	return s.abandon(client, err)
+	return s.abandon(client, err, false)
+}
+
+// notAStream ends a stream that had been begun when the region answered otherwise: with
+// an error, as a rule, whose words the error event repeats.
+func (s *session) notAStream(client context.Context, out *stream, a *backend.Answer) error {
+	capture := s.Audit.Response(a.Header.Get("Content-Type"))
+	_, _ = capture.Write(a.Whole) // never fails: it is small enough to stand in the record
+	s.measure(a)
+	s.Record.Status = http.StatusOK
+	err := &gateway.Error{Kind: gateway.BadGateway, Code: "upstream_error", Message: "The region did not answer with a stream."}
+	if code, message := openai.ParseError(a.Whole); a.Status >= 300 && message != "" {
+		err.Code, err.Message = code, message
+	}
+	s.sendFailure(out, err)
+	return s.abandon(client, err, a.Status < 300)
 }
 
 // deliverStream passes events on as they come, unchanged, and holds the terminal one.
 func (s *session) deliverStream(client context.Context, out *stream, a *backend.Answer) error {
 	if err := s.Audit.BeginDurable(client); err != nil {
+		s.unread(a)
 		return err
 	}
 	t := newTap(s, a)
 	out.mu.Lock()
 	out.start(a.Status, a.Header)
 	out.mu.Unlock()
-	if len(a.Lead) > 0 {
-		_, _ = t.capture.Write(a.Lead)
-		if err := out.write(a.Lead); err != nil {
-			return s.broken(client, out, t, err)
-		}
-	}
-	var err error
-	for event := a.First; err == nil; event, err = a.Events.Next() {
-		switch t.see(event) {
-		case openai.Terminal:
-			return s.completeDraining(client, out, t, a, bytes.Clone(event.Raw))
-		case openai.UsageOnly:
-			if a.UsageAsked {
-				continue
-			}
-		case openai.Content, openai.Failure:
-		}
-		if err = out.write(event.Raw); err != nil {
-			break
-		}
-	}
-	if errors.Is(err, io.EOF) && !s.kind.Metered() {
+	held, err := s.pass(out, t, a)
+	switch {
+	case held != nil:
+		return s.completeDraining(client, out, t, a, held)
+	case errors.Is(err, io.EOF) && !s.kind.Metered():
 		return s.complete(client, out, t, nil)
+	case s.regionsFault(client, err):
+		a.Broke()
 	}
 	return s.broken(client, out, t, err)
+}
+
+// pass hands events on up to the terminal one, which it returns, or to an error.
+func (s *session) pass(out *stream, t *tap, a *backend.Answer) (held []byte, err error) {
+	if len(a.Lead) > 0 {
+		if err := t.keep(a.Lead); err != nil {
+			return nil, err
+		}
+		err = out.write(a.Lead)
+	}
+	for event := a.First; err == nil; event, err = a.Events.Next() {
+		if event.Half && s.kind.Metered() && !openai.IsDone(event.Data) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		kind, err := t.see(event)
+		if err != nil {
+			return nil, err
+		}
+		if kind == openai.Terminal {
+			return bytes.Clone(event.Raw), nil
+		}
+		if kind == openai.UsageOnly && a.UsageAsked {
+			continue
+		}
+		if err := out.write(event.Raw); err != nil {
+			return nil, err
+		}
+	}
+	return nil, err
 }
 
 // completeDraining reads the region's connection empty while the end record is written.
@@ -218,11 +248,14 @@ func (s *session) complete(client context.Context, out *stream, t *tap, held []b
 // sent one, was passed on and is not repeated.
 func (s *session) broken(client context.Context, out *stream, t *tap, err error) error {
 	out.stop()
-	if client.Err() == nil && !errors.Is(err, errClientWrite) && !t.failed {
+	switch {
+	case errors.Is(err, errNotRecorded):
+		s.sendFailure(out, err)
+	case s.regionsFault(client, err) && !t.failed:
 		s.sendFailure(out, &gateway.Error{Kind: gateway.BadGateway, Code: "upstream_cut", Message: "The region broke the answer off. What was received is incomplete; send the request again."})
 	}
 	t.done()
-	return s.abandon(client, err)
+	return s.abandon(client, err, true)
 }
 
 // sendFailure writes one error event in the stream's own dialect.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
@@ -32,12 +33,22 @@ func newTap(s *session, a *backend.Answer) *tap {
 
 var usageMember = []byte(`"usage":{`)
 
-// see takes one event in and says what it is.
-func (t *tap) see(e sse.Event) openai.ChunkKind {
-	_, _ = t.capture.Write(e.Raw)
+// keep records bytes of the region's.
+func (t *tap) keep(raw []byte) error {
+	if _, err := t.capture.Write(raw); err != nil {
+		return fmt.Errorf("%w: %w", errNotRecorded, err)
+	}
+	return nil
+}
+
+// see takes one event in and says what it is; an error says that it cannot be recorded.
+func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
+	if err := t.keep(e.Raw); err != nil {
+		return openai.Content, err
+	}
 	kind := openai.Classify(e.Name, e.Data)
 	if t.assemble == nil {
-		return kind
+		return kind, nil
 	}
 	t.assemble.Event(e.Data)
 	if kind == openai.Failure {
@@ -46,16 +57,19 @@ func (t *tap) see(e sse.Event) openai.ChunkKind {
 	if kind == openai.UsageOnly || t.s.Record.AnsweredModel == "" || bytes.Contains(e.Data, usageMember) {
 		t.s.noteUsage(e.Data)
 	}
-	return kind
+	return kind, nil
 }
 
-// done hands the whole object to the record, and to the estimate when no usage came.
+// done hands the whole object to the record, unless it grew too large to be whole, and to
+// the estimate when no usage came.
 func (t *tap) done() {
 	if t.assemble == nil {
 		return
 	}
 	obj := t.assemble.Object()
-	t.capture.Assembled(obj)
+	if !t.assemble.Full() {
+		t.capture.Assembled(obj)
+	}
 	if !t.s.known {
 		t.s.usage.Completion = openai.CountAnswer(t.s.answeredModel(), obj)
 	}

@@ -24,6 +24,7 @@ type Event struct {
 	Raw  []byte // as sent, the blank line at its end included
 	Name []byte // the event field; empty for unnamed events
 	Data []byte // the data fields joined by LF; nil when there was none, as in a comment
+	Half bool   // the stream ended before the blank line: a reader is to drop it
 }
 
 // Reader yields the events of one stream. It reads no further than it must: an event
@@ -61,7 +62,9 @@ func (r *Reader) Next() (Event, error) {
 
 func (r *Reader) last() (Event, error) {
 	if errors.Is(r.err, io.EOF) && r.from < len(r.buf) {
-		return r.take(len(r.buf)), nil
+		e := r.take(len(r.buf))
+		e.Half = true
+		return e, nil
 	}
 	return Event{}, r.err
 }
