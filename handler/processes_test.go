@@ -23,7 +23,7 @@ import (
 
 const (
 	processes = 8
-	callers   = 64
+	raceCallers   = 64
 )
 
 // raceFor is how long the callers run; a race must end within one window.
@@ -131,7 +131,7 @@ func (f *fleet) race(team string, n int) *result {
 	}
 	ctx, cancel := context.WithTimeout(f.t.Context(), raceFor())
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: raceCallers}}
 	defer client.CloseIdleConnections()
 	r := &result{}
 	began := time.Now()
@@ -222,7 +222,7 @@ func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
 	var mu sync.Mutex
 	for _, team := range []string{"minute", "day"} {
 		both.Go(func() {
-			r := f.race(team, callers/2)
+			r := f.race(team, raceCallers/2)
 			mu.Lock()
 			results[team] = r
 			mu.Unlock()
@@ -237,7 +237,7 @@ func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
 		seen += r.tokens.Load()
 		use := float64(r.tokens.Load()) / float64(raceLimit())
 		figures(t, "per %-6s limit %d, charged %d, over by %d, used %d (%.1f %%), %d answers, %d refusals, %d failures, %d processes, %d callers",
-			team, raceLimit(), c, max(0, c-raceLimit()), r.tokens.Load(), use*100, r.answered.Load(), r.refused.Load(), r.failed.Load(), processes, callers/2)
+			team, raceLimit(), c, max(0, c-raceLimit()), r.tokens.Load(), use*100, r.answered.Load(), r.refused.Load(), r.failed.Load(), processes, raceCallers/2)
 		if c > raceLimit() {
 			t.Errorf("per %s: charged %d of %d", team, c, raceLimit())
 		}
@@ -255,7 +255,7 @@ func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
 
 func TestSoftLimitsHoldNearlyOverEightProcesses(t *testing.T) {
 	f := startFleet(t)
-	r := f.race("soft", callers)
+	r := f.race("soft", raceCallers)
 	fill := float64(raceLimit()) * (1 + r.took.Minutes())
 	over := float64(r.tokens.Load())/fill - 1
 	figures(t, "soft: bucket gave %.0f in %.1f s, used %d: overshoot %.2f %%, %d answers, %d refusals, %d failures",
@@ -283,7 +283,7 @@ func TestHardLimitsHoldOverProcessesThatAreKilled(t *testing.T) {
 			}
 		}
 	})
-	r := f.race("minute", callers)
+	r := f.race("minute", raceCallers)
 	close(done)
 	killer.Wait()
 	settled(t)

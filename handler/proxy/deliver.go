@@ -118,7 +118,7 @@ func (s *session) measure(a *backend.Answer) {
 		return
 	}
 	if s.noteUsage(a.Whole); !s.known {
-		s.usage.Completion = openai.EstimateAnswer(a.Whole)
+		s.usage.Completion = openai.CountAnswer(s.answeredModel(), a.Whole)
 	}
 }
 
