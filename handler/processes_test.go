@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	processes = 8
-	raceCallers   = 64
+	processes   = 8
+	raceCallers = 64
 )
 
 // raceFor is how long the callers run; a race must end within one window.
