@@ -76,19 +76,28 @@ func (s *state) admit(limits []policy.Limit, amounts []int64) (stamps []int64, n
 		return nil, no
 	}
 	stamps = make([]int64, len(limits))
-	for i, l := range limits {
-		c := s.counter(l).charge(l, amounts[i])
-		s.counters[counterKey(l)], stamps[i] = c, c.stamp(l)
+	for i, before := range s.all(limits) {
+		c := before.charge(limits[i], amounts[i])
+		s.counters[counterKey(limits[i])], stamps[i] = c, c.stamp(limits[i])
 	}
 	return stamps, nil
+}
+
+// all returns the counters of limits as they are before any of them is changed: one that
+// is new must not begin with what its soft or hard twin was charged just now.
+func (s *state) all(limits []policy.Limit) []counter {
+	list := make([]counter, len(limits))
+	for i, l := range limits {
+		list[i] = s.counter(l)
+	}
+	return list
 }
 
 // adjust adds deltas, one for each limit: what is below zero goes back to where stamps
 // says it was charged, what is above is charged now. It tells whether anything changed.
 func (s *state) adjust(limits []policy.Limit, deltas, stamps []int64) (changed bool) {
-	for i, l := range limits {
-		before := s.counter(l)
-		after := before
+	for i, before := range s.all(limits) {
+		l, after := limits[i], before
 		switch {
 		case deltas[i] > 0:
 			after = before.charge(l, deltas[i])
