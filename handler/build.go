@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"aoaigateway/handler/admin"
+	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
@@ -42,6 +43,7 @@ func (p *program) close(ctx context.Context) {
 const (
 	subscriptionTable = "subscriptions"
 	quotaTable        = "quota"
+	affinityTable     = "affinity"
 	auditContainer    = "audit"
 )
 
@@ -49,6 +51,7 @@ const (
 type edges struct {
 	subscriptions table.Store
 	counters      table.Store
+	objects       table.Store
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
@@ -73,6 +76,9 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.counters, err = s.openTable(e.identity, quotaTable, false); err != nil {
 		return e, err
 	}
+	if e.objects, err = s.openTable(e.identity, affinityTable, true); err != nil {
+		return e, err
+	}
 	e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer})
 	return e, err
 }
@@ -91,13 +97,14 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
+	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
 	inference := proxy.New(proxy.Options{
-		Limiter: limiter, Pool: pool, Policy: pol, Logger: logger, VersionFloor: s.Floor,
+		Limiter: limiter, Pool: pool, Owners: owners, Policy: pol, Logger: logger, VersionFloor: s.Floor,
 		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, CommitAfter: s.CommitAfter, AnswerTimeout: s.AnswerTime,
 		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
-		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger}),
+		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{{Name: "affinity", Run: owners.Purge}}}),
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
 	return &program{handler, limiter, writer}

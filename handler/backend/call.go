@@ -27,6 +27,7 @@ type Call struct {
 	ModelInBody bool   // the body names the deployment
 	Stream      bool   // the client asked for a stream
 	Pin         string // only this region may answer; empty = any
+	PinReason   string // why, in words that follow "the region that"; clients read it
 
 	// Before is called ahead of every attempt but the first; an error ends the call.
 	Before func(context.Context) error
@@ -87,6 +88,8 @@ type Answer struct {
 	Lead   []byte    // comments before the first event
 	First  sse.Event // its slices belong to the answer
 	Events *sse.Reader
+
+	Pinned string // an error of the one region that may answer: why no other was asked
 
 	UsageAsked bool // the usage chunk is there because we asked
 

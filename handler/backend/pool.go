@@ -201,7 +201,7 @@ func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
 	for {
 		t, pass, ok := pick(list, tried)
 		if !ok {
-			return exhausted(list, best)
+			return exhausted(call, list, best)
 		}
 		tried[t.Name] = true
 		another := func() bool {

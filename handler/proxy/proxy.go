@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
@@ -31,6 +32,7 @@ var ErrAborted = errors.New("proxy: answer broken off")
 type Options struct {
 	Limiter *quota.Limiter
 	Pool    *backend.Pool
+	Owners  *affinity.Owners
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
@@ -90,6 +92,9 @@ func (p *Proxy) Serve(x Exchange) error {
 	if err := s.understand(body); err != nil {
 		return err
 	}
+	if err := s.place(x.R.Context()); err != nil {
+		return err
+	}
 	if err := s.reserve(x.R.Context()); err != nil {
 		return err
 	}
@@ -111,6 +116,7 @@ type session struct {
 	kind    openai.Kind
 	usage   gateway.Usage
 	known   bool // usage is the service's own
+	made    *made
 }
 
 // understand parses the body, decides on the model and makes the call.
@@ -155,7 +161,7 @@ func (s *session) parse(body []byte) error {
 
 // passable refuses what we do not meter to products whose limits it could slip past.
 func (s *session) passable() error {
-	if s.product.HardTokens() {
+	if s.product.HardTokens() && s.Match.Response == "" { // what is done with a stored response costs none
 		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "This operation's tokens are not metered, and the subscription's product has hard limits. Use a product without hard limits for it."}
 	}
 	return nil
@@ -202,9 +208,6 @@ func (s *session) prepare(body []byte) error {
 		Method: s.R.Method, Path: upstreamPath(s.R.URL.Path, s.Match), Query: query, APIVersion: version,
 		Header: upstreamHeader(s.R.Header), Model: model, ModelInBody: s.Match.Deployment == "" && s.req.Model != "",
 		Stream: s.req.Stream,
-	}
-	if model == "" {
-		s.call.Pin = s.options.Pool.Home()
 	}
 	return s.edit(body)
 }
