@@ -29,7 +29,7 @@ var law = map[string][]string{
 	"openai":              {"gateway"},
 	"auth":                {"gateway", "table"},
 	"quota":               {"gateway", "policy", "table"},
-	"backend":             {"breaker", "gateway", "openai", "secret", "sse"},
+	"backend":             {"breaker", "gateway", "openai", "secret", "sse", "table"},
 	"affinity":            {"gateway", "table"},
 	"audit":               {"gateway", "journal"},
 	"proxy":               {"affinity", "audit", "backend", "gateway", "openai", "policy", "quota", "sse"},

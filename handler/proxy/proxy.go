@@ -209,6 +209,8 @@ func (s *session) prepare(body []byte) error {
 		Header: upstreamHeader(s.R.Header), Model: model, ModelInBody: s.Match.Deployment == "" && s.req.Model != "",
 		Stream: s.req.Stream,
 	}
+	known, _ := s.options.Policy.Model(model)
+	s.call.FirstByte = known.FirstByteTimeout
 	return s.edit(body)
 }
 
@@ -244,6 +246,7 @@ func (s *session) reserve(ctx context.Context) error {
 		s.hold = hold
 		return err
 	}
+	s.call.Need = s.req.PromptEstimate() + s.req.MaxOutput*s.req.Choices // what a region holds on arrival
 	cost := quota.Cost{Estimate: s.req.PromptEstimate() + s.likelyOutput()}
 	if bound, ok := s.req.Bound(s.kind); ok {
 		cost.Bound = bound
