@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -173,11 +174,64 @@ func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
 		pace := time.NewTicker(2 * time.Millisecond)
 		defer pace.Stop()
 		for range benchEvents {
+			<-pace.C // the first too: a bare proxy may still be reading the request's end
 			_, _ = io.WriteString(w, firstChunk)
 			_ = control.Flush()
-			<-pace.C
 		}
 		_, _ = io.WriteString(w, lastChunk+usageChunk+doneEvent)
 	})
 	x.compare(b, `{"messages":[{"role":"user","content":"ask"}],"max_tokens":100,"stream":true,"stream_options":{"include_usage":true}}`, benchStreams, benchEvents)
+}
+
+// BenchmarkMemoryOfAStream: what one more open stream holds, in heap and stacks.
+func BenchmarkMemoryOfAStream(b *testing.B) {
+	const streams = 200
+	release := make(chan struct{})
+	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, strings.Repeat(firstChunk, 20))
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	})
+	defer close(release)
+	held := map[string]float64{}
+	for _, to := range []string{"direct", "bare", "gateway"} {
+		before := inUse()
+		var opened sync.WaitGroup
+		for range streams {
+			opened.Go(func() { b.Cleanup(x.open(b, to)) })
+		}
+		opened.Wait()
+		held[to] = (inUse() - before) / streams / 1024
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(held["bare"]-held["direct"], "KiB-bare")
+	b.ReportMetric(held["gateway"]-held["direct"], "KiB-gateway")
+}
+
+// open opens a stream, reads what the region says at first, and returns what closes it.
+func (x *bench) open(b *testing.B, to string) func() {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, x.urls[to]+chatPath, strings.NewReader(chatStream))
+	if err != nil {
+		b.Error(err)
+		return func() {}
+	}
+	req.Header.Set("Api-Key", x.key)
+	resp, err := x.client.Do(req)
+	if err != nil {
+		b.Error(err)
+		return func() {}
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, 20*len(firstChunk))); err != nil {
+		b.Error(err)
+	}
+	return func() { _ = resp.Body.Close() }
+}
+
+func inUse() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc + m.StackInuse)
 }
