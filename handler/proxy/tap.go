@@ -27,6 +27,7 @@ func newTap(s *session, a *backend.Answer) *tap {
 		t.assemble = openai.NewAssembler(openai.CompletionStream)
 	case openai.Responses:
 		t.assemble = openai.NewAssembler(openai.ResponseStream)
+	default: // passed on unread
 	}
 	return t
 }
