@@ -3,7 +3,7 @@ SHELL := /bin/sh
 LINT  := go tool -modfile=.tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build stage start run services host test prove bench lint fmt check ci clean dist/devstack
+.PHONY: help build stage start run services host test race prove bench lint fmt check ci clean needs dist/devstack
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,14 +31,23 @@ host: dist/devstack ## only the stand-in for the Functions host, over dist/app
 dist/devstack:
 	@go build -o $@ ./handler/devstack
 
-test: ## all suites
+test: needs ## all suites, timed loops cut short
 	go test -timeout 20m ./...
 
-prove: ## the timed loops at full length
-	go test -timeout 60m -count=1 ./...
+race: needs ## all suites but the clients' under the race detector (needs a C compiler)
+	go test -race -timeout 20m $$(go list ./... | grep -v /clients)
 
-bench: ## ratios against a bare reverse proxy
-	go test -run '^$$' -bench . -benchmem ./...
+prove: needs ## the timed loops at full length, their figures printed
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes' ./handler
+
+bench: ## costs as ratios against a bare reverse proxy in the same run
+	go test -run '^$$' -bench . -benchmem ./handler/...
+
+# What must be on the machine, said at once rather than by a test ten minutes later.
+needs:
+	@for tool in go node npm python3; do command -v $$tool >/dev/null || \
+	  { echo "$$tool is missing. Debian and Ubuntu: apt-get install golang nodejs npm python3 python3-venv; Go must be 1.26 or newer."; exit 1; }; done
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing. Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
 lint: ## golangci-lint
 	$(LINT) run ./...
@@ -48,10 +57,10 @@ fmt: ## format
 
 check: ## fails on anything that a tool would change
 	go mod tidy -diff
-	go fix -diff ./...
+	go fix -stringsbuilder=false -diff ./...
 	$(LINT) fmt --diff ./...
 
-ci: check lint test build ## what continuous integration runs
+ci: test race lint check ## what continuous integration runs
 
 clean: ## remove what was built and stored
 	rm -rf bin dist

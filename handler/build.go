@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -156,9 +155,7 @@ func (s settings) roots() (*x509.CertPool, error) {
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("GATEWAY_DEV_CA_FILE: holds no PEM certificate")
-	}
+	pool.AppendCertsFromPEM(pem) // the loader saw that there are some
 	return pool, nil
 }
 

@@ -23,6 +23,7 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -115,7 +116,7 @@ func unbounded(pol *policy.Policy, p policy.Product, s settings) (mistakes []err
 }
 
 func checkPolicy(file string) error {
-	data, err := os.ReadFile(file) //nolint:gosec // the file the user names
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,9 +59,9 @@ var settingRows = []setting{
 	{"GATEWAY_BACKENDS", "", "Regions, a JSON array of `{name, endpoint, priority, weight, credential, apiVersion?, models: {model: deployment}}`; `credential` is `managedIdentity` or a secret's name. Required.", (*settings).setBackends},
 	{"GATEWAY_POLICY", "policy.yaml", "The policy file: products, models, limits.", func(s *settings, v string) error { s.PolicyFile = v; return nil }},
 	{"GATEWAY_STORAGE", "", "Storage connection string, or `UseDevelopmentStorage=true`. Local work only.", (*settings).setStorage},
-	{"GATEWAY_TABLE_ENDPOINT", "", "Table Storage endpoint, reached with the managed identity.", urlInto(func(s *settings) *string { return &s.TableURL })},
-	{"GATEWAY_BLOB_ENDPOINT", "", "Blob Storage endpoint, reached with the managed identity.", urlInto(func(s *settings) *string { return &s.BlobURL })},
-	{"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.", urlInto(func(s *settings) *string { return &s.VaultURL })},
+	{"GATEWAY_TABLE_ENDPOINT", "", "Table Storage endpoint, reached with the managed identity.", urlInto("https://<account>.table.core.windows.net", func(s *settings) *string { return &s.TableURL })},
+	{"GATEWAY_BLOB_ENDPOINT", "", "Blob Storage endpoint, reached with the managed identity.", urlInto("https://<account>.blob.core.windows.net", func(s *settings) *string { return &s.BlobURL })},
+	{"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.", urlInto("https://<vault>.vault.azure.net", func(s *settings) *string { return &s.VaultURL })},
 	{"GATEWAY_SECRETS", "", "Secrets as a JSON object of name to value, instead of a vault. Local work only.", (*settings).setSecrets},
 	{"GATEWAY_ADMIN_KEY_SECRET", "gateway-admin-key", "Name of the secret that holds the admin key.", func(s *settings, v string) error { s.AdminSecret = v; return nil }},
 	{"GATEWAY_API_VERSION_FLOOR", "2024-10-21", "Classic calls with an older `api-version` are sent with this one.", (*settings).setFloor},
@@ -255,7 +257,7 @@ func (b backendJSON) region() (r backend.Region, problems []string) {
 	for model, deployment := range b.Models {
 		want(plainName.MatchString(model) && plainName.MatchString(deployment), fmt.Sprintf("models: %q: %q must both be deployment names", model, deployment))
 	}
-	u, err := endpoint(b.Endpoint)
+	u, err := endpoint(b.Endpoint, "https://my-account.openai.azure.com")
 	if err != nil {
 		return r, append(problems, "endpoint "+err.Error())
 	}
@@ -264,10 +266,13 @@ func (b backendJSON) region() (r backend.Region, problems []string) {
 }
 
 // endpoint wants https; plain http carries credentials only as far as this machine.
-func endpoint(v string) (*url.URL, error) {
+func endpoint(v, example string) (*url.URL, error) {
+	if strings.ContainsAny(v, "@?#;=") { // a connection string, a signature, a password: not to be repeated
+		return nil, errors.New("must be a URL such as " + example + ", without a user, a query or a key")
+	}
 	u, err := url.Parse(v)
-	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return nil, fmt.Errorf("must be a URL such as https://my-account.openai.azure.com, not %q", v)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("must be a URL such as %s, not %q", example, v)
 	}
 	if u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()) {
 		return u, nil
@@ -280,9 +285,9 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func urlInto(field func(*settings) *string) func(*settings, string) error {
+func urlInto(example string, field func(*settings) *string) func(*settings, string) error {
 	return func(s *settings, v string) error {
-		u, err := endpoint(v)
+		u, err := endpoint(v, example)
 		if err != nil {
 			return err
 		}
@@ -326,6 +331,11 @@ func (s *settings) setStorage(v string) error {
 	if !strings.Contains(v, "AccountName=") || !strings.Contains(v, "AccountKey=") {
 		return errors.New("must be UseDevelopmentStorage=true or a connection string with AccountName and AccountKey")
 	}
+	_, key, _ := strings.Cut(v, "AccountKey=")
+	key, _, _ = strings.Cut(key, ";")
+	if _, err := base64.StdEncoding.DecodeString(key); err != nil {
+		return errors.New("has an AccountKey that is no base64; copy the whole key")
+	}
 	s.Storage = v
 	return nil
 }
@@ -365,8 +375,12 @@ func (s *settings) setAudit(v string) error {
 }
 
 func (s *settings) setCAFile(v string) error {
-	if _, err := os.Stat(v); err != nil {
+	pem, err := os.ReadFile(v)
+	if err != nil {
 		return fmt.Errorf("cannot be read: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return errors.New("holds no PEM certificate")
 	}
 	s.CAFile = v
 	return nil

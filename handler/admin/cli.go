@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -79,6 +80,9 @@ func (c Command) Run(ctx context.Context, args []string) int {
 	e := &env{Command: c, ctx: ctx, json: line.JSON, verbs: func() (Verbs, error) {
 		if line.URL == "" {
 			return c.Local(ctx)
+		}
+		if u, err := url.Parse(line.URL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return nil, fmt.Errorf("--url must be the gateway's address, such as https://gateway.example.com, not %q", line.URL)
 		}
 		return &Remote{URL: line.URL, AdminKey: line.AdminKey, Client: &http.Client{Timeout: 30 * time.Second}}, nil
 	}}

@@ -183,7 +183,7 @@ func (h *Handler) infer(w http.ResponseWriter, r *http.Request, rec *gateway.Rec
 }
 
 // refuse records an error and then renders it. When the record cannot be made durable
-// the client learns that instead.
+// the client learns that instead, unless it is told already to try again later.
 func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.Error, rec *gateway.Record, x *audit.Exchange) error {
 	if x.Ended() {
 		rec.Status = status(e)
@@ -193,7 +193,7 @@ func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.
 	capture := x.Response("application/json")
 	_, _ = capture.Write(errorBody(e))
 	if err := x.End(ctx); err != nil {
-		if late, ok := errors.AsType[*gateway.Error](err); ok {
+		if late, ok := errors.AsType[*gateway.Error](err); ok && e.Kind != gateway.Unavailable {
 			e = late
 		}
 	}

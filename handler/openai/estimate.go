@@ -1,14 +1,21 @@
 package openai
 
-import "github.com/tidwall/gjson"
+import (
+	"strings"
+	"sync"
 
-// EstimateTokens is the rule of thumb for text we could not count: four bytes a token.
+	"github.com/tidwall/gjson"
+	"github.com/tiktoken-go/tokenizer"
+)
+
+// EstimateTokens is the rule of thumb for text that is not worth counting: four bytes a token.
 func EstimateTokens(bytes int64) int64 { return (bytes + 3) / 4 }
 
 // messageOverhead is what the chat format adds around a message, at most.
 const messageOverhead = 16
 
-// PromptEstimate is the likely size of the prompt in tokens.
+// PromptEstimate is the likely size of the prompt in tokens, at no cost: what a soft
+// limit holds before the call.
 func (r Request) PromptEstimate() int64 { return EstimateTokens(r.PromptBytes) + 4*r.Messages }
 
 // Bound is the number of tokens that no answer to r can exceed: a token stands for at
@@ -22,27 +29,104 @@ func (r Request) Bound(kind Kind) (tokens int64, ok bool) {
 	return r.PromptBytes + messageOverhead*r.Messages + r.MaxOutput*r.Choices, true
 }
 
-// EstimateAnswer counts the likely output tokens of an answer that broke off or came
-// without usage, from the text in it.
-func EstimateAnswer(obj []byte) int64 {
-	var bytes int64
-	for _, path := range []string{
-		"choices.#.message.content", "choices.#.message.refusal", "choices.#.message.tool_calls.#.function.arguments",
-		"choices.#.text", "output.#.content.#.text", "output.#.arguments",
-	} {
-		bytes += textBytes(gjson.GetBytes(obj, path))
+// Chat's own tokens around the text: three a message and three before the answer
+// (OpenAI cookbook, "How to count tokens with tiktoken").
+const (
+	perMessage = 3
+	perReply   = 3
+)
+
+// CountPrompt counts the tokens of a request's text, for calls that never said how many
+// they used. Images and audio count nothing.
+func CountPrompt(model string, body []byte) int64 {
+	var text strings.Builder
+	var messages int64
+	gather := func(path string) {
+		v := gjson.GetBytes(body, path)
+		if v.IsArray() && v.Get("0").IsObject() {
+			messages += v.Get("#").Int()
+		}
+		collect(&text, v)
 	}
-	return EstimateTokens(bytes)
+	for _, path := range []string{
+		"messages.#.content", "messages.#.content.#.text", "messages.#.tool_calls.#.function.arguments", "prompt", "suffix",
+		"instructions", "input", "input.#.content", "input.#.content.#.text", "tools.#.function.description",
+	} {
+		gather(path)
+	}
+	messages += gjson.GetBytes(body, "messages.#").Int()
+	if messages > 0 {
+		return countTokens(model, text.String()) + perMessage*messages + perReply
+	}
+	return countTokens(model, text.String())
 }
 
-func textBytes(v gjson.Result) (n int64) {
-	if v.Type == gjson.String {
-		return int64(len(v.Str))
+// CountAnswer counts the output tokens in an answer that broke off or came without
+// usage. Hidden reasoning is not in it and cannot be counted.
+func CountAnswer(model string, obj []byte) int64 {
+	var text strings.Builder
+	for _, path := range []string{
+		"choices.#.message.content", "choices.#.message.refusal", "choices.#.message.tool_calls.#.function.name",
+		"choices.#.message.tool_calls.#.function.arguments", "choices.#.text", "output.#.content.#.text", "output.#.arguments",
+	} {
+		collect(&text, gjson.GetBytes(obj, path))
 	}
-	if v.IsArray() {
+	return countTokens(model, text.String())
+}
+
+// collect appends the strings of v, lists of lists included, a line each.
+func collect(to *strings.Builder, v gjson.Result) {
+	switch {
+	case v.Type == gjson.String:
+		to.WriteString(v.Str)
+		to.WriteByte('\n')
+	case v.IsArray():
 		for _, e := range v.Array() {
-			n += textBytes(e)
+			collect(to, e)
 		}
 	}
-	return n
+}
+
+// countable bounds the text that is really counted; the rest is taken to be alike.
+const countable = 256 << 10
+
+func countTokens(model, text string) int64 {
+	text = strings.TrimSuffix(text, "\n")
+	if text == "" {
+		return 0
+	}
+	sample := strings.ToValidUTF8(text[:min(len(text), countable)], "")
+	n, err := codecFor(model).Count(sample)
+	if err != nil || sample == "" {
+		return EstimateTokens(int64(len(text)))
+	}
+	return int64(n) * int64(len(text)) / int64(len(sample))
+}
+
+// The vocabularies are in the binary; loading one takes some 20 ms, once.
+var (
+	o200k  = sync.OnceValue(func() tokenizer.Codec { return mustCodec(tokenizer.O200kBase) })
+	cl100k = sync.OnceValue(func() tokenizer.Codec { return mustCodec(tokenizer.Cl100kBase) })
+)
+
+func mustCodec(e tokenizer.Encoding) tokenizer.Codec {
+	c, err := tokenizer.Get(e)
+	if err != nil {
+		panic("openai: tokenizer: " + err.Error())
+	}
+	return c
+}
+
+// codecFor knows the older models by name; everything since gpt-4o, and everything
+// unknown, speaks o200k.
+func codecFor(model string) tokenizer.Codec {
+	for _, old := range []string{"gpt-35", "gpt-3.5", "gpt-4-", "text-embedding", "text-davinci"} {
+		if strings.HasPrefix(model, old) {
+			return cl100k()
+		}
+	}
+	if model == "gpt-4" {
+		return cl100k()
+	}
+	return o200k()
 }

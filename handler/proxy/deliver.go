@@ -118,7 +118,7 @@ func (s *session) measure(a *backend.Answer) {
 		return
 	}
 	if s.noteUsage(a.Whole); !s.known {
-		s.usage.Completion = openai.EstimateAnswer(a.Whole)
+		s.usage.Completion = openai.CountAnswer(s.answeredModel(), a.Whole)
 	}
 }
 
@@ -244,6 +244,14 @@ func (s *session) finish(client context.Context, produced bool) error {
 // estimate stands in for usage that never came.
 func (s *session) estimate() {
 	s.usage.Estimated = true
-	s.usage.Prompt = s.req.PromptEstimate()
+	s.usage.Prompt = openai.CountPrompt(s.answeredModel(), s.call.Body)
 	s.usage.Total = s.usage.Prompt + s.usage.Completion
+}
+
+// answeredModel is the model's own name if the answer told it: deployments may be called anything.
+func (s *session) answeredModel() string {
+	if s.Record.AnsweredModel != "" {
+		return s.Record.AnsweredModel
+	}
+	return s.Record.Model
 }

@@ -27,7 +27,7 @@ func newTap(s *session, a *backend.Answer) *tap {
 		t.assemble = openai.NewAssembler(openai.CompletionStream)
 	case openai.Responses:
 		t.assemble = openai.NewAssembler(openai.ResponseStream)
-	default:
+	default: // passed on unread
 	}
 	return t
 }
@@ -72,6 +72,6 @@ func (t *tap) done() {
 		t.capture.Assembled(obj)
 	}
 	if !t.s.known {
-		t.s.usage.Completion = openai.EstimateAnswer(obj)
+		t.s.usage.Completion = openai.CountAnswer(t.s.answeredModel(), obj)
 	}
 }

@@ -146,7 +146,7 @@ func TestRunPrintsOneReadyLineAndAKeyThatLivesOn(t *testing.T) {
 			URL, Key, AdminKey, Env string
 			Regions                 []struct{ Name, URL, Control string }
 		}
-		if err := json.Unmarshal([]byte(line), &ready); err != nil || len(ready.Regions) != 2 || ready.Key != "demo-key" || ready.AdminKey == "" {
+		if err := json.Unmarshal([]byte(line), &ready); err != nil || len(ready.Regions) != 2 || ready.Key != stack.DemoKey || ready.AdminKey == "" {
 			t.Fatalf("%v: %s", err, line)
 		}
 		if status, _ := call(t, http.MethodGet, ready.URL+"/openai/v1/models", map[string]string{"api-key": ready.Key}); status != http.StatusOK {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,9 +13,10 @@ var version = "unset"
 
 func main() {
 	mux := http.NewServeMux()
+	var imported atomic.Pointer[string] // the one key that opens
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /openai/v1/models", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("api-key") != "demo-key" {
+		if key := imported.Load(); key == nil || r.Header.Get("api-key") != *key {
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	})
@@ -25,8 +27,11 @@ func main() {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		var want struct{ PrimaryKey string }
+		_ = json.NewDecoder(r.Body).Decode(&want)
+		imported.Store(&want.PrimaryKey)
 		w.WriteHeader(http.StatusCreated)
-		_ = json.NewEncoder(w).Encode(map[string]string{"id": "1", "primaryKey": "demo-key", "secondaryKey": version})
+		_ = json.NewEncoder(w).Encode(map[string]string{"id": "1", "primaryKey": want.PrimaryKey, "secondaryKey": version})
 	})
 	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("FUNCTIONS_CUSTOMHANDLER_PORT"), Handler: mux, ReadHeaderTimeout: time.Minute}
 	_ = server.ListenAndServe()
