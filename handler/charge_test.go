@@ -260,7 +260,8 @@ func TestOverManyFaultyCallsTheBooksAgreeToTheToken(t *testing.T) {
 		for _, f := range []aoaisim.Fault{
 			{Do: aoaisim.DoStatus, Status: 429, Probability: 0.1, Headers: map[string]string{"retry-after-ms": "1"}},
 			{Do: aoaisim.DoStatus, Status: 500, Probability: 0.1, Headers: map[string]string{"retry-after-ms": "1"}},
-			{Do: aoaisim.DoResetEvent, Probability: 0.05}, {Do: aoaisim.DoResetBody, Probability: 0.05},
+			{Do: aoaisim.DoResetEvent, Probability: 0.05},
+			{Do: aoaisim.DoResetBody, Probability: 0.05},
 			{Do: aoaisim.DoCutReset, After: 3, Probability: 0.1},
 		} {
 			region.Fault(f)

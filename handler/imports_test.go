@@ -77,7 +77,7 @@ func TestPackagesImportOnlyWhatTheLawAllows(t *testing.T) {
 
 func TestNoPackageIsADrawer(t *testing.T) {
 	for dir := range packageImports(t) {
-		for _, part := range strings.Split(dir, "/") {
+		for part := range strings.SplitSeq(dir, "/") {
 			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "core", "misc", "shared"}, part) {
 				t.Errorf("%q says nothing of what is in it", dir)
 			}

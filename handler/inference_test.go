@@ -25,7 +25,7 @@ import (
 const (
 	chatPath = "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
 	chatBody = `{"messages":[{"role":"user","content":"say something [tokens:6]"}],"seed":1}`
-	// no stream_options: the gateway asks for usage and takes the extra chunk out again
+	// Without stream_options the gateway asks for usage and takes the extra chunk out again.
 	chatStream = `{"messages":[{"role":"user","content":"say something [tokens:6]"}],"seed":1,"stream":true}`
 )
 
@@ -64,7 +64,7 @@ func TestEveryMeteredOperationIsAnsweredCountedAndRecorded(t *testing.T) {
 				rec := r.recordOf(a)
 				seen := r.regions[0].Counts().Usage
 				got := rec.Usage
-				if got.Total != int64(seen.Total) || got.Prompt != int64(seen.Prompt) || got.Completion != int64(seen.Completion) || got.Total == 0 || got.Estimated {
+				if got.Total != seen.Total || got.Prompt != seen.Prompt || got.Completion != seen.Completion || got.Total == 0 || got.Estimated {
 					t.Errorf("recorded %+v, the region counted %+v", got, seen)
 				}
 				if rec.Operation != c.operation || rec.Outcome != gateway.Complete || rec.Region != "a" || rec.Subscription != "team-a" || rec.Stream != stream || rec.AnsweredModel == "" {

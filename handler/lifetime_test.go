@@ -363,13 +363,13 @@ func TestAnswersWithoutABodyAndOddOnesPassUnchanged(t *testing.T) {
 		status int
 		body   string
 	}{
-		"204":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, 204, ""},
-		"304":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, 304, ""},
+		"204":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, 204, ""},
+		"304":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }, 304, ""},
 		"200 of none": {func(http.ResponseWriter, *http.Request) {}, 200, ""},
-		"202":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) }, 202, ""},
+		"202":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }, 202, ""},
 		"early hints": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", "</x>")
-			w.WriteHeader(103)
+			w.WriteHeader(http.StatusEarlyHints)
 			_, _ = io.WriteString(w, wholeChat)
 		}, 200, wholeChat},
 		"trailers": {func(w http.ResponseWriter, _ *http.Request) {
@@ -677,7 +677,7 @@ func TestARefusalOfStreamOptionsIsRememberedOnlyWhereItIsOne(t *testing.T) {
 	refuses := func(w http.ResponseWriter, q *http.Request) {
 		body, _ := io.ReadAll(q.Body)
 		if bytes.Contains(body, []byte("bogus")) {
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"error":{"message":"Unknown parameter: 'stream_options.bogus'."}}`)
 			return
 		}

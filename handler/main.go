@@ -116,7 +116,7 @@ func unbounded(pol *policy.Policy, p policy.Product, s settings) (mistakes []err
 }
 
 func checkPolicy(file string) error {
-	data, err := os.ReadFile(file) //nolint:gosec // the file the user names
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}

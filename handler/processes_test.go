@@ -248,7 +248,7 @@ func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
 			t.Errorf("per %s: only %.1f %% of the limit was used", team, use*100)
 		}
 	}
-	if answered := f.region.Counts().Usage.Total; int64(answered) > charged || int64(answered) < seen {
+	if answered := f.region.Counts().Usage.Total; answered > charged || answered < seen {
 		t.Errorf("the region answered %d tokens, %d were charged and %d seen", answered, charged, seen)
 	}
 }
@@ -288,7 +288,7 @@ func TestHardLimitsHoldOverProcessesThatAreKilled(t *testing.T) {
 	killer.Wait()
 	settled(t)
 	c := f.charged("minute", "tokens/minute/hard")
-	answered := int64(f.region.Counts().Usage.Total)
+	answered := f.region.Counts().Usage.Total
 	figures(t, "%d kills: limit %d, charged %d, over by %d, region answered %d, seen %d, stranded until the window ends %d",
 		f.kills, raceLimit(), c, max(0, c-raceLimit()), answered, r.tokens.Load(), c-answered)
 	if c > raceLimit() || answered > c {

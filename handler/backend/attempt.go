@@ -190,12 +190,13 @@ func (a *Answer) commit(resp *http.Response, w *watch) failure {
 	if resp.StatusCode < 300 {
 		w.stop() // headers are the first byte of an answer that is read whole
 	}
-	whole, err := io.ReadAll(io.LimitReader(body, WholeBody+1))
-	if err != nil {
+	var whole bytes.Buffer
+	whole.Grow(int(min(max(resp.ContentLength, 0), WholeBody)) + bytes.MinRead)
+	if _, err := whole.ReadFrom(io.LimitReader(body, WholeBody+1)); err != nil {
 		return failure{reason: "broken-body", err: err}
 	}
-	a.Whole = whole
-	if len(whole) > WholeBody {
+	a.Whole = whole.Bytes()
+	if whole.Len() > WholeBody {
 		a.Rest = body
 		return failure{}
 	}

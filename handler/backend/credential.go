@@ -56,7 +56,6 @@ func NewTransport(roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		DisableCompression:    true,
-		WriteBufferSize:       32 << 10,
-		ReadBufferSize:        32 << 10,
+		ReadBufferSize:        8 << 10, // larger pieces pass it by; an idle stream keeps it
 	}
 }

@@ -163,6 +163,9 @@ func smallestWait(list []target) (wait time.Duration, throttled bool) {
 // retryAfter reads how long a region wants to be left alone: retry-after-ms, else
 // Retry-After in seconds or as a date. Nonsense counts as absent.
 func retryAfter(h http.Header) time.Duration {
+	if h["Retry-After"] == nil && h["Retry-After-Ms"] == nil {
+		return 0
+	}
 	if ms, err := strconv.ParseFloat(h.Get("retry-after-ms"), 64); err == nil && ms > 0 {
 		return capped(ms / 1000)
 	}

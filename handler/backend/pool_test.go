@@ -93,10 +93,10 @@ type errReader struct{}
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
 
 var (
-	refusedConn = &net.OpError{Op: "dial", Err: errors.New("connection refused")}
-	sse         = "Content-Type=text/event-stream"
-	good        = status(200, `{"ok":true}`)
-	goodStream  = status(200, "data: {\"a\":1}\n\ndata: [DONE]\n\n", sse)
+	errRefused = &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	sse        = "Content-Type=text/event-stream"
+	good       = status(200, `{"ok":true}`)
+	goodStream = status(200, "data: {\"a\":1}\n\ndata: [DONE]\n\n", sse)
 )
 
 func newPool(t *testing.T, lines map[string][]reply) (*backend.Pool, *script) {
@@ -139,7 +139,7 @@ func TestWhatBecomesOfEachOutcome(t *testing.T) {
 		{"408", false, status(408, `{}`), "server-error", true, 408, 0, false},
 		{"500", false, status(500, `{"error":1}`), "server-error", true, 500, 0, false},
 		{"503 with Retry-After", false, status(503, `{}`, "Retry-After=3"), "server-error", true, 503, 0, true},
-		{"connection refused", false, failing(refusedConn), "connect-failed", true, 0, gateway.Unavailable, true},
+		{"connection refused", false, failing(errRefused), "connect-failed", true, 0, gateway.Unavailable, true},
 		{"reset", false, failing(errors.New("read: connection reset by peer")), "reset", true, 0, gateway.Unavailable, false},
 		{"TLS", false, failing(errors.New("tls: bad certificate")), "tls-failed", true, 0, gateway.Unavailable, true},
 		{"body reset half way", false, cut(`{"ok":`), "broken-body", true, 0, gateway.Unavailable, false},

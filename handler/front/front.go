@@ -140,9 +140,9 @@ func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
 	defer h.lost(r.Context(), rec, x)
 	err := h.infer(w, r, rec, x)
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
-		err = h.refuse(w, r.Context(), e, rec, x)
+		err = h.refuse(r.Context(), w, e, rec, x)
 	} else if err != nil && !errors.Is(err, proxy.ErrAborted) {
-		err = h.refuse(w, r.Context(), &gateway.Error{Kind: gateway.Internal, Err: err}, rec, x)
+		err = h.refuse(r.Context(), w, &gateway.Error{Kind: gateway.Internal, Err: err}, rec, x)
 	}
 	h.log(r.Context(), rec, err)
 	if err != nil {
@@ -183,8 +183,8 @@ func (h *Handler) infer(w http.ResponseWriter, r *http.Request, rec *gateway.Rec
 }
 
 // refuse records an error and then renders it. When the record cannot be made durable
-// the client learns that instead.
-func (h *Handler) refuse(w http.ResponseWriter, ctx context.Context, e *gateway.Error, rec *gateway.Record, x *audit.Exchange) error {
+// the client learns that instead, unless it is told already to try again later.
+func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.Error, rec *gateway.Record, x *audit.Exchange) error {
 	if x.Ended() {
 		rec.Status = status(e)
 		return writeError(w, e)
@@ -193,7 +193,7 @@ func (h *Handler) refuse(w http.ResponseWriter, ctx context.Context, e *gateway.
 	capture := x.Response("application/json")
 	_, _ = capture.Write(errorBody(e))
 	if err := x.End(ctx); err != nil {
-		if late, ok := errors.AsType[*gateway.Error](err); ok {
+		if late, ok := errors.AsType[*gateway.Error](err); ok && e.Kind != gateway.Unavailable {
 			e = late
 		}
 	}
@@ -261,7 +261,7 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadd
 // newID is 26 letters that sort by time: 48 bits of milliseconds, 80 random bits (the ULID layout).
 func newID(now time.Time) string {
 	var b [18]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())) //nolint:gosec // times after 1970
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli()))
 	_, _ = rand.Read(b[8:])
 	return idEncoding.EncodeToString(b[2:])
 }

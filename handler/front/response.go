@@ -15,6 +15,7 @@ type response struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	pace    time.Duration
+	renew   time.Time // when the write deadline is to be moved on; not at each write
 	begun   bool
 }
 
@@ -34,7 +35,10 @@ func (w *response) WriteHeader(status int) {
 // Write implements http.ResponseWriter. The deadline is for the flush that follows, too.
 func (w *response) Write(p []byte) (int, error) {
 	w.begun = true
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.pace))
+	if now := time.Now(); now.After(w.renew) {
+		_ = w.control.SetWriteDeadline(now.Add(w.pace))
+		w.renew = now.Add(w.pace / 8)
+	}
 	return w.ResponseWriter.Write(p)
 }
 

@@ -120,40 +120,53 @@ func (r *Request) measure(kind Kind, f *requestFields) {
 	}
 	r.Choices = min(r.Choices, maxChoices)
 	r.Messages = 1
-	if n := gjson.ParseBytes(f.Messages).Get("#").Int(); n > 0 {
+	if n := count(f.Messages); n > 0 {
 		r.Messages = n
 	}
-	if n := gjson.ParseBytes(f.Input).Get("#").Int(); n > 0 {
+	if n := count(f.Input); n > 0 {
 		r.Messages = n
 	}
+}
+
+// count returns the length of an array, 0 for anything else.
+func count(v jsontext.Value) int64 {
+	if len(v) == 0 || v[0] != '[' {
+		return 0
+	}
+	return gjson.GetBytes(v, "#").Int()
 }
 
 // countPrompts tells a batch of prompts (strings or token arrays) from one prompt of tokens.
 func countPrompts(v jsontext.Value) int64 {
-	list := gjson.ParseBytes(v)
-	if list.Get("0").Type == gjson.Number {
+	if gjson.GetBytes(v, "0").Type == gjson.Number {
 		return 1
 	}
-	return list.Get("#").Int()
+	return count(v)
 }
 
-// The part types whose tokens have nothing to do with their bytes. A quoted word inside
-// a prompt is escaped, so that it cannot look like these.
+// mediaParts are what begins the names of parts whose tokens have nothing to do with their
+// bytes. A quoted word inside a prompt is escaped, so that it cannot look like these.
 var mediaParts = [][]byte{
-	[]byte(`"image_url"`), []byte(`"input_image"`), []byte(`"input_audio"`), []byte(`"input_file"`), []byte(`"file"`), []byte(`"file_id"`),
-	[]byte(`"item_reference"`), []byte(`"file_search"`), []byte(`"web_search`), []byte(`"computer`), []byte(`"mcp"`), []byte(`"code_interpreter"`),
+	[]byte(`image_url"`), []byte(`input_image"`), []byte(`input_audio"`), []byte(`input_file"`), []byte(`file"`), []byte(`file_id"`),
+	[]byte(`item_reference"`), []byte(`file_search"`), []byte(`web_search`), []byte(`computer`), []byte(`mcp"`), []byte(`code_interpreter"`),
 }
 
 func hasMedia(v jsontext.Value) bool {
 	if len(v) < 8 || v[0] == '"' {
 		return false
 	}
-	for _, p := range mediaParts {
-		if bytes.Contains(v, p) {
-			return true
+	for rest := []byte(v); ; {
+		i := bytes.IndexByte(rest, '"')
+		if i < 0 {
+			return hidesNames(v)
+		}
+		rest = rest[i+1:]
+		for _, p := range mediaParts {
+			if bytes.HasPrefix(rest, p) {
+				return true
+			}
 		}
 	}
-	return hidesNames(v)
 }
 
 // hidesNames finds letters written as escapes, which no encoder does: names could hide

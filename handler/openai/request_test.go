@@ -179,3 +179,48 @@ func BenchmarkParseRequest(b *testing.B) {
 		}
 	}
 }
+
+func TestABoundHoldsAgainstWhatARegionMayReadDifferently(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind openai.Kind
+		body string
+		want int64 // 0 = no bound
+	}{
+		"a part's type behind an escape":    {openai.Chat, `{"max_tokens":1,"messages":[{"content":[{"type":"image\u005furl"}]}]}`, 0},
+		"an escape that encoders write":     {openai.Chat, `{"max_tokens":1,"messages":[{"content":[{"text":"\u003c\u0026\u00e9"}]}]}`, 45 + 16 + 1},
+		"a cap of another operation":        {openai.Chat, `{"max_output_tokens":1,"messages":[]}`, 0},
+		"a cap of another, completions":     {openai.Completions, `{"max_completion_tokens":1,"prompt":"x"}`, 0},
+		"a cap of another, responses":       {openai.Responses, `{"max_tokens":1,"input":"x"}`, 0},
+		"two caps":                          {openai.Chat, `{"max_completion_tokens":1,"max_tokens":50,"messages":[]}`, 2 + 16 + 50},
+		"a product that would overflow":     {openai.Completions, `{"prompt":["a","b","c","d"],"n":2147483647,"max_tokens":2147483647}`, 17 + 16 + (1<<31-1)<<20},
+		"more than any number":              {openai.Completions, `{"prompt":"a","n":1e999,"max_tokens":1e999}`, 3 + 16 + (1<<31-1)<<20},
+		"text that is predicted, not asked": {openai.Chat, `{"max_tokens":1,"messages":[],"prediction":{"type":"content","content":"abc"}}`, 2 + 34 + 16 + 1},
+	} {
+		req, err := openai.ParseRequest(c.kind, []byte(c.body))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if got, ok := req.Bound(c.kind); ok != (c.want != 0) || got != c.want {
+			t.Errorf("%s: %d %t, want %d", name, got, ok, c.want)
+		}
+	}
+}
+
+// A name may be written with escapes; an edit must not add it a second time.
+func TestEditsFindNamesWrittenWithEscapes(t *testing.T) {
+	model, err := openai.WithModel([]byte(`{"mod\u0065l":"a","x":1}`), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	usage, err := openai.WithUsage([]byte(`{"stream\u005foptions":{"include_usage":false}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := openai.ParseRequest(openai.Chat, model)
+	if err != nil || req.Model != "b" {
+		t.Errorf("%s: %+v, %v", model, req, err)
+	}
+	if req, err := openai.ParseRequest(openai.Chat, usage); err != nil || !req.IncludeUsage {
+		t.Errorf("%s: %+v, %v", usage, req, err)
+	}
+}

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/policy"
-
 	"github.com/google/go-cmp/cmp"
+
+	"aoaigateway/handler/policy"
 )
 
 const whole = `

@@ -27,7 +27,7 @@ func (s *session) readBody() ([]byte, error) {
 		buf.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead)
 	}
 	control := http.NewResponseController(s.W)
-	src := &paced{r.Body, control, pace}
+	src := &paced{Reader: r.Body, control: control, pace: pace}
 	_, err := buf.ReadFrom(io.LimitReader(src, limit+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -45,13 +45,19 @@ func tooLarge(limit int64) error {
 	return &gateway.Error{Kind: gateway.TooLarge, Code: "RequestEntityTooLarge", Message: fmt.Sprintf("The request body is longer than %d bytes, the most this gateway takes.", limit)}
 }
 
+// paced moves the read deadline on while bytes come; not at each read, for it costs as
+// much as a small one.
 type paced struct {
 	io.Reader
 	control *http.ResponseController
 	pace    time.Duration
+	renew   time.Time
 }
 
 func (p *paced) Read(b []byte) (int, error) {
-	_ = p.control.SetReadDeadline(time.Now().Add(p.pace))
+	if now := time.Now(); now.After(p.renew) {
+		_ = p.control.SetReadDeadline(now.Add(p.pace))
+		p.renew = now.Add(p.pace / 8)
+	}
 	return p.Reader.Read(b)
 }

@@ -175,7 +175,7 @@ func (s *session) model() (string, error) {
 		name = s.req.Model
 	}
 	switch {
-	case name == "" && (s.kind.Metered()):
+	case name == "" && s.kind.Metered():
 		return "", &gateway.Error{Kind: gateway.BadRequest, Code: "missing_model", Message: "The request body must name a deployment in \"model\"."}
 	case name == "":
 		return "", nil

@@ -29,6 +29,7 @@ func newTap(client context.Context, s *session, a *backend.Answer) *tap {
 		t.assemble = openai.NewAssembler(openai.CompletionStream)
 	case openai.Responses:
 		t.assemble = openai.NewAssembler(openai.ResponseStream)
+	default: // passed on unread
 	}
 	return t
 }

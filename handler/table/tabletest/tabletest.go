@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/table"
-
 	"github.com/google/go-cmp/cmp"
+
+	"aoaigateway/handler/table"
 )
 
 // Run holds the stores that newStore opens, each on a table of its own, to the contract.
