@@ -76,7 +76,7 @@ func pauseFor(t *testing.T, d time.Duration) {
 	}
 }
 
-// last is the method and URL of a region's last requests.
+// asked is the method and URL of a region's last requests.
 func asked(region *aoaisim.Region) (list []string) {
 	for _, x := range region.Exchanges() {
 		list = append(list, x.Method+" "+x.URL)
