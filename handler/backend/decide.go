@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"aoaigateway/handler/breaker"
 	"aoaigateway/handler/gateway"
 )
 
@@ -145,11 +146,17 @@ func pinnedFailed(call *Call, list []target, last failure) (*Answer, error) {
 	return nil, e
 }
 
+// probeTime is about how long a half-open breaker's probe takes to tell.
+const probeTime = time.Second
+
 func smallestWait(list []target) (wait time.Duration, throttled bool) {
 	wait = math.MaxInt64
 	for _, t := range list {
-		_, w, load := t.breaker.Status()
-		if w > 0 {
+		state, w, load := t.breaker.Status()
+		if state == breaker.HalfOpen {
+			w = probeTime
+		}
+		if state != breaker.Closed {
 			throttled = throttled || load
 			wait = min(wait, w)
 		}

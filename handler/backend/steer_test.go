@@ -1,11 +1,14 @@
 package backend_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
 )
 
 func left(tokens, requests string) reply {
@@ -115,4 +118,28 @@ func TestAModelsOwnFirstByteTimeOutHolds(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhileEveryRegionIsProbedAfterThrottlingTheOthersAreToldToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		throttling := status(429, ``, "Retry-After=1")
+		p, s := newPool(t, map[string][]reply{"a": {throttling, hanging}, "b": {throttling, hanging}})
+		if _, err := p.Do(t.Context(), call(false)); gateway.KindOf(err) != gateway.RateLimited {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for range 2 {
+			go func() { _, _ = p.Do(ctx, call(false)) }()
+			synctest.Wait()
+		}
+		_, err := p.Do(t.Context(), call(false))
+		if e, ok := errors.AsType[*gateway.Error](err); !ok || e.Kind != gateway.RateLimited || e.RetryAfter != time.Second {
+			t.Errorf("%+v", err)
+		}
+		if len(s.asked) != 4 {
+			t.Errorf("asked %v", s.asked)
+		}
+	})
 }
