@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/policy"
-	"aoaigateway/handler/table"
-
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/table"
 )
 
 func drawLimit(t *rapid.T, hard bool) policy.Limit {

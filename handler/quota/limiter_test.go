@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/quota"
 	"aoaigateway/handler/table"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestAProductWithoutLimitsTouchesNoStore(t *testing.T) {

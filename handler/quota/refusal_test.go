@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/gateway"
-
 	"github.com/google/go-cmp/cmp"
+
+	"aoaigateway/handler/gateway"
 )
 
 func TestRefusalsAreAPIManagements(t *testing.T) {

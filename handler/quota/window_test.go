@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/policy"
-
 	"pgregory.net/rapid"
+
+	"aoaigateway/handler/policy"
 )
 
 var periods = []policy.Period{policy.Minute, policy.Hour, policy.Day, policy.Week, policy.Month, policy.Year}
