@@ -28,7 +28,7 @@ func (f forgetful) answer(e table.Entity, err error) (table.Entity, error) {
 	if err == nil {
 		f.seen.note(e)
 	}
-	if err == nil && rand.N(10) == 0 { //nolint:gosec // a test needs no secrecy
+	if err == nil && rand.N(10) == 0 {
 		f.lost.Add(1)
 		return table.Entity{}, errors.New("answer lost")
 	}
