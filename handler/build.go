@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"aoaigateway/handler/admin"
+	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
@@ -31,10 +32,12 @@ type program struct {
 	handler http.Handler
 	limiter *quota.Limiter
 	journal *journal.Writer
+	pool    *backend.Pool
 }
 
 // close lets what is under way finish: settles first, since their records may follow.
 func (p *program) close(ctx context.Context) {
+	p.pool.Close()
 	_ = p.limiter.Close(ctx)
 	_ = p.journal.Close(ctx)
 }
@@ -42,6 +45,8 @@ func (p *program) close(ctx context.Context) {
 const (
 	subscriptionTable = "subscriptions"
 	quotaTable        = "quota"
+	affinityTable     = "affinity"
+	regionTable       = "regions"
 	auditContainer    = "audit"
 )
 
@@ -49,6 +54,8 @@ const (
 type edges struct {
 	subscriptions table.Store
 	counters      table.Store
+	objects       table.Store
+	health        table.Store // of the regions, as all instances know it
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
@@ -73,6 +80,12 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.counters, err = s.openTable(e.identity, quotaTable, false); err != nil {
 		return e, err
 	}
+	if e.objects, err = s.openTable(e.identity, affinityTable, true); err != nil {
+		return e, err
+	}
+	if e.health, err = s.openTable(e.identity, regionTable, false); err != nil {
+		return e, err
+	}
 	e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer})
 	return e, err
 }
@@ -83,7 +96,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
 	pool := backend.New(backend.Options{
 		Regions: s.Backends, Secrets: e.secrets, Identity: e.identity, Transport: e.transport, Logger: logger,
-		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst,
+		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst, Shared: e.health,
 	})
 	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})
@@ -91,16 +104,17 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
+	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
 	inference := proxy.New(proxy.Options{
-		Limiter: limiter, Pool: pool, Policy: pol, Logger: logger, VersionFloor: s.Floor,
+		Limiter: limiter, Pool: pool, Owners: owners, Policy: pol, Logger: logger, VersionFloor: s.Floor,
 		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, CommitAfter: s.CommitAfter, AnswerTimeout: s.AnswerTime,
 		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
-		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger}),
+		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{{Name: "affinity", Run: owners.Purge}}}),
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
-	return &program{handler, limiter, writer}
+	return &program{handler, limiter, writer, pool}
 }
 
 // identity is the one credential of the process: it caches tokens for all who ask.

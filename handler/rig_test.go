@@ -53,6 +53,9 @@ type rig struct {
 	blobs     *journal.Mem
 	store     *table.Mem
 	program   *program
+	settings  settings
+	policy    *policy.Policy
+	edges     edges
 	fault     atomic.Pointer[blobFault]
 }
 
@@ -76,7 +79,8 @@ func noAppends(gate <-chan struct{}) *blobFault {
 }
 
 type rigOptions struct {
-	regions  int // default 2
+	regions  int  // default 2
+	strict   bool // regions know only the objects they made
 	policy   string
 	settings func(*settings)
 	edges    func(*edges)
@@ -101,7 +105,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	secrets := secret.Map{"gateway-admin-key": adminKey}
 	for i := range o.regions {
 		name := string(rune('a' + i))
-		region := aoaisim.New(aoaisim.Options{Name: name, Key: "key-of-" + name, Kind: true, Deployments: map[string]aoaisim.Deployment{
+		region := aoaisim.New(aoaisim.Options{Name: name, Key: "key-of-" + name, Kind: true, StrictIDs: o.strict, Deployments: map[string]aoaisim.Deployment{
 			"chat-" + name: {Model: "gpt-4o"}, "emb-" + name: {Model: "text-embedding-3-small"}, "modelname-" + name: {Model: "gpt-35-turbo-instruct"},
 		}})
 		endpoint, _, err := region.Start()
@@ -129,10 +133,11 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := edges{subscriptions: r.store, counters: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
+	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
 	if o.edges != nil {
 		o.edges(&e)
 	}
+	r.settings, r.policy, r.edges = s, pol, e
 	r.program = build(s, pol, e, logger)
 	r.listen(logger)
 	r.key = r.subscribe("default", "team-a")

@@ -198,14 +198,14 @@ func (x *exchange) answer() {
 // send writes a as an event stream or as one JSON body and enters it in the books.
 func (x *exchange) send(q *request, a *answer) {
 	form := forms[x.route.operation]
+	if x.route.operation == opResponses {
+		x.region.objects.put(a.objectID("resp_"), form.whole(q, a))
+	}
 	if q.Stream && form.events != nil {
 		x.stream(form.events(q, a), a)
 		return
 	}
 	whole := form.whole(q, a)
-	if x.route.operation == opResponses {
-		x.region.objects.put(a.objectID("resp_"), whole)
-	}
 	if !x.plan.bodyCut && !x.plan.earlyReset {
 		x.log.answered(a.usage) // before the bytes: whoever has the answer finds it in the books
 	}

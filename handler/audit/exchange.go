@@ -172,6 +172,16 @@ func (x *Exchange) End(ctx context.Context) error {
 // Ended says whether End was called: the record is written as well as it will be.
 func (x *Exchange) Ended() bool { return x.ended }
 
+// Withhold corrects an end record that said the client gets its answer: for something
+// else that must be durable and is not. False means that the answer may go all the same.
+func (x *Exchange) Withhold() bool {
+	if !x.withhold() {
+		return false
+	}
+	_, _ = x.log.o.Journal.Append(x.log.amend(x.rec)) // as well as can be
+	return true
+}
+
 // withhold notes that the client does not get its answer, and reports whether that is new.
 // An answer that nobody waited for, or that was cut, stays what it was.
 func (x *Exchange) withhold() bool {

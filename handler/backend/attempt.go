@@ -23,7 +23,7 @@ var errFirstByte = errors.New("no first byte in time")
 // try asks one region, a second time where that can help: with a renewed secret after a
 // 401, without stream_options after a 400 that names them.
 func (p *Pool) try(ctx context.Context, call *Call, t target, another func() bool) (*Answer, failure) {
-	_, plain := p.noUsage.Load(t.String())
+	_, plain := p.noUsage.Load(t.place())
 	plain = plain && call.PlainBody != nil
 	answer, f := p.once(ctx, call, t, options{plain: plain, another: another})
 	if f.outcome == denied && f.answer != nil && f.answer.Status == http.StatusUnauthorized && t.Credential != ManagedIdentity {
@@ -34,7 +34,7 @@ func (p *Pool) try(ctx context.Context, call *Call, t target, another func() boo
 		answer.Close()
 		answer, f = p.once(ctx, call, t, options{plain: true, another: another})
 		if answer != nil && answer.Status < 300 { // else the client's own stream_options were meant
-			p.noUsage.Store(t.String(), struct{}{})
+			p.noUsage.Store(t.place(), struct{}{})
 		}
 	}
 	return answer, f
@@ -98,6 +98,7 @@ func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*
 		stop()
 		return nil, contactFailure(ctx, err)
 	}
+	t.room.told(resp.Header)
 	a := &Answer{
 		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
 		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.plain,
@@ -149,6 +150,9 @@ func (p *Pool) watch(call *Call, cancel context.CancelCauseFunc, another func() 
 	limit := p.options.FirstByte
 	if call.Stream {
 		limit = p.options.StreamFirstByte
+	}
+	if call.FirstByte > 0 {
+		limit = call.FirstByte
 	}
 	w := &watch{}
 	w.mu.Lock()

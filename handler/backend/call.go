@@ -21,12 +21,15 @@ type Call struct {
 	Query       url.Values  // without keys and api-version
 	Header      http.Header // already cleaned of everything a region must not see
 	Body        []byte
-	PlainBody   []byte // Body without the usage we asked for; nil when we asked for none
-	APIVersion  string // empty = send none
-	Model       string // empty = any region will do
-	ModelInBody bool   // the body names the deployment
-	Stream      bool   // the client asked for a stream
-	Pin         string // only this region may answer; empty = any
+	PlainBody   []byte        // Body without the usage we asked for; nil when we asked for none
+	APIVersion  string        // empty = send none
+	Model       string        // empty = any region will do
+	ModelInBody bool          // the body names the deployment
+	Stream      bool          // the client asked for a stream
+	Need        int64         // tokens a region will hold for it, as far as known
+	FirstByte   time.Duration // the model's own time-out; 0 = the pool's
+	Pin         string        // only this region may answer; empty = any
+	PinReason   string        // why, in words that follow "the region that"; clients read it
 
 	// Before is called ahead of every attempt but the first; an error ends the call.
 	Before func(context.Context) error
@@ -87,6 +90,8 @@ type Answer struct {
 	Lead   []byte    // comments before the first event
 	First  sse.Event // its slices belong to the answer
 	Events *sse.Reader
+
+	Pinned string // an error of the one region that may answer: why no other was asked
 
 	UsageAsked bool // the usage chunk is there because we asked
 

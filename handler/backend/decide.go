@@ -97,7 +97,10 @@ func worse(a, b failure) failure {
 }
 
 // exhausted is the answer when no region is left.
-func exhausted(list []target, last failure) (*Answer, error) {
+func exhausted(call *Call, list []target, last failure) (*Answer, error) {
+	if call.Pin != "" {
+		return pinnedFailed(call, list, last)
+	}
 	wait, throttled := smallestWait(list)
 	switch {
 	case throttled:
@@ -116,6 +119,30 @@ func exhausted(list []target, last failure) (*Answer, error) {
 	default:
 		return nil, &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Message: "No region that serves this model can be reached now.", Err: last.err}
 	}
+}
+
+// pinnedFailed is the answer when the one region that could answer did not: its own words
+// if it has any, else why nobody else was asked.
+func pinnedFailed(call *Call, list []target, last failure) (*Answer, error) {
+	wait, throttled := smallestWait(list)
+	e := &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Err: last.err}
+	what := "cannot be reached now"
+	switch {
+	case last.outcome == denied:
+		e.Kind, e.RetryAfter, what = gateway.BadGateway, 0, "refused the gateway's own credential, which its operators must renew"
+	case last.answer != nil:
+		last.answer.Pinned = call.PinReason
+		return last.answer, nil
+	case len(list) == 0:
+		what = "does not serve this model, or is not in the gateway's settings any more"
+	case throttled:
+		e.Kind, e.Reason, what = gateway.RateLimited, "RateLimitExceeded", "is at its limit"
+	case last.outcome == tooSlow:
+		e.Kind, e.Reason, what = gateway.TimedOut, "Timeout", "did not begin to answer in time"
+	}
+	last.discard()
+	e.Message = fmt.Sprintf("The region that %s %s. No other region can answer.", call.PinReason, what)
+	return nil, e
 }
 
 func smallestWait(list []target) (wait time.Duration, throttled bool) {

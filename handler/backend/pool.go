@@ -10,7 +10,6 @@ package backend
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,6 +21,7 @@ import (
 	"aoaigateway/handler/breaker"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
+	"aoaigateway/handler/table"
 )
 
 // WholeBody is the size up to which an answer is read whole before it counts.
@@ -52,6 +52,7 @@ type Options struct {
 	FirstByte       time.Duration // until a whole answer's first byte; default 100 s
 	StreamFirstByte time.Duration // until a stream's first event; default 60 s
 	Breaker         breaker.Options
+	Shared          table.Store // breaker states of all instances; nil = this process's own
 }
 
 func (o Options) withDefaults() Options {
@@ -72,19 +73,46 @@ func (o Options) withDefaults() Options {
 
 // Pool is the set of regions. Safe for concurrent use.
 type Pool struct {
-	options  Options
-	breakers sync.Map // breakerKey → *breaker.Breaker
-	noUsage  sync.Map // target.String() → struct{}: refuses stream_options
+	options   Options
+	standings sync.Map // place → *standing
+	noUsage   sync.Map // target.String() → struct{}: refuses stream_options
+	shared    *shared  // nil = this process's own knowledge only
 }
 
-type breakerKey struct{ region, deployment string }
+// place is a deployment of a region; deployment is empty for calls that name no model.
+type place struct{ region, deployment string }
+
+func (p place) String() string { return p.region + "/" + p.deployment }
+
+// standing is what is known of a place.
+type standing struct {
+	breaker *breaker.Breaker
+	room    room
+}
 
 // New returns a pool whose breakers are all closed.
 func New(o Options) *Pool {
 	o = o.withDefaults()
 	o.Regions = slices.Clone(o.Regions)
 	slices.SortStableFunc(o.Regions, func(a, b Region) int { return a.Priority - b.Priority })
-	return &Pool{options: o}
+	p := &Pool{options: o}
+	p.shared = newShared(o.Shared, p)
+	return p
+}
+
+// Close ends the sharing of breaker states.
+func (p *Pool) Close() { p.shared.close() }
+
+func (p *Pool) has(region string) bool {
+	return slices.ContainsFunc(p.options.Regions, func(r Region) bool { return r.Name == region })
+}
+
+// learn takes over what another instance found out.
+func (p *Pool) learn(at place, wait time.Duration, throttled bool) {
+	b := p.standing(at).breaker
+	before, _, _ := b.Status()
+	b.Learn(wait, throttled)
+	p.changed(at, b, before, "told by another instance")
 }
 
 // Serves says whether any region has the model.
@@ -117,10 +145,10 @@ func (p *Pool) Models() []string {
 type target struct {
 	*Region
 	deployment string // empty for calls that name no model
-	breaker    *breaker.Breaker
+	*standing
 }
 
-func (t target) String() string { return t.Name + "/" + t.deployment }
+func (t target) place() place { return place{t.Name, t.deployment} }
 
 // targets lists where a call could go, best priority first.
 func (p *Pool) targets(call *Call) []target {
@@ -131,77 +159,30 @@ func (p *Pool) targets(call *Call) []target {
 		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
 			continue
 		}
-		list = append(list, target{r, deployment, p.breaker(r.Name, deployment)})
+		list = append(list, target{r, deployment, p.standing(place{r.Name, deployment})})
 	}
 	return list
 }
 
-func (p *Pool) breaker(region, deployment string) *breaker.Breaker {
-	key := breakerKey{region, deployment}
-	if b, ok := p.breakers.Load(key); ok {
-		return b.(*breaker.Breaker)
+func (p *Pool) standing(at place) *standing {
+	if s, ok := p.standings.Load(at); ok {
+		return s.(*standing)
 	}
-	b, _ := p.breakers.LoadOrStore(key, breaker.New(p.options.Breaker))
-	return b.(*breaker.Breaker)
-}
-
-// pick takes leave for one attempt at the best untried target: the lowest priority that
-// has an open one, there by weight.
-func pick(list []target, tried map[string]bool) (target, breaker.Pass, bool) {
-	for len(list) > 0 {
-		group := list
-		for i, t := range list {
-			if t.Priority != list[0].Priority {
-				group = list[:i]
-				break
-			}
-		}
-		list = list[len(group):]
-		for open := ready(group, tried); len(open) > 0; {
-			i := weighted(open)
-			if pass, ok := open[i].breaker.Allow(); ok {
-				return open[i], pass, true
-			}
-			open = slices.Delete(open, i, i+1)
-		}
-	}
-	return target{}, breaker.Pass{}, false
-}
-
-func ready(group []target, tried map[string]bool) []target {
-	var open []target
-	for _, t := range group {
-		if !tried[t.Name] && t.breaker.Ready() {
-			open = append(open, t)
-		}
-	}
-	return open
-}
-
-func weighted(open []target) int {
-	sum := 0
-	for _, t := range open {
-		sum += max(1, t.Weight)
-	}
-	n := rand.IntN(sum) //nolint:gosec // sharing load needs no secret randomness
-	for i, t := range open {
-		if n -= max(1, t.Weight); n < 0 {
-			return i
-		}
-	}
-	return len(open) - 1
+	s, _ := p.standings.LoadOrStore(at, &standing{breaker: breaker.New(p.options.Breaker)})
+	return s.(*standing)
 }
 
 // Do answers the call from the first region that can. The error is a *gateway.Error.
 // call.Attempts has every try, whatever came of it.
 func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
+	p.shared.await(ctx)
 	list := p.targets(call)
 	tried := map[string]bool{}
 	var best failure
 	for {
-		t, pass, ok := pick(list, tried)
+		t, pass, ok := pick(list, tried, call.Need)
 		if !ok {
-			return exhausted(list, best)
+			return exhausted(call, list, best)
 		}
 		tried[t.Name] = true
 		another := func() bool {
@@ -236,7 +217,7 @@ func (p *Pool) brokeOff(t target) {
 }
 
 func (p *Pool) report(pass breaker.Pass, t target, f failure) {
-	before, _, _ := t.breaker.Status()
+	before, known, _ := t.breaker.Status()
 	switch d := decisions[f.outcome]; {
 	case f.outcome == clientGone || f.outcome == held:
 		pass.Forget()
@@ -249,9 +230,17 @@ func (p *Pool) report(pass breaker.Pass, t target, f failure) {
 	default:
 		pass.Success()
 	}
-	if after, wait, _ := t.breaker.Status(); after != before {
-		p.options.Logger.Info("backend breaker changed", "region", t.Name, "deployment", t.deployment,
-			"from", before.String(), "to", after.String(), "wait_ms", wait.Milliseconds(), "reason", f.reason)
+	if _, wait, throttled := t.breaker.Status(); wait > known {
+		p.shared.tell(t.place(), wait, throttled)
+	}
+	p.changed(t.place(), t.breaker, before, f.reason)
+}
+
+// changed logs a change of state.
+func (p *Pool) changed(at place, b *breaker.Breaker, before breaker.State, reason string) {
+	if after, wait, _ := b.Status(); after != before {
+		p.options.Logger.Info("backend breaker changed", "region", at.region, "deployment", at.deployment,
+			"from", before.String(), "to", after.String(), "wait_ms", wait.Milliseconds(), "reason", reason)
 	}
 }
 
@@ -262,6 +251,10 @@ type Health struct {
 	State      string `json:"state"`
 	WaitMillis int64  `json:"waitMs,omitempty"`
 	Throttled  bool   `json:"throttled,omitempty"`
+
+	// What is left by the region's own headers, less what was sent since; absent = not known.
+	RemainingTokens   *int64 `json:"remainingTokens,omitempty"`
+	RemainingRequests *int64 `json:"remainingRequests,omitempty"`
 }
 
 // Health lists what the pool knows of its backends.
@@ -269,8 +262,10 @@ func (p *Pool) Health() []Health {
 	var list []Health
 	for _, r := range p.options.Regions {
 		for _, deployment := range r.Models {
-			state, wait, throttled := p.breaker(r.Name, deployment).Status()
-			list = append(list, Health{r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open})
+			s := p.standing(place{r.Name, deployment})
+			state, wait, throttled := s.breaker.Status()
+			tokens, requests := s.room.now()
+			list = append(list, Health{r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open, tokens, requests})
 		}
 	}
 	return list

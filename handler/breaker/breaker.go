@@ -3,8 +3,9 @@
 //	Closed ──trip──► Open(until) ──time──► HalfOpen, one probe ──success──► Closed
 //	                     ▲                        └──failure──► Open
 //
-// Results that belong to an older state change nothing: a slow success from before the
-// trip must not close the breaker.
+// It trips at once when it is told to; else after some failures within a window, if they
+// came in a row or are a large share of the calls. Results that belong to an older state change nothing:
+// a slow success from before the trip must not close the breaker.
 package breaker
 
 import (
@@ -31,7 +32,8 @@ const MaxOpen = 5 * time.Minute
 
 // Options tune a Breaker; the zero value means the defaults.
 type Options struct {
-	Failures int           // failures within Window that trip; default 3
+	Failures int           // how many within Window it takes to trip; default 3
+	Rate     float64       // share of the calls within Window that trips, if they came not in a row; default 0.5
 	Window   time.Duration // default 10 s
 	Cooldown time.Duration // how long it stays open when nobody named a time; default 10 s
 }
@@ -39,6 +41,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Failures == 0 {
 		o.Failures = 3
+	}
+	if o.Rate == 0 {
+		o.Rate = 0.5
 	}
 	if o.Window == 0 {
 		o.Window = 10 * time.Second
@@ -58,7 +63,7 @@ type Breaker struct {
 	until     time.Time
 	throttled bool   // the last trip was a refusal for load, not a failure
 	epoch     uint64 // counts state changes
-	failures  []time.Time
+	tally     tally
 	probing   bool
 }
 
@@ -106,12 +111,31 @@ func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 	return state, wait, b.throttled
 }
 
+// Learn opens the breaker for as long as others found out that it should be; it never
+// shortens what this process knows itself.
+func (b *Breaker) Learn(wait time.Duration, throttled bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case wait <= 0:
+	case b.state == Open && time.Now().Before(b.until):
+		b.extend(wait)
+	default:
+		b.trip(wait, throttled)
+	}
+}
+
 // Success reports an attempt that the backend answered.
 func (p Pass) Success() {
-	p.b.mu.Lock()
-	defer p.b.mu.Unlock()
-	if p.epoch == p.b.epoch && p.b.state == HalfOpen {
-		p.b.enter(Closed)
+	b := p.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case p.epoch != b.epoch:
+	case b.state == HalfOpen:
+		b.enter(Closed)
+	default:
+		b.tally.add(time.Now(), b.options.Window, false)
 	}
 }
 
@@ -124,7 +148,7 @@ func (p Pass) Forget() {
 	}
 }
 
-// Fail reports a failure; enough of them within the window trip the breaker.
+// Fail reports a failure; enough of them trip the breaker.
 func (p Pass) Fail() {
 	b := p.b
 	b.mu.Lock()
@@ -136,15 +160,9 @@ func (p Pass) Fail() {
 		b.trip(b.options.Cooldown, false)
 		return
 	}
-	now := time.Now()
-	kept := b.failures[:0]
-	for _, at := range b.failures {
-		if now.Sub(at) < b.options.Window {
-			kept = append(kept, at)
-		}
-	}
-	b.failures = append(kept, now)
-	if len(b.failures) >= b.options.Failures {
+	b.tally.add(time.Now(), b.options.Window, true)
+	calls, failures := b.tally.sum()
+	if b.tally.row >= b.options.Failures || failures >= b.options.Failures && float64(failures) >= b.options.Rate*float64(calls) {
 		b.trip(b.options.Cooldown, false)
 	}
 }
@@ -183,5 +201,5 @@ func (b *Breaker) enter(s State) {
 	b.state = s
 	b.epoch++
 	b.probing = false
-	b.failures = b.failures[:0]
+	b.tally = tally{}
 }

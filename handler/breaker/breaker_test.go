@@ -1,6 +1,7 @@
 package breaker_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,6 +85,61 @@ func TestResultsOfAnOlderStateAreIgnored(t *testing.T) {
 		refuse(t, b)
 		late.Trip(3*time.Second, true) // a second refusal, with a longer wait
 		time.Sleep(2 * time.Second)
+		refuse(t, b)
+	})
+}
+
+func TestAShareOfFailuresTripsAndAFewAmongManyDoNot(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		calls string // of one second each tenth: + answered, - failed
+		trips bool
+	}{
+		{"half", "+-+-+-", true},
+		{"three in a row among many", "++++++++++++++++++---", true},
+		{"one in four", strings.Repeat("+++-", 20), false},
+		{"three, but long apart", "-" + strings.Repeat("+", 101) + "-+++-", false},
+		{"old successes do not count", strings.Repeat("+", 50) + strings.Repeat(" ", 110) + "-+-+-", true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := breaker.New(breaker.Options{})
+			for _, call := range c.calls {
+				if p, ok := b.Allow(); !ok {
+					break
+				} else if call == '-' {
+					p.Fail()
+				} else if call == '+' {
+					p.Success()
+				}
+				time.Sleep(time.Second / 10)
+			}
+			if s, _, _ := b.Status(); (s == breaker.Open) != c.trips {
+				t.Errorf("%s: %v", c.name, s)
+			}
+		})
+	}
+}
+
+func TestWhatOthersLearnedOpensAndExtendsButNeverShortens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Options{})
+		b.Learn(0, true)
+		before := allow(t, b)
+		b.Learn(2*time.Second, true)
+		before.Success()
+		refuse(t, b)
+		b.Learn(time.Second, false)
+		if _, wait, throttled := b.Status(); wait != 2*time.Second || !throttled {
+			t.Errorf("open for %v, throttled %t", wait, throttled)
+		}
+		b.Learn(1000*time.Hour, false)
+		if _, wait, _ := b.Status(); wait != breaker.MaxOpen {
+			t.Errorf("open for %v", wait)
+		}
+		time.Sleep(breaker.MaxOpen)
+		probe := allow(t, b)
+		b.Learn(time.Second, false) // another's probe failed first
+		probe.Success()
 		refuse(t, b)
 	})
 }

@@ -49,6 +49,17 @@ func AnsweredModel(raw []byte) string {
 	return gjson.GetBytes(raw, "response.model").Str
 }
 
+// ResponseID returns the id of a response object, whole or inside an event of its stream.
+func ResponseID(raw []byte) string {
+	if id := gjson.GetBytes(raw, "response.id"); id.Str != "" {
+		return id.Str
+	}
+	if gjson.GetBytes(raw, "object").Str == "response" {
+		return gjson.GetBytes(raw, "id").Str
+	}
+	return ""
+}
+
 // ChunkKind is what one event of a stream means to the gateway.
 type ChunkKind int
 

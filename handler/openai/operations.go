@@ -47,6 +47,7 @@ type Operation struct {
 type Match struct {
 	Operation
 	Deployment string // from the path; empty when the route has none
+	Response   string // id of a stored response, likewise
 }
 
 //go:embed operations.json
@@ -116,6 +117,17 @@ func (n *segment) child(seg string) *segment {
 	return n.literal[seg]
 }
 
+// name keeps what stands in the place of a parameter.
+func (m *Match) name(n *segment, value string) {
+	switch {
+	case n == nil:
+	case n.name == "deployment":
+		m.Deployment = value
+	case n.name == "response_id":
+		m.Response = value
+	}
+}
+
 // Find looks up the operation for a decoded path below /openai, such as
 // /deployments/gpt-4o/chat/completions or /v1/responses. When only the method is wrong,
 // allow lists the methods the path has.
@@ -128,9 +140,8 @@ func Find(method, path string) (m Match, allow []string, ok bool) {
 	for seg := range strings.SplitSeq(rest, "/") {
 		next := n.literal[seg]
 		if next == nil && seg != "" {
-			if next = n.param; next != nil && next.name == "deployment" {
-				m.Deployment = seg
-			}
+			next = n.param
+			m.name(next, seg)
 		}
 		if next == nil {
 			return Match{}, nil, false

@@ -22,6 +22,7 @@ type Request struct {
 	Background   bool // a Responses call that ends after its answer
 	EndUser      string
 	Previous     string // previous_response_id
+	Unstored     bool   // "store": false, so that a response's id cannot be asked for
 	MaxOutput    int64  // output cap of one choice; 0 = none named
 	Choices      int64  // n or best_of, at least 1
 	PromptBytes  int64  // JSON bytes of everything that becomes prompt
@@ -39,6 +40,7 @@ type requestFields struct {
 	User             jsontext.Value `json:"user"`
 	SafetyIdentifier jsontext.Value `json:"safety_identifier"`
 	Previous         jsontext.Value `json:"previous_response_id"`
+	Store            jsontext.Value `json:"store"`
 	Conversation     jsontext.Value `json:"conversation"`
 	MaxTokens        jsontext.Value `json:"max_tokens"`
 	MaxCompletion    jsontext.Value `json:"max_completion_tokens"`
@@ -76,6 +78,7 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 		Background:   isTrue(f.Background),
 		EndUser:      str(f.SafetyIdentifier),
 		Previous:     str(f.Previous),
+		Unstored:     string(f.Store) == "false",
 		MaxOutput:    f.outputCap(kind),
 		Choices:      max(1, positive(f.N), positive(f.BestOf)),
 	}

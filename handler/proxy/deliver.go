@@ -79,6 +79,10 @@ func (s *session) noteAnswer(a *backend.Answer) {
 	r.Attempts = s.call.Attempts
 	r.Region, r.Deployment, r.BackendAPIVersion = a.Region, a.Deployment, a.APIVersion
 	r.BackendStatus, r.Status = a.Status, a.Status
+	if a.Pinned != "" {
+		r.ErrorReason, r.ErrorMessage = "RegionPinned", "Only the region that "+a.Pinned+" was asked."
+		s.W.Header().Set("X-Gateway-Pinned", r.ErrorMessage)
+	}
 	s.markFirstByte()
 }
 
@@ -100,6 +104,9 @@ func (s *session) deliverWhole(client context.Context, a *backend.Answer) error 
 	capture := s.Audit.Response(a.Header.Get("Content-Type"))
 	_, _ = capture.Write(a.Whole) // never fails: it is small enough to stand in the record
 	s.measure(a)
+	if a.Status < 300 {
+		s.remember(client, a.Whole)
+	}
 	s.Record.Outcome = gateway.Complete
 	if err := s.finish(client, a.Status < 300); err != nil {
 		return err
@@ -133,6 +140,9 @@ func (s *session) deliverLong(client context.Context, a *backend.Answer) error {
 		return err
 	}
 	capture := s.Audit.Response(a.Header.Get("Content-Type"))
+	if a.Status < 300 {
+		s.remember(client, a.Whole)
+	}
 	copyDownstream(s.W.Header(), a.Header, s.R)
 	if n := a.Header.Get("Content-Length"); n != "" {
 		s.W.Header().Set("Content-Length", n)
@@ -219,7 +229,8 @@ func (s *session) abandon(client context.Context, err error, produced bool) erro
 	return ErrAborted
 }
 
-// finish settles and makes the end record durable, in parallel. produced says that the
+// finish settles, makes the end record durable and waits for the note of who made the
+// response, all in parallel. produced says that the
 // region worked for the request, so that missing usage has to be estimated.
 func (s *session) finish(client context.Context, produced bool) error {
 	s.Record.TotalMilli = time.Since(s.Record.Time).Milliseconds()
@@ -243,6 +254,12 @@ func (s *session) finish(client context.Context, produced bool) error {
 	})
 	err := s.Audit.End(client)
 	settled.Wait()
+	if lost := s.remembered(); lost != nil {
+		s.options.Logger.Error("region of a response not recorded", "record_id", s.Record.ID, "error", lost)
+		if s.Audit.Withhold() {
+			err = lost
+		}
+	}
 	return err
 }
 

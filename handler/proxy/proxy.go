@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
@@ -32,6 +33,7 @@ var ErrAborted = errors.New("proxy: answer broken off")
 type Options struct {
 	Limiter *quota.Limiter
 	Pool    *backend.Pool
+	Owners  *affinity.Owners
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
@@ -94,6 +96,9 @@ func (p *Proxy) Serve(x Exchange) error {
 	if err := s.understand(body); err != nil {
 		return err
 	}
+	if err := s.place(x.R.Context()); err != nil {
+		return err
+	}
 	if err := s.reserve(x.R.Context()); err != nil {
 		return err
 	}
@@ -115,6 +120,7 @@ type session struct {
 	kind    openai.Kind
 	usage   gateway.Usage
 	known   bool // usage is the service's own
+	made    *made
 }
 
 // understand parses the body, decides on the model and makes the call.
@@ -159,7 +165,7 @@ func (s *session) parse(body []byte) error {
 
 // passable refuses what we do not meter to products whose limits it could slip past.
 func (s *session) passable() error {
-	if s.product.HardTokens() {
+	if s.product.HardTokens() && s.Match.Response == "" { // what is done with a stored response costs none
 		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "This operation's tokens are not metered, and the subscription's product has hard limits. Use a product without hard limits for it."}
 	}
 	return nil
@@ -207,9 +213,8 @@ func (s *session) prepare(body []byte) error {
 		Header: upstreamHeader(s.R.Header), Model: model, ModelInBody: s.Match.Deployment == "" && s.req.Model != "",
 		Stream: s.req.Stream,
 	}
-	if model == "" {
-		s.call.Pin = s.options.Pool.Home()
-	}
+	known, _ := s.options.Policy.Model(model)
+	s.call.FirstByte = known.FirstByteTimeout
 	return s.edit(body)
 }
 
@@ -245,6 +250,7 @@ func (s *session) reserve(ctx context.Context) error {
 		s.hold = hold
 		return err
 	}
+	s.call.Need = s.req.PromptEstimate() + s.req.MaxOutput*s.req.Choices // what a region holds on arrival
 	cost := quota.Cost{Estimate: s.req.PromptEstimate() + s.likelyOutput()}
 	if bound, ok := s.req.Bound(s.kind); ok {
 		cost.Bound = bound

@@ -171,7 +171,7 @@ func (s *session) deliverStream(client context.Context, out *stream, a *backend.
 		s.unread(a)
 		return err
 	}
-	t := newTap(s, a)
+	t := newTap(client, s, a)
 	out.mu.Lock()
 	out.start(a.Status, a.Header)
 	out.mu.Unlock()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 
 	"aoaigateway/handler/audit"
@@ -13,13 +14,14 @@ import (
 // tap watches a copy of a stream: for usage, for the log, for its end.
 type tap struct {
 	s        *session
+	client   context.Context //nolint:containedctx // the request's, as long as the stream
 	capture  *audit.Capture
 	assemble *openai.Assembler // nil for streams we do not meter
 	failed   bool              // the region sent an error event of its own
 }
 
-func newTap(s *session, a *backend.Answer) *tap {
-	t := &tap{s: s, capture: s.Audit.Response(a.Header.Get("Content-Type"))}
+func newTap(client context.Context, s *session, a *backend.Answer) *tap {
+	t := &tap{s: s, client: client, capture: s.Audit.Response(a.Header.Get("Content-Type"))}
 	switch s.kind {
 	case openai.Chat:
 		t.assemble = openai.NewAssembler(openai.ChatStream)
@@ -52,6 +54,9 @@ func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 		return kind, nil
 	}
 	t.assemble.Event(e.Data)
+	if err := t.remember(e.Data); err != nil {
+		return kind, err
+	}
 	if kind == openai.Failure {
 		t.failed = true
 	}
@@ -59,6 +64,22 @@ func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 		t.s.noteUsage(e.Data)
 	}
 	return kind, nil
+}
+
+// remember notes the response's id. Clients of background responses leave on purpose once
+// they have it and come back, so that for them it must be durable before it leaves.
+func (t *tap) remember(data []byte) error {
+	if t.s.made != nil {
+		return nil
+	}
+	t.s.remember(t.client, data)
+	if !t.s.req.Background {
+		return nil
+	}
+	if err := t.s.remembered(); err != nil {
+		return fmt.Errorf("%w: %w", errNotRecorded, err)
+	}
+	return nil
 }
 
 // done hands the whole object to the record, unless it grew too large to be whole, and to

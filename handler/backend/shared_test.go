@@ -1,0 +1,165 @@
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/secret"
+	"aoaigateway/handler/table"
+)
+
+// instance is one of several gateways over one table; its end is the test's duty, since a
+// bubble must not be left with goroutines.
+func instance(store table.Store, lines map[string][]reply) (*backend.Pool, *script) {
+	s := &script{lines: lines}
+	var regions []backend.Region
+	for i, name := range []string{"a", "b"} {
+		regions = append(regions, backend.Region{
+			Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: i + 1, Weight: 1, Credential: "k", Models: map[string]string{"m": "m-" + name},
+		})
+	}
+	return backend.New(backend.Options{Regions: regions, Transport: s, Secrets: secret.Map{"k": "1"}, Shared: store}), s
+}
+
+func do(t *testing.T, p *backend.Pool) *backend.Call {
+	t.Helper()
+	c := call(false)
+	a, err := p.Do(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	return c
+}
+
+func TestAnInstanceStartedInAnOutageDoesNotAskTheDeadRegion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := table.NewMem()
+		lines := func() map[string][]reply { return map[string][]reply{"a": {hanging}, "b": {good}} }
+		first, _ := instance(store, lines())
+		defer first.Close()
+		if c := do(t, first); len(c.Attempts) != 2 {
+			t.Fatalf("%+v", c.Attempts)
+		}
+		synctest.Wait()
+		second, s := instance(store, lines())
+		defer second.Close()
+		start := time.Now()
+		for range 20 {
+			do(t, second)
+		}
+		if time.Since(start) != 0 || len(s.asked) != 20 || s.asked[0][0] != 'b' {
+			t.Errorf("took %v, asked %v", time.Since(start), s.asked)
+		}
+	})
+}
+
+func TestInstancesThatRunHearOfATripWithinFiveSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := table.NewMem()
+		first, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=30")}, "b": {good}})
+		defer first.Close()
+		second, s := instance(store, map[string][]reply{"a": {good}, "b": {good}})
+		defer second.Close()
+		do(t, second)
+		do(t, first)
+		time.Sleep(5100 * time.Millisecond)
+		if do(t, second); s.asked[1][0] != 'b' {
+			t.Errorf("asked %v", s.asked)
+		}
+		for _, h := range second.Health() {
+			if h.Region == "a" && (h.State != "open" || !h.Throttled || h.WaitMillis < 24_000) {
+				t.Errorf("health %+v", h)
+			}
+		}
+		time.Sleep(25 * time.Second)
+		if do(t, second); s.asked[2][0] != 'a' {
+			t.Errorf("after the wait asked %v", s.asked)
+		}
+		time.Sleep(10 * time.Second)
+		if do(t, second); s.asked[3][0] != 'a' {
+			t.Errorf("what is over was learned again: asked %v", s.asked)
+		}
+	})
+}
+
+func TestOpenUntilIsOnlyEverExtended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := table.NewMem()
+		long, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=200")}, "b": {good}})
+		defer long.Close()
+		short, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=3")}, "b": {good}})
+		defer short.Close()
+		synctest.Wait()
+		do(t, long)
+		do(t, short)
+		time.Sleep(time.Second)
+		e, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "a|m-a"})
+		if until, _ := e.Props["openUntil"].(time.Time); err != nil || time.Until(until).Round(time.Second) != 199*time.Second {
+			t.Errorf("open for %v more, %v", time.Until(until), err)
+		}
+		time.Sleep(5 * time.Second)
+		for _, h := range short.Health() {
+			if h.Region == "a" && h.WaitMillis < 190_000 {
+				t.Errorf("the other's longer wait was not taken over: %+v", h)
+			}
+		}
+	})
+}
+
+func TestWithStorageAwayAnInstanceKnowsWhatItSees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := table.NewMem()
+		away := func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
+			<-ctx.Done()
+			return false, errors.New("storage is away")
+		}
+		store.SetFault(away)
+		p, s := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=60")}, "b": {good}})
+		defer p.Close()
+		start := time.Now()
+		do(t, p)
+		if waited := time.Since(start); waited != 200*time.Millisecond {
+			t.Errorf("the first pick waited %v", waited)
+		}
+		start = time.Now()
+		do(t, p)
+		if time.Since(start) != 0 || len(s.asked) != 3 || s.asked[2][0] != 'b' {
+			t.Errorf("took %v, asked %v", time.Since(start), s.asked)
+		}
+		time.Sleep(20 * time.Second)
+		store.SetFault(nil)
+		time.Sleep(10 * time.Second)
+		if _, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "a|m-a"}); err != nil {
+			t.Errorf("not written once storage was back: %v", err)
+		}
+	})
+}
+
+func TestAWriteThatWasAppliedAndLostIsRepeatedWithoutHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := table.NewMem()
+		lost := 0
+		store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
+			if op == table.OpInsert || op == table.OpReplace {
+				if lost++; lost <= 2 {
+					return true, errors.New("answer lost")
+				}
+			}
+			return true, nil
+		})
+		p, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=60")}, "b": {good}})
+		defer p.Close()
+		do(t, p)
+		time.Sleep(20 * time.Second)
+		e, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "a|m-a"})
+		if until, _ := e.Props["openUntil"].(time.Time); err != nil || time.Until(until).Round(time.Second) != 40*time.Second {
+			t.Errorf("open for %v more, %v", time.Until(until), err)
+		}
+	})
+}
