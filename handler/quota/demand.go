@@ -18,10 +18,8 @@ type demand struct {
 	requests float64   // of about the last 2 s: each weighs e^(-age / 2 s)
 	amounts  []float64 // likewise, one for each limit
 	seen     [busyAt]time.Time
-	oldest   int // in seen
-
-	othersAt time.Time
-	others   float64 // writes of other instances, likewise
+	oldest   int     // in seen
+	others   float64 // writes of other instances, a second; owned by the writer
 }
 
 // note is called for each request with what it holds.
@@ -43,21 +41,25 @@ func fade(age time.Duration) float64 {
 	return math.Exp(-age.Seconds() / leaseLife.Seconds())
 }
 
-// noteOthers is called with what others wrote in some time before now.
-func (d *demand) noteOthers(now time.Time, writes int64, within time.Duration) {
-	share := min(1, leaseLife.Seconds()/max(within.Seconds(), 1e-3))
-	d.others = d.others*fade(now.Sub(d.othersAt)) + float64(writes)*share
-	d.othersAt = now
+// noteOthers is called with what others wrote in the time between two readings.
+func (d *demand) noteOthers(writes int64, within time.Duration) {
+	d.others = (d.others*leaseLife.Seconds() + float64(writes)) / (leaseLife + within).Seconds()
+}
+
+// current tells whether a reading of that age is more likely than not the newest: then a
+// write based on it costs less than another look.
+func (d *demand) current(age time.Duration) bool {
+	return d.others*age.Seconds() < math.Ln2
 }
 
 // busy tells whether the scope saw at least four requests within the last 2 s, one of
-// them here. Of the others' requests we see two writes each, or fewer.
+// them here. Each of the others' requests makes two writes at most.
 func (d *demand) busy(now time.Time) bool {
 	if now.Sub(d.seen[d.oldest]) <= leaseLife {
 		return true
 	}
 	ours := d.requests * fade(now.Sub(d.at))
-	return ours >= 1 && ours+d.others*fade(now.Sub(d.othersAt))/2 >= busyAt
+	return ours >= 1 && ours+d.others*leaseLife.Seconds()/2 >= busyAt
 }
 
 // lease is how much to take ahead when limits have left to give: what came in the last 2 s,

@@ -44,7 +44,9 @@ func (s *scope) alone(now time.Time, h *hold) granted {
 	for i, n := range h.amounts {
 		p.level[i] -= float64(n)
 	}
-	s.enter(h)
+	if s.enter(h); h.inside {
+		s.start() // the entity must hear of the slot as soon as it can
+	}
 	return granted{unsure: true}
 }
 

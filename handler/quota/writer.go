@@ -13,8 +13,6 @@ import (
 
 const (
 	callTimeout   = time.Second            // one store operation
-	freshFor      = 2 * time.Second        // a reading older than this is read again before holds are made on it
-	crowdedFor    = 50 * time.Millisecond  // likewise, for any change, while others write the entity too
 	refusalMemory = 250 * time.Millisecond // a reading older than this refuses nobody
 	failingFor    = time.Second            // soft holds do not wait for a store that failed this lately
 	settleFor     = 30 * time.Second       // an adjustment is given up after this
@@ -28,7 +26,6 @@ type writer struct {
 	pending  *change  // sent, and its fate not known yet
 	failures int      // of the store, in a row
 	losses   int      // of races, in a row
-	crowded  bool     // others write the entity too
 }
 
 // reading is an entity as it was at some moment.
@@ -96,8 +93,7 @@ func (s *scope) round() {
 	s.mu.Lock()
 	batch := slices.Clone(s.queue)
 	s.mu.Unlock()
-	makes := slices.ContainsFunc(batch, func(o *op) bool { return o.final == nil })
-	if s.cached == nil || time.Since(s.cached.read) > s.fresh(makes) {
+	if s.cached == nil || !s.demand.current(time.Since(s.cached.read)) {
 		if !s.load() {
 			return
 		}
@@ -112,18 +108,6 @@ func (s *scope) round() {
 	default:
 		s.finish(c)
 	}
-}
-
-// fresh is how old a reading may be that a change is based on. While nobody else writes
-// the entity, any will do; a change based on an old one would mostly lose the race.
-func (s *scope) fresh(makes bool) time.Duration {
-	switch {
-	case s.crowded:
-		return crowdedFor
-	case makes:
-		return freshFor
-	}
-	return settleFor
 }
 
 // nextID is that of a new change.
@@ -182,10 +166,9 @@ func (s *scope) meet(r *reading) {
 	if s.cached == nil {
 		return
 	}
-	s.crowded = r.rev != s.cached.rev
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.demand.noteOthers(r.read, r.writes-s.cached.writes, r.read.Sub(s.cached.read))
+	s.demand.noteOthers(max(r.writes-s.cached.writes, 0), r.read.Sub(s.cached.read))
 }
 
 // reconcile finds out by reading what became of the pending change.
