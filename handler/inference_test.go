@@ -290,7 +290,7 @@ func TestEveryOperationIsRoutedNamedKeyedAndLogged(t *testing.T) {
 	r := newRig(t, rigOptions{regions: 1})
 	for _, op := range openai.Operations() {
 		path := "/openai" + map[string]string{openai.Classic: "", openai.V1: "/v1"}[op.Surface]
-		path += strings.NewReplacer("{deployment}", "chat", "{", "x_", "}", "").Replace(op.Path)
+		path += strings.NewReplacer("{deployment}", "chat", "{response_id}", r.storedResponse(), "{", "x_", "}", "").Replace(op.Path)
 		if op.Surface == openai.Classic {
 			path += "?api-version=2025-03-01-preview"
 		}
@@ -310,6 +310,17 @@ func TestEveryOperationIsRoutedNamedKeyedAndLogged(t *testing.T) {
 			t.Errorf("%s %s: record %+v", op.Method, path, rec)
 		}
 	}
+}
+
+// storedResponse makes a response and returns its id: only known ones are found again.
+func (r *rig) storedResponse() string {
+	r.t.Helper()
+	a := r.post("/openai/v1/responses", `{"model":"chat","input":"hi"}`)
+	id, _ := a.event(r.t, "id").(string)
+	if id == "" {
+		r.t.Fatalf("%d %s", a.status, a.body)
+	}
+	return id
 }
 
 func TestAWholeAnswerIsWithheldUntilItsEndIsDurable(t *testing.T) {

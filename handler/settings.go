@@ -215,6 +215,9 @@ func (s *settings) setBackends(v string) error {
 	if err := d.Decode(&list); err != nil {
 		return fmt.Errorf("is not the JSON array wanted (%w); an example is %s", err, backendExample)
 	}
+	if d.More() {
+		return errors.New("has text after its JSON array; an example is " + backendExample)
+	}
 	if len(list) == 0 {
 		return errors.New("names no region; an example is " + backendExample)
 	}
@@ -252,6 +255,7 @@ func (b backendJSON) region() (r backend.Region, problems []string) {
 	want(plainName.MatchString(b.Name), "name must be letters, digits, dots and dashes")
 	want(r.Priority >= 1, "priority must be 1 or more; the lowest is asked first")
 	want(r.Weight >= 1, "weight must be 1 or more")
+	want(b.APIVersion == "" || datedVersion.MatchString(b.APIVersion), fmt.Sprintf("apiVersion must be one such as 2024-10-21, not %q", b.APIVersion))
 	want(b.Credential != "", `credential must be "managedIdentity" or a secret's name`)
 	want(len(b.Models) > 0, `models must map at least one model to a deployment, such as {"gpt-4o":"gpt-4o"}`)
 	for model, deployment := range b.Models {

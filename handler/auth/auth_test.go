@@ -191,6 +191,21 @@ func TestKeysAreRememberedForAMinuteGoodAndBad(t *testing.T) {
 	})
 }
 
+func TestGuessesPushNoCallerOutOfMemory(t *testing.T) {
+	r := newRig(t)
+	r.auth = auth.New(r.subs, auth.Options{Size: 4})
+	if _, err := r.call(t, "Api-Key="+r.keys.Primary); err != nil {
+		t.Fatal(err)
+	}
+	for _, guess := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		_, _ = r.call(t, "Api-Key="+guess)
+	}
+	r.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errors.New("away") })
+	if _, err := r.call(t, "Api-Key="+r.keys.Primary); err != nil {
+		t.Errorf("the caller was forgotten: %v", err)
+	}
+}
+
 func TestAKnownKeyOutlivesItsStoreForAWhileAndAStrangerDoesNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,14 +21,14 @@ import (
 type Options struct {
 	Remember time.Duration // how long an answer about a key is used; default 60 s
 	Stale    time.Duration // how long a good one is used while storage is away; default 10 min
-	Size     int           // answers remembered, good and bad together; default 20,000
+	Size     int           // answers remembered, good and bad apart; default 20,000 each
 }
 
 // Authenticator proves who sent a request. Safe for concurrent use.
 type Authenticator struct {
 	options       Options
 	subscriptions *Subscriptions
-	known         *lru.Cache[string, answer] // by key hash
+	good, bad     *lru.Cache[string, answer] // by key hash; apart, so that guesses push no caller out
 	flight        singleflight.Group
 }
 
@@ -47,8 +49,9 @@ func New(s *Subscriptions, o Options) *Authenticator {
 	if o.Size == 0 {
 		o.Size = 20_000
 	}
-	known, _ := lru.New[string, answer](o.Size) // fails for sizes below 1 only
-	return &Authenticator{options: o, subscriptions: s, known: known}
+	good, _ := lru.New[string, answer](o.Size) // fails for sizes below 1 only
+	bad, _ := lru.New[string, answer](o.Size)
+	return &Authenticator{options: o, subscriptions: s, good: good, bad: bad}
 }
 
 // Authenticate finds the caller. With an error it still returns what is known of them,
@@ -74,7 +77,10 @@ func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 }
 
 func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, error) {
-	old, ok := a.known.Get(hash)
+	old, ok := a.good.Get(hash)
+	if !ok {
+		old, ok = a.bad.Get(hash)
+	}
 	if ok && time.Since(old.at) < a.options.Remember {
 		return old.sub, old.err
 	}
@@ -82,8 +88,13 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		sub, err := a.subscriptions.byHash(ctx, hash)
-		if err == nil || gateway.KindOf(err) == gateway.Unauthenticated {
-			a.known.Add(hash, answer{sub, err, time.Now()})
+		switch {
+		case err == nil:
+			a.good.Add(hash, answer{sub, nil, time.Now()})
+			a.bad.Remove(hash)
+		case gateway.KindOf(err) == gateway.Unauthenticated:
+			a.bad.Add(hash, answer{sub, err, time.Now()})
+			a.good.Remove(hash)
 		}
 		return sub, err
 	})
@@ -100,7 +111,10 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 }
 
 // Forget drops all that is remembered: after a change made through this instance.
-func (a *Authenticator) Forget() { a.known.Purge() }
+func (a *Authenticator) Forget() {
+	a.good.Purge()
+	a.bad.Purge()
+}
 
 // credentials takes the first key that is present, in the order of API Management and
 // then of OpenAI's clients; later ones are not looked at, so that a dummy does no harm.
@@ -120,9 +134,9 @@ func credentials(h http.Header, query string) (key, token string) {
 	}
 	values, _ := url.ParseQuery(query) // what can be read of it counts
 	for _, want := range []string{"subscription-key", "api-key"} {
-		for name, v := range values {
-			if strings.EqualFold(name, want) && v[0] != "" {
-				return v[0], token
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			if v := values[name][0]; strings.EqualFold(name, want) && v != "" {
+				return v, token
 			}
 		}
 	}

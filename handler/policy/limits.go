@@ -8,7 +8,7 @@ import (
 )
 
 // limits reads a product's limits and refuses what could not be kept.
-func (p *parser) limits(n *yaml.Node, where string, product Product) (limits []Limit) {
+func (p *parser) limits(n *yaml.Node, where string, product Product, pol *Policy) (limits []Limit) {
 	items, _ := p.sequence(n, where, "write a list such as [{tokens: 100000, per: minute}]")
 	for i, item := range items {
 		at := fmt.Sprintf("%s[%d]", where, i)
@@ -18,6 +18,7 @@ func (p *parser) limits(n *yaml.Node, where string, product Product) (limits []L
 		}
 		p.conflict(item, at, l, limits)
 		p.enforceable(item, at, l, product)
+		p.affordable(item, at, l, product, pol)
 		limits = append(limits, l)
 	}
 	return limits
@@ -26,28 +27,33 @@ func (p *parser) limits(n *yaml.Node, where string, product Product) (limits []L
 func (p *parser) limit(n *yaml.Node, where string) (l Limit, ok bool) {
 	before := len(p.mistakes)
 	l.By = BySubscription
-	amount := func(u Unit) func(*yaml.Node) {
+	amount := func(u Unit, read func(v *yaml.Node, where string) int64) func(*yaml.Node) {
 		return func(v *yaml.Node) {
 			if l.Unit != "" {
-				p.fail(v, where, "counts tokens and requests; write two limits")
+				p.fail(v, where, fmt.Sprintf("counts %s and %s; write two limits", l.Unit, u))
 			}
-			l.Unit = u
-			l.Amount, _ = p.integer(v, where+"."+string(u), 1, maxAmount)
+			l.Unit, l.Amount = u, read(v, where+"."+string(u))
 		}
 	}
 	keys := p.mapping(n, where, fields{
-		"name":     func(v *yaml.Node) { l.Name = p.name(v, where+".name") },
-		"tokens":   amount(Tokens),
-		"requests": amount(Requests),
-		"per":      func(v *yaml.Node) { l.Per = oneOf(p, v, where+".per", Minute, Hour, Day, Week, Month, Year) },
-		"by":       func(v *yaml.Node) { l.By = oneOf(p, v, where+".by", BySubscription, ByUser, ByProduct, ByModel, ByIP) },
-		"hard":     func(v *yaml.Node) { l.Hard = p.boolean(v, where+".hard") },
-	}, "cost", "concurrent")
-	if keys != nil && l.Unit == "" && !slices.Contains(keys, "cost") && !slices.Contains(keys, "concurrent") {
-		p.fail(n, where, "says not what it counts; add tokens: N or requests: N")
-	}
-	if keys != nil && !slices.Contains(keys, "concurrent") {
-		p.require(n, where, keys, "per")
+		"name":       func(v *yaml.Node) { l.Name = p.name(v, where+".name") },
+		"tokens":     amount(Tokens, p.count),
+		"requests":   amount(Requests, p.count),
+		"concurrent": amount(Concurrent, p.count),
+		"cost":       amount(Cost, p.cost),
+		"per":        func(v *yaml.Node) { l.Per = oneOf(p, v, where+".per", Minute, Hour, Day, Week, Month, Year) },
+		"by":         func(v *yaml.Node) { l.By = oneOf(p, v, where+".by", BySubscription, ByUser, ByProduct, ByModel, ByIP) },
+		"hard":       func(v *yaml.Node) { l.Hard = p.boolean(v, where+".hard") },
+	})
+	per := slices.Contains(keys, "per")
+	switch {
+	case keys == nil:
+	case l.Unit == "":
+		p.fail(n, where, "says not what it counts; add tokens: N, requests: N, cost: N or concurrent: N")
+	case l.Unit == Concurrent && per:
+		p.fail(n, where, "counts requests under way, at any one time; drop per")
+	case l.Unit != Concurrent && !per:
+		p.fail(n, where, "per is missing")
 	}
 	if l.Name == "" {
 		l.Name = defaultName(l)
@@ -55,8 +61,25 @@ func (p *parser) limit(n *yaml.Node, where string) (l Limit, ok bool) {
 	return l, len(p.mistakes) == before
 }
 
+func (p *parser) count(v *yaml.Node, where string) int64 {
+	n, _ := p.integer(v, where, 1, maxAmount)
+	return n
+}
+
+func (p *parser) cost(v *yaml.Node, where string) int64 {
+	p.noteMoney(v)
+	n, ok := p.amount(v, where)
+	if ok && n == 0 {
+		p.fail(v, where, "is 0; "+moneyMeaning+", and more than nothing")
+	}
+	return n
+}
+
 func defaultName(l Limit) string {
-	name := string(l.Unit) + "-per-" + string(l.Per)
+	name := string(l.Unit)
+	if l.Unit != Concurrent {
+		name += "-per-" + string(l.Per)
+	}
 	if l.By != BySubscription {
 		name += "-by-" + string(l.By)
 	}
@@ -77,15 +100,50 @@ func (p *parser) conflict(n *yaml.Node, where string, l Limit, others []Limit) {
 	}
 }
 
-// enforceable refuses hard token limits that no request, or only some, could be held to.
+// enforceable refuses hard limits on tokens and cost that no request, or only some, could
+// be held to.
 func (p *parser) enforceable(n *yaml.Node, where string, l Limit, product Product) {
 	switch {
-	case !l.Hard || l.Unit != Tokens:
+	case !l.Hard || l.Unit != Tokens && l.Unit != Cost:
 	case product.MaxOutputTokens == 0:
 		p.fail(n, where, "is hard, but a request that names no output cap has no bound; "+
 			"add maxOutputTokens to the product (it is put into such requests), or drop hard")
-	case product.MaxOutputTokens >= l.Amount:
+	case l.Unit == Tokens && product.MaxOutputTokens >= l.Amount:
 		p.fail(n, where, fmt.Sprintf("is hard and smaller than one answer may be (maxOutputTokens %d); "+
 			"lower maxOutputTokens or raise the limit", product.MaxOutputTokens))
 	}
+}
+
+// affordable refuses a limit on cost under which a model has no price, or no whole answer
+// could ever pass.
+func (p *parser) affordable(n *yaml.Node, where string, l Limit, product Product, pol *Policy) {
+	if l.Unit != Cost {
+		return
+	}
+	for _, m := range product.among(pol) {
+		answer := m.Price.Most(product.MaxOutputTokens, product.MaxOutputTokens)
+		switch {
+		case !m.Priced:
+			p.fail(n, where, fmt.Sprintf("limits cost, but the model %s has no price; "+
+				"add price to it under models, or leave it out of the product", m.Name))
+		case l.Hard && product.MaxOutputTokens > 0 && answer >= l.Amount:
+			p.fail(n, where, fmt.Sprintf("is hard and smaller than one answer of %s may cost (maxOutputTokens %d: %s); "+
+				"lower maxOutputTokens or raise the limit", m.Name, product.MaxOutputTokens, Decimal(answer)))
+		}
+	}
+}
+
+// among is what the file knows of the models a product may use.
+func (p Product) among(pol *Policy) (models []Model) {
+	if slices.Equal(p.Models, []string{"*"}) {
+		return pol.Models()
+	}
+	for _, name := range p.Models {
+		m, ok := pol.Model(name)
+		if !ok {
+			m.Name = name
+		}
+		models = append(models, m)
+	}
+	return models
 }

@@ -11,7 +11,10 @@ import (
 )
 
 // parser walks YAML nodes, which know their place, and collects every mistake.
-type parser struct{ mistakes []mistake }
+type parser struct {
+	mistakes []mistake
+	money    *yaml.Node // the first place that needs a currency; nil = none
+}
 
 type mistake struct {
 	line, column int
@@ -29,9 +32,8 @@ func (p *parser) failAt(line, column int, text string) {
 	p.mistakes = append(p.mistakes, mistake{line, column, text})
 }
 
-// mapping reads a mapping and returns the keys it has, nil if n is none. Keys in later
-// belong to the format, but nothing keeps what they promise yet.
-func (p *parser) mapping(n *yaml.Node, where string, known fields, later ...string) []string {
+// mapping reads a mapping and returns the keys it has, nil if n is none.
+func (p *parser) mapping(n *yaml.Node, where string, known fields) []string {
 	names := make([]string, 0, len(known))
 	for name := range known {
 		names = append(names, name)
@@ -39,14 +41,11 @@ func (p *parser) mapping(n *yaml.Node, where string, known fields, later ...stri
 	slices.Sort(names)
 	return p.pairs(n, where, "keys "+strings.Join(names, ", "), func(key string, k, v *yaml.Node) {
 		read, ok := known[key]
-		switch {
-		case ok:
-			read(v)
-		case slices.Contains(later, key):
-			p.fail(k, where, key+" is not enforced yet; remove it rather than rely on it")
-		default:
+		if !ok {
 			p.fail(k, where, fmt.Sprintf("unknown key %q%s", key, suggest(key, names)))
+			return
 		}
+		read(v)
 	})
 }
 

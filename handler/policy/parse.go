@@ -75,20 +75,22 @@ func (p *parser) syntax(err error) {
 func (p *parser) policy(n *yaml.Node, out *Policy) {
 	var products *yaml.Node
 	keys := p.mapping(n, "policy", fields{
-		"version": func(v *yaml.Node) { p.version(v) },
-		"models":  func(v *yaml.Node) { p.models(v, out) },
+		"version":      func(v *yaml.Node) { p.version(v) },
+		"currency":     func(v *yaml.Node) { out.currency = p.currency(v) },
+		"priceVersion": func(v *yaml.Node) { out.priceVersion = p.priceVersion(v) },
+		"models":       func(v *yaml.Node) { p.models(v, out) },
 		// Read last: products may name only what models declares.
 		"products": func(v *yaml.Node) { products = v },
-	}, "prices", "logging", "regions", "backends")
+	})
 	if keys == nil {
 		return
 	}
 	p.require(n, "policy", keys, "version", "products")
-	if products == nil {
-		return
-	}
-	if len(p.named(products, "products", func(name string, v *yaml.Node) { p.product(name, v, out) })) == 0 {
+	if products != nil && len(p.named(products, "products", func(name string, v *yaml.Node) { p.product(name, v, out) })) == 0 {
 		p.fail(products, "products", "no product; name at least one, such as default")
+	}
+	if p.money != nil && !slices.Contains(keys, "currency") {
+		p.fail(p.money, "policy", "has prices and no currency; add one, such as currency: USD")
 	}
 }
 
@@ -98,36 +100,18 @@ func (p *parser) version(n *yaml.Node) {
 	}
 }
 
-func (p *parser) models(n *yaml.Node, out *Policy) {
-	p.named(n, "models", func(name string, v *yaml.Node) {
-		where, m := "models."+name, Model{Name: name}
-		if isNull(v) {
-			v = &yaml.Node{Kind: yaml.MappingNode, Line: v.Line, Column: v.Column}
-		}
-		p.mapping(v, where, fields{
-			"contextWindow": func(v *yaml.Node) {
-				m.ContextWindow, _ = p.integer(v, where+".contextWindow", 1, maxOutput)
-			},
-			"firstByteTimeout": func(v *yaml.Node) { m.FirstByteTimeout = p.duration(v, where+".firstByteTimeout") },
-		}, "price", "prices", "cost")
-		if _, taken := out.models[strings.ToLower(name)]; taken {
-			p.fail(v, where, "is declared twice; Azure does not tell names apart by case")
-		}
-		out.models[strings.ToLower(name)] = m
-	})
-}
-
 func (p *parser) product(name string, n *yaml.Node, out *Policy) {
-	where, product := "products."+name, Product{Name: name, Models: []string{"*"}}
+	where, product := "products."+name, Product{Name: name, Models: []string{"*"}, Log: LogFull}
 	var limits *yaml.Node
 	p.mapping(n, where, fields{
 		"description":     func(v *yaml.Node) { product.Description, _ = p.text(v, where+".description") },
 		"models":          func(v *yaml.Node) { product.Models = p.allowed(v, where+".models", out.models) },
 		"maxOutputTokens": func(v *yaml.Node) { product.MaxOutputTokens, _ = p.integer(v, where+".maxOutputTokens", 1, maxOutput) },
+		"log":             func(v *yaml.Node) { product.Log = oneOf(p, v, where+".log", LogFull, LogNone) },
 		"limits":          func(v *yaml.Node) { limits = v },
-	}, "logging", "prices", "regions")
+	})
 	if limits != nil {
-		product.Limits = p.limits(limits, where+".limits", product)
+		product.Limits = p.limits(limits, where+".limits", product, out)
 	}
 	out.products[name] = product
 }

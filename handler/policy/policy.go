@@ -2,19 +2,28 @@
 // may use of them.
 //
 //	version: 1
+//	currency: USD               # of all prices and cost limits; needed by both
+//	priceVersion: 2027-01       # free text that stands beside every cost
 //	models:                     # optional; when it names models, products may name no others
-//	  gpt-4.1: {contextWindow: 1047576, firstByteTimeout: 90s}
+//	  gpt-4.1:
+//	    price: {input: 2.00, cachedInput: 0.50, output: 8.00}   # per million tokens
+//	    contextWindow: 1047576
+//	    firstByteTimeout: 90s
+//	    regions: {swedencentral: {priority: 1, weight: 3}}      # replaces only what it names
 //	products:
 //	  default:
 //	    description: free text
 //	    models: ["*"]           # or deployment names; absent = all
-//	    maxOutputTokens: 4096   # put into requests that name none; needed by hard token limits
+//	    maxOutputTokens: 4096   # put into requests that name none; needed by hard limits on tokens and cost
+//	    log: full               # or none: figures, but no prompts and answers
 //	    limits:
 //	      - {tokens: 100000, per: minute}
-//	      - {name: budget, tokens: 50000000, per: month, by: subscription, hard: true}
+//	      - {name: budget, cost: 500.00, per: month, by: subscription, hard: true}
+//	      - {concurrent: 20, by: user}
 //
 // The file is read strictly: what is not understood, or could not be kept, is a mistake
-// with its line and column, and all mistakes are reported together.
+// with its line and column, and all mistakes are reported together. infra/policy.schema.json
+// says the same to editors, as far as a schema can.
 package policy
 
 import (
@@ -29,8 +38,10 @@ type Unit string
 
 // The units of a limit.
 const (
-	Tokens   Unit = "tokens"
-	Requests Unit = "requests"
+	Tokens     Unit = "tokens"
+	Requests   Unit = "requests"
+	Cost       Unit = "cost"       // in millionths of the policy's currency
+	Concurrent Unit = "concurrent" // requests under way; it has no period
 )
 
 // Period is the window a limit counts in, by UTC time.
@@ -44,6 +55,15 @@ const (
 	Week   Period = "week"
 	Month  Period = "month"
 	Year   Period = "year"
+)
+
+// Logging says what of a request is recorded.
+type Logging string
+
+// The logging rules of a product.
+const (
+	LogFull Logging = "full" // the default
+	LogNone Logging = "none" // figures only: no prompts, no answers
 )
 
 // By says who shares one counter of a limit. Every counter belongs to one product.
@@ -63,7 +83,7 @@ type Limit struct {
 	Name   string // unique in its product; clients see it when it refuses
 	Unit   Unit
 	Amount int64
-	Per    Period
+	Per    Period // empty for Concurrent
 	By     By
 	Hard   bool // never exceeded, at the price of holding an upper bound before each request
 }
@@ -74,6 +94,7 @@ type Product struct {
 	Description     string
 	Models          []string // "*" alone, or deployment names
 	MaxOutputTokens int64    // 0 = requests without a cap stay without
+	Log             Logging
 	Limits          []Limit
 }
 
@@ -82,12 +103,23 @@ type Model struct {
 	Name             string
 	ContextWindow    int64         // tokens; 0 = unknown
 	FirstByteTimeout time.Duration // 0 = the gateway's own
+	Priced           bool          // Price was given; it may be all zero
+	Price            Price
+	Regions          map[string]Route // by region's name
+}
+
+// Route replaces, for one model, what the settings say of a region.
+type Route struct {
+	Priority int // 0 = as the settings say
+	Weight   int // likewise
 }
 
 // Policy is a whole file. It is never changed after Parse.
 type Policy struct {
-	products map[string]Product
-	models   map[string]Model // by lower-case name
+	products     map[string]Product
+	models       map[string]Model // by lower-case name
+	currency     string
+	priceVersion string
 }
 
 // Product returns the product of that name.
@@ -107,13 +139,24 @@ func (p *Policy) Model(name string) (Model, bool) {
 	return found, ok
 }
 
+// Models returns all models the file declares, by name.
+func (p *Policy) Models() []Model {
+	return slices.SortedFunc(maps.Values(p.models), func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
+}
+
 // Allows tells whether the product may use the model or deployment of that name.
 func (p Product) Allows(model string) bool {
 	return slices.ContainsFunc(p.Models, func(m string) bool { return m == "*" || strings.EqualFold(m, model) })
 }
 
-// HardTokens tells whether a hard limit on tokens applies: then only requests whose
-// tokens have a known bound can be let through.
+// HardTokens tells whether a hard limit on tokens, or on what they cost, applies: then
+// only requests whose tokens have a known bound can be let through.
 func (p Product) HardTokens() bool {
-	return slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Hard && l.Unit == Tokens })
+	return slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Hard && (l.Unit == Tokens || l.Unit == Cost) })
+}
+
+// LimitsCost tells whether a limit on cost applies: then every model the product may use
+// needs a price.
+func (p Product) LimitsCost() bool {
+	return slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Unit == Cost })
 }

@@ -13,8 +13,11 @@ import (
 
 const whole = `
 version: 1
+currency: USD
+priceVersion: 2027-01-15
 models:
-  gpt-4.1: {contextWindow: 1047576, firstByteTimeout: 90s}
+  gpt-4.1:
+    {contextWindow: 1047576, firstByteTimeout: 90s, price: {input: 2.00, cachedInput: 0.5, output: 8}, regions: {swedencentral: {priority: 2}}}
   embed:
 products:
   default:
@@ -25,7 +28,8 @@ products:
       - {name: tpm, tokens: 100000, per: minute}
       - {tokens: 50000000, per: month, hard: true}
       - {requests: 600, per: minute, by: user}
-  small: {models: [GPT-4.1]}
+      - {concurrent: 20, by: user, hard: true}
+  small: {models: [GPT-4.1], log: none, limits: [{cost: 0.075, per: day}]}
   open: {}
 `
 
@@ -42,18 +46,33 @@ func TestAWholeFileIsReadWithItsDefaults(t *testing.T) {
 	p := parse(t, whole)
 	got, _ := p.Product("default")
 	want := policy.Product{
-		Name: "default", Description: "all", Models: []string{"*"}, MaxOutputTokens: 4096,
+		Name: "default", Description: "all", Models: []string{"*"}, MaxOutputTokens: 4096, Log: policy.LogFull,
 		Limits: []policy.Limit{
 			{Name: "tpm", Unit: policy.Tokens, Amount: 100000, Per: policy.Minute, By: policy.BySubscription},
 			{Name: "tokens-per-month", Unit: policy.Tokens, Amount: 50000000, Per: policy.Month, By: policy.BySubscription, Hard: true},
 			{Name: "requests-per-minute-by-user", Unit: policy.Requests, Amount: 600, Per: policy.Minute, By: policy.ByUser},
+			{Name: "concurrent-by-user", Unit: policy.Concurrent, Amount: 20, By: policy.ByUser, Hard: true},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("default (-want +got):\n%s", diff)
 	}
-	if m, ok := p.Model("GPT-4.1"); !ok || m.ContextWindow != 1047576 || m.FirstByteTimeout != 90*time.Second {
-		t.Errorf("Model: %+v, %v", m, ok)
+	small, _ := p.Product("small")
+	budget := []policy.Limit{{Name: "cost-per-day", Unit: policy.Cost, Amount: 75_000, Per: policy.Day, By: policy.BySubscription}}
+	if diff := cmp.Diff(budget, small.Limits); diff != "" || small.Log != policy.LogNone {
+		t.Errorf("small logs %q (-want +got):\n%s", small.Log, diff)
+	}
+	m, _ := p.Model("GPT-4.1")
+	wantModel := policy.Model{
+		Name: "gpt-4.1", ContextWindow: 1047576, FirstByteTimeout: 90 * time.Second, Priced: true,
+		Price:   policy.Price{Input: 2_000_000, CachedInput: 500_000, Output: 8_000_000},
+		Regions: map[string]policy.Route{"swedencentral": {Priority: 2}},
+	}
+	if diff := cmp.Diff(wantModel, m); diff != "" {
+		t.Errorf("Model (-want +got):\n%s", diff)
+	}
+	if models := p.Models(); len(models) != 2 || models[0].Name != "embed" || models[0].Priced || p.Currency() != "USD" {
+		t.Errorf("Models: %+v, currency %q", models, p.Currency())
 	}
 	if _, ok := p.Product("none"); ok {
 		t.Error("an unknown product was found")
@@ -87,17 +106,23 @@ func TestAProductAllowsTheModelsItNames(t *testing.T) {
 	}
 }
 
-func TestHardTokensIsAboutHardTokenLimitsOnly(t *testing.T) {
+func TestHardTokensIsAboutHardLimitsOnTokensAndTheirCost(t *testing.T) {
 	p := parse(t, `
 version: 1
 products:
   soft: {limits: [{tokens: 5, per: day}]}
   calls: {limits: [{requests: 5, per: day, hard: true}]}
   hard: {maxOutputTokens: 4, limits: [{requests: 5, per: day}, {tokens: 5, per: day, hard: true}]}
+  spend: {limits: [{cost: 5, per: day}]}
+  budget: {maxOutputTokens: 4, limits: [{cost: 5, per: day, hard: true}, {concurrent: 4, hard: true}]}
+currency: EUR
 `)
-	for name, want := range map[string]bool{"soft": false, "calls": false, "hard": true} {
-		if product, _ := p.Product(name); product.HardTokens() != want {
-			t.Errorf("%s: HardTokens is %v", name, !want)
+	for name, want := range map[string]struct{ hard, cost bool }{
+		"soft": {}, "calls": {}, "hard": {hard: true}, "spend": {cost: true}, "budget": {true, true},
+	} {
+		product, _ := p.Product(name)
+		if product.HardTokens() != want.hard || product.LimitsCost() != want.cost {
+			t.Errorf("%s: HardTokens is %v, LimitsCost %v", name, product.HardTokens(), product.LimitsCost())
 		}
 	}
 }
@@ -154,8 +179,8 @@ func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
 		"comment only":    {"# nothing", []string{"1:1: the file is empty; it needs version and products"}},
 		"no YAML":         {"version: 1\nproducts: [\n", []string{"2:1: no valid YAML: did not find expected node content"}},
 		"a tab":           {"version: 1\n\tproducts: 1", []string{"2:1: no valid YAML: found a tab character that violates indentation"}},
-		"two documents":   {whole + "---\nversion: 1\n", []string{"17:1: a second document; one file holds one policy"}},
-		"a list":          {"- 1", []string{"1:1: policy: is a list; it must be a mapping of keys models, products, version"}},
+		"two documents":   {whole + "---\nversion: 1\n", []string{"21:1: a second document; one file holds one policy"}},
+		"a list":          {"- 1", []string{"1:1: policy: is a list; it must be a mapping of keys currency, models, priceVersion, products, version"}},
 		"nothing in it":   {"version: 1", []string{"1:1: policy: products is missing"}},
 		"no product":      {"version: 1\nproducts: {}", []string{"2:11: products: no product; name at least one, such as default"}},
 		"version":         {"version: 2\nproducts: {a: {}}", []string{"1:10: version: 2 is not known; this gateway reads version 1"}},
@@ -164,7 +189,7 @@ func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
 			"1:10: version: 3 is not known; this gateway reads version 1",
 			`3:7: products.a: unknown key "limitz"; did you mean limits?`,
 			`4:19: products.b.models[1]: "x" is named twice; drop one`,
-			`5:1: policy: unknown key "foo"; known here: models, products, version`,
+			`5:1: policy: unknown key "foo"; known here: currency, models, priceVersion, products, version`,
 		}},
 	}.check(t)
 }
@@ -176,13 +201,7 @@ func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
 		}},
 		"unknown key, case": {product("    Limits: []"), []string{`4:5: products.a: unknown key "Limits"; did you mean limits?`}},
 		"unknown key, far": {product("    colour: red"), []string{
-			`4:5: products.a: unknown key "colour"; known here: description, limits, maxOutputTokens, models`,
-		}},
-		"not enforced": {"version: 1\nprices: {}\nlogging: {}\n" + "products: {a: {limits: [{cost: 5, per: day}, {concurrent: 3}]}}", []string{
-			"2:1: policy: prices is not enforced yet; remove it rather than rely on it",
-			"3:1: policy: logging is not enforced yet; remove it rather than rely on it",
-			"4:26: products.a.limits[0]: cost is not enforced yet; remove it rather than rely on it",
-			"4:47: products.a.limits[1]: concurrent is not enforced yet; remove it rather than rely on it",
+			`4:5: products.a: unknown key "colour"; known here: description, limits, log, maxOutputTokens, models`,
 		}},
 		"duplicate key": {product("    models: [a]\n    models: [b]"), []string{
 			`5:5: products.a: key "models" stands twice, first in line 4; keep one`,
@@ -190,7 +209,7 @@ func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
 		"duplicate product": {"version: 1\nproducts:\n  a: {}\n  a: {}", []string{`4:3: products: key "a" stands twice, first in line 3; keep one`}},
 		"product's name":    {"version: 1\nproducts:\n  a/b: {}", []string{`3:3: products: "a/b" is no name; use up to 64 letters, digits, dots, dashes and underscores`}},
 		"number as name":    {"version: 1\nproducts:\n  7: {}", []string{`3:3: products: a key is 7; it must be text, so put it in quotes`}},
-		"empty product":     {"version: 1\nproducts:\n  a:\n", []string{"3:5: products.a: is empty; it must be a mapping of keys description, limits, maxOutputTokens, models"}},
+		"empty product":     {"version: 1\nproducts:\n  a:\n", []string{"3:5: products.a: is empty; it must be a mapping of keys description, limits, log, maxOutputTokens, models"}},
 		"description":       {product("    description: 5"), []string{"4:18: products.a.description: is 5; it must be text, in quotes if need be"}},
 		"models as text":    {product(`    models: "*"`), []string{`4:13: products.a.models: is the text "*"; write ["*"] for all models, or deployment names`}},
 		"no model":          {product("    models: []"), []string{`4:13: products.a.models: allows no model; write ["*"] for all models, or deployment names`}},
@@ -208,7 +227,7 @@ func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
 func TestMistakesInLimitsNameTheirPlaceAndTheRemedy(t *testing.T) {
 	mistakes{
 		"limits as mapping":  {product("    limits: {tokens: 5, per: day}"), []string{"4:13: products.a.limits: is a mapping; write a list such as [{tokens: 100000, per: minute}]"}},
-		"limit without unit": {product("    limits: [{per: day}]"), []string{"4:14: products.a.limits[0]: says not what it counts; add tokens: N or requests: N"}},
+		"limit without unit": {product("    limits: [{per: day}]"), []string{"4:14: products.a.limits[0]: says not what it counts; add tokens: N, requests: N, cost: N or concurrent: N"}},
 		"limit without per":  {product("    limits: [{tokens: 5}]"), []string{"4:14: products.a.limits[0]: per is missing"}},
 		"two units":          {product("    limits: [{tokens: 5, requests: 5, per: day}]"), []string{"4:36: products.a.limits[0]: counts tokens and requests; write two limits"}},
 		"zero":               {product("    limits: [{tokens: 0, per: day}]"), []string{"4:23: products.a.limits[0].tokens: 0 is out of range; it must be a whole number from 1 to 10000000000000"}},
@@ -230,6 +249,51 @@ func TestMistakesInLimitsNameTheirPlaceAndTheRemedy(t *testing.T) {
 		"hard and too small": {product("    maxOutputTokens: 10\n    limits: [{tokens: 10, per: day, hard: true}]"), []string{
 			"5:14: products.a.limits[0]: is hard and smaller than one answer may be (maxOutputTokens 10); lower maxOutputTokens or raise the limit",
 		}},
+	}.check(t)
+}
+
+// priced wraps a model's price and a product's limits in a file that has no other fault;
+// the price stands in line 4, the limits in line 6.
+func priced(price, limits string) string {
+	return "version: 1\ncurrency: USD\nmodels:\n  m: {" + price + "}\nproducts:\n  a: {" + limits + "}\n"
+}
+
+func TestMistakesAboutMoneyNameTheirPlaceAndTheRemedy(t *testing.T) {
+	const good = "price: {input: 2, output: 8}"
+	const amount = "; it must be an amount such as 2 or 0.075, with up to 7 digits before the point and 6 after it"
+	mistakes{
+		"no output":         {priced("price: {input: 2}", ""), []string{"4:14: models.m.price: output is missing"}},
+		"text":              {priced(`price: {input: "2", output: 8}`, ""), []string{`4:22: models.m.price.input: is the text "2"` + amount}},
+		"negative":          {priced("price: {input: -2, output: 8}", ""), []string{"4:22: models.m.price.input: is -2" + amount}},
+		"exponent":          {priced("price: {input: 2e3, output: 8}", ""), []string{"4:22: models.m.price.input: is 2e3" + amount}},
+		"infinite":          {priced("price: {input: .inf, output: 8}", ""), []string{"4:22: models.m.price.input: is .inf" + amount}},
+		"too fine":          {priced("price: {input: 0.0000001, output: 8}", ""), []string{"4:22: models.m.price.input: is 0.0000001" + amount}},
+		"too much":          {priced("price: {input: 12345678, output: 8}", ""), []string{"4:22: models.m.price.input: is 12345678" + amount}},
+		"dear cache":        {priced("price: {input: 2, cachedInput: 2.1, output: 8}", ""), []string{"4:38: models.m.price.cachedInput: is more than input; what is held before a request counts none as cached"}},
+		"unknown key":       {priced("price: {input: 2, cached: 1, output: 8}", ""), []string{`4:25: models.m.price: unknown key "cached"; known here: cachedInput, input, output`}},
+		"unpriced":          {priced("", "limits: [{cost: 5, per: day}]"), []string{"6:16: products.a.limits[0]: limits cost, but the model m has no price; add price to it under models, or leave it out of the product"}},
+		"nothing":           {priced(good, "limits: [{cost: 0.0, per: day}]"), []string{"6:23: products.a.limits[0].cost: is 0" + amount + ", and more than nothing"}},
+		"cost without per":  {priced(good, "limits: [{cost: 5}]"), []string{"6:16: products.a.limits[0]: per is missing"}},
+		"hard, no bound":    {priced(good, "limits: [{cost: 5, per: day, hard: true}]"), []string{"6:16: products.a.limits[0]: is hard, but a request that names no output cap has no bound; add maxOutputTokens to the product (it is put into such requests), or drop hard"}},
+		"hard, never fits":  {priced(good, "maxOutputTokens: 1000, limits: [{cost: 0.008, per: day, hard: true}]"), []string{"6:39: products.a.limits[0]: is hard and smaller than one answer of m may cost (maxOutputTokens 1000: 0.008); lower maxOutputTokens or raise the limit"}},
+		"no currency":       {"version: 1\nmodels:\n  m: {" + good + "}\nproducts: {a: {}}", []string{"3:14: policy: has prices and no currency; add one, such as currency: USD"}},
+		"limit, unknown":    {"version: 1\nproducts: {a: {limits: [{cost: 5, per: day}]}}", []string{"2:32: policy: has prices and no currency; add one, such as currency: USD"}},
+		"named, undeclared": {"version: 1\ncurrency: USD\nproducts: {a: {models: [b], limits: [{cost: 5, per: day}]}}", []string{"3:38: products.a.limits[0]: limits cost, but the model b has no price; add price to it under models, or leave it out of the product"}},
+		"currency":          {"version: 1\ncurrency: dollars\nproducts: {a: {}}", []string{`2:11: currency: "dollars" is no currency; write its three letters, such as USD`}},
+		"price version":     {"version: 1\npriceVersion: a b\nproducts: {a: {}}", []string{`2:15: priceVersion: "a b" is no name; use up to 64 letters, digits, dots, dashes and underscores`}},
+	}.check(t)
+}
+
+func TestMistakesInConcurrencyRoutesAndLoggingNameTheirPlaceAndTheRemedy(t *testing.T) {
+	mistakes{
+		"concurrent with per": {product("    limits: [{concurrent: 5, per: day}]"), []string{"4:14: products.a.limits[0]: counts requests under way, at any one time; drop per"}},
+		"concurrent twice": {product("    limits:\n    - {concurrent: 5}\n    - {name: x, concurrent: 6}"), []string{
+			"6:7: products.a.limits[1]: counts the same as limit concurrent; keep the smaller one",
+		}},
+		"priority":      {priced("regions: {r: {priority: 0}}", ""), []string{"4:31: models.m.regions.r.priority: 0 is out of range; it must be a whole number from 1 to 1000"}},
+		"empty route":   {priced("regions: {r: {}}", ""), []string{"4:20: models.m.regions.r: replaces nothing; add priority or weight"}},
+		"unknown route": {priced("regions: {r: {prio: 1}}", ""), []string{`4:21: models.m.regions.r: unknown key "prio"; known here: priority, weight`}},
+		"log":           {product("    log: some"), []string{`4:10: products.a.log: "some" is not known; did you mean none?`}},
 	}.check(t)
 }
 
@@ -262,7 +326,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, product := range p.Products() {
 			for _, l := range product.Limits {
-				if l.Amount <= 0 || l.Name == "" || l.Per == "" || l.By == "" || l.Unit == "" {
+				if l.Amount <= 0 || l.Name == "" || (l.Per == "") != (l.Unit == policy.Concurrent) || l.By == "" || l.Unit == "" {
 					t.Errorf("a limit that says nothing was accepted: %+v", l)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
+	"aoaigateway/handler/quota"
 )
 
 var (
@@ -237,13 +238,17 @@ func (s *session) finish(client context.Context, produced bool) error {
 		s.estimate()
 	}
 	s.Record.Usage = s.usage
+	if s.known && s.kind != openai.Embeddings {
+		s.recent.note(s.Record.Model, s.usage.Completion/s.req.Choices)
+	}
 	var settled sync.WaitGroup
 	settled.Go(func() {
 		if !produced && !s.known {
 			s.hold.Cancel(client)
 			return
 		}
-		if err := s.hold.Settle(client, s.usage); err != nil {
+		err := s.hold.Settle(client, s.usage)
+		if err != nil && !errors.Is(err, quota.ErrPending) { // pending ones go on behind us
 			s.options.Logger.Warn("settle failed", "record_id", s.Record.ID, "error", err)
 		}
 	})

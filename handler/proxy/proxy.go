@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,10 +66,13 @@ func setDefault[T int64 | time.Duration](v *T, value T) {
 }
 
 // Proxy serves inference requests. Safe for concurrent use.
-type Proxy struct{ options Options }
+type Proxy struct {
+	options Options
+	recent  *outputs
+}
 
 // New returns a Proxy over its parts.
-func New(o Options) *Proxy { return &Proxy{o.withDefaults()} }
+func New(o Options) *Proxy { return &Proxy{o.withDefaults(), &outputs{}} }
 
 // Exchange is one authenticated request and where its record is kept.
 type Exchange struct {
@@ -260,7 +264,20 @@ func (s *session) reserve(ctx context.Context) error {
 	s.hold = hold
 	s.Record.LimitUnsure = hold.Unsure()
 	s.call.Before, s.call.Kept = hold.Again, hold.Keep
+	s.announce(hold.Remaining())
 	return nil
+}
+
+// announce tells the client what its limits leave, in headers of our own: a region's
+// x-ratelimit ones speak of the region.
+func (s *session) announce(left quota.Remaining) {
+	for name, l := range map[string]quota.Left{
+		"X-Gateway-Remaining-Tokens": left.Tokens, "X-Gateway-Remaining-Requests": left.Requests, "X-Gateway-Remaining-Quota-Tokens": left.Quota,
+	} {
+		if l.Limit != "" {
+			s.W.Header().Set(name, strconv.FormatInt(max(0, l.Left), 10))
+		}
+	}
 }
 
 // likelyOutput is what a soft limit holds for the answer before it is known.
@@ -268,11 +285,11 @@ func (s *session) likelyOutput() int64 {
 	if s.kind == openai.Embeddings {
 		return 0
 	}
-	const usual = 256
+	likely := s.recent.of(s.Record.Model)
 	if s.req.MaxOutput > 0 {
-		return min(s.req.MaxOutput, usual) * s.req.Choices
+		likely = min(likely, s.req.MaxOutput)
 	}
-	return usual * s.req.Choices
+	return likely * s.req.Choices
 }
 
 func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

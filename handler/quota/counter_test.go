@@ -1,6 +1,8 @@
 package quota
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -206,9 +208,10 @@ func TestOneRefusalChargesNoneOfTheLimits(t *testing.T) {
 func TestAStateComesBackFromTheStoreAsItWas(t *testing.T) {
 	s := state{counters: map[string]counter{}}
 	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 123456789, time.UTC))
-	for i := range 40 {
-		s.wrote(string(rune('a' + i%26)))
+	for i := range 80 {
+		s.wrote(fmt.Sprintf("w%d.1", i))
 	}
+	s.setSlots("p1", 3)
 	limits := []policy.Limit{
 		{Unit: policy.Tokens, Amount: 5, Per: policy.Minute}, {Unit: policy.Tokens, Amount: 5, Per: policy.Year, Hard: true},
 	}
@@ -228,14 +231,57 @@ func TestAStateComesBackFromTheStoreAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s, back, cmp.AllowUnexported(state{})); diff != "" {
+	if diff := cmp.Diff(s, back, cmp.AllowUnexported(state{}, slot{})); diff != "" {
 		t.Errorf("state (-stored +read):\n%s", diff)
 	}
-	if len(back.ids) != remembered || back.writes != 40 {
-		t.Errorf("%d ids and %d writes, want %d and 40", len(back.ids), back.writes, remembered)
+	if len(back.ids) != remembered || back.writes != 80 {
+		t.Errorf("%d ids and %d writes, want %d and 80", len(back.ids), back.writes, remembered)
+	}
+	delete(e.Props, "slots") // as an entity was before there were slots
+	if _, err := stateOf(e); err != nil {
+		t.Error(err)
+	}
+	e.Props["slots"] = "p1=3"
+	if _, err := stateOf(e); err == nil {
+		t.Error("a broken slot was read")
 	}
 	delete(e.Props, "writes")
 	if _, err := stateOf(e); err == nil {
 		t.Error("a foreign entity was read as a state")
 	}
+}
+
+// Among any writes of any writers, one of ours that is not among the ids is said not to
+// have been made only if it was not; and with few writers that is always said.
+func TestTheLastIdOfEachWriterTellsTheFateOfAWrite(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, writers := state{counters: map[string]counter{}}, rapid.IntRange(1, 100).Draw(t, "writers")
+		n := 0
+		others := func(name string) {
+			for range rapid.IntRange(0, 150).Draw(t, name) {
+				n++
+				s.wrote(fmt.Sprintf("w%d.%d", rapid.IntRange(1, writers).Draw(t, "writer"), n))
+			}
+		}
+		others("before")
+		base := s.clone()
+		others("meanwhile")
+		applied := rapid.Bool().Draw(t, "applied")
+		if applied {
+			s.wrote("us.1")
+		}
+		others("after")
+		if slices.Contains(s.ids, "us.1") || s.writes == base.writes {
+			return
+		}
+		if applied && s.remembersSince(base) {
+			t.Fatalf("said not to be made, but it was; %d writes since", s.writes-base.writes)
+		}
+		if !s.remembersSince(base) && writers < remembered {
+			t.Fatalf("not known, with only %d writers", writers)
+		}
+		if len(s.ids) > remembered {
+			t.Fatalf("%d ids", len(s.ids))
+		}
+	})
 }

@@ -150,13 +150,13 @@ func manyHolds(t *testing.T, r *rig, limiters, requests int, n int64) (granted i
 	return granted
 }
 
-// A write's answer is lost, and before the writer can look, others have written more
-// often than the entity remembers: the hold is made again, the refund is not.
+// A write's answer is lost, and before the writer can look, more others have written than
+// the entity remembers: the hold is made again, the refund is not.
 func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
 	for _, applied := range []bool{false, true} {
-		for _, others := range []int{5, 40} {
+		for _, others := range []int{5, 80} {
 			bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
-				l, other := r.limiter(), r.limiter()
+				l := r.limiter()
 				held := r.reserve(l, 100)
 				lose := func(what func()) {
 					once := true
@@ -168,7 +168,7 @@ func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
 						go func() {
 							for range others {
 								time.Sleep(100 * time.Microsecond)
-								r.reserve(other, 1)
+								r.reserve(r.limiter(), 1) // a new instance each time: none has a lease
 							}
 						}()
 						return applied, errAway
@@ -180,16 +180,17 @@ func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
 				before := r.left()
 				lose(func() { r.reserve(l, 200) })
 				want := before - 200 - int64(others)
-				if applied && others > 32 {
+				if applied && others > 64 {
 					want -= 200 // perhaps charged twice, never not at all
 				}
 				if got := r.left(); got != want {
 					t.Errorf("applied %v, %d writes since: %d left after a hold of 200, want %d", applied, others, got, want)
 				}
+				time.Sleep(10 * time.Second) // or it would count as a busy scope, and settle in its lease
 				before = r.left()
 				lose(func() { _ = held.Settle(t.Context(), usage(0)) })
 				want = before + 100 - int64(others)
-				if !applied && others > 32 {
+				if !applied && others > 64 {
 					want -= 100 // perhaps not given back, never twice
 				}
 				if got := r.left(); got != want {

@@ -11,10 +11,14 @@ import (
 
 // hold is what one attempt was charged in one scope. Its fields belong to the scope's mu.
 type hold struct {
-	amounts []int64 // one for each limit of the scope
+	amounts []int64 // one for each limit that counts in windows
 	stamps  []int64 // where they were charged
 	charged bool    // the entity has it
 	over    bool    // an adjustment follows: if the entity has it not yet, it must not get it
+
+	slot   bool   // it needs one, or has one
+	inside bool   // it is counted among the scope's slots
+	lost   func() // says that a hard limit's slot was lost; nil = there is no such limit
 }
 
 // op is one change that waits for the scope's writer: a hold to make, or one to adjust
@@ -22,6 +26,7 @@ type hold struct {
 type op struct {
 	hold   *hold
 	final  []int64 // nil = make the hold
+	frees  bool    // a slot
 	since  time.Time
 	gone   bool // no longer queued
 	redone bool // may have been applied unseen: its refunds must not be applied again
@@ -45,14 +50,30 @@ const (
 	settleWait = 200 * time.Millisecond // for a settlement, at the end of an answer
 )
 
-// take holds amounts, and waits for it as long as the scope's limits are worth.
-func (s *scope) take(ctx context.Context, amounts []int64) (*hold, granted) {
+// settled is the channel of settlements that need no store.
+var settled = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// take makes a hold out of the lease, or waits for the store as long as the scope's
+// limits are worth.
+func (s *scope) take(ctx context.Context, h *hold) granted {
 	s.mu.Lock()
-	if !s.hard && time.Now().Before(s.failingUntil) {
+	now := time.Now()
+	s.used = now
+	s.demand.note(now, h.amounts)
+	if left, ok := s.spend(now, h); ok {
 		s.mu.Unlock()
-		return &hold{amounts: amounts}, granted{unsure: true}
+		return granted{left: left}
 	}
-	o := s.enqueue(&op{hold: &hold{amounts: amounts}})
+	if !s.hard && now.Before(s.failingUntil) {
+		g := s.alone(now, h)
+		s.mu.Unlock()
+		return g
+	}
+	o := s.enqueue(&op{hold: h})
 	s.mu.Unlock()
 	patience := softWait
 	if s.hard {
@@ -67,7 +88,7 @@ func (s *scope) take(ctx context.Context, amounts []int64) (*hold, granted) {
 	case <-ctx.Done():
 		s.giveUp(o, ctx.Err())
 	}
-	return o.hold, o.granted
+	return o.granted
 }
 
 // giveUp ends the wait for a hold, unless its result came just now. cause is why the
@@ -77,38 +98,74 @@ func (s *scope) giveUp(o *op, cause error) {
 	defer s.mu.Unlock()
 	switch {
 	case o.said:
-		return
 	case cause != nil:
-		o.say(granted{err: &gateway.Error{Kind: gateway.ClientGone, Message: "The client left while its limits were checked.", Err: cause}})
-	case !s.hard:
-		o.say(granted{unsure: true})
-		return
+		s.refuse(o, &gateway.Error{Kind: gateway.ClientGone, Message: "The client left while its limits were checked.", Err: cause})
+	case s.hard:
+		s.refuse(o, storeAway(s.firstHard(), s.lastErr))
 	default:
-		o.say(granted{err: storeAway(s.firstHard(), s.lastErr)})
+		s.goAlone(o)
 	}
-	o.hold.over = true
-	s.enqueue(&op{hold: o.hold, final: make([]int64, len(o.hold.amounts))})
 }
 
-// adjust changes a hold to final, in the background; the channel is closed when the
-// store has it, or when it was given up.
+// refuse and goAlone end the wait for a hold that may still be on its way to the entity.
+// Called with mu held.
+func (s *scope) refuse(o *op, err error) {
+	o.say(granted{err: err})
+	s.cancel(o.hold)
+}
+
+func (s *scope) goAlone(o *op) {
+	g := s.alone(time.Now(), o.hold)
+	if g.err != nil {
+		s.refuse(o, g.err)
+		return
+	}
+	o.say(g)
+}
+
+// cancel gives a hold back, whether or not the entity has it. Called with mu held.
+func (s *scope) cancel(h *hold) *op {
+	o := &op{hold: h, final: make([]int64, len(h.amounts)), frees: h.slot}
+	s.leave(h)
+	h.over = true
+	return s.enqueue(o)
+}
+
+// adjust changes a hold to final, in the lease if that is as good, else in the entity and
+// in the background; the channel is closed when that is done, or was given up. The hold
+// is over with it, and so is its slot.
 func (s *scope) adjust(h *hold, final []int64) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if h.over {
+		return settled
+	}
 	h.over = true
-	return s.enqueue(&op{hold: h, final: final}).done
+	if s.absorb(time.Now(), h, final) {
+		return settled
+	}
+	o := &op{hold: h, final: final, frees: h.inside}
+	s.leave(h)
+	return s.enqueue(o).done
+}
+
+// move hands a slot on to a further attempt.
+func (s *scope) move(from, to *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to.slot, to.inside, to.lost = from.slot, from.inside, from.lost
+	if _, ok := s.slots.cut[from]; ok {
+		delete(s.slots.cut, from)
+		s.slots.cut[to] = to.lost
+	}
+	from.slot, from.inside = false, false
 }
 
 // enqueue is called with mu held. It starts the writer if none runs.
 func (s *scope) enqueue(o *op) *op {
 	o.since, o.done = time.Now(), make(chan struct{})
 	s.queue = append(s.queue, o)
-	s.used = o.since
-	if !s.running {
-		s.running = true
-		s.limiter.writers.started()
-		go s.run()
-	}
+	s.start()
 	return o
 }
 
@@ -140,5 +197,5 @@ func (o *op) pointless(limits []policy.Limit) bool {
 	if o.final == nil {
 		return o.hold.over
 	}
-	return !slices.ContainsFunc(o.deltas(limits), func(d int64) bool { return d != 0 })
+	return !o.frees && !some(o.deltas(limits))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,21 +28,19 @@ type Limiter struct {
 	policy  *policy.Policy
 	log     *slog.Logger
 	started time.Time // its monotonic reading carries our time on
-	process string    // makes write ids unique
-	ids     atomic.Int64
+	process string    // its slots stand under that name
 
+	writerNames atomic.Int64
+
+	plans   map[string]*productPlan
+	scopes  scopes
 	writers writers
-
-	mu     sync.Mutex // taken before a scope's
-	scopes map[table.Key]*scope
 }
 
 const (
-	manyScopes = 4096           // from here on, idle scopes are forgotten
-	idleAfter  = time.Minute    // a forgotten scope costs one read when it comes back
-	maxCost    = int64(1) << 50 // tokens; keeps every sum far from overflow
-	idBytes    = 6              // of a write id's random part; the rest counts
-	base36     = 36
+	maxCost = int64(1) << 50 // tokens, or millionths; keeps every sum far from overflow
+	idBytes = 6              // of a process's name
+	base36  = 36
 )
 
 // New returns a Limiter; it touches the store only when a limit has to be asked.
@@ -53,23 +50,30 @@ func New(o Options) *Limiter {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Limiter{
+	l := &Limiter{
 		store: o.Store, policy: o.Policy, log: o.Logger,
-		started: time.Now(), process: hex.EncodeToString(random), scopes: map[table.Key]*scope{},
+		started: time.Now(), process: hex.EncodeToString(random), plans: map[string]*productPlan{},
 	}
+	for _, p := range o.Policy.Products() {
+		l.plans[p.Name] = plan(p)
+	}
+	return l
 }
 
-// Cost is what a request may use, as far as it is known before it is sent.
+// Cost is what a request may use, as far as it is known before it is sent. Output tells
+// the parts of both that may be output, which has a price of its own; 0 = any of it.
 type Cost struct {
-	Estimate int64 // tokens a soft limit holds
-	Bound    int64 // tokens no answer can exceed: what a hard limit holds
+	Estimate       int64 // tokens a soft limit holds
+	Bound          int64 // tokens no answer can exceed: what a hard limit holds
+	EstimateOutput int64 // of Estimate
+	BoundOutput    int64 // of Bound
 }
 
 // Reserve holds the cost of one request in every limit of the caller's product that
 // applies, or returns the *gateway.Error that refuses it and holds nothing. The caller
 // defers Cancel. A product without limits costs no store operation.
 func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, cost Cost) (*Reservation, error) {
-	product, ok := l.policy.Product(c.Product)
+	product, ok := l.plans[c.Product]
 	if !ok {
 		return nil, &gateway.Error{
 			Kind: gateway.Forbidden, Message: fmt.Sprintf("The subscription's product %q is not in the gateway's policy.", c.Product),
@@ -77,18 +81,20 @@ func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, c
 	}
 	cost.Estimate = min(max(cost.Estimate, 0), maxCost)
 	cost.Bound = min(max(cost.Bound, cost.Estimate), maxCost)
-	for _, limit := range product.Limits {
-		if limit.Hard && limit.Unit == policy.Tokens && cost.Bound > limit.Amount {
-			return nil, neverFits(limit, cost.Bound)
-		}
-	}
 	r := &Reservation{cost: cost}
-	for _, p := range plan(product) {
+	r.model, _ = l.policy.Model(model)
+	if err := fits(product, model, r); err != nil {
+		return nil, err
+	}
+	for _, p := range product.scopes {
 		value, err := p.value(c, model)
 		if err != nil {
 			return nil, err
 		}
-		r.parts = append(r.parts, part{scope: l.scope(keyOf(p.product, p.by, value), p.limits)})
+		r.parts = append(r.parts, part{scope: l.scopes.get(l, p, value)})
+	}
+	if product.slots {
+		r.done = make(chan struct{})
 	}
 	if err := r.take(ctx, 1); err != nil {
 		return nil, err
@@ -96,25 +102,23 @@ func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, c
 	return r, nil
 }
 
-// amounts is what an attempt holds in each limit. A soft limit never holds more than it
-// has when full, or a long prompt could never pass.
-func amounts(limits []policy.Limit, cost Cost, requests int64) []int64 {
-	out := make([]int64, len(limits))
-	for i, l := range limits {
+// fits refuses what no hard limit could let through, and what has no price.
+func fits(product *productPlan, model string, r *Reservation) error {
+	for _, limit := range product.Limits {
 		switch {
-		case l.Unit == policy.Requests:
-			out[i] = requests
-		case l.Hard:
-			out[i] = cost.Bound
-		default:
-			out[i] = min(cost.Estimate, l.Amount)
+		case limit.Unit == policy.Cost && !r.model.Priced && r.cost.Bound > 0:
+			return unpriced(limit, model)
+		case limit.Hard && limit.Unit != policy.Concurrent && r.amount(limit, 1) > limit.Amount:
+			return neverFits(limit, r.amount(limit, 1))
 		}
 	}
-	return out
+	return nil
 }
 
-// Close waits until all settlements have reached the store, or were given up, or ctx ends.
+// Close returns what is leased, and waits until that and all settlements have reached the
+// store, or were given up, or ctx ends. The limiter can be used on.
 func (l *Limiter) Close(ctx context.Context) error {
+	l.scopes.each((*scope).flushNow)
 	if err := l.writers.wait(ctx); err != nil {
 		return fmt.Errorf("quota: settlements not yet stored: %w", err)
 	}
@@ -126,35 +130,8 @@ func (l *Limiter) now() time.Time {
 	return l.started.Add(time.Since(l.started)).Add(l.store.Offset())
 }
 
-func (l *Limiter) nextID() string {
-	return l.process + "-" + strconv.FormatInt(l.ids.Add(1), base36)
-}
-
-func (l *Limiter) scope(key table.Key, limits []policy.Limit) *scope {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s, ok := l.scopes[key]
-	if !ok {
-		if len(l.scopes) >= manyScopes {
-			l.forgetIdle()
-		}
-		s = &scope{limiter: l, key: key, limits: limits, used: time.Now()}
-		for _, limit := range limits {
-			s.hard = s.hard || limit.Hard
-		}
-		l.scopes[key] = s
-	}
-	return s
-}
-
-// forgetIdle is called with mu held. Reservations may go on using a forgotten scope:
-// two scopes of one key are as two instances are.
-func (l *Limiter) forgetIdle() {
-	for key, s := range l.scopes {
-		s.mu.Lock()
-		if !s.running && time.Since(s.used) > idleAfter {
-			delete(l.scopes, key)
-		}
-		s.mu.Unlock()
-	}
+// writerName makes a name that no other writer has: two scopes of one key may be at work
+// in one process, when one was forgotten.
+func (l *Limiter) writerName() string {
+	return l.process + "-" + strconv.FormatInt(l.writerNames.Add(1), base36)
 }

@@ -3,6 +3,7 @@ package quota
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"aoaigateway/handler/gateway"
@@ -21,22 +22,32 @@ func refused(no refusal) *gateway.Error {
 		Kind: gateway.QuotaExceeded, Reason: quotaExceeded, Limit: no.limit.Name, RetryAfter: jittered(no.wait),
 	}
 	seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
-	minute, tokens := no.limit.Per == policy.Minute, no.limit.Unit == policy.Tokens
-	if minute {
+	minute := no.limit.Per == policy.Minute
+	if minute || no.limit.Unit == policy.Concurrent {
 		e.Kind, e.Reason = gateway.RateLimited, rateLimitExceeded
 	}
 	switch {
-	case minute && tokens:
-		e.Message = fmt.Sprintf("Token limit is exceeded. Try again in %d seconds.", seconds)
-	case minute:
+	case no.limit.Unit == policy.Concurrent:
+		e.Message = fmt.Sprintf("Concurrency limit is exceeded. Try again in %d seconds.", seconds)
+	case no.limit.Unit == policy.Requests && minute:
 		e.Message = fmt.Sprintf("Rate limit is exceeded. Try again in %d seconds.", seconds)
-	case tokens:
-		e.Message = fmt.Sprintf("Token quota is exceeded. Try again in %s.", words(seconds))
-	default:
+	case no.limit.Unit == policy.Requests:
 		e.Message = fmt.Sprintf("Out of call volume quota. Quota will be replenished in %02d:%02d:%02d.",
 			seconds/3600, seconds/60%60, seconds%60)
+	case minute:
+		e.Message = fmt.Sprintf("%s limit is exceeded. Try again in %d seconds.", noun(no.limit), seconds)
+	default:
+		e.Message = fmt.Sprintf("%s quota is exceeded. Try again in %s.", noun(no.limit), words(seconds))
 	}
 	return e
+}
+
+// noun is what a limit of tokens or cost counts.
+func noun(l policy.Limit) string {
+	if l.Unit == policy.Cost {
+		return "Cost"
+	}
+	return "Token"
 }
 
 // jittered adds up to 3 %, one minute at most, so that refused clients do not return together.
@@ -82,10 +93,22 @@ func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	if l.Per == policy.Minute {
 		e.Kind, e.Reason, what = gateway.RateLimited, rateLimitExceeded, "limit"
 	}
-	e.Message = fmt.Sprintf("Token %s is exceeded. This request may use up to %d tokens, but %s allows %d per %s in all, "+
+	most, allowed := fmt.Sprintf("use up to %d tokens", bound), strconv.FormatInt(l.Amount, 10)
+	if l.Unit == policy.Cost {
+		most, allowed = "cost up to "+policy.Decimal(bound), policy.Decimal(l.Amount)
+	}
+	e.Message = fmt.Sprintf("%s %s is exceeded. This request may %s, but %s allows %s per %s in all, "+
 		"so it will never fit. Lower max_tokens, max_completion_tokens or max_output_tokens, n or best_of, or the prompt.",
-		what, bound, l.Name, l.Amount, l.Per)
+		noun(l), what, most, l.Name, allowed, l.Per)
 	return e
+}
+
+// unpriced refuses what a limit on cost cannot count.
+func unpriced(l policy.Limit, model string) *gateway.Error {
+	return &gateway.Error{
+		Kind: gateway.Forbidden, Reason: quotaExceeded, Limit: l.Name,
+		Message: fmt.Sprintf("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model),
+	}
 }
 
 // contended refuses a hold that lost the race for its entity for too long.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/policy"
@@ -16,9 +17,13 @@ var ErrPending = errors.New("quota: settling goes on in the background")
 // Reservation is what one request holds. It belongs to the request's goroutine.
 type Reservation struct {
 	cost  Cost
+	model policy.Model
 	parts []part // one for each scope, in their fixed order
 	kept  bool   // the present attempt's hold stays
 	over  bool   // settled or cancelled
+
+	done chan struct{} // closed once lost is set; nil = nothing can be lost
+	lost atomic.Pointer[gateway.Error]
 }
 
 // part is a reservation in one scope, for the present attempt.
@@ -28,21 +33,82 @@ type part struct {
 	granted
 }
 
-// take makes a hold in every scope, or in none.
+// take makes a hold in every scope, or in none. Further attempts count as no request and
+// need no slot.
 func (r *Reservation) take(ctx context.Context, requests int64) error {
 	parts := slices.Clone(r.parts)
 	for i := range parts {
 		p := &parts[i]
-		p.hold, p.granted = p.scope.take(ctx, amounts(p.scope.limits, r.cost, requests))
-		if p.err != nil {
+		p.hold = &hold{amounts: r.amounts(p.scope.limits, requests)}
+		if requests > 0 {
+			r.wantSlot(p.scope, p.hold)
+		}
+		if p.granted = p.scope.take(ctx, p.hold); p.err != nil {
 			for _, earlier := range parts[:i] {
-				earlier.scope.adjust(earlier.hold, make([]int64, len(earlier.scope.limits)))
+				earlier.scope.adjust(earlier.hold, make([]int64, len(earlier.hold.amounts)))
 			}
 			return p.err
 		}
 	}
 	r.parts, r.kept = parts, false
 	return nil
+}
+
+// wantSlot has the hold take a slot where one is needed.
+func (r *Reservation) wantSlot(s *scope, h *hold) {
+	h.slot = len(s.concurrent) > 0
+	for _, l := range s.concurrent {
+		if l.Hard {
+			h.lost = func() { r.lose(l) }
+			return
+		}
+	}
+}
+
+func (r *Reservation) lose(l policy.Limit) {
+	if r.lost.CompareAndSwap(nil, slotsLost(l)) {
+		close(r.done)
+	}
+}
+
+// Done is closed when a hard limit on concurrent requests could not be renewed in time:
+// then the request must be cut, for others may soon take its place. It is nil, and so
+// never ready, when nothing can be lost.
+func (r *Reservation) Done() <-chan struct{} { return r.done }
+
+// Err says why Done is closed; nil before.
+func (r *Reservation) Err() error {
+	if e := r.lost.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// amounts is what an attempt holds in each limit.
+func (r *Reservation) amounts(limits []policy.Limit, requests int64) []int64 {
+	out := make([]int64, len(limits))
+	for i, l := range limits {
+		out[i] = r.amount(l, requests)
+	}
+	return out
+}
+
+// amount is what an attempt holds in one limit. A soft limit never holds more than it has
+// when full, or a long prompt could never pass.
+func (r *Reservation) amount(l policy.Limit, requests int64) int64 {
+	estimate, bound := r.cost.Estimate, r.cost.Bound
+	switch l.Unit {
+	case policy.Requests:
+		return requests
+	case policy.Cost:
+		estimate = min(r.model.Price.Most(estimate, r.cost.EstimateOutput), maxCost)
+		bound = max(min(r.model.Price.Most(bound, r.cost.BoundOutput), maxCost), estimate)
+	case policy.Tokens, policy.Concurrent:
+	}
+	if l.Hard {
+		return bound
+	}
+	return min(estimate, l.Amount)
 }
 
 // Again is called before each further attempt. If the one before was kept, it holds the
@@ -56,7 +122,8 @@ func (r *Reservation) Again(ctx context.Context) error {
 	if err := r.take(ctx, 0); err != nil {
 		return err
 	}
-	for _, p := range old {
+	for i, p := range old {
+		p.scope.move(p.hold, r.parts[i].hold)
 		if p.unsure {
 			p.scope.adjust(p.hold, p.hold.amounts)
 		}
@@ -74,12 +141,18 @@ func (r *Reservation) Keep() { r.kept = true }
 // keep at least what they hold; so do soft ones for a kept attempt. What exceeds the
 // hold is charged to the current window.
 func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
-	used := min(max(u.Total, 0), maxCost)
+	tokens := min(max(u.Total, 0), maxCost)
+	cost := min(r.model.Price.Of(u), maxCost)
 	return r.end(ctx, func(l policy.Limit, held int64) int64 {
-		switch {
-		case l.Unit == policy.Requests:
+		used := tokens
+		switch l.Unit {
+		case policy.Requests:
 			return held
-		case r.kept || l.Hard && u.Estimated:
+		case policy.Cost:
+			used = cost
+		case policy.Tokens, policy.Concurrent:
+		}
+		if r.kept || l.Hard && u.Estimated {
 			return max(held, used)
 		}
 		return used
@@ -109,9 +182,14 @@ func (r *Reservation) end(ctx context.Context, final func(l policy.Limit, held i
 		for i, l := range p.scope.limits {
 			amounts[i] = final(l, amounts[i])
 		}
-		if p.unsure || !slices.Equal(amounts, p.hold.amounts) {
-			waits = append(waits, p.scope.adjust(p.hold, amounts))
+		if p.unsure || p.hold.slot || !slices.Equal(amounts, p.hold.amounts) {
+			if done := p.scope.adjust(p.hold, amounts); done != settled {
+				waits = append(waits, done)
+			}
 		}
+	}
+	if waits == nil {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 
 // rig is one store with any number of limiters on it, all of one product "p".
 type rig struct {
-	t     *testing.T
+	t     testing.TB
 	mem   *table.Mem
 	rules *policy.Policy
 
@@ -25,7 +25,7 @@ type rig struct {
 }
 
 // newRig takes the product's limits as the policy file has them, one a line.
-func newRig(t *testing.T, limits ...string) *rig {
+func newRig(t testing.TB, limits ...string) *rig {
 	t.Helper()
 	text := "version: 1\nproducts:\n  p:\n    maxOutputTokens: 1\n    limits:\n"
 	for _, l := range limits {

@@ -1,11 +1,7 @@
 package quota
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,10 +12,11 @@ import (
 
 // scope is one entity as this instance sees it.
 type scope struct {
-	limiter *Limiter
-	key     table.Key
-	limits  []policy.Limit
-	hard    bool // one of the limits is
+	limiter    *Limiter
+	key        table.Key
+	limits     []policy.Limit // that count in windows
+	concurrent []policy.Limit
+	hard       bool // one of all these is
 
 	mu           sync.Mutex
 	queue        []*op // in the order they came; the writer removes what is resolved
@@ -28,83 +25,164 @@ type scope struct {
 	failingUntil time.Time // the store failed lately: soft holds do not wait for it
 	lastErr      error
 
+	demand   demand
+	hand     lease   // what may be held without asking the store
+	left     []int64 // in the entity, beside the lease, when it was last known
+	renew    bool    // the lease is to be renewed before its end
+	flush    bool    // the lease is to go back
+	returned time.Time
+	pace     pace
+	slots    holders
+	timer    *time.Timer
+	wakes    time.Time // when timer fires; zero = it does not
+
 	writer // owned by run, of which there is never more than one
 }
 
+func newScope(l *Limiter, p *scopePlan, value string) *scope {
+	return &scope{
+		limiter: l, key: keyOf(p.product, p.by, value), limits: p.limits, concurrent: p.concurrent, hard: p.hard(), used: time.Now(),
+		writer: writer{name: l.writerName()},
+	}
+}
+
+// firstHard is the limit to name when the scope as a whole refuses.
 func (s *scope) firstHard() policy.Limit {
-	return s.limits[max(slices.IndexFunc(s.limits, func(l policy.Limit) bool { return l.Hard }), 0)]
-}
-
-// scopePlan is one `by` of a product, with the limits that count by it.
-type scopePlan struct {
-	product string
-	by      policy.By
-	limits  []policy.Limit
-}
-
-// plan groups a product's limits into scopes, in the order in which all instances
-// reserve them.
-func plan(p policy.Product) (plans []scopePlan) {
-	for _, by := range []policy.By{policy.ByIP, policy.ByUser, policy.BySubscription, policy.ByModel, policy.ByProduct} {
-		one := scopePlan{product: p.Name, by: by}
-		for _, l := range p.Limits {
-			if l.By == by {
-				one.limits = append(one.limits, l)
-			}
-		}
-		if one.limits != nil {
-			plans = append(plans, one)
+	for _, limits := range [][]policy.Limit{s.limits, s.concurrent} {
+		if i := slices.IndexFunc(limits, func(l policy.Limit) bool { return l.Hard }); i >= 0 {
+			return limits[i]
 		}
 	}
-	return plans
+	return policy.Limit{}
 }
 
-// value is what the scope counts by, for one request. Callers without a user share one
-// counter per subscription, callers without a subscription have one each.
-func (p scopePlan) value(c gateway.Caller, model string) (string, error) {
-	switch p.by {
-	case policy.ByIP:
-		if c.IP == "" {
-			return "", &gateway.Error{
-				Kind: gateway.Forbidden, Reason: "CallerIpNotAllowed", Limit: p.limits[0].Name,
-				Message: "The caller's address is not known, and product " + p.product + " limits by address.",
-			}
-		}
-		return c.IP, nil
-	case policy.ByUser:
-		if c.User == "" {
-			return "subscription:" + c.Subscription, nil
-		}
-		return c.User, nil
-	case policy.BySubscription:
-		if c.Subscription == "" {
-			return "user:" + c.User, nil
-		}
-		return c.Subscription, nil
-	case policy.ByModel:
-		return strings.ToLower(model), nil // Azure does not tell deployments apart by case
-	case policy.ByProduct:
-	}
-	return "", nil
+// idle tells whether nothing would be lost but a reading if the scope were forgotten.
+func (s *scope) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.running && s.hand.empty() && s.slots.n == 0
 }
 
-const plainKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@|"
+// start is called with mu held, when there is something for the writer to do.
+func (s *scope) start() {
+	if !s.running {
+		s.running = true
+		s.limiter.writers.started()
+		go s.run()
+	}
+}
 
-// keyOf makes an entity's key that a person can read; what a key may not hold becomes
-// =HH, and what is too long ends in a hash.
-func keyOf(product string, by policy.By, value string) table.Key {
-	var b strings.Builder
-	for _, c := range []byte(product + "|" + string(by) + "|" + value) {
-		if strings.IndexByte(plainKey, c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "=%02X", c)
+// due, dueAt and arm are called with mu held.
+
+// due tells whether the lease or the slots need a write that nobody asked for.
+func (s *scope) due(now time.Time) bool {
+	if !s.hand.empty() && (s.renew || s.flush) {
+		return true
+	}
+	at := s.dueAt()
+	return !at.IsZero() && !now.Before(at)
+}
+
+// dueAt is when the lease ends or the slots are to be renewed; zero = never.
+func (s *scope) dueAt() (at time.Time) {
+	if !s.hand.empty() {
+		at = s.hand.until
+	}
+	if s.slots.n+s.hand.slots > 0 {
+		if r := s.slots.renewed.Add(slotRenew); at.IsZero() || r.Before(at) {
+			at = r
 		}
 	}
-	key := b.String()
-	if len(key) > 400 {
-		sum := sha256.Sum256([]byte(key))
-		key = key[:300] + "=" + hex.EncodeToString(sum[:])
+	return at
+}
+
+// arm sees to it that the writer is woken when something becomes due.
+func (s *scope) arm() {
+	at := s.dueAt()
+	switch {
+	case at.IsZero() || !s.wakes.IsZero() && !at.Before(s.wakes):
+		return
+	case s.timer == nil:
+		s.timer = time.AfterFunc(time.Until(at), s.wake)
+	default:
+		s.timer.Reset(time.Until(at))
 	}
-	return table.Key{Partition: key, Row: "quota"}
+	s.wakes = at
+}
+
+func (s *scope) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wakes = time.Time{}
+	if s.due(time.Now()) {
+		s.start()
+	} else {
+		s.arm()
+	}
+}
+
+// flushNow has the lease go back, whatever its end.
+func (s *scope) flushNow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hand.empty() {
+		s.flush = true
+		s.start()
+	}
+}
+
+// holders are the requests that have a slot in a scope; n counts those the entity is, or
+// is to be, told of. Its fields belong to the scope's mu.
+type holders struct {
+	n       int64
+	peak    int64            // the most at a time, since the lease was last renewed
+	room    int64            // more slots that all processes together could have, when last known
+	cut     map[*hold]func() // says that a slot was lost; only under hard limits
+	renewed time.Time        // the last certain write was decided then
+}
+
+// enter and leave are called with mu held.
+func (s *scope) enter(h *hold) {
+	if !h.slot || h.inside {
+		return
+	}
+	h.inside = true
+	s.slots.n++
+	s.slots.peak = max(s.slots.peak, s.slots.n)
+	if h.lost != nil {
+		if s.slots.cut == nil {
+			s.slots.cut = map[*hold]func(){}
+		}
+		s.slots.cut[h] = h.lost
+	}
+}
+
+func (s *scope) leave(h *hold) {
+	if h.inside {
+		h.inside = false
+		s.slots.n--
+		delete(s.slots.cut, h)
+	}
+}
+
+// cutLate gives up slots that could not be renewed: before others may take them, the
+// requests that had them are told. Called with mu held.
+func (s *scope) cutLate(now time.Time) {
+	if len(s.slots.cut) == 0 || now.Sub(s.slots.renewed) < slotCut {
+		return
+	}
+	s.limiter.log.Warn("quota slots lost", "scope", s.key.Partition, "requests", len(s.slots.cut), "error", s.lastErr)
+	for h, lost := range s.slots.cut {
+		s.leave(h)
+		lost()
+	}
+	s.hand.slots = 0
+}
+
+// slotsLost is what a request hears whose slot could not be renewed.
+func slotsLost(l policy.Limit) *gateway.Error {
+	return &gateway.Error{
+		Kind: gateway.Unavailable, Limit: l.Name, RetryAfter: time.Second,
+		Message: "The limit " + l.Name + " could not be renewed, so the request was ended. Try again in 1 seconds.",
+	}
 }

@@ -12,15 +12,17 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// remembered is how many write ids an entity keeps.
-const remembered = 32
+// remembered is how many writers' last ids an entity keeps. As each has one write under
+// way at a time, its last id tells the fate of it, however often others wrote meanwhile.
+const remembered = 64
 
 // state is what a scope's entity holds. Its methods are pure but for the receiver.
 type state struct {
 	time     time.Time // the latest any writer decided at; nobody decides earlier
 	writes   int64
-	ids      []string // of the last writes, oldest first
+	ids      []string // writer.number: the last of each of the last writers, oldest first
 	counters map[string]counter
+	slots    map[string]slot // by process; nil = none
 }
 
 // counterKey names a limit's counter by what it counts, not by the limit's name or size:
@@ -34,7 +36,7 @@ func counterKey(l policy.Limit) string {
 }
 
 func (s *state) clone() state {
-	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), counters: maps.Clone(s.counters)}
+	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), counters: maps.Clone(s.counters), slots: maps.Clone(s.slots)}
 }
 
 // advance moves the state to now, or leaves it where it is when that is later.
@@ -58,6 +60,15 @@ func (s *state) counter(l policy.Limit) counter {
 	return fresh(l, s.time)
 }
 
+// left is what each limit could still give.
+func (s *state) left(limits []policy.Limit) []int64 {
+	left := make([]int64, len(limits))
+	for i, l := range limits {
+		left[i] = s.counter(l).left(l)
+	}
+	return left
+}
+
 // refusal is the limit that has no room, and for how long.
 type refusal struct {
 	limit policy.Limit
@@ -75,12 +86,33 @@ func (s *state) admit(limits []policy.Limit, amounts []int64) (stamps []int64, n
 	if no != nil {
 		return nil, no
 	}
+	return s.charge(limits, amounts), nil
+}
+
+// charge takes amounts, room or not, and says where they were charged.
+func (s *state) charge(limits []policy.Limit, amounts []int64) (stamps []int64) {
 	stamps = make([]int64, len(limits))
 	for i, before := range s.all(limits) {
 		c := before.charge(limits[i], amounts[i])
 		s.counters[counterKey(limits[i])], stamps[i] = c, c.stamp(limits[i])
 	}
-	return stamps, nil
+	return stamps
+}
+
+// same tells whether two charges were made in the same windows, and so that what is left
+// of both may be kept as one; a bucket's must be young enough to be given back.
+func (s *state) same(limits []policy.Limit, a, b []int64) bool {
+	for i, l := range limits {
+		switch {
+		case isBucket(l):
+			if s.time.UnixMilli()-min(a[i], b[i]) >= time.Minute.Milliseconds() {
+				return false
+			}
+		case a[i] != b[i]:
+			return false
+		}
+	}
+	return true
 }
 
 // all returns the counters of limits as they are before any of them is changed: one that
@@ -114,11 +146,21 @@ func (s *state) adjust(limits []policy.Limit, deltas, stamps []int64) (changed b
 // wrote notes a write of that id.
 func (s *state) wrote(id string) {
 	s.writes++
+	writer, _, _ := strings.Cut(id, ".")
+	s.ids = slices.DeleteFunc(s.ids, func(old string) bool { return strings.HasPrefix(old, writer+".") })
 	s.ids = append(s.ids, id)
 	s.ids = s.ids[max(0, len(s.ids)-remembered):]
 }
 
-// prune drops counters whose window is over; those of limits we do not know are kept
+// remembersSince tells whether a write made after base would still be among the ids: none
+// was dropped yet, or too few came, or one that is older is there.
+func (s *state) remembersSince(base state) bool {
+	since := s.writes - base.writes
+	return since >= 1 && (len(s.ids) < remembered || since < remembered ||
+		slices.ContainsFunc(base.ids, func(id string) bool { return slices.Contains(s.ids, id) }))
+}
+
+// prune drops slots that are over, and counters whose window is; those of limits we do not know are kept
 // until then, for an instance with another policy may.
 func (s *state) prune() {
 	maps.DeleteFunc(s.counters, func(key string, c counter) bool {
@@ -129,6 +171,7 @@ func (s *state) prune() {
 		end := windowEnd(policy.Period(parts[min(1, len(parts)-1)]), time.Unix(c.Window, 0).UTC())
 		return !end.After(s.time)
 	})
+	maps.DeleteFunc(s.slots, func(_ string, held slot) bool { return held.until <= s.time.Unix() })
 }
 
 // props is the entity as it is stored; all of it can be read by a person.
@@ -139,6 +182,7 @@ func (s *state) props() (map[string]any, error) {
 	}
 	return map[string]any{
 		"time": s.time, "writes": s.writes, "ids": strings.Join(s.ids, " "), "counters": string(counters),
+		"slots": slotText(s.slots),
 	}, nil
 }
 
@@ -153,6 +197,11 @@ func stateOf(e table.Entity) (state, error) {
 	s := state{time: at, writes: writes, ids: strings.Fields(ids), counters: map[string]counter{}}
 	if err := json.Unmarshal([]byte(counters), &s.counters); err != nil {
 		return state{}, fmt.Errorf("quota: entity %v: counters: %w", e.Key, err)
+	}
+	slots, _ := e.Props["slots"].(string) // absent before there were any
+	var err error
+	if s.slots, err = slotsOf(slots); err != nil {
+		return state{}, fmt.Errorf("quota: entity %v: %w", e.Key, err)
 	}
 	return s, nil
 }

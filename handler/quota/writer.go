@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"aoaigateway/handler/table"
@@ -12,7 +13,6 @@ import (
 
 const (
 	callTimeout   = time.Second            // one store operation
-	freshFor      = 2 * time.Second        // a reading older than this is read again before holds are made on it
 	refusalMemory = 250 * time.Millisecond // a reading older than this refuses nobody
 	failingFor    = time.Second            // soft holds do not wait for a store that failed this lately
 	settleFor     = 30 * time.Second       // an adjustment is given up after this
@@ -20,6 +20,8 @@ const (
 
 // writer is the part of a scope that one goroutine owns at a time.
 type writer struct {
+	name     string
+	sent     int64
 	cached   *reading // newest reading or write; nil = none to rely on
 	pending  *change  // sent, and its fate not known yet
 	failures int      // of the store, in a row
@@ -34,23 +36,6 @@ type reading struct {
 	read   time.Time
 }
 
-// change is one compare-and-swap: frozen, so that it can be sent again as it is.
-type change struct {
-	base      *reading
-	next      state
-	id        string
-	decisions []decision
-	dirty     bool // next differs from base
-	refuses   bool
-}
-
-type decision struct {
-	op     *op
-	stamps []int64
-	no     *refusal
-	left   []int64
-}
-
 // run is the scope's only writer; it ends when nothing is queued.
 func (s *scope) run() {
 	defer s.limiter.writers.ended()
@@ -63,21 +48,28 @@ func (s *scope) run() {
 func (s *scope) more() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
+	s.cutLate(now)
 	if s.pending == nil {
 		s.resolve(func(o *op) bool { return o.pointless(s.limits) })
 	}
-	late := func(o *op) bool { return time.Since(o.since) > settleFor }
-	if slices.ContainsFunc(s.queue, late) {
+	late := func(o *op) bool { return now.Sub(o.since) > settleFor }
+	lost := !s.hand.empty() && now.Sub(s.hand.until) > settleFor
+	if lost || slices.ContainsFunc(s.queue, late) {
 		s.limiter.log.Warn("quota settlement given up", "scope", s.key.Partition, "error", s.lastErr)
 		s.resolve(late)
 	}
-	if len(s.queue) > 0 {
+	if lost {
+		s.hand = lease{}
+	}
+	if len(s.queue) > 0 || s.due(now) {
 		return true
 	}
 	if s.pending != nil {
 		s.pending, s.cached = nil, nil
 	}
 	s.running = false
+	s.arm()
 	return false
 }
 
@@ -101,52 +93,27 @@ func (s *scope) round() {
 	s.mu.Lock()
 	batch := slices.Clone(s.queue)
 	s.mu.Unlock()
-	makes := slices.ContainsFunc(batch, func(o *op) bool { return o.final == nil })
-	if s.cached == nil || makes && time.Since(s.cached.read) > freshFor {
+	if s.cached == nil || !s.demand.current(time.Since(s.cached.read)) {
 		if !s.load() {
 			return
 		}
 	}
 	c := s.decide(batch)
-	if c.refuses && time.Since(s.cached.read) > refusalMemory {
+	switch {
+	case c.stale:
 		s.load()
-		return
-	}
-	if !c.dirty {
+	case c.dirty:
+		s.pending = c
+		s.send()
+	default:
 		s.finish(c)
-		return
 	}
-	s.pending = c
-	s.send()
 }
 
-// decide applies a batch to the newest reading.
-func (s *scope) decide(batch []*op) *change {
-	c := &change{base: s.cached, next: s.cached.clone()}
-	c.next.advance(s.limiter.now())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, o := range batch {
-		d := decision{op: o}
-		switch {
-		case o.final != nil:
-			c.dirty = c.next.adjust(s.limits, o.deltas(s.limits), o.hold.stamps) || c.dirty
-		case o.hold.over:
-			continue
-		default:
-			d.stamps, d.no = c.next.admit(s.limits, o.hold.amounts)
-			c.dirty = c.dirty || d.no == nil && slices.ContainsFunc(o.hold.amounts, func(n int64) bool { return n != 0 })
-			c.refuses = c.refuses || d.no != nil
-			for _, l := range s.limits {
-				d.left = append(d.left, c.next.counter(l).left(l))
-			}
-		}
-		c.decisions = append(c.decisions, d)
-	}
-	c.id = s.limiter.nextID()
-	c.next.wrote(c.id)
-	c.next.prune()
-	return c
+// nextID is that of a new change.
+func (w *writer) nextID() string {
+	w.sent++
+	return w.name + "." + strconv.FormatInt(w.sent, base36)
 }
 
 // send writes the pending change and finishes it if the answer is clear.
@@ -189,8 +156,19 @@ func (s *scope) load() bool {
 		s.failed(err)
 		return false
 	}
+	s.meet(r)
 	s.cached, s.failures = r, 0
 	return true
+}
+
+// meet notes what others wrote since the last reading.
+func (s *scope) meet(r *reading) {
+	if s.cached == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.demand.noteOthers(max(r.writes-s.cached.writes, 0), r.read.Sub(s.cached.read))
 }
 
 // reconcile finds out by reading what became of the pending change.
@@ -199,15 +177,14 @@ func (s *scope) reconcile() {
 		return
 	}
 	c, now := s.pending, s.cached
-	since := now.writes - c.base.writes
 	switch {
 	case slices.Contains(now.ids, c.id):
 		s.finish(c)
 	case now.exists == c.base.exists && now.rev == c.base.rev:
 		// Not applied, but it may still be under way: only the same bytes may be sent.
-		s.pause(&s.losses, 4*time.Millisecond, 32*time.Millisecond)
+		s.pause(&s.losses, 4*time.Millisecond, 128*time.Millisecond)
 		s.send()
-	case since >= 1 && since <= remembered:
+	case now.remembersSince(c.base.state):
 		s.pending = nil
 		s.contended()
 	default:
@@ -231,39 +208,59 @@ func (s *scope) unknown(c *change) {
 func (s *scope) finish(c *change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending, s.losses, s.failingUntil = nil, 0, time.Time{}
+	s.pending, s.losses, s.failingUntil, s.pace.level = nil, 0, time.Time{}, nil
 	for _, d := range c.decisions {
-		o := d.op
-		o.gone = true
-		switch {
-		case o.final != nil:
-			o.say(granted{})
-		case d.no != nil:
-			o.say(granted{err: refused(*d.no)})
-		default:
-			o.hold.charged, o.hold.stamps = true, d.stamps
-			o.say(granted{left: d.left})
+		s.conclude(d)
+	}
+	if c.left != nil {
+		s.left, s.slots.peak = c.left, s.slots.n
+	}
+	if some(c.took) {
+		s.pace.last = c.took
+	}
+	if c.dirty {
+		s.slots.renewed, s.slots.room = c.at, c.room
+	}
+	s.receive(c)
+	s.serve()
+	s.queue = slices.DeleteFunc(s.queue, func(o *op) bool { return o.gone })
+}
+
+func (s *scope) conclude(d decision) {
+	o := d.op
+	o.gone = true
+	switch {
+	case o.final != nil:
+		o.say(granted{})
+	case d.no != nil:
+		o.say(granted{err: refused(*d.no)})
+	default:
+		o.hold.charged, o.hold.stamps = true, d.stamps
+		if !o.hold.over {
+			s.enter(o.hold)
+		}
+		o.say(granted{left: d.left})
+	}
+}
+
+// serve makes holds for those who came meanwhile out of the new lease.
+func (s *scope) serve() {
+	now := time.Now()
+	for _, o := range s.queue {
+		if o.gone || o.final != nil || o.hold.over {
+			continue
+		}
+		if left, ok := s.spend(now, o.hold); ok {
+			o.gone = true
+			o.say(granted{left: left})
 		}
 	}
-	s.queue = slices.DeleteFunc(s.queue, func(o *op) bool { return o.gone })
 }
 
 // contended lets go, after a lost race, of those who waited long enough, and pauses.
 func (s *scope) contended() {
-	s.mu.Lock()
-	s.resolve(func(o *op) bool {
-		if o.final != nil || time.Since(o.since) < softWait {
-			return false
-		}
-		if s.hard {
-			o.say(granted{err: contended(s.firstHard())})
-		} else {
-			o.say(granted{unsure: true})
-		}
-		return true
-	})
-	s.mu.Unlock()
-	s.pause(&s.losses, 4*time.Millisecond, 32*time.Millisecond)
+	s.release(func(o *op) bool { return time.Since(o.since) >= softWait }, contended(s.firstHard()))
+	s.pause(&s.losses, 4*time.Millisecond, 128*time.Millisecond)
 }
 
 // failed notes that the store is away, lets soft holds go on without it, and pauses.
@@ -274,17 +271,30 @@ func (s *scope) failed(err error) {
 	}
 	s.lastErr = err
 	s.failingUntil = time.Now().Add(failingFor)
-	if !s.hard {
-		for _, o := range s.queue {
-			if o.final == nil {
-				o.say(granted{unsure: true})
-				o.gone = !s.isPending(o)
-			}
-		}
-		s.queue = slices.DeleteFunc(s.queue, func(o *op) bool { return o.gone })
-	}
 	s.mu.Unlock()
+	if !s.hard {
+		s.release(func(*op) bool { return true }, nil)
+	}
 	s.pause(&s.failures, 20*time.Millisecond, 500*time.Millisecond)
+}
+
+// release ends the wait of those who match: hard ones hear hard, soft ones go on without
+// the store. What is on its way to the entity stays queued.
+func (s *scope) release(match func(*op) bool, hard error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range slices.Clone(s.queue) {
+		switch {
+		case o.final != nil || o.said || !match(o):
+			continue
+		case s.hard:
+			s.refuse(o, hard)
+		default:
+			s.goAlone(o)
+		}
+		o.gone = !s.isPending(o)
+	}
+	s.queue = slices.DeleteFunc(s.queue, func(o *op) bool { return o.gone })
 }
 
 func (s *scope) isPending(o *op) bool {

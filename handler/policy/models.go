@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	maxPriority  = 1000
+	millionths   = 6 // decimals of an amount of money
+	moneyMeaning = "it must be an amount such as 2 or 0.075, with up to 7 digits before the point and 6 after it"
+)
+
+var (
+	currencyShape = regexp.MustCompile(`^[A-Z]{3}$`)
+	amountShape   = regexp.MustCompile(`^[0-9]{1,7}(\.[0-9]{1,6})?$`)
+)
+
+func (p *parser) models(n *yaml.Node, out *Policy) {
+	p.named(n, "models", func(name string, v *yaml.Node) {
+		where, m := "models."+name, Model{Name: name}
+		if isNull(v) {
+			v = &yaml.Node{Kind: yaml.MappingNode, Line: v.Line, Column: v.Column}
+		}
+		p.mapping(v, where, fields{
+			"contextWindow": func(v *yaml.Node) {
+				m.ContextWindow, _ = p.integer(v, where+".contextWindow", 1, maxOutput)
+			},
+			"firstByteTimeout": func(v *yaml.Node) { m.FirstByteTimeout = p.duration(v, where+".firstByteTimeout") },
+			"price":            func(v *yaml.Node) { m.Price, m.Priced = p.price(v, where+".price"), true },
+			"regions":          func(v *yaml.Node) { m.Regions = p.regions(v, where+".regions") },
+		})
+		if _, taken := out.models[strings.ToLower(name)]; taken {
+			p.fail(v, where, "is declared twice; Azure does not tell names apart by case")
+		}
+		out.models[strings.ToLower(name)] = m
+	})
+}
+
+func (p *parser) price(n *yaml.Node, where string) (price Price) {
+	p.noteMoney(n)
+	cached := n
+	price.CachedInput = -1
+	read := func(key string, to *int64) func(*yaml.Node) {
+		return func(v *yaml.Node) { *to, _ = p.amount(v, where+"."+key) }
+	}
+	keys := p.mapping(n, where, fields{
+		"input":       read("input", &price.Input),
+		"cachedInput": func(v *yaml.Node) { cached = v; read("cachedInput", &price.CachedInput)(v) },
+		"output":      read("output", &price.Output),
+	})
+	if keys != nil {
+		p.require(n, where, keys, "input", "output")
+	}
+	if price.CachedInput < 0 {
+		price.CachedInput = price.Input
+	}
+	if price.CachedInput > price.Input {
+		p.fail(cached, where+".cachedInput", "is more than input; what is held before a request counts none as cached")
+	}
+	return price
+}
+
+func (p *parser) regions(n *yaml.Node, where string) map[string]Route {
+	routes := map[string]Route{}
+	p.named(n, where, func(name string, v *yaml.Node) {
+		at, r := where+"."+name, Route{}
+		number := func(key string, to *int) func(*yaml.Node) {
+			return func(v *yaml.Node) {
+				i, _ := p.integer(v, at+"."+key, 1, maxPriority)
+				*to = int(i)
+			}
+		}
+		keys := p.mapping(v, at, fields{"priority": number("priority", &r.Priority), "weight": number("weight", &r.Weight)})
+		if keys != nil && len(keys) == 0 {
+			p.fail(v, at, "replaces nothing; add priority or weight")
+		}
+		routes[name] = r
+	})
+	return routes
+}
+
+func (p *parser) currency(n *yaml.Node) string {
+	c, ok := p.text(n, "currency")
+	if ok && !currencyShape.MatchString(c) {
+		p.fail(n, "currency", fmt.Sprintf("%q is no currency; write its three letters, such as USD", shorten(c)))
+	}
+	return c
+}
+
+// priceVersion takes an unquoted date too, which YAML does not call text.
+func (p *parser) priceVersion(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!timestamp" && nameShape.MatchString(n.Value) {
+		return n.Value
+	}
+	return p.name(n, "priceVersion")
+}
+
+// noteMoney remembers the first place that needs the currency.
+func (p *parser) noteMoney(n *yaml.Node) {
+	if p.money == nil {
+		p.money = n
+	}
+}
+
+// amount reads a decimal amount of money as millionths, without a float on the way.
+func (p *parser) amount(n *yaml.Node, where string) (int64, bool) {
+	number := n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!int" || n.ShortTag() == "!!float")
+	if !number || !amountShape.MatchString(n.Value) {
+		p.fail(n, where, "is "+kind(n)+"; "+moneyMeaning)
+		return 0, false
+	}
+	whole, part, _ := strings.Cut(n.Value, ".")
+	var v int64
+	for _, digit := range whole + part + strings.Repeat("0", millionths-len(part)) {
+		v = v*10 + int64(digit-'0')
+	}
+	return v, true
+}

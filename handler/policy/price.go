@@ -1,0 +1,101 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"strings"
+
+	"aoaigateway/handler/gateway"
+)
+
+// Price is what a model's tokens cost: millionths of the currency for a million tokens.
+type Price struct {
+	Input       int64
+	CachedInput int64 // never more than Input
+	Output      int64
+}
+
+// Of is what an answer cost in millionths of the currency, rounded up once. Reasoning is
+// part of the output. Tokens that are neither prompt nor completion cost the dearer price.
+func (p Price) Of(u gateway.Usage) int64 {
+	prompt, output := max(u.Prompt, 0), max(u.Completion, 0)
+	cached := min(max(u.Cached, 0), prompt)
+	other := max(u.Total-prompt-output, 0)
+	var s sum
+	s.add(prompt-cached, p.Input)
+	s.add(cached, p.CachedInput)
+	s.add(output, p.Output)
+	s.add(other, max(p.Input, p.Output))
+	return s.millionths()
+}
+
+// Most is what a number of tokens can cost at most, when up to output of them may be
+// output; output 0 = all may be.
+func (p Price) Most(tokens, output int64) int64 {
+	if output <= 0 || output > tokens {
+		output = tokens
+	}
+	var s sum
+	s.add(tokens-output, p.Input)
+	s.add(output, max(p.Input, p.Output))
+	return s.millionths()
+}
+
+// sum adds up tokens × price in 128 bits.
+type sum struct{ hi, lo uint64 }
+
+func (s *sum) add(tokens, price int64) {
+	hi, lo := bits.Mul64(uint64(max(tokens, 0)), uint64(max(price, 0)))
+	var carry uint64
+	s.lo, carry = bits.Add64(s.lo, lo, 0)
+	s.hi, _ = bits.Add64(s.hi, hi, carry)
+}
+
+const million = 1_000_000
+
+// millionths divides by the million tokens a price is for; what would overflow is capped.
+func (s *sum) millionths() int64 {
+	if s.hi >= million {
+		return math.MaxInt64
+	}
+	quotient, rest := bits.Div64(s.hi, s.lo, million)
+	if rest > 0 {
+		quotient++
+	}
+	return int64(min(quotient, math.MaxInt64))
+}
+
+// Money is an amount in a currency, and the price list it was reckoned with.
+type Money struct {
+	Millionths   int64
+	Currency     string
+	PriceVersion string
+}
+
+// String is the amount as people write it: "0.00123 USD".
+func (m Money) String() string {
+	return Decimal(m.Millionths) + " " + m.Currency
+}
+
+// Decimal writes millionths as a decimal number: at least two places, at most six.
+func Decimal(millionths int64) string {
+	s := fmt.Sprintf("%d.%06d", millionths/million, millionths%million)
+	short := strings.TrimRight(s, "0")
+	if point := strings.IndexByte(s, '.'); len(short) < point+3 {
+		return s[:point+3]
+	}
+	return short
+}
+
+// Cost is what an answer of a model cost; false when the policy has no price for it.
+func (p *Policy) Cost(u gateway.Usage, model string) (Money, bool) {
+	m, _ := p.Model(model)
+	if !m.Priced {
+		return Money{}, false
+	}
+	return Money{Millionths: m.Price.Of(u), Currency: p.currency, PriceVersion: p.priceVersion}, true
+}
+
+// Currency is that of all prices and cost limits; empty when there are none.
+func (p *Policy) Currency() string { return p.currency }

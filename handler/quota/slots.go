@@ -1,0 +1,87 @@
+package quota
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"aoaigateway/handler/policy"
+)
+
+// How long a process has its slots for.
+const (
+	slotLife  = 60 * time.Second // from a write on; then they are free again
+	slotRenew = 20 * time.Second // written again after this
+	slotCut   = 50 * time.Second // not renewed for so long: hard limits cut the requests
+)
+
+// slot is how many requests one process has under way, and until when that is believed.
+// A process writes the whole number each time, never a difference.
+type slot struct {
+	n     int64
+	until int64 // Unix seconds
+}
+
+// others counts the slots of all processes but one, as far as they are believed.
+func (s *state) others(process string) (n int64) {
+	for name, held := range s.slots {
+		if name != process && held.until > s.time.Unix() {
+			n += held.n
+		}
+	}
+	return n
+}
+
+// room is how many more requests the limits let a process have under way that has n;
+// without limits there is always one more. It names the tightest limit.
+func (s *state) room(limits []policy.Limit, process string, n int64) (room int64, tightest policy.Limit) {
+	room = 1
+	for i, l := range limits {
+		if r := l.Amount - s.others(process) - n; i == 0 || r < room {
+			room, tightest = r, l
+		}
+	}
+	return room, tightest
+}
+
+// setSlots says how many slots a process has from now on.
+func (s *state) setSlots(process string, n int64) {
+	if n <= 0 {
+		delete(s.slots, process)
+		return
+	}
+	if s.slots == nil {
+		s.slots = map[string]slot{}
+	}
+	s.slots[process] = slot{n: n, until: s.time.Add(slotLife).Unix()}
+}
+
+// slotText writes slots as process=n@until, with blanks between.
+func slotText(slots map[string]slot) string {
+	parts := make([]string, 0, len(slots))
+	for _, name := range slices.Sorted(maps.Keys(slots)) {
+		parts = append(parts, fmt.Sprintf("%s=%d@%d", name, slots[name].n, slots[name].until))
+	}
+	return strings.Join(parts, " ")
+}
+
+func slotsOf(text string) (map[string]slot, error) {
+	if text == "" {
+		return nil, nil
+	}
+	slots := map[string]slot{}
+	for part := range strings.FieldsSeq(text) {
+		name, rest, ok1 := strings.Cut(part, "=")
+		n, until, ok2 := strings.Cut(rest, "@")
+		held, err1 := strconv.ParseInt(n, 10, 64)
+		end, err2 := strconv.ParseInt(until, 10, 64)
+		if !ok1 || !ok2 || err1 != nil || err2 != nil {
+			return nil, fmt.Errorf("slot %q is not process=n@until", part)
+		}
+		slots[name] = slot{n: held, until: end}
+	}
+	return slots, nil
+}
