@@ -94,6 +94,9 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	writer := journal.New(journal.Options{Blobs: e.blobs, Logger: logger, Interval: s.Interval})
 	log := audit.New(audit.Options{Journal: writer, Bodies: e.blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
 	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
+	for i := range s.Backends {
+		s.Backends[i].Routes = routesOf(pol, s.Backends[i])
+	}
 	pool := backend.New(backend.Options{
 		Regions: s.Backends, Secrets: e.secrets, Identity: e.identity, Transport: e.transport, Logger: logger,
 		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst, Shared: e.health,
@@ -115,6 +118,18 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
 	return &program{handler, limiter, writer, pool}
+}
+
+// routesOf are the policy's words on a region, model by model.
+func routesOf(pol *policy.Policy, r backend.Region) map[string]backend.Route {
+	found := map[string]backend.Route{}
+	for name := range r.Models {
+		m, _ := pol.Model(name)
+		if route, ok := m.Regions[r.Name]; ok {
+			found[name] = backend.Route(route)
+		}
+	}
+	return found
 }
 
 // identity is the one credential of the process: it caches tokens for all who ask.

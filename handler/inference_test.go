@@ -117,7 +117,7 @@ func TestTheClientReadsEventKBeforeTheRegionSendsTheNext(t *testing.T) {
 		if strings.Contains(event, "[DONE]") {
 			break
 		}
-		if sent := region.Counts().Events; sent != seen {
+		if sent := region.Counts().Events; sent > seen { // it counts an event when it has sent it
 			t.Fatalf("the client has %d events, the region sent %d", seen, sent)
 		}
 		region.Step(1)

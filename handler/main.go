@@ -93,22 +93,26 @@ func loadPolicy(s settings) (*policy.Policy, error) {
 	var mistakes []error
 	for _, p := range pol.Products() {
 		if p.HardTokens() {
-			mistakes = append(mistakes, unbounded(pol, p, s)...)
+			mistakes = append(mistakes, incomplete(pol, p, s, "has a hard token limit", "contextWindow", func(m policy.Model) bool { return m.ContextWindow > 0 })...)
+		}
+		if p.LimitsCost() {
+			mistakes = append(mistakes, incomplete(pol, p, s, "limits cost", "price", func(m policy.Model) bool { return m.Priced })...)
 		}
 	}
 	return pol, errors.Join(mistakes...)
 }
 
-// unbounded: a hard token limit holds the most a request can use. That is the model's
-// context window when the request does not bound itself, so that it must be known.
-func unbounded(pol *policy.Policy, p policy.Product, s settings) (mistakes []error) {
+// incomplete names the models that a region serves and a product allows, and of which
+// the policy does not say what the product's limits need: a hard token limit holds the
+// model's context window for requests that do not bound themselves.
+func incomplete(pol *policy.Policy, p policy.Product, s settings, limit, need string, known func(policy.Model) bool) (mistakes []error) {
 	seen := map[string]bool{}
 	for _, r := range s.Backends {
 		for model := range r.Models {
 			m, _ := pol.Model(model)
-			if p.Allows(model) && m.ContextWindow == 0 && !seen[model] {
+			if p.Allows(model) && !known(m) && !seen[model] {
 				seen[model] = true
-				mistakes = append(mistakes, fmt.Errorf("%s: product %s has a hard token limit and allows the model %s, whose contextWindow is not in models; add it, or leave the model out of the product", s.PolicyFile, p.Name, model))
+				mistakes = append(mistakes, fmt.Errorf("%s: product %s %s and allows the model %s, whose %s is not in models; add it, or leave the model out of the product", s.PolicyFile, p.Name, limit, model, need))
 			}
 		}
 	}

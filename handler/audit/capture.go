@@ -21,6 +21,7 @@ type Capture struct {
 	up          *upload // takes all bytes once they are more
 	err         error   // the upload failed; nothing is kept from then on
 	assembled   json.RawMessage
+	figures     bool // keep nothing
 }
 
 // Write records p. It blocks while a large answer's blob does not keep up, but no longer
@@ -37,6 +38,8 @@ func (c *Capture) Write(p []byte) (int, error) {
 
 func (c *Capture) keep(p []byte) error {
 	switch {
+	case c.figures:
+		return nil
 	case c.err != nil:
 		return c.err
 	case c.up == nil && len(c.buf)+len(p) <= maxInline:
@@ -56,7 +59,9 @@ func (c *Capture) keep(p []byte) error {
 // Assembled gives the whole object a stream is equivalent to. A stream up to 1 MiB is then
 // recorded as that object, beside its own size and hash. What is no valid JSON is ignored.
 func (c *Capture) Assembled(obj json.RawMessage) {
-	c.assembled, _ = oneLine(obj)
+	if !c.figures {
+		c.assembled, _ = oneLine(obj)
+	}
 }
 
 // finish makes the body durable where it is large, and describes it.
@@ -76,7 +81,7 @@ func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	case len(c.assembled) > maxInline:
 		err = c.log.put(ctx, c.name, buf)
 	default:
-		if b.Assembled == nil {
+		if b.Assembled == nil && !c.figures {
 			fill(b, buf)
 		}
 		return b, nil

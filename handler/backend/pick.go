@@ -15,7 +15,7 @@ func pick(list []target, tried map[string]bool, need int64) (target, breaker.Pas
 		rest := list
 		for len(rest) > 0 {
 			n := 1
-			for n < len(rest) && rest[n].Priority == rest[0].Priority {
+			for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
 				n++
 			}
 			for open := ready(rest[:n], tried, roomy, need); len(open) > 0; {
@@ -45,11 +45,11 @@ func ready(group []target, tried map[string]bool, roomy bool, need int64) []targ
 func weighted(open []target) int {
 	sum := 0
 	for _, t := range open {
-		sum += max(1, t.Weight)
+		sum += max(1, t.route.Weight)
 	}
 	n := rand.IntN(sum) //nolint:gosec // sharing load needs no secret randomness
 	for i, t := range open {
-		if n -= max(1, t.Weight); n < 0 {
+		if n -= max(1, t.route.Weight); n < 0 {
 			return i
 		}
 	}

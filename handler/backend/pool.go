@@ -8,6 +8,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -40,6 +41,15 @@ type Region struct {
 	Credential string
 	APIVersion string            // replaces the client's on classic paths; empty = the client's
 	Models     map[string]string // name clients use → the region's deployment
+	Routes     map[string]Route  // by model: what replaces Priority and Weight for it
+}
+
+// Route is a region's place among those that serve a model; zero fields are the region's.
+type Route struct{ Priority, Weight int }
+
+func (r *Region) route(model string) Route {
+	route := r.Routes[model]
+	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
 }
 
 // Options of a Pool.
@@ -145,6 +155,7 @@ func (p *Pool) Models() []string {
 type target struct {
 	*Region
 	deployment string // empty for calls that name no model
+	route      Route  // the region's, or the model's own there
 	*standing
 }
 
@@ -159,8 +170,9 @@ func (p *Pool) targets(call *Call) []target {
 		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
 			continue
 		}
-		list = append(list, target{r, deployment, p.standing(place{r.Name, deployment})})
+		list = append(list, target{r, deployment, r.route(call.Model), p.standing(place{r.Name, deployment})})
 	}
+	slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
 	return list
 }
 

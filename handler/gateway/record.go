@@ -67,6 +67,7 @@ type Record struct {
 
 	Attempts []Attempt `json:"attempts,omitempty"`
 	Usage    Usage     `json:"usage,omitzero"`
+	Cost     *Cost     `json:"cost,omitempty"` // nil when the policy has no price
 
 	Status         int     `json:"status,omitempty"` // sent to the client
 	BackendStatus  int     `json:"backendStatus,omitempty"`

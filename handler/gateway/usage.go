@@ -1,5 +1,12 @@
 package gateway
 
+// Cost is the price of one answer.
+type Cost struct {
+	Amount       string `json:"amount"` // decimal
+	Currency     string `json:"currency,omitempty"`
+	PriceVersion string `json:"priceVersion,omitempty"`
+}
+
 // Usage counts the tokens of one answer. Cached is part of Prompt and Reasoning is
 // part of Completion, as the service reports them; neither is added again.
 type Usage struct {

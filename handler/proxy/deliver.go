@@ -14,6 +14,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
+	"aoaigateway/handler/policy"
 	"aoaigateway/handler/quota"
 )
 
@@ -28,6 +29,17 @@ var (
 func (s *session) run(client context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(client, s.options.TotalTimeout, errTotalTimeout)
 	defer cancel()
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	if lost := s.hold.Done(); lost != nil { // a place among those at work, which others may take
+		go func() {
+			select {
+			case <-lost:
+				cut(s.hold.Err())
+			case <-ctx.Done():
+			}
+		}()
+	}
 	if s.req.Stream {
 		return s.runStream(ctx, client)
 	}
@@ -65,6 +77,9 @@ func (s *session) ask(ctx context.Context) (*backend.Answer, error) {
 // orTimeout tells our own time-outs from a client that left: both end the context.
 func (s *session) orTimeout(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
+	if e, ok := errors.AsType[*gateway.Error](cause); ok {
+		return e
+	}
 	switch {
 	case errors.Is(cause, errAnswerTimeout):
 		return &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: fmt.Sprintf("No answer within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", s.options.AnswerTimeout), Err: cause}
@@ -176,7 +191,7 @@ func (s *session) unread(a *backend.Answer) {
 }
 
 func (s *session) regionsFault(client context.Context, err error) bool {
-	return client.Err() == nil && !errors.Is(err, errClientWrite) && !errors.Is(err, errNotRecorded)
+	return client.Err() == nil && !errors.Is(err, errClientWrite) && !errors.Is(err, errNotRecorded) && s.hold.Err() == nil
 }
 
 func (s *session) copyHolding(capture *audit.Capture, src io.Reader) (held []byte, err error) {
@@ -221,6 +236,8 @@ func (s *session) abandon(client context.Context, err error, produced bool) erro
 		s.Record.Outcome, s.Record.ErrorReason = gateway.UpstreamCut, "StreamTruncated"
 	case errors.Is(err, errNotRecorded):
 		s.Record.Outcome, s.Record.ErrorReason = gateway.NotDurable, "AuditLogUnavailable"
+	case client.Err() == nil && s.hold.Err() != nil:
+		s.Record.Outcome, s.Record.ErrorReason, err = gateway.GatewayFailed, "ConcurrencySlotLost", s.hold.Err()
 	default:
 		s.Record.Outcome, s.Record.ErrorReason = gateway.ClientLeft, "ClientConnectionFailure"
 	}
@@ -238,6 +255,7 @@ func (s *session) finish(client context.Context, produced bool) error {
 		s.estimate()
 	}
 	s.Record.Usage = s.usage
+	s.price()
 	if s.known && s.kind != openai.Embeddings {
 		s.recent.note(s.Record.Model, s.usage.Completion/s.req.Choices)
 	}
@@ -261,6 +279,13 @@ func (s *session) finish(client context.Context, produced bool) error {
 		}
 	}
 	return err
+}
+
+// price notes what the answer cost, where the policy says.
+func (s *session) price() {
+	if m, ok := s.options.Policy.Cost(s.usage, s.Record.Model); ok && s.kind.Metered() {
+		s.Record.Cost = &gateway.Cost{Amount: policy.Decimal(m.Millionths), Currency: m.Currency, PriceVersion: m.PriceVersion}
+	}
 }
 
 // estimate stands in for usage that never came.

@@ -88,6 +88,9 @@ type Exchange struct {
 // the connection is to be broken off; nil that everything is done.
 func (p *Proxy) Serve(x Exchange) error {
 	s := &session{Proxy: p, Exchange: x}
+	if err := s.admit(); err != nil {
+		return err
+	}
 	body, err := s.readBody()
 	if err != nil {
 		return err
@@ -123,17 +126,25 @@ type session struct {
 	made    *made
 }
 
+// admit finds the caller's product, which also says what may be recorded.
+func (s *session) admit() error {
+	product, ok := s.options.Policy.Product(s.Record.Product)
+	if !ok {
+		return &gateway.Error{Kind: gateway.Forbidden, Reason: "ProductNotFound", Message: "The subscription's product is not in the gateway's policy."}
+	}
+	s.product = product
+	if product.Log == policy.LogNone {
+		s.Audit.FiguresOnly()
+	}
+	return nil
+}
+
 // understand parses the body, decides on the model and makes the call.
 func (s *session) understand(body []byte) error {
 	s.kind = s.Match.Kind
 	if s.kind == openai.WebSocket {
 		return &gateway.Error{Kind: gateway.Unsupported, Code: "RealtimeNotSupported", Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly."}
 	}
-	product, ok := s.options.Policy.Product(s.Record.Product)
-	if !ok {
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "ProductNotFound", Message: "The subscription's product is not in the gateway's policy."}
-	}
-	s.product = product
 	if s.kind.Metered() || s.kind == openai.BodyModel {
 		if err := s.parse(body); err != nil {
 			return err
@@ -251,11 +262,13 @@ func (s *session) reserve(ctx context.Context) error {
 		return err
 	}
 	s.call.Need = s.req.PromptEstimate() + s.req.MaxOutput*s.req.Choices // what a region holds on arrival
-	cost := quota.Cost{Estimate: s.req.PromptEstimate() + s.likelyOutput()}
+	cost := quota.Cost{EstimateOutput: s.likelyOutput()}
+	cost.Estimate = s.req.PromptEstimate() + cost.EstimateOutput
 	if bound, ok := s.req.Bound(s.kind); ok {
-		cost.Bound = bound
+		cost.Bound, cost.BoundOutput = bound, min(bound, s.req.MaxOutput*s.req.Choices)
 	} else {
 		cost.Bound = s.contextWindow() * s.req.Choices
+		cost.BoundOutput = cost.Bound // the dearer kind, for what is not known apart
 	}
 	hold, err := s.options.Limiter.Reserve(ctx, s.Record.Caller, s.Record.Model, cost)
 	if err != nil {

@@ -251,6 +251,8 @@ func (s *session) broken(client context.Context, out *stream, t *tap, err error)
 	switch {
 	case errors.Is(err, errNotRecorded):
 		s.sendFailure(out, err)
+	case client.Err() == nil && s.hold.Err() != nil:
+		s.sendFailure(out, s.hold.Err())
 	case s.regionsFault(client, err) && !t.failed:
 		s.sendFailure(out, &gateway.Error{Kind: gateway.BadGateway, Code: "upstream_cut", Message: "The region broke the answer off. What was received is incomplete; send the request again."})
 	}
