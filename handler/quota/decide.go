@@ -22,6 +22,7 @@ type change struct {
 	took      []int64 // what was admitted, and the size of the lease
 
 	how     handling
+	asked   bool // somebody needs more, and may have it
 	returns bool // the lease, or some of it, goes back
 	dirty   bool // the entity must be written
 	stale   bool // it refuses on an old reading: read, and decide again
@@ -71,6 +72,7 @@ func (s *scope) decide(batch []*op) *change {
 	case s.mayWait(c):
 		return c
 	}
+	c.asked = (s.renew || makes(batch)) && c.refused == 0 && !s.flush
 	s.renew = false
 	s.takeAhead(c)
 	s.countSlots(c)
@@ -85,7 +87,7 @@ func (s *scope) decide(batch []*op) *change {
 // nobody, and is used up before more is asked for.
 func (s *scope) handle(c *change, batch []*op) handling {
 	switch {
-	case slices.ContainsFunc(batch, func(o *op) bool { return o.final == nil && !o.hold.over }):
+	case makes(batch):
 		return fold
 	case s.hand.empty():
 		return leave
@@ -103,6 +105,11 @@ func (s *scope) handle(c *change, batch []*op) handling {
 // too small: while the refusal is remembered, that can wait.
 func (s *scope) mayWait(c *change) bool {
 	return c.refused > 0 && c.admitted == 0 && !c.adjusted && !c.frees && !s.due(c.at) && c.at.Sub(s.returned) < refusalMemory
+}
+
+// makes tells whether somebody waits for a hold.
+func makes(batch []*op) bool {
+	return slices.ContainsFunc(batch, func(o *op) bool { return o.final == nil && !o.hold.over })
 }
 
 func (s *scope) apply(c *change, o *op) {
@@ -142,9 +149,10 @@ func (s *scope) admit(c *change, d *decision) {
 	}
 }
 
-// takeAhead charges the new lease: nothing when a limit is near, or nobody asks.
+// takeAhead charges the new lease: nothing when a limit is near, or when the old one came
+// to its end and nobody asks.
 func (s *scope) takeAhead(c *change) {
-	if c.how != leave && c.refused == 0 && !s.flush {
+	if c.asked {
 		c.size = s.demand.lease(c.at, c.next.left(s.limits))
 	}
 	if c.size != nil {
@@ -167,7 +175,7 @@ func (s *scope) countSlots(c *change) {
 	switch {
 	case c.how == leave:
 		c.spare = s.hand.slots
-	case c.refused == 0 && !s.flush && s.demand.busy(c.at):
+	case c.asked && s.demand.busy(c.at):
 		c.spare = max(min(s.slots.peak-inUse, room/portion), 0)
 	}
 	c.slots, c.room = inUse+c.spare, room-c.spare

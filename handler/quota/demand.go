@@ -55,11 +55,13 @@ func (d *demand) current(age time.Duration) bool {
 // busy tells whether the scope saw at least four requests within the last 2 s, one of
 // them here. Each of the others' requests makes two writes at most.
 func (d *demand) busy(now time.Time) bool {
-	if now.Sub(d.seen[d.oldest]) <= leaseLife {
-		return true
+	ours := 0
+	for _, at := range d.seen {
+		if now.Sub(at) <= leaseLife {
+			ours++
+		}
 	}
-	ours := d.requests * fade(now.Sub(d.at))
-	return ours >= 1 && ours+d.others*leaseLife.Seconds()/2 >= busyAt
+	return ours > 0 && float64(ours)+d.others*leaseLife.Seconds()/2 >= busyAt
 }
 
 // lease is how much to take ahead when limits have left to give: what came in the last 2 s,

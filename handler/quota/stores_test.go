@@ -102,3 +102,64 @@ func (s *skewedStore) Replace(ctx context.Context, e table.Entity) (table.Entity
 	}
 	return got, err
 }
+
+// mortal is the connection of an instance that is killed at a certain time: nothing that
+// it does after that reaches the table.
+func mortal(mem *table.Mem, dies time.Time) *faulty {
+	return &faulty{Mem: mem, f: func(ctx context.Context, op table.Op, key table.Key) (bool, error) {
+		if time.Now().Before(dies) {
+			return true, nil
+		}
+		return hang(ctx, op, key)
+	}}
+}
+
+// faulty is one instance's connection to a table that serves the others well.
+type faulty struct {
+	*table.Mem
+	mu sync.Mutex
+	f  table.Fault
+}
+
+func (s *faulty) set(f table.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.f = f
+}
+
+func (s *faulty) fail(ctx context.Context, op table.Op, key table.Key) error {
+	s.mu.Lock()
+	f := s.f
+	s.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	_, err := f(ctx, op, key)
+	return err
+}
+
+func (s *faulty) Get(ctx context.Context, key table.Key) (table.Entity, error) {
+	if err := s.fail(ctx, table.OpGet, key); err != nil {
+		return table.Entity{}, err
+	}
+	return s.Mem.Get(ctx, key)
+}
+
+func (s *faulty) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
+	if err := s.fail(ctx, table.OpInsert, e.Key); err != nil {
+		return table.Entity{}, err
+	}
+	return s.Mem.Insert(ctx, e)
+}
+
+func (s *faulty) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
+	if err := s.fail(ctx, table.OpReplace, e.Key); err != nil {
+		return table.Entity{}, err
+	}
+	return s.Mem.Replace(ctx, e)
+}
+
+func hang(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}

@@ -1,0 +1,304 @@
+package quota_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/quota"
+	"aoaigateway/handler/table"
+)
+
+func (r *rig) requireFull(l *quota.Limiter) {
+	r.t.Helper()
+	e := r.refused(l, alice, 1)
+	if e.Kind != gateway.RateLimited || e.Limit != "few" || e.Reason != "RateLimitExceeded" || e.RetryAfter < time.Second ||
+		!strings.HasPrefix(e.Message, "Concurrency limit is exceeded. Try again in ") {
+		r.t.Errorf("%+v, want a refusal for a moment that names the limit", e)
+	}
+}
+
+// forget waits until instances ask again, instead of remembering a refusal.
+func forget() { time.Sleep(300 * time.Millisecond) }
+
+func TestRequestsUnderWayAreLimitedOverAllInstances(t *testing.T) {
+	for _, hard := range []string{"true", "false"} {
+		bubble(t, []string{"name: few, concurrent: 3, hard: " + hard}, func(t *testing.T, r *rig) {
+			a, b := r.limiter(), r.limiter()
+			first, second, third := r.reserve(a, 1), r.reserve(b, 1), r.reserve(b, 1)
+			r.requireFull(a)
+			r.requireFull(b)
+			r.settle(first, 1)
+			forget()
+			fourth := r.reserve(b, 1)
+			r.requireFull(a)
+			second.Cancel(t.Context())
+			forget()
+			fifth := r.reserve(a, 1)
+			r.requireFull(b)
+			for _, res := range []*quota.Reservation{third, fourth, fifth, fifth} {
+				res.Cancel(t.Context())
+			}
+			forget()
+			for range 3 {
+				r.reserve(a, 1)
+			}
+			r.requireFull(a)
+		})
+	}
+}
+
+func TestARequestHasOneSlotWhateverItsAttempts(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 1, hard: true", "tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+		l := r.limiter()
+		res := r.reserve(l, 100)
+		for range 3 {
+			res.Keep()
+			if err := res.Again(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.requireFull(r.limiter())
+		r.settle(res, 50)
+		forget()
+		if got := r.reserve(r.limiter(), 0).Remaining().Quota.Left; got != 1000-350 {
+			t.Errorf("%d left, want %d", got, 1000-350)
+		}
+	})
+}
+
+func TestARefusalByAnotherLimitFreesTheSlot(t *testing.T) {
+	limits := []string{"concurrent: 1, hard: true, by: ip", "tokens: 10, per: day, hard: true"}
+	bubble(t, limits, func(t *testing.T, r *rig) {
+		l := r.limiter()
+		for _, n := range []int64{8, 8, 2} {
+			res, err := l.Reserve(t.Context(), alice, "gpt", tokens(n))
+			if e, ok := errors.AsType[*gateway.Error](err); ok && e.Limit != "tokens-per-day" {
+				t.Errorf("refused by %s: the slot of a refused request was not freed", e.Limit)
+			}
+			if res != nil {
+				r.settle(res, n)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+func TestASlotIsRenewedWhileItsRequestLasts(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 1, hard: true"}, func(t *testing.T, r *rig) {
+		res, other := r.reserve(r.limiter(), 1), r.limiter()
+		r.spent()
+		for range 60 {
+			r.requireFull(other)
+			time.Sleep(10 * time.Second)
+		}
+		if n := r.spent(); n > 60+30+30 {
+			t.Errorf("%d store operations in 10 minutes, want a renewal each 20 s beside the refusals", n)
+		}
+		select {
+		case <-res.Done():
+			t.Errorf("lost: %v", res.Err())
+		default:
+		}
+		if res.Err() != nil {
+			t.Errorf("Err: %v", res.Err())
+		}
+		r.settle(res, 1)
+		forget()
+		r.reserve(other, 1)
+	})
+}
+
+func TestASlotIsFreeAMinuteAfterItsInstanceDied(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 2, hard: true"}, func(t *testing.T, r *rig) {
+		began := time.Now()
+		dead := quota.New(quota.Options{Store: mortal(r.mem, began.Add(time.Second)), Policy: r.rules})
+		r.reserve(dead, 1)
+		r.reserve(dead, 1)
+		l := r.limiter()
+		time.Sleep(58 * time.Second)
+		r.requireFull(l)
+		time.Sleep(3 * time.Second)
+		r.reserve(l, 1)
+		r.reserve(l, 1)
+		r.requireFull(l)
+	})
+}
+
+func TestASlotThatCannotBeRenewedIsGivenUpBeforeOthersTakeIt(t *testing.T) {
+	for name, fault := range map[string]table.Fault{
+		"refuses": func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway },
+		"hangs": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
+			<-ctx.Done()
+			return false, ctx.Err()
+		},
+	} {
+		bubble(t, []string{"name: few, concurrent: 2, hard: true"}, func(t *testing.T, r *rig) {
+			cut := &faulty{Mem: r.mem}
+			l := quota.New(quota.Options{Store: cut, Policy: r.rules})
+			began := time.Now()
+			first, second := r.reserve(l, 1), r.reserve(l, 1)
+			cut.set(fault)
+			for _, res := range []*quota.Reservation{first, second} {
+				<-res.Done()
+				if took := time.Since(began); took < 50*time.Second || took > 53*time.Second {
+					t.Errorf("%s: lost after %v, want 50 s", name, took)
+				}
+				if e, ok := errors.AsType[*gateway.Error](res.Err()); !ok || e.Kind != gateway.Unavailable || e.Limit != "few" {
+					t.Errorf("%s: %v", name, res.Err())
+				}
+			}
+			other := r.limiter()
+			r.requireFull(other)
+			time.Sleep(10 * time.Second)
+			third, fourth := r.reserve(other, 1), r.reserve(other, 1)
+			cut.set(nil)
+			first.Cancel(t.Context())
+			_ = second.Settle(t.Context(), usage(1))
+			time.Sleep(time.Minute)
+			r.requireFull(l)
+			third.Cancel(t.Context())
+			fourth.Cancel(t.Context())
+			forget()
+			r.reserve(l, 1)
+		})
+	}
+}
+
+func TestASoftSlotOutlivesItsStore(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 2"}, func(t *testing.T, r *rig) {
+		l := r.limiter()
+		r.away()
+		first := r.reserve(l, 1)
+		if !first.Unsure() || first.Done() != nil {
+			t.Errorf("unsure %v, may be lost %v", first.Unsure(), first.Done() != nil)
+		}
+		time.Sleep(2 * time.Minute)
+		r.heal()
+		time.Sleep(2 * time.Second)
+		other := r.limiter()
+		r.reserve(other, 1)
+		r.requireFull(other) // the entity knows of the first by now
+		r.settle(first, 1)
+		forget()
+		r.reserve(other, 1)
+	})
+}
+
+// Slots of a busy scope are leased too.
+func TestBusySlotsCostTheTableLittle(t *testing.T) {
+	for _, tc := range []struct {
+		limit string
+		want  float64 // operations for 1,000 requests
+	}{
+		{"name: few, concurrent: 1000, hard: true", 40},
+		{"name: few, concurrent: 12, hard: true", 400}, // 8 under way on average: near its limit
+	} {
+		bubble(t, []string{tc.limit}, func(t *testing.T, r *rig) {
+			l, rng := r.limiter(), rand.New(rand.NewPCG(1, 1))
+			const rate, total = 200, 4000
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			refusals := 0
+			for range total {
+				time.Sleep(time.Duration(rng.ExpFloat64() / rate * float64(time.Second)))
+				lasts := time.Duration(rng.Int64N(int64(80 * time.Millisecond)))
+				wg.Go(func() {
+					res, err := l.Reserve(t.Context(), alice, "gpt", tokens(1))
+					if err != nil {
+						mu.Lock()
+						refusals++
+						mu.Unlock()
+						return
+					}
+					time.Sleep(lasts)
+					r.settle(res, 1)
+				})
+			}
+			wg.Wait()
+			got := float64(r.spent()) / total * 1000
+			t.Logf("%s: %.1f table operations for 1,000 requests, %d refused", tc.limit, got, refusals)
+			if got > tc.want || tc.want == 40 && refusals > 0 {
+				t.Errorf("want %.0f at most", tc.want)
+			}
+			time.Sleep(5 * time.Second)
+			if got := slotsIn(t, r); got != "" {
+				t.Errorf("slots %q are kept by an idle instance", got)
+			}
+		})
+	}
+}
+
+// slotsIn is what the product's only entity says of slots.
+func slotsIn(t *testing.T, r *rig) string {
+	t.Helper()
+	for e, err := range r.mem.Scan(t.Context(), "p|subscription|alice") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := e.Props["slots"].(string)
+		return text
+	}
+	return "no entity"
+}
+
+// Many instances, some of which die or lose their store, ask for more than there is: the
+// requests that believe to have a slot are never more than the limit.
+func TestThereAreNeverMoreRequestsUnderWayThanAHardLimitSays(t *testing.T) {
+	const limit = 7
+	for seed := range uint64(5) {
+		bubble(t, []string{"name: few, concurrent: 7, hard: true"}, func(t *testing.T, r *rig) {
+			var mu sync.Mutex
+			under, most, granted := 0, 0, 0
+			add := func(n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				under += n
+				most = max(most, under)
+			}
+			var wg sync.WaitGroup
+			for i := range uint64(12) {
+				rng := rand.New(rand.NewPCG(seed, i))
+				store := &faulty{Mem: r.mem}
+				l := quota.New(quota.Options{Store: store, Policy: r.rules})
+				stop := time.Now().Add(time.Duration(60+rng.IntN(300)) * time.Second)
+				time.AfterFunc(time.Until(stop), func() { store.set(hang) }) // it is killed, or cut off
+				for range 3 {
+					lasts := time.Duration(rng.IntN(90)) * time.Second
+					wg.Go(func() {
+						for time.Now().Before(stop) {
+							res, err := l.Reserve(t.Context(), alice, "gpt", tokens(1))
+							if err != nil {
+								time.Sleep(time.Second)
+								continue
+							}
+							add(1)
+							mu.Lock()
+							granted++
+							mu.Unlock()
+							select {
+							case <-time.After(lasts):
+							case <-res.Done():
+							}
+							add(-1)
+							res.Cancel(t.Context())
+						}
+					})
+				}
+			}
+			wg.Wait()
+			if most > limit || most < limit-1 {
+				t.Errorf("seed %d: %d under way at one time, limit %d", seed, most, limit)
+			}
+			if granted < 50 {
+				t.Errorf("seed %d: only %d granted", seed, granted)
+			}
+			time.Sleep(5 * time.Minute) // until the last of the dead has given up
+		})
+	}
+}
