@@ -99,7 +99,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	}
 	pool := backend.New(backend.Options{
 		Regions: s.Backends, Secrets: e.secrets, Identity: e.identity, Transport: e.transport, Logger: logger,
-		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst, Shared: e.health,
+		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst, Silence: s.Silence, Shared: e.health,
 	})
 	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})

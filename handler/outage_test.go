@@ -122,6 +122,7 @@ func TestWhenEveryRegionThrottlesNobodyStormsThem(t *testing.T) {
 	for _, s := range seen {
 		if s.status != http.StatusTooManyRequests || s.waitMS == 0 {
 			odd++
+			t.Logf("%+v", s)
 		}
 		longest = max(longest, s.waitMS)
 	}
@@ -134,5 +135,38 @@ func TestWhenEveryRegionThrottlesNobodyStormsThem(t *testing.T) {
 		len(seen), outageFor(), odd, longest, attempts, each)
 	if odd != 0 || longest > 2000 || each > 0.1 {
 		t.Errorf("%d odd answers, longest wait %d ms, %.3f attempts a request", odd, longest, each)
+	}
+}
+
+func TestALongRequestIsSteeredAwayFromARegionWithLittleLeft(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Times: 1, Headers: map[string]string{
+		"x-ratelimit-remaining-tokens": "300", "x-ratelimit-remaining-requests": "50",
+	}, Body: `{"object":"chat.completion","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`})
+	long := strings.Replace(chatBody, "{", `{"max_tokens":500,`, 1)
+	for i, c := range []struct{ body, by string }{{chatBody, "a"}, {long, "b"}, {chatBody, "a"}} {
+		if rec := r.recordOf(r.post(chatPath, c.body)); rec.Region != c.by || len(rec.Attempts) != 1 {
+			t.Errorf("request %d: answered by %s after %+v, want %s at once", i, rec.Region, rec.Attempts, c.by)
+		}
+		if i == 0 {
+			health := string(r.do(http.MethodGet, "/manage/api/regions", "", "api-key="+adminKey).body)
+			if !strings.Contains(health, `"remainingTokens":300,"remainingRequests":50`) {
+				t.Errorf("health %s", health)
+			}
+		}
+	}
+}
+
+func TestThePolicysFirstByteTimeOutOfAModelHolds(t *testing.T) {
+	r := newRig(t, rigOptions{policy: `
+version: 1
+models: {chat: {firstByteTimeout: 1s}}
+products: {default: {models: [chat]}}
+`})
+	r.regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
+	began := time.Now()
+	rec := r.recordOf(r.post(chatPath, chatBody))
+	if rec.Region != "b" || rec.Attempts[0].Reason != "first-byte-timeout" || time.Since(began) > 20*time.Second {
+		t.Errorf("%s after %v: %+v", rec.Region, time.Since(began), rec.Attempts)
 	}
 }

@@ -39,6 +39,7 @@ type settings struct {
 	FirstByte   time.Duration
 	StreamFirst time.Duration
 	AnswerTime  time.Duration
+	Silence     time.Duration
 	Heartbeat   time.Duration
 	CommitAfter time.Duration
 	ClientPace  time.Duration
@@ -73,6 +74,7 @@ var settingRows = []setting{
 	{"GATEWAY_FIRST_BYTE_TIMEOUT", "100s", "When the next region is asked for an answer that has not begun.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.FirstByte })},
 	{"GATEWAY_STREAM_FIRST_BYTE_TIMEOUT", "60s", "The same for streams.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.StreamFirst })},
 	{"GATEWAY_ANSWER_TIMEOUT", "220s", "When an answer that is no stream is given up with 504. The Functions front end cuts at 230 s.", durationInto(time.Second, func(s *settings) *time.Duration { return &s.AnswerTime })},
+	{"GATEWAY_SILENCE_TIMEOUT", "10m", "Silence in the middle of a region's answer after which it counts as cut.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.Silence })},
 	{"GATEWAY_HEARTBEAT", "20s", "Silence on a stream after which a comment is sent.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.Heartbeat })},
 	{"GATEWAY_STREAM_BEGIN_AFTER", "100s", "When a stream is begun with a comment although no region has sent anything; failures after that are error events.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.CommitAfter })},
 	{"GATEWAY_CLIENT_PACE", "60s", "How long a client may pause in the middle of its body, or not take its answer, before it is given up.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.ClientPace })},

@@ -18,7 +18,10 @@ import (
 	"aoaigateway/handler/sse"
 )
 
-var errFirstByte = errors.New("no first byte in time")
+var (
+	errFirstByte = errors.New("no first byte in time")
+	errSilent    = errors.New("the region fell silent in the middle of its answer")
+)
 
 // try asks one region, a second time where that can help: with a renewed secret after a
 // 401, without stream_options after a 400 that names them.
@@ -99,6 +102,8 @@ func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*
 		return nil, contactFailure(ctx, err)
 	}
 	t.room.told(resp.Header)
+	body := &patient{ReadCloser: resp.Body}
+	resp.Body = body
 	a := &Answer{
 		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
 		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.plain,
@@ -109,6 +114,7 @@ func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*
 		a.Close()
 		return nil, readFailure(ctx, f)
 	}
+	body.only(p.options.Silence, cancel)
 	f.wait = retryAfter(resp.Header)
 	if f.outcome == answered {
 		f.outcome = classify(a.Status, f.wait)

@@ -164,7 +164,7 @@ func smallestWait(list []target) (wait time.Duration, throttled bool) {
 	if wait == math.MaxInt64 {
 		wait = 0
 	}
-	return wait, throttled
+	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), throttled // never 0 ms for a little time left
 }
 
 // retryAfter reads how long a region wants to be left alone: retry-after-ms, else

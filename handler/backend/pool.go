@@ -61,6 +61,7 @@ type Options struct {
 	Logger          *slog.Logger
 	FirstByte       time.Duration // until a whole answer's first byte; default 100 s
 	StreamFirstByte time.Duration // until a stream's first event; default 60 s
+	Silence         time.Duration // in the middle of an answer; default 10 min
 	Breaker         breaker.Options
 	Shared          table.Store // breaker states of all instances; nil = this process's own
 }
@@ -71,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.StreamFirstByte == 0 {
 		o.StreamFirstByte = 60 * time.Second
+	}
+	if o.Silence == 0 {
+		o.Silence = 10 * time.Minute
 	}
 	if o.Transport == nil {
 		o.Transport = NewTransport(nil)

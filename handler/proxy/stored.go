@@ -14,7 +14,7 @@ import (
 // request refers to, or the home of operations that name no model.
 func (s *session) place(ctx context.Context) error {
 	id := s.Match.Response
-	if id == "" {
+	if id == "" && s.kind == openai.Responses {
 		id = s.req.Previous
 	}
 	if id == "" {
