@@ -106,7 +106,7 @@ func (r *rig) spentMoney(l *quota.Limiter) int64 {
 	if err := l.Close(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
-	seen := &windows{most: map[int64]int64{}}
+	seen := newWindows()
 	for e := range r.mem.Scan(r.t.Context(), "p|subscription|alice") {
 		seen.note(e)
 	}
