@@ -70,7 +70,7 @@ func TestEightInstancesSpendALimitExactlyOverARealStore(t *testing.T) {
 	const instances, parallel, each, bound, used, limit = 8, 4, 10, 100, 60, 15_000
 	r := newRig(t, fmt.Sprintf("tokens: %d, per: year, hard: true", limit), "requests: 100000, per: minute")
 	var n tally
-	seen := &windows{most: map[int64]int64{}}
+	seen := newWindows()
 	open := realStore(t, r, &n.lost, seen)
 	var wg sync.WaitGroup
 	began := time.Now()

@@ -222,7 +222,7 @@ func TestAWriteThatArrivesLateCountsOnce(t *testing.T) {
 // holds are never settled, as after a kill.
 func TestAWindowThatClosesUnderHoldsIsNeverOver(t *testing.T) {
 	bubble(t, []string{"tokens: 1000, per: minute, hard: true"}, func(t *testing.T, r *rig) {
-		seen := &windows{most: map[int64]int64{}}
+		seen := newWindows()
 		var wg sync.WaitGroup
 		for i := range 4 {
 			store := &skewedStore{Mem: r.mem, offset: time.Duration(i-2) * time.Second, seen: seen}

@@ -8,10 +8,13 @@ import (
 )
 
 // pace is how a scope of soft limits goes on without its store: at the rate of its last
-// lease, or at that of the limits themselves if it is higher. One that never had a lease
-// begins with all of its limits. Its fields belong to the scope's mu.
+// lease, or at that of the limits themselves if it is higher; not at all while a limit
+// that was used up stays so. One that never had a lease begins with all of its limits.
+// Its fields belong to the scope's mu.
 type pace struct {
 	last  []int64   // what the last write took, for about 2 s
+	no    refusal   // the last decision, if it was none to grant
+	until time.Time // that is over then
 	level []float64 // what may still be held; nil = the store was there a moment ago
 	at    time.Time
 }
@@ -19,6 +22,9 @@ type pace struct {
 // alone makes a hold that the store knows nothing of. Called with mu held.
 func (s *scope) alone(now time.Time, h *hold) granted {
 	p := &s.pace
+	if now.Before(p.until) {
+		return granted{err: refused(refusal{limit: p.no.limit, wait: p.until.Sub(now)})}
+	}
 	filled := p.level == nil
 	if filled {
 		p.level = make([]float64, len(s.limits))
@@ -48,6 +54,14 @@ func (s *scope) alone(now time.Time, h *hold) granted {
 		s.start() // the entity must hear of the slot as soon as it can
 	}
 	return granted{unsure: true}
+}
+
+// know remembers a decision about a hold. Called with mu held.
+func (p *pace) know(now time.Time, no *refusal) {
+	p.until = time.Time{}
+	if no != nil {
+		p.no, p.until = *no, now.Add(no.wait)
+	}
 }
 
 // rate is what a limit may give in 2 s; windows longer than an hour count as an hour.

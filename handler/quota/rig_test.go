@@ -14,9 +14,18 @@ import (
 	"aoaigateway/handler/table"
 )
 
+// reporter is a test, a benchmark or a property.
+type reporter interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Context() context.Context
+}
+
 // rig is one store with any number of limiters on it, all of one product "p".
 type rig struct {
-	t     testing.TB
+	t     reporter
 	mem   *table.Mem
 	rules *policy.Policy
 
@@ -25,7 +34,7 @@ type rig struct {
 }
 
 // newRig takes the product's limits as the policy file has them, one a line.
-func newRig(t testing.TB, limits ...string) *rig {
+func newRig(t reporter, limits ...string) *rig {
 	t.Helper()
 	text := "version: 1\nproducts:\n  p:\n    maxOutputTokens: 1\n    limits:\n"
 	for _, l := range limits {

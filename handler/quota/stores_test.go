@@ -67,11 +67,13 @@ func (s *racingStore) Insert(ctx context.Context, e table.Entity) (table.Entity,
 	return s.Mem.Insert(ctx, e)
 }
 
-// windows notes the most that was ever charged in each window.
+// windows notes the most that was ever charged in each window, and what was in the end.
 type windows struct {
-	mu   sync.Mutex
-	most map[int64]int64
+	mu         sync.Mutex
+	most, last map[int64]int64
 }
+
+func newWindows() *windows { return &windows{most: map[int64]int64{}, last: map[int64]int64{}} }
 
 func (w *windows) note(e table.Entity) {
 	var counters map[string]struct{ Window, Charged int64 }
@@ -83,6 +85,7 @@ func (w *windows) note(e table.Entity) {
 	defer w.mu.Unlock()
 	for _, c := range counters {
 		w.most[c.Window] = max(w.most[c.Window], c.Charged)
+		w.last[c.Window] = c.Charged
 	}
 }
 

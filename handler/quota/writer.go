@@ -233,8 +233,10 @@ func (s *scope) conclude(d decision) {
 	case o.final != nil:
 		o.say(granted{})
 	case d.no != nil:
+		s.pace.know(time.Now(), d.no)
 		o.say(granted{err: refused(*d.no)})
 	default:
+		s.pace.know(time.Now(), nil)
 		o.hold.charged, o.hold.stamps = true, d.stamps
 		if !o.hold.over {
 			s.enter(o.hold)
