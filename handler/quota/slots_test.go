@@ -44,7 +44,8 @@ func TestRequestsUnderWayAreLimitedOverAllInstances(t *testing.T) {
 			for _, res := range []*quota.Reservation{third, fourth, fifth, fifth} {
 				res.Cancel(t.Context())
 			}
-			forget()
+			forget() // free slots go back
+			forget() // and an instance that wrote just before that looks again
 			for range 3 {
 				r.reserve(a, 1)
 			}
