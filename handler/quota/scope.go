@@ -22,6 +22,7 @@ type scope struct {
 	queue        []*op // in the order they came; the writer removes what is resolved
 	running      bool  // a writer runs
 	used         time.Time
+	recount      time.Time // when a change that gave slots back came to nothing; zero = the entity is right
 	failingUntil time.Time // the store failed lately: soft holds do not wait for it
 	lastErr      error
 
@@ -77,6 +78,9 @@ func (s *scope) start() {
 // due tells whether the lease or the slots need a write that nobody asked for.
 func (s *scope) due(now time.Time) bool {
 	if !s.hand.empty() && (s.renew || s.flush) {
+		return true
+	}
+	if !s.recount.IsZero() && now.Sub(s.recount) < slotLife { // later they are free by themselves
 		return true
 	}
 	at := s.dueAt()

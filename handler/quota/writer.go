@@ -66,6 +66,9 @@ func (s *scope) more() bool {
 		return true
 	}
 	if s.pending != nil {
+		if len(s.concurrent) > 0 && now.Sub(s.pending.at) < slotLife {
+			return true // it may have given slots back, which no op stands for
+		}
 		s.pending, s.cached = nil, nil
 	}
 	s.running = false
@@ -185,12 +188,23 @@ func (s *scope) reconcile() {
 		s.pause(&s.losses, 4*time.Millisecond, 128*time.Millisecond)
 		s.send()
 	case now.remembersSince(c.base.state):
-		s.pending = nil
+		s.undone(c)
 		s.contended()
 	default:
-		s.pending = nil
+		s.undone(c)
 		s.unknown(c)
 		s.contended()
+	}
+}
+
+// undone drops a change that was not applied, or perhaps not. Its slots have no op to be
+// tried again with, so that the entity's count of ours is written anew.
+func (s *scope) undone(c *change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = nil
+	if len(s.concurrent) > 0 && s.recount.IsZero() {
+		s.recount = c.at
 	}
 }
 
@@ -208,7 +222,7 @@ func (s *scope) unknown(c *change) {
 func (s *scope) finish(c *change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending, s.losses, s.failingUntil, s.pace.level = nil, 0, time.Time{}, nil
+	s.pending, s.losses, s.failingUntil, s.recount, s.pace.level = nil, 0, time.Time{}, time.Time{}, nil
 	for _, d := range c.decisions {
 		s.conclude(d)
 	}
