@@ -1,0 +1,106 @@
+package main
+
+import (
+	"sync"
+	"testing"
+
+	"aoaigateway/handler/aoaisim"
+)
+
+const productPolicy = `
+version: 1
+currency: USD
+priceVersion: test
+models:
+  chat:
+    contextWindow: 128000
+    price: {input: 1.00, cachedInput: 0.50, output: 10.00}
+    regions:
+      b: {priority: 1}
+      a: {priority: 2}
+  emb: {contextWindow: 8192, price: {input: 1.00, output: 0}}
+  modelname: {contextWindow: 4096, price: {input: 1.00, output: 1.00}}
+products:
+  default:
+    models: ["*"]
+  silent:
+    models: ["*"]
+    log: none
+  one:
+    models: ["*"]
+    limits:
+      - {name: one-at-a-time, concurrent: 1, hard: true}
+  poor:
+    models: [chat]
+    maxOutputTokens: 10
+    limits:
+      - {name: budget, cost: 0.000300, per: month, hard: true}
+`
+
+func TestAProductThatLogsNoneKeepsFiguresOnly(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1, policy: productPolicy})
+	r.key = r.subscribe("silent", "silent")
+	for _, body := range []string{chatBody, chatStream} {
+		a := r.post(chatPath, body)
+		rec := r.recordOf(a)
+		if rec.Usage.Total == 0 || rec.Request.Size != int64(len(body)) || rec.Response.Size == 0 || rec.Response.SHA256 == "" {
+			t.Errorf("figures are missing: %+v", rec)
+		}
+		if q, p := rec.Request, rec.Response; len(q.JSON)+len(q.Text)+len(q.Base64)+len(q.Blob)+len(p.JSON)+len(p.Text)+len(p.Base64)+len(p.Blob)+len(p.Assembled) > 0 {
+			t.Errorf("content was recorded: %+v %+v", q, p)
+		}
+	}
+}
+
+func TestTheRecordSaysWhatAnAnswerCost(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1, policy: productPolicy})
+	rec := r.recordOf(r.post(chatPath, chatBody))
+	if rec.Cost == nil || rec.Cost.Currency != "USD" || rec.Cost.PriceVersion != "test" || rec.Cost.Amount == "" || rec.Cost.Amount == "0" {
+		t.Errorf("cost %+v of %+v", rec.Cost, rec.Usage)
+	}
+}
+
+func TestABudgetRefusesByItsName(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1, policy: productPolicy})
+	r.key = r.subscribe("poor", "poor")
+	answered := 0
+	for range 30 {
+		a := r.post(chatPath, chatBody)
+		if a.status == 403 {
+			if answered == 0 || a.event(t, "error", "limit") != "budget" {
+				t.Errorf("after %d answers: %s", answered, a.body)
+			}
+			return
+		}
+		answered++
+	}
+	t.Error("the budget never refused")
+}
+
+func TestTheOneTooManyAtATimeIsRefusedAndLaterServed(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1, policy: productPolicy})
+	r.key = r.subscribe("one", "one")
+	r.regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
+	var first sync.WaitGroup
+	var slow answer
+	first.Go(func() { slow = r.post(chatPath, chatBody) })
+	r.waitFor("the first to be asked", func() bool { return r.regions[0].Counts().Open > 0 })
+	if a := r.post(chatPath, chatBody); a.status != 429 || a.event(t, "error", "limit") != "one-at-a-time" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	r.regions[0].ClearFaults()
+	first.Wait()
+	if slow.status != 200 {
+		t.Errorf("the first: %d %s", slow.status, slow.body)
+	}
+}
+
+func TestThePolicyMayReorderRegionsForOneModel(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 2, policy: productPolicy})
+	if rec := r.recordOf(r.post(chatPath, chatBody)); rec.Region != "b" {
+		t.Errorf("chat was answered by %s", rec.Region)
+	}
+	if rec := r.recordOf(r.post("/openai/v1/embeddings", `{"model":"emb","input":"x"}`)); rec.Region != "a" {
+		t.Errorf("emb was answered by %s", rec.Region)
+	}
+}
