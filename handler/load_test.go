@@ -190,6 +190,33 @@ func (l *load) see(s sight) {
 	l.sights = append(l.sights, s)
 }
 
+// await waits, but not for ever, until so many streams and so many bodies were completed.
+func (l *load) await(t *testing.T, each int) {
+	t.Helper()
+	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
+		if streams, whole := l.count(); streams >= each && whole >= each {
+			return
+		}
+		if err := pause(t.Context(), 20*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (l *load) count() (streams, whole int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sights {
+		switch {
+		case s.complete && s.ask.stream:
+			streams++
+		case s.complete:
+			whole++
+		}
+	}
+	return streams, whole
+}
+
 // end lets the requests under way come to their end and returns all that was seen.
 func (l *load) end() []sight {
 	close(l.stop)
