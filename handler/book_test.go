@@ -12,7 +12,6 @@ import (
 	"testing"
 	"text/tabwriter"
 
-	"aoaigateway/handler/audit"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -22,9 +21,9 @@ import (
 // book is the whole journal by record.
 type book struct {
 	blobs   journal.Blobs
-	begins  map[string]audit.Line
-	ends    map[string]audit.Line // amended
-	again   []string              // ids with two begins or two ends
+	begins  map[string]gateway.Line
+	ends    map[string]gateway.Line // amended
+	again   []string                // ids with two begins or two ends
 	members int
 }
 
@@ -35,14 +34,14 @@ func readBook(t *testing.T, server *azurite.Server) book {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := book{blobs: blobs, begins: map[string]audit.Line{}, ends: map[string]audit.Line{}}
+	b := book{blobs: blobs, begins: map[string]gateway.Line{}, ends: map[string]gateway.Line{}}
 	for m, err := range journal.Read(t.Context(), blobs, "") {
 		if err != nil {
 			t.Fatal(err)
 		}
 		b.members++
 		for _, raw := range m.Records {
-			line, err := audit.Parse(raw)
+			line, err := gateway.ParseLine(raw)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, raw)
 			}
@@ -52,13 +51,13 @@ func readBook(t *testing.T, server *azurite.Server) book {
 	return b
 }
 
-func (b *book) enter(line audit.Line) {
+func (b *book) enter(line gateway.Line) {
 	into := b.begins
 	switch line.Type {
-	case audit.Begin:
-	case audit.End:
+	case gateway.Begin:
+	case gateway.End:
 		into = b.ends
-	case audit.Amend:
+	case gateway.Amend:
 		end := b.ends[line.ID]
 		end.Outcome = line.Outcome
 		b.ends[line.ID] = end
@@ -144,7 +143,7 @@ func (c *comparison) demand(t *testing.T, s sight, b *book) {
 }
 
 // unlike says in what an end record differs from the complete answer it stands for.
-func (s *sight) unlike(t *testing.T, end audit.Line, b *book) string {
+func (s *sight) unlike(t *testing.T, end gateway.Line, b *book) string {
 	t.Helper()
 	switch {
 	case end.Status != s.status:

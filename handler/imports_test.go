@@ -22,7 +22,7 @@ var law = map[string][]string{
 	"sse":                 {},
 	"table":               {},
 	"table/tabletest":     {"table"},
-	"journal":             {"gateway"},
+	"journal":             {"gateway", "table"},
 	"journal/journaltest": {"journal"},
 	"secret":              {},
 	"policy":              {"gateway"},

@@ -191,7 +191,7 @@ func TestStreamsUnderWayFinishAfterSIGTERM(t *testing.T) {
 	}
 	book := readBook(t, server)
 	for _, s := range sights {
-		if end, ok := book.ends[s.id]; !ok || end.Outcome != gateway.Complete || end.Type != audit.End {
+		if end, ok := book.ends[s.id]; !ok || end.Outcome != gateway.Complete || end.Type != gateway.End {
 			t.Errorf("record %q: %+v", s.id, end)
 		}
 	}

@@ -396,7 +396,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	}
 	ids := map[string]int{}
 	for _, line := range readJournal(t, r.blobs) {
-		if line.Type == audit.End {
+		if line.Type == gateway.End {
 			ids[line.ID]++
 		}
 	}

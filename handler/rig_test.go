@@ -251,15 +251,15 @@ func (r *rig) raw(request string) answer {
 }
 
 // lines reads the whole journal.
-func readJournal(t *testing.T, blobs journal.Blobs) []audit.Line {
+func readJournal(t *testing.T, blobs journal.Blobs) []gateway.Line {
 	t.Helper()
-	var lines []audit.Line
+	var lines []gateway.Line
 	for m, err := range journal.Read(context.Background(), blobs, "") {
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, raw := range m.Records {
-			line, err := audit.Parse(raw)
+			line, err := gateway.ParseLine(raw)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, raw)
 			}
@@ -284,7 +284,7 @@ func (r *rig) find(what string, want func(gateway.Record) bool) gateway.Record {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		for _, line := range readJournal(r.t, r.blobs) {
-			if line.Type == audit.End && want(line.Record) {
+			if line.Type == gateway.End && want(line.Record) {
 				return line.Record
 			}
 		}
@@ -303,7 +303,7 @@ func (r *rig) recordOf(a answer) gateway.Record {
 func (r *rig) ends() int {
 	n := 0
 	for _, line := range readJournal(r.t, r.blobs) {
-		if line.Type == audit.End {
+		if line.Type == gateway.End {
 			n++
 		}
 	}

@@ -41,20 +41,20 @@ func (r *rig) close() {
 }
 
 // lines reads the journal back.
-func (r *rig) lines(t *testing.T) []audit.Line {
+func (r *rig) lines(t *testing.T) []gateway.Line {
 	t.Helper()
 	r.journal.Fault = nil
 	return linesOf(t, r.journal)
 }
 
-func linesOf(t *testing.T, b journal.Blobs) (all []audit.Line) {
+func linesOf(t *testing.T, b journal.Blobs) (all []gateway.Line) {
 	t.Helper()
 	for m, err := range journal.Read(context.Background(), b, "2") {
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, raw := range m.Records {
-			l, err := audit.Parse(raw)
+			l, err := gateway.ParseLine(raw)
 			if err != nil {
 				t.Fatalf("%v: %.200s", err, raw)
 			}
@@ -133,7 +133,7 @@ func TestEndedExchangeHasABeginAndAnEndWithoutRepeatingTheRequest(t *testing.T) 
 		}
 		ls := r.lines(t) // before Close: durable already
 		r.close()
-		if len(ls) != 2 || ls[0].Type != audit.Begin || ls[1].Type != audit.End {
+		if len(ls) != 2 || ls[0].Type != gateway.Begin || ls[1].Type != gateway.End {
 			t.Fatalf("lines: %+v", ls)
 		}
 		if string(ls[0].Request.JSON) != question || ls[0].Request.Size != int64(len(question)) || ls[0].Response != nil {
@@ -159,7 +159,7 @@ func TestRefusalWithoutBeginCarriesEverything(t *testing.T) {
 		}
 		r.close()
 		ls := r.lines(t)
-		if len(ls) != 1 || ls[0].Type != audit.End || ls[0].Request.Text != "no JSON" {
+		if len(ls) != 1 || ls[0].Type != gateway.End || ls[0].Request.Text != "no JSON" {
 			t.Errorf("lines: %+v", ls)
 		}
 	})

@@ -37,7 +37,7 @@ func roundTrip(t testing.TB, body []byte) *gateway.Body {
 		if err != nil || len(m.Records) != 1 {
 			t.Fatalf("%d records, %v", len(m.Records), err)
 		}
-		l, err := audit.Parse(m.Records[0])
+		l, err := gateway.ParseLine(m.Records[0])
 		if err != nil {
 			t.Fatalf("%v: %.300s", err, m.Records[0])
 		}

@@ -59,7 +59,7 @@ func TestEndFailsWhenNothingIsDurableInTime(t *testing.T) {
 					r.close()
 					outcome := gateway.Outcome("")
 					for _, l := range r.lines(t) {
-						if l.Type != audit.Begin {
+						if l.Type != gateway.Begin {
 							outcome = l.Outcome
 						}
 					}
@@ -214,11 +214,11 @@ func TestEveryJournalFaultEndsDurableOrInAnError(t *testing.T) {
 					if withheld > 0 && !hang {
 						t.Errorf("%s apply=%v: %d answers withheld for a reset", op, apply, withheld)
 					}
-					count := map[audit.Type]int{}
+					count := map[gateway.LineType]int{}
 					for _, l := range r.lines(t) {
 						count[l.Type]++
 					}
-					if count[audit.Begin] != 5 || count[audit.End] != 5 || count[audit.Amend] != withheld {
+					if count[gateway.Begin] != 5 || count[gateway.End] != 5 || count[gateway.Amend] != withheld {
 						t.Errorf("%s apply=%v hang=%v: %v, want 5 begins, 5 ends, %d amends", op, apply, hang, count, withheld)
 					}
 				})

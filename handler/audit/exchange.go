@@ -60,7 +60,7 @@ func (x *Exchange) Begin() error {
 	if x.log.crowded() {
 		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", journal.ErrFull)
 	}
-	line, err := x.log.encode(Begin, x.rec, true)
+	line, err := x.log.encode(gateway.Begin, x.rec, true)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (x *Exchange) requestBody(ctx context.Context) error {
 
 func (x *Exchange) queueEnd(ctx context.Context) (*journal.Pending, error) {
 	begun := x.begin != nil && x.begin.pending != nil
-	line, err := x.log.encode(End, x.rec, !begun)
+	line, err := x.log.encode(gateway.End, x.rec, !begun)
 	if err != nil {
 		return nil, err
 	}

@@ -15,47 +15,23 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// Type says what a line of the journal records.
-type Type string
-
-// The types of lines written here.
-const (
-	Begin Type = "begin" // a request was let in
-	End   Type = "end"   // it ended; of two ends with one id the later counts
-	Amend Type = "amend" // the outcome of the end before it with this id is another
-)
-
-// Line is one record of the journal.
-type Line struct {
-	Type    Type `json:"type"`
-	Relaxed bool `json:"relaxed,omitempty"` // written by a gateway that releases answers before their records are durable
-	gateway.Record
-}
-
-// Parse reads a line back.
-func Parse(line []byte) (Line, error) {
-	var l Line
-	err := json.Unmarshal(line, &l)
-	return l, err
-}
-
 // amendment is all an Amend line has.
 type amendment struct {
-	Type    Type            `json:"type"`
-	ID      string          `json:"id"`
-	Time    time.Time       `json:"time"`
-	Outcome gateway.Outcome `json:"outcome"`
+	Type    gateway.LineType `json:"type"`
+	ID      string           `json:"id"`
+	Time    time.Time        `json:"time"`
+	Outcome gateway.Outcome  `json:"outcome"`
 }
 
 func (l *Log) amend(rec *gateway.Record) []byte {
-	line, _ := json.Marshal(amendment{Amend, rec.ID, rec.Time, rec.Outcome}) // cannot fail
+	line, _ := json.Marshal(amendment{gateway.Amend, rec.ID, rec.Time, rec.Outcome}) // cannot fail
 	return line
 }
 
 // encode renders rec; the request's inline content only when whole is set. Bodies are
 // copied in by hand: encoding/json would rewrite their escapes.
-func (l *Log) encode(t Type, rec *gateway.Record, whole bool) ([]byte, error) {
-	head := Line{Type: t, Relaxed: l.o.Relaxed, Record: *rec}
+func (l *Log) encode(t gateway.LineType, rec *gateway.Record, whole bool) ([]byte, error) {
+	head := gateway.Line{Type: t, Relaxed: l.o.Relaxed, Record: *rec}
 	head.Request, head.Response = nil, nil
 	buf := bytes.NewBuffer(make([]byte, 0, 1024+inlineSize(rec.Request, whole)+inlineSize(rec.Response, true)))
 	e := json.NewEncoder(buf)
