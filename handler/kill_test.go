@@ -10,7 +10,6 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/aoaisim"
-	"aoaigateway/handler/audit"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/funchost"
 	"aoaigateway/handler/gateway"

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/gateway"
 )

@@ -17,7 +17,6 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/aoaisim"
-	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
