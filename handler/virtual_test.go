@@ -70,6 +70,12 @@ func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 // so many simulated regions, in virtual time.
 func virtually(t *testing.T, regions int, test func(t *testing.T, r *rig)) {
 	t.Helper()
+	virtuallyUnder(t, testPolicy, regions, func(t *testing.T, r *rig, _ *books) { test(t, r) })
+}
+
+// virtuallyUnder does so under a policy, and shows what it charges.
+func virtuallyUnder(t *testing.T, text string, regions int, test func(t *testing.T, r *rig, charges *books)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 		world := pipes{}
@@ -90,12 +96,13 @@ func virtually(t *testing.T, regions int, test func(t *testing.T, r *rig)) {
 			r.regions = append(r.regions, region)
 			s.Backends = append(s.Backends, backend.Region{Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1, Credential: "k", Models: map[string]string{"chat": "chat"}})
 		}
-		pol, err := policy.Parse("policy.yaml", []byte(testPolicy))
+		pol, err := policy.Parse("policy.yaml", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
+		charges := newBooks()
 		p := build(s, pol, edges{
-			subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), blobs: r.blobs,
+			subscriptions: r.store, counters: charges.store, objects: table.NewMem(), health: table.NewMem(), blobs: r.blobs,
 			secrets: secret.Map(s.Secrets), transport: toRegions,
 		}, logger)
 		defer p.close(context.WithoutCancel(t.Context()))
@@ -103,7 +110,7 @@ func virtually(t *testing.T, regions int, test func(t *testing.T, r *rig)) {
 		defer world.serve("gateway", newServer(p.handler, logger))()
 		defer toGateway.CloseIdleConnections()
 		r.key = r.subscribe("default", "team-a")
-		test(t, r)
+		test(t, r, charges)
 	})
 }
 
