@@ -6,5 +6,11 @@ func Scopes(l *Limiter) (n int) {
 	return n
 }
 
-// Stamps says where a reservation's first scope was charged: for fixed windows, when they began.
-func Stamps(r *Reservation) []int64 { return r.parts[0].hold.stamps }
+// Stamps says where a reservation's first scope was charged: for fixed windows, when they
+// began. It is nil while the table knows nothing of it.
+func Stamps(r *Reservation) []int64 {
+	p := r.parts[0]
+	p.scope.mu.Lock()
+	defer p.scope.mu.Unlock()
+	return p.hold.stamps
+}

