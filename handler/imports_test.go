@@ -43,6 +43,7 @@ var law = map[string][]string{
 	"devstack/child":      {},
 	"devstack/tools":      {},
 	"devstack/azurite":    {"devstack/child", "devstack/tools"},
+	"devstack/wiremock":   {"devstack/child", "devstack/tools"},
 	"devstack/stack":      {"aoaisim", "devstack/azurite", "devstack/child", "devstack/tools", "funchost"},
 	"devstack":            {"devstack/stack", "funchost"},
 	"clients":             {"devstack/stack", "devstack/tools", "funchost"},
