@@ -38,7 +38,7 @@ race: needs ## all suites under the race detector, but those of real processes (
 	go test -race -timeout 20m -skip 'Processes|Killed' $$(go list ./... | grep -v /clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes' ./handler
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage' ./handler
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...

@@ -268,3 +268,23 @@ func (s *stalling) Read(p []byte) (int, error) {
 	<-s.ctx.Done()
 	return 0, s.ctx.Err()
 }
+
+// keyed takes one key only.
+type keyed struct{ key string }
+
+func (k keyed) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Api-Key") != k.key {
+		return status(401, `{}`)(r)
+	}
+	return good(r)
+}
+
+func TestASecretThatWasRotatedIsFetchedAgainAndTaken(t *testing.T) {
+	p := backend.New(backend.Options{Transport: keyed{"new"}, Secrets: vault{}, Regions: []backend.Region{
+		{Name: "a", Endpoint: &url.URL{Scheme: "https", Host: "a"}, Credential: "k", Models: map[string]string{"m": "m"}},
+	}})
+	cl := call(false)
+	if a, err := p.Do(t.Context(), cl); err != nil || a.Status != 200 || tries(cl) != "a/credential-refused a/" {
+		t.Errorf("%s, %v", tries(cl), err)
+	}
+}
