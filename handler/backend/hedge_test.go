@@ -265,12 +265,11 @@ func TestAFaultOfOursInAHedgeIsTheCallers(t *testing.T) {
 func TestManyHedgedCallsAtOnceKeepTheirBooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flaky := func(r *http.Request) (*http.Response, error) {
-			switch n := time.Now().UnixNano() / 1000 % 7; {
-			case n == 0:
+			n := time.Now().UnixNano() / 1000 % 7
+			if n == 0 {
 				return nil, errors.New("read: connection reset by peer")
-			default:
-				return after(time.Duration(n)*40*time.Millisecond, good)(r)
 			}
+			return after(time.Duration(n)*40*time.Millisecond, good)(r)
 		}
 		p, s := used(t, 100, map[string][]reply{"a": {good, flaky}, "b": {flaky}, "c": {flaky}})
 		before := len(s.asked)

@@ -1,10 +1,13 @@
 // Package backend answers a request from one of several regions.
 //
-// A region is tried at most once a request (twice when its secret was just renewed, or
-// when it turns out not to know stream_options). Do returns at the commit point: for a
+// A region is tried at most once a request (twice when its secret was just renewed, when
+// it turns out not to know stream_options, or when it had closed the connection before it
+// saw the request). Where a call allows it, a second region is asked beside one that is
+// later than 95 of 100 of its last answers were. Do returns at the commit point: for a
 // stream the first whole event that is no error, for a body up to WholeBody its last
 // byte, else its first bytes. Before that nothing has reached the client, so that any
-// failure moves on to the next region; after it nothing is tried again.
+// failure moves on to the next region; after it nothing is tried again. What an outcome
+// means for the breaker, the request and its reservation is the table in decide.go.
 package backend
 
 import (
