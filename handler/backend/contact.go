@@ -8,22 +8,24 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// contact is what a failed attempt must know of its connection.
+// contact is what a failed attempt must know of its connection. The transport may tell
+// more after it has given up.
 type contact struct {
 	since  time.Time
-	reused bool
-	begun  bool // a byte of the answer came
+	reused atomic.Bool
+	begun  atomic.Bool // a byte of the answer came
 }
 
 // traced has the transport tell.
 func (c *contact) traced(req *http.Request) *http.Request {
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn:              func(i httptrace.GotConnInfo) { c.reused = i.Reused },
-		GotFirstResponseByte: func() { c.begun = true },
+		GotConn:              func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) },
+		GotFirstResponseByte: func() { c.begun.Store(true) },
 	}))
 }
 
@@ -33,7 +35,7 @@ const staleTime = time.Second
 
 func (c *contact) stale(err error) bool {
 	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
-	return closed && c.reused && !c.begun && time.Since(c.since) < staleTime
+	return closed && c.reused.Load() && !c.begun.Load() && time.Since(c.since) < staleTime
 }
 
 func contactFailure(ctx context.Context, c *contact, err error) failure {
