@@ -63,11 +63,11 @@ func (x *Exchange) redacted(b *gateway.Body, body []byte) []byte {
 	if x.rules == nil {
 		return body
 	}
-	out, n := x.rules.JSON, 0
-	if !jsonLike(b.ContentType) {
-		out = x.rules.Text
+	take := x.rules.Text
+	if jsonLike(b.ContentType) {
+		take = x.rules.JSON
 	}
-	body, n = out(body)
+	body, n := take(body)
 	x.rec.Redactions += n
 	if len(body) > maxInline {
 		sum := sha256.Sum256(body)

@@ -153,7 +153,7 @@ func (s *session) admit() error {
 	if product.Log == policy.LogNone {
 		s.Audit.FiguresOnly()
 	}
-	s.Audit.Redact(s.Proxy.redactions[product.Name])
+	s.Audit.Redact(s.redactions[product.Name])
 	return nil
 }
 
