@@ -17,75 +17,50 @@ const (
 const smallCall = 100_000
 
 // trip is one call of Ship. A row that was refused by itself is a suspect until another
-// row, taken after it, proves that the refusal was the row's own.
+// row, taken after it, proves that the refusal was the row's own. Where there is no other,
+// the witness is sent once more: a row that was taken before, of which one copy more does
+// no harm.
 type trip struct {
 	shipper  *Shipper
-	ctx      context.Context //nolint:containedctx // lives as long as one call
-	taken    int             // calls accepted so far
-	refused  int             // batches of which nothing was accepted
+	taken    int // calls accepted so far
+	refused  int // batches of which nothing was accepted
 	last     *refusal
 	suspects []suspect
 }
 
 type suspect struct {
 	packed
-	refusal *refusal
-	taken   int // trip.taken when it was refused
+	taken int // trip.taken when it was refused
 }
 
 // send ships a batch and leaves in suspects what was refused by itself.
-func (t *trip) send(batch []packed) error {
+func (t *trip) send(ctx context.Context, batch []packed) error {
 	before := t.taken
-	if err := t.try(batch); err != nil {
+	if err := t.search(ctx, batch); err != nil || t.taken > before {
 		return err
 	}
-	if t.taken > before {
-		return nil
+	if _, ok := t.shipper.known(); ok {
+		return t.testify(ctx)
 	}
-	if t.refused++; t.refused >= maxRefused && t.taken == 0 {
+	if t.refused++; t.refused >= maxRefused {
 		return t.verdict()
 	}
 	return nil
 }
 
-// try sends batch as one call if it can, else in parts.
-func (t *trip) try(batch []packed) error {
-	r, err := t.shipper.upload(t.ctx, batch)
+// search finds the refused rows of a batch. A few rows spread over it go first, each by
+// itself: if the service takes none of them, the rest need not be asked yet.
+func (t *trip) search(ctx context.Context, batch []packed) error {
+	ok, err := t.ask(ctx, batch)
 	switch {
-	case err != nil:
+	case err != nil || ok:
 		return err
-	case r == nil:
-		t.taken++
-		return nil
-	}
-	t.last = r
-	switch {
-	case !r.aboutRows():
-		return t.verdict()
 	case len(batch) == 1:
-		t.suspects = append(t.suspects, suspect{batch[0], r, t.taken})
+		t.suspect(batch)
 		return nil
-	case r.status == http.StatusRequestEntityTooLarge && sizeOf(batch) > smallCall:
-		return t.halves(batch)
+	case t.last.status == http.StatusRequestEntityTooLarge:
+		return t.halves(ctx, batch)
 	}
-	return t.isolate(batch)
-}
-
-func (t *trip) halves(batch []packed) error {
-	if t.hopeless() {
-		t.doubt(batch)
-		return nil
-	}
-	half := len(batch) / 2
-	if err := t.try(batch[:half]); err != nil {
-		return err
-	}
-	return t.try(batch[half:])
-}
-
-// isolate finds the refused rows of a batch. A few rows spread over it go first, each by
-// itself: if the service takes none of them, it takes nothing, and the rest need not be asked.
-func (t *trip) isolate(batch []packed) error {
 	before := t.taken
 	step := max(1, len(batch)/maxProbes)
 	var rest []packed
@@ -94,84 +69,116 @@ func (t *trip) isolate(batch []packed) error {
 			rest = append(rest, p)
 			continue
 		}
-		if err := t.try([]packed{p}); err != nil {
+		if err := t.bisect(ctx, []packed{p}); err != nil {
 			return err
 		}
-	}
-	if len(rest) == 0 {
-		return nil
 	}
 	if t.taken == before {
-		t.doubt(rest)
+		t.suspect(rest)
 		return nil
 	}
-	return t.halvesOf(rest)
+	return t.bisect(ctx, rest)
 }
 
-// halvesOf bisects rows of which the service is known to take some.
-func (t *trip) halvesOf(batch []packed) error {
-	r, err := t.shipper.upload(t.ctx, batch)
+func (t *trip) bisect(ctx context.Context, batch []packed) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	ok, err := t.ask(ctx, batch)
+	switch {
+	case err != nil || ok:
+		return err
+	case len(batch) == 1:
+		t.suspect(batch)
+		return nil
+	}
+	return t.halves(ctx, batch)
+}
+
+func (t *trip) halves(ctx context.Context, batch []packed) error {
+	half := len(batch) / 2
+	if err := t.bisect(ctx, batch[:half]); err != nil {
+		return err
+	}
+	return t.bisect(ctx, batch[half:])
+}
+
+// ask sends one call and says whether it was taken; an answer that says nothing of its
+// rows is the verdict.
+func (t *trip) ask(ctx context.Context, batch []packed) (bool, error) {
+	r, err := t.shipper.upload(ctx, batch)
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case r == nil:
 		t.taken++
-		return nil
-	case !r.aboutRows():
-		t.last = r
-		return t.verdict()
-	case len(batch) == 1:
-		t.suspects = append(t.suspects, suspect{batch[0], r, t.taken})
-		return nil
+		t.shipper.remember(batch[0])
+		return true, nil
 	}
 	t.last = r
-	half := len(batch) / 2
-	if err := t.halvesOf(batch[:half]); err != nil {
-		return err
+	if !aboutRows(r.status, batch) {
+		return false, t.verdict()
 	}
-	return t.halvesOf(batch[half:])
+	return false, nil
 }
 
-// hopeless says that so many rows were refused by themselves, and none taken, that it is
-// no row's fault.
-func (t *trip) hopeless() bool { return t.taken == 0 && len(t.suspects) >= maxProbes }
-
-// doubt makes suspects of rows that were not asked by themselves.
-func (t *trip) doubt(batch []packed) {
-	for _, p := range batch {
-		t.suspects = append(t.suspects, suspect{p, t.last, t.taken})
-	}
-}
-
-// settle asks the suspects again, now that it is known whether the service takes anything.
-func (t *trip) settle() error {
-	for len(t.suspects) > 0 {
-		s := t.suspects[0]
-		if t.taken == s.taken { // nothing was taken since
-			return t.verdict()
+// aboutRows says whether a refusal can be one row's fault.
+func aboutRows(status int, batch []packed) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity:
+		return true
+	case http.StatusRequestEntityTooLarge:
+		n := 0
+		for _, p := range batch {
+			n += len(p.raw) + 1
 		}
-		r, err := t.shipper.upload(t.ctx, []packed{s.packed})
-		switch {
-		case err != nil:
-			return err
-		case r == nil:
-			t.taken++
-		case !r.aboutRows():
-			t.last = r
-			return t.verdict()
-		default:
-			if err := t.aside(s, r); err != nil {
+		return n > smallCall
+	default:
+		return false
+	}
+}
+
+func (t *trip) suspect(batch []packed) {
+	for _, p := range batch {
+		t.suspects = append(t.suspects, suspect{p, t.taken})
+	}
+}
+
+// settle asks the suspects again once it is known that the service takes other rows.
+func (t *trip) settle(ctx context.Context) error {
+	for _, s := range t.suspects {
+		if t.taken == s.taken {
+			if err := t.testify(ctx); err != nil {
 				return err
 			}
 		}
-		t.suspects = t.suspects[1:]
+		ok, err := t.ask(ctx, []packed{s.packed})
+		if err == nil && !ok {
+			err = t.aside(ctx, s)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (t *trip) aside(s suspect, r *refusal) error {
-	text := fmt.Sprintf("status %d: %s", r.status, r.reason)
-	if err := t.shipper.options.Aside(t.ctx, *s.row, text); err != nil {
+// testify fails unless the service takes the witness now.
+func (t *trip) testify(ctx context.Context) error {
+	w, ok := t.shipper.known()
+	if !ok {
+		return t.verdict()
+	}
+	ok, err := t.ask(ctx, []packed{w})
+	if err == nil && !ok {
+		err = t.verdict()
+	}
+	return err
+}
+
+func (t *trip) aside(ctx context.Context, s suspect) error {
+	text := fmt.Sprintf("status %d: %s", t.last.status, t.last.reason)
+	if err := t.shipper.options.Aside(ctx, *s.row, text); err != nil {
 		return fmt.Errorf("logs: row %s is refused (%s) and could not be set aside: %w", s.row.RecordId, text, err)
 	}
 	t.shipper.options.Logger.Error("row set aside", "id", s.row.RecordId, "reason", text)
@@ -179,11 +186,3 @@ func (t *trip) aside(s suspect, r *refusal) error {
 }
 
 func (t *trip) verdict() error { return &RefusedError{t.last.status, t.last.reason} }
-
-func sizeOf(batch []packed) int {
-	n := 0
-	for _, p := range batch {
-		n += len(p.raw) + 1
-	}
-	return n
-}

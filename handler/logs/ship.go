@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -63,6 +64,9 @@ func (o ShipperOptions) withDefaults() ShipperOptions {
 type Shipper struct {
 	options ShipperOptions
 	client  *azlogs.Client
+
+	mu      sync.Mutex
+	witness []byte // a row that was taken
 }
 
 // NewShipper does not touch the network. The SDK's own retries are off: Ship's count.
@@ -98,11 +102,12 @@ func (e *RefusedError) Error() string {
 // the service and broken connections are sat out until ctx ends. A row whose answer was
 // lost is sent again, as is every row after an error, so rows arrive at least once.
 //
-// A row is set aside only when the service refused it by itself (400, 403 or 413), took
-// another row after that, and then refused it again. A refusal of all rows says nothing of
-// any of them: it is returned at once as a *[RefusedError], as are 401 and 404.
+// A row is set aside only when the service refused it (400, 403, or 413 for a large one),
+// took another row after that, and then refused it by itself. A refusal of all rows says
+// nothing of any of them: it is returned at once as a *[RefusedError], as are 401, 404 and
+// a 413 for a small call. Nothing is set aside then.
 func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
-	t := trip{shipper: s, ctx: ctx}
+	t := trip{shipper: s}
 	batch, size := []packed{}, 2
 	for i := range rows {
 		raw, err := rows[i].encode()
@@ -110,7 +115,7 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 			return fmt.Errorf("logs: row %s: %w", rows[i].RecordId, err)
 		}
 		if len(batch) > 0 && size+len(raw)+1 > maxCall {
-			if err := t.send(batch); err != nil {
+			if err := t.send(ctx, batch); err != nil {
 				return err
 			}
 			batch, size = batch[:0], 2
@@ -118,17 +123,29 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 		batch, size = append(batch, packed{&rows[i], raw}), size+len(raw)+1
 	}
 	if len(batch) > 0 {
-		if err := t.send(batch); err != nil {
+		if err := t.send(ctx, batch); err != nil {
 			return err
 		}
 	}
-	return t.settle()
+	return t.settle(ctx)
 }
 
 // packed is a row as it goes over the wire.
 type packed struct {
-	row *Row
+	row *Row // nil for the witness
 	raw []byte
+}
+
+func (s *Shipper) known() (packed, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return packed{raw: s.witness}, s.witness != nil
+}
+
+func (s *Shipper) remember(p packed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.witness = p.raw
 }
 
 // refusal is an answer that repetition does not change. A nil refusal is acceptance.
@@ -172,16 +189,6 @@ func (s *Shipper) once(ctx context.Context, body []byte) error {
 // final says whether the same call would be answered the same again.
 func final(status int) bool {
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
-}
-
-// aboutRows says whether a refusal can be one row's fault.
-func (r *refusal) aboutRows() bool {
-	switch r.status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return true
-	default:
-		return false
-	}
 }
 
 func compress(batch []packed) ([]byte, error) {
