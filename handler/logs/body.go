@@ -221,7 +221,7 @@ func (c *condenser) end() {
 // wholeUnits is how much of s, cut anywhere, ends with a whole character.
 func wholeUnits(s []byte) int {
 	i := 0
-	for i+12 <= len(s) { // the longest unit
+	for i+maxUnit <= len(s) {
 		i += unit(s[i:])
 	}
 	return i

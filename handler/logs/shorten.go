@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"strconv"
@@ -266,9 +267,14 @@ func (w *walker) text(longest int) {
 // raw steps over a string and returns it as it is spelled, quotes and all.
 func (w *walker) raw() []byte {
 	start := w.pos
-	for w.pos++; w.src[w.pos] != '"'; w.pos++ {
-		if w.src[w.pos] == '\\' {
-			w.pos++
+	for w.pos++; ; w.pos++ {
+		w.pos += bytes.IndexByte(w.src[w.pos:], '"')
+		before := w.pos - 1
+		for w.src[before] == '\\' {
+			before--
+		}
+		if (w.pos-before)%2 == 1 { // the backslashes before it pair up
+			break
 		}
 	}
 	w.pos++
@@ -320,19 +326,31 @@ func left(n int, of string) string { return "…[" + strconv.Itoa(n) + " " + of 
 // parts cuts the middle out of a spelled string: at most head bytes before and tail bytes
 // after, never inside a character, an escape or a pair of escapes that is one character.
 func parts(s []byte, head, tail int) (before, after []byte, gone int) {
-	end, start := 0, len(s)
-	for i := 0; i < len(s); {
-		if i <= head {
-			end = i
-		}
-		if i >= len(s)-tail {
-			start = i
-			break
-		}
-		i += unit(s[i:])
+	end := 0
+	for next := unit(s); next <= head; next += unit(s[next:]) {
+		end = next
 	}
+	start := boundary(s, end, len(s)-tail)
 	return s[:end], s[start:], start - end
 }
+
+// boundary is the first end of a character at or after at; from is one before it.
+func boundary(s []byte, from, at int) int {
+	const near = 2 * maxUnit
+	if i := at - near; i > from && bytes.IndexByte(s[i:at], '\\') < 0 { // no escape reaches at
+		for at < len(s) && !utf8.RuneStart(s[at]) {
+			at++
+		}
+		return at
+	}
+	for from < at {
+		from += unit(s[from:])
+	}
+	return from
+}
+
+// maxUnit is the longest unit.
+const maxUnit = 12
 
 // unit is the length of the first character of s as it is spelled.
 func unit(s []byte) int {
@@ -346,8 +364,8 @@ func unit(s []byte) int {
 	if len(s) < 6 || s[1] != 'u' {
 		return 2
 	}
-	if high := s[2] == 'd' || s[2] == 'D'; high && (s[3] >= '8' && s[3] <= '9' || s[3] == 'a' || s[3] == 'b' || s[3] == 'A' || s[3] == 'B') && len(s) >= 12 {
-		return 12
+	if high := s[2] == 'd' || s[2] == 'D'; high && (s[3] >= '8' && s[3] <= '9' || s[3] == 'a' || s[3] == 'b' || s[3] == 'A' || s[3] == 'B') && len(s) >= maxUnit {
+		return maxUnit
 	}
 	return 6
 }
