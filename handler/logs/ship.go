@@ -204,7 +204,8 @@ func compress(batch []packed) ([]byte, error) {
 		before = ','
 	}
 	_, _ = w.Write([]byte{']'})
-	return buf.Bytes(), w.Close()
+	err = w.Close() // before the bytes are looked at
+	return buf.Bytes(), err
 }
 
 // retryAfter is the answer's advice, at most five minutes of it.
