@@ -26,6 +26,7 @@ import (
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/table"
+	"aoaigateway/handler/usage"
 )
 
 // program is the gateway put together. Nothing in it has touched the network yet: a
@@ -49,6 +50,7 @@ const (
 	quotaTable        = "quota"
 	affinityTable     = "affinity"
 	regionTable       = "regions"
+	usageTable        = "usage"
 	auditContainer    = "audit"
 )
 
@@ -58,6 +60,7 @@ type edges struct {
 	counters      table.Store
 	objects       table.Store
 	health        table.Store // of the regions, as all instances know it
+	usage         table.Store
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
@@ -89,6 +92,9 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.health, err = s.openTable(e.identity, regionTable, false); err != nil {
 		return e, err
 	}
+	if e.usage, err = s.openTable(e.identity, usageTable, true); err != nil {
+		return e, err
+	}
 	if e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer}); err != nil {
 		return e, err
 	}
@@ -110,7 +116,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: usage.New(e.usage), Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
 	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
@@ -237,5 +243,9 @@ func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Logger: slog.New(slog.DiscardHandler)}, nil
+	counts, err := s.openTable(identity, usageTable, true)
+	if err != nil {
+		return nil, err
+	}
+	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}, nil
 }

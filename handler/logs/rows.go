@@ -305,7 +305,7 @@ func (r *Rows) row(line *gateway.Line, chain string) Row {
 		ModelName: short(line.AnsweredModel, 256), BackendRegion: line.Region, BackendApiVersion: line.BackendAPIVersion,
 		ResponseCode: line.Status, BackendResponseCode: line.BackendStatus,
 		LastErrorReason: short(line.ErrorReason, 256), LastErrorMessage: short(line.ErrorMessage, 4096),
-		LimitName: short(line.Limit, 256), LimitUnsure: line.LimitUnsure, AuditRelaxed: line.Relaxed, IsStream: line.Stream,
+		LimitName: short(line.Limit, 256), LimitUnsure: line.LimitUnsure, AuditRelaxed: line.Relaxed, IsStream: line.Stream, Redactions: line.Redactions,
 	}
 	row.UserId = row.UserObjectId
 	if row.UserId == "" {
