@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -65,7 +66,7 @@ type edges struct {
 	secrets       secret.Source
 	identity      azcore.TokenCredential
 	transport     http.RoundTripper // to the regions
-	shipper       *logs.Shipper     // to Log Analytics; nil = rows are not shipped
+	feed          *logs.Feed        // to Log Analytics; nil = no rows
 }
 
 func connect(s settings, logger *slog.Logger) (e edges, err error) {
@@ -98,7 +99,7 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer}); err != nil {
 		return e, err
 	}
-	e.shipper, err = s.openShipper(e, logger)
+	e.feed, err = s.openFeed(e, logger)
 	return e, err
 }
 
@@ -177,16 +178,21 @@ func (s settings) openTable(identity azcore.TokenCredential, name string, retrie
 	return table.NewAzure(o)
 }
 
-// openShipper is nil without an endpoint. Rows that are refused stand in the audit container,
+// openFeed is nil without an endpoint. Rows that are refused stand in the audit container,
 // below aside/.
-func (s settings) openShipper(e edges, logger *slog.Logger) (*logs.Shipper, error) {
+func (s settings) openFeed(e edges, logger *slog.Logger) (*logs.Feed, error) {
 	if s.LogsURL == "" {
-		return nil, nil //nolint:nilnil // nothing is shipped then
+		return nil, nil //nolint:nilnil // no rows then
 	}
-	return logs.NewShipper(logs.ShipperOptions{
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.identity, Transport: e.transport, Logger: logger,
 		Aside: logs.AsideIn(e.blobs.Put),
 	})
+	if err != nil {
+		return nil, err
+	}
+	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.blobs.Open(ctx, name, 0) }
+	return &logs.Feed{Rows: logs.Rows{BodyURL: s.bodyURL(), Open: open}, Shipper: shipper}, nil
 }
 
 // bodyURL is where the audit container's blobs are.

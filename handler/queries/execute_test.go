@@ -1,6 +1,7 @@
 package queries_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ type book struct {
 	tokens   map[key]sums // of chat and completions answered with 200
 	prompts  int          // those, and refusals of the same operations
 	requests int
+	last     gateway.Line
 }
 
 type key struct{ ip, model string }
@@ -34,7 +36,7 @@ type key struct{ ip, model string }
 type sums struct{ prompt, completion, total, calls int64 }
 
 func (b *book) line(l gateway.Line, copies int) {
-	row, ok := b.maker.Add(l, "chain")
+	row, ok := b.maker.Row(context.Background(), logs.Entry{Line: l, File: "f", Chain: "chain"})
 	for range copies {
 		if ok {
 			b.rows = append(b.rows, row)
@@ -58,11 +60,8 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 		Method: "POST", URL: "/openai/x", Operation: operation, Surface: "classic", Model: "chat", APIVersion: "2024-10-21", EndUser: fmt.Sprint("user-", i%2),
 	}
 	prompt := fmt.Sprintf(`{"messages":[{"role":"user","content":"question %d"}]}`, i)
-	begin := gateway.Line{Type: gateway.Begin, Record: rec}
-	begin.Request = &gateway.Body{Size: int64(len(prompt)), SHA256: "aa", ContentType: "application/json", JSON: json.RawMessage(prompt)}
-	b.line(begin, 1)
 	end := gateway.Line{Type: gateway.End, Record: rec}
-	end.Request = &gateway.Body{Size: int64(len(prompt)), SHA256: "aa", ContentType: "application/json"}
+	end.Request = &gateway.Body{Size: int64(len(prompt)), SHA256: "aa", ContentType: "application/json", JSON: json.RawMessage(prompt)}
 	end.Region, end.Deployment, end.AnsweredModel = []string{"eastus2", "swedencentral"}[i%2], "d", k.model
 	end.Attempts = []gateway.Attempt{{Region: end.Region, Start: at, Millis: 20, Status: 200}}
 	end.Usage, end.Status, end.BackendStatus, end.Outcome = u, 200, 200, gateway.Complete
@@ -75,8 +74,9 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 		change(&end)
 	}
 	b.line(end, 1+i%3)
+	b.last = end
 	b.requests++
-	id := b.rows[len(b.rows)-1].OperationId
+	id := b.rows[len(b.rows)-1].OperationID
 	if id != "completions_create" && id != "ChatCompletions_Create" {
 		return
 	}
@@ -126,7 +126,7 @@ func failedOver(l *gateway.Line) {
 
 func newBook(t *testing.T) *book {
 	t.Helper()
-	b := &book{maker: logs.Rows{BodyURL: "https://x/audit", Open: func(string) (io.ReadCloser, error) { return nil, os.ErrNotExist }}, tokens: map[key]sums{}}
+	b := &book{maker: logs.Rows{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return nil, os.ErrNotExist }}, tokens: map[key]sums{}}
 	kinds := []func(*gateway.Line){nil, streamed("stream", true), streamed(strings.Repeat("long stream ", 20_000), true), streamed("no usage", false), huge, inBlob, failedOver, refused}
 	operations := []string{"ChatCompletions_Create", "createChatCompletion", "completions_create", "createCompletion", "embeddings_create", "createEmbedding"}
 	i := 0
@@ -138,9 +138,11 @@ func newBook(t *testing.T) *book {
 	}
 	for ; i < 60; i++ { // ends that were corrected, copied, and reported dead before
 		b.exchange(t, i, "createChatCompletion", nil)
-		last := b.rows[len(b.rows)-1]
-		b.line(gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: last.RecordId, Time: last.TimeGenerated, Outcome: gateway.NotDurable}}, 2)
-		b.line(gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: last.RecordId, Time: last.TimeGenerated}}, 1)
+		amended, dead := b.last, b.last
+		amended.Type, amended.Outcome = gateway.Amend, gateway.NotDurable
+		dead.Type = gateway.Incomplete
+		b.line(amended, 2)
+		b.line(dead, 1)
 	}
 	for n := range 5 { // and some that never ended
 		b.line(gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{
@@ -234,12 +236,12 @@ func TestSeedQueriesReturnTheRegionsFigures(t *testing.T) {
 	completions := map[key]sums{}
 	seen, prompts := map[string]bool{}, 0
 	for _, row := range b.rows {
-		if row.OperationId != "completions_create" || seen[row.RecordId] {
+		if row.OperationID != "completions_create" || seen[row.RecordID] {
 			continue
 		}
-		seen[row.RecordId] = true
+		seen[row.RecordID] = true
 		if prompts++; row.ModelName != "" {
-			k := key{row.CallerIpAddress, row.ModelName}
+			k := key{row.CallerIPAddress, row.ModelName}
 			s := completions[k]
 			completions[k] = sums{s.prompt + row.PromptTokens, s.completion + row.CompletionTokens, s.total + row.TotalTokens, s.calls + 1}
 		}
@@ -291,8 +293,8 @@ func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
 	var tokens, requests, refused, amended, dead float64
 	seen := map[string]logs.Row{}
 	for _, row := range b.rows {
-		if have, ok := seen[row.RecordId]; !ok || row.RecordRevision > have.RecordRevision {
-			seen[row.RecordId] = row
+		if have, ok := seen[row.RecordID]; !ok || row.RecordRevision > have.RecordRevision {
+			seen[row.RecordID] = row
 		}
 	}
 	for _, row := range seen {
