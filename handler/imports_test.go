@@ -45,6 +45,7 @@ var law = map[string][]string{
 	"devstack/child":        {},
 	"devstack/tools":        {},
 	"devstack/azurite":      {"devstack/child", "devstack/tools"},
+	"devstack/wiremock":     {"devstack/child", "devstack/tools"},
 	"devstack/loganalytics": {},
 	"devstack/stack":        {"aoaisim", "devstack/azurite", "devstack/child", "devstack/loganalytics", "devstack/tools", "funchost", "logs"},
 	"devstack":              {"devstack/stack", "funchost"},

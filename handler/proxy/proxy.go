@@ -295,6 +295,9 @@ func (s *session) reserve(ctx context.Context) error {
 	s.hold = hold
 	s.Record.LimitUnsure = hold.Unsure()
 	s.call.Before, s.call.Kept = hold.Again, hold.Keep
+	if model, _ := s.options.Policy.Model(s.Record.Model); model.Hedge && s.repeatable() {
+		s.call.Beside = s.beside
+	}
 	s.announce(hold.Remaining())
 	return nil
 }
