@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -18,6 +20,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/proxy"
 	"aoaigateway/handler/quota"
@@ -63,6 +66,7 @@ type edges struct {
 	secrets       secret.Source
 	identity      azcore.TokenCredential
 	transport     http.RoundTripper // to the regions
+	feed          *logs.Feed        // to Log Analytics; nil = no rows
 }
 
 func connect(s settings, logger *slog.Logger) (e edges, err error) {
@@ -92,7 +96,10 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.usage, err = s.openTable(e.identity, usageTable, true); err != nil {
 		return e, err
 	}
-	e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer})
+	if e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer}); err != nil {
+		return e, err
+	}
+	e.feed, err = s.openFeed(e, logger)
 	return e, err
 }
 
@@ -140,7 +147,7 @@ func routesOf(pol *policy.Policy, r backend.Region) map[string]backend.Route {
 
 // identity is the one credential of the process: it caches tokens for all who ask.
 func (s settings) identity() (azcore.TokenCredential, error) {
-	if s.Storage != "" && s.VaultURL == "" && !s.regionsUseIdentity() {
+	if s.Storage != "" && s.VaultURL == "" && s.LogsURL == "" && !s.regionsUseIdentity() {
 		return nil, nil //nolint:nilnil // nobody will ask
 	}
 	var o azidentity.ManagedIdentityCredentialOptions
@@ -169,6 +176,36 @@ func (s settings) openTable(identity azcore.TokenCredential, name string, retrie
 		o.ServiceURL, o.Credential = s.TableURL, identity
 	}
 	return table.NewAzure(o)
+}
+
+// openFeed is nil without an endpoint. Rows that are refused stand in the audit container,
+// below aside/.
+func (s settings) openFeed(e edges, logger *slog.Logger) (*logs.Feed, error) {
+	if s.LogsURL == "" {
+		return nil, nil //nolint:nilnil // no rows then
+	}
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
+		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.identity, Transport: e.transport, Logger: logger,
+		Aside: logs.AsideIn(e.blobs.Put),
+	})
+	if err != nil {
+		return nil, err
+	}
+	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.blobs.Open(ctx, name, 0) }
+	return &logs.Feed{Rows: logs.Rows{BodyURL: s.bodyURL(), Open: open}, Shipper: shipper}, nil
+}
+
+// bodyURL is where the audit container's blobs are.
+func (s settings) bodyURL() string {
+	base := s.BlobURL
+	if s.Storage != "" {
+		_, base, _ = strings.Cut(s.Storage, "BlobEndpoint=")
+		base, _, _ = strings.Cut(base, ";")
+	}
+	if base == "" {
+		return auditContainer
+	}
+	return strings.TrimSuffix(base, "/") + "/" + auditContainer
 }
 
 func (s settings) secretSource(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
