@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -33,6 +34,19 @@ type program struct {
 	limiter *quota.Limiter
 	journal *journal.Writer
 	pool    *backend.Pool
+	derive  *sweep.Deriver
+	halt    context.CancelFunc // ends the deriver's loop
+	halted  chan struct{}
+}
+
+// start begins what goes on beside the requests.
+func (p *program) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.halt, p.halted = cancel, make(chan struct{})
+	go func() {
+		defer close(p.halted)
+		p.derive.Run(ctx)
+	}()
 }
 
 // close lets what is under way finish: settles first, since their records may follow.
@@ -40,6 +54,11 @@ func (p *program) close(ctx context.Context) {
 	p.pool.Close()
 	_ = p.limiter.Close(ctx)
 	_ = p.journal.Close(ctx)
+	if p.halt != nil {
+		p.halt()
+		<-p.halted
+		p.derive.Finish(ctx)
+	}
 }
 
 const (
@@ -47,6 +66,7 @@ const (
 	quotaTable        = "quota"
 	affinityTable     = "affinity"
 	regionTable       = "regions"
+	journalTable      = "journal"
 	auditContainer    = "audit"
 )
 
@@ -56,6 +76,7 @@ type edges struct {
 	counters      table.Store
 	objects       table.Store
 	health        table.Store // of the regions, as all instances know it
+	files         table.Store // one row for each file of the journal
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
@@ -86,12 +107,21 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.health, err = s.openTable(e.identity, regionTable, false); err != nil {
 		return e, err
 	}
-	e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer})
+	if e.files, err = s.openTable(e.identity, journalTable, false); err != nil {
+		return e, err
+	}
+	e.blobs, err = s.openBlobs(e.identity)
 	return e, err
 }
 
+func (s settings) openBlobs(identity azcore.TokenCredential) (*journal.Azure, error) {
+	return journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: auditContainer})
+}
+
 func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *program {
-	writer := journal.New(journal.Options{Blobs: e.blobs, Logger: logger, Interval: s.Interval})
+	rows := journal.NewRows(e.files)
+	writer := journal.New(journal.Options{Blobs: e.blobs, Rows: rows, Logger: logger, Interval: s.Interval})
+	derive := sweep.NewDeriver(sweep.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.blobs, Logger: logger})
 	log := audit.New(audit.Options{Journal: writer, Bodies: e.blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
 	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
 	for i := range s.Backends {
@@ -114,10 +144,13 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
-		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{{Name: "affinity", Run: owners.Purge}}}),
+		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{
+			{Name: "affinity", Run: owners.Purge},
+			{Name: "journal", Run: derive.Sweep},
+		}}),
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
-	return &program{handler, limiter, writer, pool}
+	return &program{handler: handler, limiter: limiter, journal: writer, pool: pool, derive: derive}
 }
 
 // routesOf are the policy's words on a region, model by model.
@@ -207,4 +240,25 @@ func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
 		return nil, err
 	}
 	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Logger: slog.New(slog.DiscardHandler)}, nil
+}
+
+// verifyJournal is the command line's verify, on the storage that the settings name.
+func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (journal.Report, error) {
+	s, err := loadSettings(environ)
+	if err != nil {
+		return journal.Report{}, fmt.Errorf("the gateway's own settings are needed:\n%w", err)
+	}
+	identity, err := s.identity()
+	if err != nil {
+		return journal.Report{}, err
+	}
+	store, err := s.openTable(identity, journalTable, true)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	blobs, err := s.openBlobs(identity)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	return journal.Verify(ctx, journal.NewRows(store), blobs, from, to)
 }
