@@ -133,12 +133,13 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
+	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), files: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
 	if o.edges != nil {
 		o.edges(&e)
 	}
 	r.settings, r.policy, r.edges = s, pol, e
 	r.program = build(s, pol, e, logger)
+	r.program.start()
 	r.listen(logger)
 	r.key = r.subscribe("default", "team-a")
 	return r
