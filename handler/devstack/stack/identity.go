@@ -12,31 +12,33 @@ import (
 	"aoaigateway/handler/devstack/loganalytics"
 )
 
-// identity is the managed-identity endpoint of App Service on this machine: GET
+// Identity is the managed-identity endpoint of App Service on this machine: GET
 // ?resource=…&api-version=2019-08-01 with the header X-IDENTITY-HEADER.
-type identity struct {
-	url, header string
-	stop        func()
+type Identity struct {
+	URL, Header string // what IDENTITY_ENDPOINT and IDENTITY_HEADER are to say
+	Stop        func()
 }
 
 // regionAudience is the resource that tokens for Azure OpenAI are asked for.
 const regionAudience = "https://cognitiveservices.azure.com"
 
-func startIdentity(token string, tokens loganalytics.Tokens) (*identity, error) {
+// StartIdentity gives out token for Azure OpenAI, since the simulated regions know one
+// only, and tokens for everything else.
+func StartIdentity(token string, tokens loganalytics.Tokens) (*Identity, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	id := &identity{url: "http://" + l.Addr().String() + "/msi/token", header: secret()}
+	id := &Identity{URL: "http://" + l.Addr().String() + "/msi/token", Header: secret()}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		if r.Header.Get("X-IDENTITY-HEADER") != id.header || r.URL.Query().Get("resource") == "" {
+		if r.Header.Get("X-IDENTITY-HEADER") != id.Header || r.URL.Query().Get("resource") == "" {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"statusCode":400,"message":"X-IDENTITY-HEADER or resource is missing or wrong"}`))
 			return
 		}
-		resource, made := r.URL.Query().Get("resource"), token // the simulated regions know one token only
+		resource, made := r.URL.Query().Get("resource"), token
 		if strings.TrimRight(resource, "/") != regionAudience {
 			made = tokens.Make(resource, 24*time.Hour)
 		}
@@ -46,6 +48,6 @@ func startIdentity(token string, tokens loganalytics.Tokens) (*identity, error) 
 		})
 	})}
 	go func() { _ = server.Serve(l) }()
-	id.stop = func() { _ = server.Close() }
+	id.Stop = func() { _ = server.Close() }
 	return id, nil
 }

@@ -123,11 +123,11 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 	}
 	token := "token-" + secret()
 	tokens := loganalytics.Tokens{Secret: []byte(secret())}
-	id, err := startIdentity(token, tokens)
+	id, err := StartIdentity(token, tokens)
 	if err != nil {
 		return err
 	}
-	s.stops = append(s.stops, id.stop)
+	s.stops = append(s.stops, id.Stop)
 	caFile, err := s.startLogs(o, tokens)
 	if err != nil {
 		return err
@@ -152,8 +152,8 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 		{"GATEWAY_LOGS_ENDPOINT", s.Logs.URL},
 		{"GATEWAY_LOGS_RULE", s.Logs.Rule},
 		{"GATEWAY_DEV_CA_FILE", caFile},
-		{"IDENTITY_ENDPOINT", id.url},
-		{"IDENTITY_HEADER", id.header},
+		{"IDENTITY_ENDPOINT", id.URL},
+		{"IDENTITY_HEADER", id.Header},
 	}
 	return writeEnv(s.EnvFile, s.env)
 }
