@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -19,12 +21,14 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/proxy"
 	"aoaigateway/handler/quota"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/table"
+	"aoaigateway/handler/usage"
 )
 
 // program is the gateway put together. Nothing in it has touched the network yet: a
@@ -66,6 +70,7 @@ const (
 	quotaTable        = "quota"
 	affinityTable     = "affinity"
 	regionTable       = "regions"
+	usageTable        = "usage"
 	journalTable      = "journal"
 	auditContainer    = "audit"
 )
@@ -76,11 +81,13 @@ type edges struct {
 	counters      table.Store
 	objects       table.Store
 	health        table.Store // of the regions, as all instances know it
+	usage         table.Store
 	files         table.Store // one row for each file of the journal
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
 	transport     http.RoundTripper // to the regions
+	feed          *logs.Feed        // to Log Analytics; nil = no rows
 }
 
 func connect(s settings, logger *slog.Logger) (e edges, err error) {
@@ -107,10 +114,16 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.health, err = s.openTable(e.identity, regionTable, false); err != nil {
 		return e, err
 	}
+	if e.usage, err = s.openTable(e.identity, usageTable, true); err != nil {
+		return e, err
+	}
 	if e.files, err = s.openTable(e.identity, journalTable, false); err != nil {
 		return e, err
 	}
-	e.blobs, err = s.openBlobs(e.identity)
+	if e.blobs, err = s.openBlobs(e.identity); err != nil {
+		return e, err
+	}
+	e.feed, err = s.openFeed(e, logger)
 	return e, err
 }
 
@@ -121,7 +134,8 @@ func (s settings) openBlobs(identity azcore.TokenCredential) (*journal.Azure, er
 func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *program {
 	rows := journal.NewRows(e.files)
 	writer := journal.New(journal.Options{Blobs: e.blobs, Rows: rows, Logger: logger, Interval: s.Interval})
-	derive := sweep.NewDeriver(sweep.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.blobs, Logger: logger})
+	book := usage.New(e.usage)
+	derive := sweep.NewDeriver(sweep.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.blobs, Consumers: consumers(e, book), Logger: logger})
 	log := audit.New(audit.Options{Journal: writer, Bodies: e.blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
 	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
 	for i := range s.Backends {
@@ -134,7 +148,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
 	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
@@ -167,7 +181,7 @@ func routesOf(pol *policy.Policy, r backend.Region) map[string]backend.Route {
 
 // identity is the one credential of the process: it caches tokens for all who ask.
 func (s settings) identity() (azcore.TokenCredential, error) {
-	if s.Storage != "" && s.VaultURL == "" && !s.regionsUseIdentity() {
+	if s.Storage != "" && s.VaultURL == "" && s.LogsURL == "" && !s.regionsUseIdentity() {
 		return nil, nil //nolint:nilnil // nobody will ask
 	}
 	var o azidentity.ManagedIdentityCredentialOptions
@@ -196,6 +210,36 @@ func (s settings) openTable(identity azcore.TokenCredential, name string, retrie
 		o.ServiceURL, o.Credential = s.TableURL, identity
 	}
 	return table.NewAzure(o)
+}
+
+// openFeed is nil without an endpoint. Rows that are refused stand in the audit container,
+// below aside/.
+func (s settings) openFeed(e edges, logger *slog.Logger) (*logs.Feed, error) {
+	if s.LogsURL == "" {
+		return nil, nil //nolint:nilnil // no rows then
+	}
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
+		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.identity, Transport: e.transport, Logger: logger,
+		Aside: logs.AsideIn(e.blobs.Put),
+	})
+	if err != nil {
+		return nil, err
+	}
+	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.blobs.Open(ctx, name, 0) }
+	return &logs.Feed{Rows: logs.Rows{BodyURL: s.bodyURL(), Open: open}, Shipper: shipper}, nil
+}
+
+// bodyURL is where the audit container's blobs are.
+func (s settings) bodyURL() string {
+	base := s.BlobURL
+	if s.Storage != "" {
+		_, base, _ = strings.Cut(s.Storage, "BlobEndpoint=")
+		base, _, _ = strings.Cut(base, ";")
+	}
+	if base == "" {
+		return auditContainer
+	}
+	return strings.TrimSuffix(base, "/") + "/" + auditContainer
 }
 
 func (s settings) secretSource(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
@@ -239,7 +283,11 @@ func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Logger: slog.New(slog.DiscardHandler)}, nil
+	counts, err := s.openTable(identity, usageTable, true)
+	if err != nil {
+		return nil, err
+	}
+	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}, nil
 }
 
 // verifyJournal is the command line's verify, on the storage that the settings name.

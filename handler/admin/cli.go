@@ -14,6 +14,7 @@ import (
 
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/usage"
 )
 
 // Verbs is what the command line does, on storage (Manager) or through a gateway (Remote).
@@ -23,6 +24,7 @@ type Verbs interface {
 	Show(ctx context.Context, id string) (auth.Subscription, error)
 	Rotate(ctx context.Context, id, slot string) (Created, error)
 	SetState(ctx context.Context, id string, state auth.State) (auth.Subscription, error)
+	Usage(ctx context.Context, q usage.Query) (usage.Summary, error)
 }
 
 // Command is the command line's environment.
@@ -52,6 +54,7 @@ type commandLine struct {
 		Check checkCommand `cmd:"" help:"Check a policy file and print every mistake with its place."`
 	} `cmd:"" help:"What they may do: products and limits."`
 
+	Usage  usageCommand  `cmd:"" help:"What they used: sums by the hour."`
 	Verify verifyCommand `cmd:"" help:"Read the journal and say whether it is as it was written; exit code 1 if not."`
 
 	Version kong.VersionFlag `help:"Print the version."`

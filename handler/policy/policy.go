@@ -9,13 +9,16 @@
 //	    price: {input: 2.00, cachedInput: 0.50, output: 8.00}   # per million tokens
 //	    contextWindow: 1047576
 //	    firstByteTimeout: 90s
+//	    hedge: true             # a second region is asked when the first is late; costs both
 //	    regions: {swedencentral: {priority: 1, weight: 3}}      # replaces only what it names
+//	patterns: {staff: 'E-[0-9]{6}'}   # RE2
 //	products:
 //	  default:
 //	    description: free text
 //	    models: ["*"]           # or deployment names; absent = all
 //	    maxOutputTokens: 4096   # put into requests that name none; needed by hard limits on tokens and cost
 //	    log: full               # or none: figures, but no prompts and answers
+//	    redact: [email, staff]  # email, card, iban, or one of patterns: taken out of what is recorded
 //	    limits:
 //	      - {tokens: 100000, per: minute}
 //	      - {name: budget, cost: 500.00, per: month, by: subscription, hard: true}
@@ -28,6 +31,7 @@ package policy
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +99,14 @@ type Product struct {
 	Models          []string // "*" alone, or deployment names
 	MaxOutputTokens int64    // 0 = requests without a cap stay without
 	Log             Logging
+	Redact          []Redaction
 	Limits          []Limit
+}
+
+// Redaction is one kind of personal data to be taken out of what is recorded.
+type Redaction struct {
+	Name    string         // email, card, iban, or a pattern's
+	Pattern *regexp.Regexp // nil for the first three
 }
 
 // Model is what the gateway must know about a model beyond its name.
@@ -103,6 +114,7 @@ type Model struct {
 	Name             string
 	ContextWindow    int64         // tokens; 0 = unknown
 	FirstByteTimeout time.Duration // 0 = the gateway's own
+	Hedge            bool          // ask a second region when the first is later than it usually is
 	Priced           bool          // Price was given; it may be all zero
 	Price            Price
 	Regions          map[string]Route // by region's name

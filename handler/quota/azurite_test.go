@@ -16,23 +16,30 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// forgetful loses the answer of one write in ten, after the store has applied it, and
-// notes what all writes charge.
+// forgetful notes what all writes charge, and may lose the answer of one write in ten,
+// after the store has applied it.
 type forgetful struct {
 	table.Store
-	lost *atomic.Int64
+	lost *atomic.Int64 // nil = none is lost
+	ops  *atomic.Int64
 	seen *windows
 }
 
 func (f forgetful) answer(e table.Entity, err error) (table.Entity, error) {
+	f.ops.Add(1)
 	if err == nil {
 		f.seen.note(e)
 	}
-	if err == nil && rand.N(10) == 0 {
+	if err == nil && f.lost != nil && rand.N(10) == 0 {
 		f.lost.Add(1)
 		return table.Entity{}, errors.New("answer lost")
 	}
 	return e, err
+}
+
+func (f forgetful) Get(ctx context.Context, key table.Key) (table.Entity, error) {
+	f.ops.Add(1)
+	return f.Store.Get(ctx, key)
 }
 
 func (f forgetful) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
@@ -44,7 +51,7 @@ func (f forgetful) Replace(ctx context.Context, e table.Entity) (table.Entity, e
 }
 
 // tally counts what becomes of requests.
-type tally struct{ granted, full, contended, lost atomic.Int64 }
+type tally struct{ granted, full, contended, lost, ops atomic.Int64 }
 
 // request reserves bound and settles at used.
 func (n *tally) request(ctx context.Context, l *quota.Limiter, bound, used int64) error {
@@ -71,7 +78,7 @@ func TestEightInstancesSpendALimitExactlyOverARealStore(t *testing.T) {
 	r := newRig(t, fmt.Sprintf("tokens: %d, per: year, hard: true", limit), "requests: 100000, per: minute")
 	var n tally
 	seen := newWindows()
-	open := realStore(t, r, &n.lost, seen)
+	open := realStore(t, r, forgetful{lost: &n.lost, ops: &n.ops, seen: seen})
 	var wg sync.WaitGroup
 	began := time.Now()
 	for range instances {
@@ -91,8 +98,8 @@ func TestEightInstancesSpendALimitExactlyOverARealStore(t *testing.T) {
 	}
 	wg.Wait()
 	granted := n.granted.Load()
-	t.Logf("%d granted, %d refused, %d lost the race, %d answers lost, %.0f requests/s", granted, n.full.Load(),
-		n.contended.Load(), n.lost.Load(), instances*parallel*each/time.Since(began).Seconds())
+	t.Logf("%d granted, %d refused, %d lost the race, %d answers lost, %d table operations, %.0f requests/s", granted, n.full.Load(),
+		n.contended.Load(), n.lost.Load(), n.ops.Load(), instances*parallel*each/time.Since(began).Seconds())
 	for _, most := range seen.most {
 		if most > limit {
 			t.Errorf("%d charged at one time, limit %d", most, limit)
@@ -106,8 +113,110 @@ func TestEightInstancesSpendALimitExactlyOverARealStore(t *testing.T) {
 	}
 }
 
+// pressure is what 64 clients of eight instances ask of one limit for a while.
+type pressure struct {
+	limit, bound int64
+	atLeast      time.Duration
+
+	mu       sync.Mutex
+	asked    map[int64]int64 // tokens, by the minute they were asked for in
+	answered map[int64]int64 // tokens, by the minute they were charged to
+	granted  int
+	refused  int
+}
+
+// enough tells whether the work may end: a minute's limit was asked for three times over.
+func (p *pressure) enough(began time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range p.asked {
+		if n > 3*p.limit && time.Since(began) > p.atLeast {
+			return true
+		}
+	}
+	return time.Since(began) > p.atLeast+time.Minute
+}
+
+// client makes requests that last a few milliseconds, one after another.
+func (p *pressure) client(ctx context.Context, t *testing.T, l *quota.Limiter, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for began := time.Now(); !p.enough(began); {
+		used := 1 + rng.Int64N(p.bound)
+		res, err := l.Reserve(ctx, alice, "gpt", quota.Cost{Estimate: p.bound / 2, Bound: p.bound})
+		p.mu.Lock()
+		p.asked[time.Now().Truncate(time.Minute).Unix()] += used
+		if err != nil {
+			p.refused++
+		} else {
+			p.granted++
+			p.answered[quota.Stamps(res)[0]] += used
+		}
+		p.mu.Unlock()
+		if err != nil && gateway.KindOf(err) != gateway.RateLimited {
+			t.Error(err)
+			return
+		}
+		pause := time.NewTimer(time.Duration(10+rng.IntN(40)) * time.Millisecond)
+		<-pause.C
+		if err == nil {
+			_ = res.Settle(ctx, usage(used))
+		}
+	}
+}
+
+// Eight instances, 64 clients and a hard limit per minute that they would pass several
+// times over, beside one per day: nothing is charged over it, hardly anything is left of
+// it, and the table is asked little.
+func TestSixtyFourClientsUseAHardLimitUpOverARealStore(t *testing.T) {
+	const instances, clients = 8, 64
+	p := &pressure{limit: 1_000_000, bound: 1000, atLeast: 6 * time.Second, asked: map[int64]int64{}, answered: map[int64]int64{}}
+	r := newRig(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", p.limit), "tokens: 100000000, per: day, hard: true")
+	var ops atomic.Int64
+	seen := newWindows()
+	seen.per = "/minute/"
+	open := realStore(t, r, forgetful{ops: &ops, seen: seen})
+	var wg sync.WaitGroup
+	fleet := make([]*quota.Limiter, instances)
+	began := time.Now()
+	for i := range clients {
+		if i < instances {
+			fleet[i] = open()
+		}
+		wg.Go(func() { p.client(t.Context(), t, fleet[i%instances], uint64(i)) })
+	}
+	wg.Wait()
+	took := time.Since(began)
+	for _, l := range fleet {
+		if err := l.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	requests := p.granted + p.refused
+	t.Logf("%.1f s: %d requests granted, %d refused, %d table operations (%.0f for 1,000 requests)",
+		took.Seconds(), p.granted, p.refused, ops.Load(), float64(ops.Load())/float64(requests)*1000)
+	under := 0
+	for minute, asked := range p.asked {
+		most, last := seen.most[minute], seen.last[minute]
+		use := 100 * float64(p.answered[minute]) / float64(p.limit)
+		t.Logf("minute %s: asked %d, charged at most %d of %d, answered %d, use %.2f %%",
+			time.Unix(minute, 0).UTC().Format("15:04"), asked, most, p.limit, p.answered[minute], use)
+		if most > p.limit || p.answered[minute] > last {
+			t.Errorf("limit %d, but %d charged; %d answered of %d charged in the end", p.limit, most, p.answered[minute], last)
+		}
+		if asked > 2*p.limit {
+			under++
+			if use < 97 {
+				t.Errorf("use %.2f %%, want 97 %%", use)
+			}
+		}
+	}
+	if under == 0 {
+		t.Error("no minute was under pressure")
+	}
+}
+
 // realStore starts Azurite and returns what opens one more instance on it.
-func realStore(t *testing.T, r *rig, lost *atomic.Int64, seen *windows) func() *quota.Limiter {
+func realStore(t *testing.T, r *rig, wire forgetful) func() *quota.Limiter {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -121,6 +230,7 @@ func realStore(t *testing.T, r *rig, lost *atomic.Int64, seen *windows) func() *
 		if err != nil {
 			t.Fatal(err)
 		}
-		return quota.New(quota.Options{Store: forgetful{store, lost, seen}, Policy: r.rules})
+		wire.Store = store
+		return quota.New(quota.Options{Store: wire, Policy: r.rules})
 	}
 }

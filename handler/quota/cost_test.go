@@ -61,8 +61,8 @@ func TestABudgetStopsAtTheRequestThatItCannotPayFor(t *testing.T) {
 		for ; granted < 2000; granted++ {
 			res, err := l.Reserve(t.Context(), alice, "GPT", quota.Cost{Bound: 2000, BoundOutput: 1000})
 			if err != nil {
-				e, _ := errors.AsType[*gateway.Error](err)
-				if e.Kind != gateway.QuotaExceeded || e.Limit != "budget" || !strings.HasPrefix(e.Message, "Cost quota is exceeded. Try again in ") {
+				e, ok := errors.AsType[*gateway.Error](err)
+				if !ok || e.Kind != gateway.QuotaExceeded || e.Limit != "budget" || !strings.HasPrefix(e.Message, "Cost quota is exceeded. Try again in ") {
 					t.Errorf("%+v", e)
 				}
 				break

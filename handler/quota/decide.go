@@ -25,7 +25,7 @@ type change struct {
 	asked   bool // somebody needs more, and may have it
 	returns bool // the lease, or some of it, goes back
 	dirty   bool // the entity must be written
-	stale   bool // it refuses on an old reading: read, and decide again
+	stale   bool // it says something of an old reading: read, and decide again
 
 	left   []int64 // in the entity after it
 	size   []int64 // of the lease after it
@@ -65,14 +65,12 @@ func (s *scope) decide(batch []*op) *change {
 	for _, o := range batch {
 		s.apply(c, o)
 	}
-	switch {
-	case c.refused > 0 && time.Since(s.cached.read) > refusalMemory:
-		c.stale = true
-		return c
-	case s.mayWait(c):
+	makes, age := makes(batch), time.Since(s.cached.read)
+	c.stale = c.refused > 0 && age > refusalMemory || makes && c.admitted == 0 && age > leaseLife
+	if c.stale || s.mayWait(c) {
 		return c
 	}
-	c.asked = (s.renew || makes(batch)) && c.refused == 0 && !s.flush
+	c.asked = (s.renew || makes) && c.refused == 0 && !s.flush
 	s.renew = false
 	s.takeAhead(c)
 	s.countSlots(c)
@@ -93,7 +91,7 @@ func (s *scope) handle(c *change, batch []*op) handling {
 		return leave
 	case s.flush || !s.demand.busy(c.at):
 		return fold
-	case !s.due(c.at):
+	case !s.renew && c.at.Before(s.hand.until):
 		return leave
 	case !c.at.Before(s.hand.until) || !c.next.same(s.limits, s.hand.stamps, c.next.stamps(s.limits)):
 		return fold
@@ -131,7 +129,7 @@ func (s *scope) admit(c *change, d *decision) {
 	h, slot := d.op.hold, int64(0)
 	if h.slot && !h.inside {
 		slot = 1
-		if room, tightest := c.next.room(s.concurrent, s.limiter.process, s.slots.n+c.entering); room < 1 {
+		if room, tightest := c.next.room(s.concurrent, s.name, s.slots.n+c.entering); room < 1 {
 			d.no = &refusal{limit: tightest, wait: time.Second}
 			c.refused++
 			return
@@ -171,7 +169,7 @@ func (s *scope) countSlots(c *change) {
 		return
 	}
 	inUse := s.slots.n + c.entering
-	room, _ := c.next.room(s.concurrent, s.limiter.process, inUse)
+	room, _ := c.next.room(s.concurrent, s.name, inUse)
 	switch {
 	case c.how == leave:
 		c.spare = s.hand.slots
@@ -179,13 +177,13 @@ func (s *scope) countSlots(c *change) {
 		c.spare = max(min(s.slots.peak-inUse, room/portion), 0)
 	}
 	c.slots, c.room = inUse+c.spare, room-c.spare
-	c.next.setSlots(s.limiter.process, c.slots)
+	c.next.setSlots(s.name, c.slots)
 }
 
 // commit tells whether the entity must be written, and takes out of the lease what the
 // change gives back. If the change comes to nothing, that is an adjustment like any other.
 func (s *scope) commit(c *change) {
-	ours := c.base.slots[s.limiter.process].n
+	ours := c.base.slots[s.name].n
 	c.dirty = c.adjusted || c.admitted > 0 || c.slots != ours || c.slots > 0 && c.at.Sub(s.slots.renewed) >= slotRenew
 	switch c.how {
 	case leave:

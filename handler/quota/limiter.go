@@ -28,7 +28,7 @@ type Limiter struct {
 	policy  *policy.Policy
 	log     *slog.Logger
 	started time.Time // its monotonic reading carries our time on
-	process string    // its slots stand under that name
+	process string    // makes the names of writers unique
 
 	writerNames atomic.Int64
 
@@ -130,8 +130,8 @@ func (l *Limiter) now() time.Time {
 	return l.started.Add(time.Since(l.started)).Add(l.store.Offset())
 }
 
-// writerName makes a name that no other writer has: two scopes of one key may be at work
-// in one process, when one was forgotten.
+// writerName makes a name that no other writer has, for its writes and slots: two scopes
+// of one key may be at work in one process, when one was forgotten.
 func (l *Limiter) writerName() string {
 	return l.process + "-" + strconv.FormatInt(l.writerNames.Add(1), base36)
 }

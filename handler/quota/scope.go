@@ -22,7 +22,6 @@ type scope struct {
 	queue        []*op // in the order they came; the writer removes what is resolved
 	running      bool  // a writer runs
 	used         time.Time
-	recount      time.Time // when a change that gave slots back came to nothing; zero = the entity is right
 	failingUntil time.Time // the store failed lately: soft holds do not wait for it
 	lastErr      error
 
@@ -77,10 +76,7 @@ func (s *scope) start() {
 
 // due tells whether the lease or the slots need a write that nobody asked for.
 func (s *scope) due(now time.Time) bool {
-	if !s.hand.empty() && (s.renew || s.flush) {
-		return true
-	}
-	if !s.recount.IsZero() && now.Sub(s.recount) < slotLife { // later they are free by themselves
+	if !s.hand.empty() && (s.renew || s.flush) || s.slots.told != s.slots.n+s.hand.slots {
 		return true
 	}
 	at := s.dueAt()
@@ -100,11 +96,16 @@ func (s *scope) dueAt() (at time.Time) {
 	return at
 }
 
-// arm sees to it that the writer is woken when something becomes due.
+// arm sees to it that the writer is woken when something becomes due. A timer that is not
+// needed is stopped: it would keep a forgotten scope in memory.
 func (s *scope) arm() {
 	at := s.dueAt()
 	switch {
-	case at.IsZero() || !s.wakes.IsZero() && !at.Before(s.wakes):
+	case at.IsZero():
+		if !s.wakes.IsZero() {
+			s.timer.Stop()
+		}
+	case !s.wakes.IsZero() && !at.Before(s.wakes):
 		return
 	case s.timer == nil:
 		s.timer = time.AfterFunc(time.Until(at), s.wake)
@@ -135,13 +136,13 @@ func (s *scope) flushNow() {
 	}
 }
 
-// holders are the requests that have a slot in a scope; n counts those the entity is, or
-// is to be, told of. Its fields belong to the scope's mu.
+// holders are the requests that have a slot in a scope. Its fields belong to the scope's mu.
 type holders struct {
-	n       int64
+	n       int64            // of them
 	peak    int64            // the most at a time, since the lease was last renewed
 	room    int64            // more slots that all processes together could have, when last known
 	cut     map[*hold]func() // says that a slot was lost; only under hard limits
+	told    int64            // what the entity counts, as far as we know; -1 = not known
 	renewed time.Time        // the last certain write was decided then
 }
 
@@ -172,6 +173,9 @@ func (s *scope) leave(h *hold) {
 // cutLate gives up slots that could not be renewed: before others may take them, the
 // requests that had them are told. Called with mu held.
 func (s *scope) cutLate(now time.Time) {
+	if s.slots.n+s.hand.slots == 0 && now.Sub(s.slots.renewed) > slotLife {
+		s.slots.told = 0 // nobody believes it any more
+	}
 	if len(s.slots.cut) == 0 || now.Sub(s.slots.renewed) < slotCut {
 		return
 	}

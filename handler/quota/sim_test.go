@@ -279,7 +279,7 @@ func (s *simulation) test(t *testing.T, use float64) {
 func TestAFleetUsesAHardLimitUpAndNeverGoesOver(t *testing.T) {
 	for name, s := range map[string]simulation{
 		"50 instances, a request a second each":           {instances: 50, rate: 1, bound: 1000, answer: 2 * time.Second, limit: 600_000},
-		"50 instances, ten requests a second each":        {instances: 50, rate: 10, bound: 1000, answer: 2 * time.Second, limit: 6_000_000},
+		"50 instances, five requests a second each":       {instances: 50, rate: 5, bound: 1000, answer: 2 * time.Second, limit: 3_000_000},
 		"8 instances, short answers, a small limit":       {instances: 8, rate: 25, bound: 100, answer: 50 * time.Millisecond, limit: 30_000},
 		"8 instances, a limit that just does not suffice": {instances: 8, rate: 25, bound: 1000, answer: 2 * time.Second, limit: 5_700_000},
 		"1 instance":                     {instances: 1, rate: 40, bound: 1000, answer: 2 * time.Second, limit: 600_000},

@@ -18,48 +18,48 @@ const (
 	slotCut   = 50 * time.Second // not renewed for so long: hard limits cut the requests
 )
 
-// slot is how many requests one process has under way, and until when that is believed.
-// A process writes the whole number each time, never a difference.
+// slot is how many requests one writer has under way, and until when that is believed. It
+// writes the whole number each time, never a difference.
 type slot struct {
 	n     int64
 	until int64 // Unix seconds
 }
 
-// others counts the slots of all processes but one, as far as they are believed.
-func (s *state) others(process string) (n int64) {
+// others counts the slots of all writers but one, as far as they are believed.
+func (s *state) others(writer string) (n int64) {
 	for name, held := range s.slots {
-		if name != process && held.until > s.time.Unix() {
+		if name != writer && held.until > s.time.Unix() {
 			n += held.n
 		}
 	}
 	return n
 }
 
-// room is how many more requests the limits let a process have under way that has n;
+// room is how many more requests the limits let a writer have under way that has n;
 // without limits there is always one more. It names the tightest limit.
-func (s *state) room(limits []policy.Limit, process string, n int64) (room int64, tightest policy.Limit) {
+func (s *state) room(limits []policy.Limit, writer string, n int64) (room int64, tightest policy.Limit) {
 	room = 1
 	for i, l := range limits {
-		if r := l.Amount - s.others(process) - n; i == 0 || r < room {
+		if r := l.Amount - s.others(writer) - n; i == 0 || r < room {
 			room, tightest = r, l
 		}
 	}
 	return room, tightest
 }
 
-// setSlots says how many slots a process has from now on.
-func (s *state) setSlots(process string, n int64) {
+// setSlots says how many slots a writer has from now on.
+func (s *state) setSlots(writer string, n int64) {
 	if n <= 0 {
-		delete(s.slots, process)
+		delete(s.slots, writer)
 		return
 	}
 	if s.slots == nil {
 		s.slots = map[string]slot{}
 	}
-	s.slots[process] = slot{n: n, until: s.time.Add(slotLife).Unix()}
+	s.slots[writer] = slot{n: n, until: s.time.Add(slotLife).Unix()}
 }
 
-// slotText writes slots as process=n@until, with blanks between.
+// slotText writes slots as writer=n@until, with blanks between.
 func slotText(slots map[string]slot) string {
 	parts := make([]string, 0, len(slots))
 	for _, name := range slices.Sorted(maps.Keys(slots)) {
@@ -79,7 +79,7 @@ func slotsOf(text string) (map[string]slot, error) {
 		held, err1 := strconv.ParseInt(n, 10, 64)
 		end, err2 := strconv.ParseInt(until, 10, 64)
 		if !ok1 || !ok2 || err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("slot %q is not process=n@until", part)
+			return nil, fmt.Errorf("slot %q is not writer=n@until", part)
 		}
 		slots[name] = slot{n: held, until: end}
 	}

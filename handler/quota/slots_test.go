@@ -128,7 +128,7 @@ func TestASlotIsFreeAMinuteAfterItsInstanceDied(t *testing.T) {
 		r.reserve(l, 1)
 		r.reserve(l, 1)
 		r.requireFull(l)
-		time.Sleep(2 * time.Minute) // until the dead one gives up
+		time.Sleep(time.Minute) // until the dead one has given up
 	})
 }
 

@@ -22,7 +22,7 @@ type state struct {
 	writes   int64
 	ids      []string // writer.number: the last of each of the last writers, oldest first
 	counters map[string]counter
-	slots    map[string]slot // by process; nil = none
+	slots    map[string]slot // by writer; nil = none
 }
 
 // counterKey names a limit's counter by what it counts, not by the limit's name or size:

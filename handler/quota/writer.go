@@ -66,10 +66,11 @@ func (s *scope) more() bool {
 		return true
 	}
 	if s.pending != nil {
-		if len(s.concurrent) > 0 && now.Sub(s.pending.at) < slotLife {
-			return true // it may have given slots back, which no op stands for
-		}
 		s.pending, s.cached = nil, nil
+		if len(s.concurrent) > 0 {
+			s.slots.told = -1
+			return true
+		}
 	}
 	s.running = false
 	s.arm()
@@ -188,23 +189,12 @@ func (s *scope) reconcile() {
 		s.pause(&s.losses, 4*time.Millisecond, 128*time.Millisecond)
 		s.send()
 	case now.remembersSince(c.base.state):
-		s.undone(c)
+		s.pending = nil
 		s.contended()
 	default:
-		s.undone(c)
+		s.pending = nil
 		s.unknown(c)
 		s.contended()
-	}
-}
-
-// undone drops a change that was not applied, or perhaps not. Its slots have no op to be
-// tried again with, so that the entity's count of ours is written anew.
-func (s *scope) undone(c *change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending = nil
-	if len(s.concurrent) > 0 && s.recount.IsZero() {
-		s.recount = c.at
 	}
 }
 
@@ -216,24 +206,28 @@ func (s *scope) unknown(c *change) {
 	for _, d := range c.decisions {
 		d.op.redone = true
 	}
+	if len(s.concurrent) > 0 {
+		s.slots.told = -1
+	}
 }
 
 // finish tells everybody what a change that is now certain did for them.
 func (s *scope) finish(c *change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending, s.losses, s.failingUntil, s.recount, s.pace.level = nil, 0, time.Time{}, time.Time{}, nil
+	s.pending, s.losses, s.failingUntil, s.pace.level = nil, 0, time.Time{}, nil
 	for _, d := range c.decisions {
 		s.conclude(d)
 	}
 	if c.left != nil {
 		s.left, s.slots.peak = c.left, s.slots.n
+		s.slots.told, s.slots.room = c.slots, c.room
 	}
 	if some(c.took) {
 		s.pace.last = c.took
 	}
 	if c.dirty {
-		s.slots.renewed, s.slots.room = c.at, c.room
+		s.slots.renewed = c.at
 	}
 	s.receive(c)
 	s.serve()
