@@ -39,8 +39,8 @@ type linked struct {
 	vouched bool // by its row
 }
 
-func (l *linked) wrong(reason string, args ...any) *BreakError {
-	return &BreakError{Name: l.name, Index: l.index, Offset: l.offset, Reason: fmt.Sprintf(reason, args...)}
+func (m *linked) wrong(reason string, args ...any) *BreakError {
+	return &BreakError{Name: m.name, Index: m.index, Offset: m.offset, Reason: fmt.Sprintf(reason, args...)}
 }
 
 // broken notes b, unless something is known to be wrong there already.

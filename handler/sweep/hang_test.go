@@ -1,0 +1,139 @@
+package sweep_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
+)
+
+// An append hangs; its bytes land late, or never; the process is killed while it hangs,
+// just after, or much later. Whoever was told that the end is durable finds it derived.
+func TestAnEndThatWasDurableIsDerivedWhateverItsAppendDid(t *testing.T) {
+	for _, hang := range []time.Duration{1900 * time.Millisecond, 2100 * time.Millisecond, 35 * time.Second} {
+		for _, lands := range []bool{false, true} {
+			for _, kill := range []time.Duration{time.Second, 2 * time.Second, 12 * time.Second, 34 * time.Second, time.Minute} {
+				t.Run(fmt.Sprintf("hang=%v lands=%v kill=%v", hang, lands, kill), func(t *testing.T) {
+					in(t, func(w *world) { hung(w, hang, lands, kill) })
+				})
+			}
+		}
+	}
+}
+
+func hung(w *world, hang time.Duration, lands bool, kill time.Duration) {
+	var appends atomic.Int32
+	w.blobs.Fault = func(ctx context.Context, op journal.Op, _ string) (bool, error) {
+		if op != journal.OpAppend || appends.Add(1) != 2 {
+			return true, nil
+		}
+		select { // the answer is lost, the bytes are still on their way
+		case <-time.After(hang):
+		case <-ctx.Done():
+			if lands {
+				time.Sleep(hang - 10*time.Second)
+			}
+		}
+		return lands, errors.New("connection reset")
+	}
+	p := w.start(&life{})
+	p.begin("a")
+	time.AfterFunc(kill, p.life.kill)
+	whole := p.finish("a")
+	time.Sleep(2 * time.Minute)
+	p.end()
+	w.blobs.Fault = nil
+	q := w.start(&life{})
+	time.Sleep(3 * time.Minute)
+	q.sweep()
+	time.Sleep(10 * time.Second)
+	q.end()
+	w.sound()
+	ends := p.sink.got()["a"][gateway.End] + q.sink.got()["a"][gateway.End]
+	cut := q.sink.got()["a"][gateway.Incomplete]
+	if whole && ends == 0 || ends == 0 && cut == 0 || ends > 0 && cut > 0 {
+		w.t.Errorf("durable: %v, derived %d ends and %d incomplete", whole, ends, cut)
+	}
+}
+
+// Both stores are away, for a moment and for long; what was durable before and what is
+// after is derived, and the rows vouch for all of it.
+func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
+	for _, long := range []time.Duration{5 * time.Second, 10 * time.Minute} {
+		t.Run(fmt.Sprint(long), func(t *testing.T) {
+			in(t, func(w *world) {
+				p := w.start(&life{})
+				p.begin("before")
+				w.away(true)
+				pending, err := p.writer.AppendEnd("before", endLine("before"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(long)
+				w.away(false)
+				if !durable(pending) {
+					t.Fatal("not durable after storage came back")
+				}
+				p.begin("after")
+				p.finish("after")
+				time.Sleep(40 * time.Second)
+				got := p.sink.got()
+				if got["before"][gateway.End] != 1 || got["after"][gateway.End] != 1 {
+					t.Errorf("derived %v", got)
+				}
+				p.end()
+				if r := w.sound(); r.Unanchored != 0 {
+					t.Errorf("%d members unanchored", r.Unanchored)
+				}
+			})
+		})
+	}
+}
+
+// away has every operation on both stores fail, or none.
+func (w *world) away(yes bool) {
+	gone := errors.New("storage is away")
+	if !yes {
+		w.blobs.Fault = nil
+		w.store.SetFault(nil)
+		return
+	}
+	w.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { return false, gone }
+	w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, gone })
+}
+
+// At 200 requests a second on one instance, begin and end apart, the log and its rows cost
+// few operations; the budget is 60 on blobs and, with the limits' own, 40 on tables.
+func TestOperationsPerThousandRequests(t *testing.T) {
+	in(t, func(w *world) {
+		var blobs, tables atomic.Int64
+		w.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { blobs.Add(1); return true, nil }
+		w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { tables.Add(1); return true, nil })
+		p := w.start(&life{})
+		const requests = 12_000
+		for n := range requests {
+			id := fmt.Sprint(n)
+			if _, err := p.writer.AppendBegin(id, beginLine(id)); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(3*time.Second, func() { p.finish(id) })
+			time.Sleep(5 * time.Millisecond)
+		}
+		b, s := float64(blobs.Load())*1000/requests, float64(tables.Load())*1000/requests
+		t.Logf("%.1f blob operations and %.1f table operations a thousand requests", b, s)
+		if b > 58 || s > 20 {
+			t.Errorf("%.1f blob operations and %.1f table operations a thousand requests", b, s)
+		}
+		time.Sleep(20 * time.Second)
+		p.end()
+		if n := len(p.sink.got()); n != requests {
+			t.Errorf("%d of %d ends were derived", n, requests)
+		}
+	})
+}
