@@ -25,6 +25,8 @@ type book struct {
 	ends    map[string]gateway.Line // amended
 	again   []string                // ids with two begins or two ends
 	members int
+
+	incomplete map[string]int // how often each was noted
 }
 
 // readBook reads and verifies every file; a break ends the test.
@@ -34,7 +36,7 @@ func readBook(t *testing.T, server *azurite.Server) book {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := book{blobs: blobs, begins: map[string]gateway.Line{}, ends: map[string]gateway.Line{}}
+	b := book{blobs: blobs, begins: map[string]gateway.Line{}, ends: map[string]gateway.Line{}, incomplete: map[string]int{}}
 	for m, err := range journal.Read(t.Context(), blobs, "") {
 		if err != nil {
 			t.Fatal(err)
@@ -56,6 +58,7 @@ func (b *book) enter(line gateway.Line) {
 	switch line.Type {
 	case gateway.Begin:
 	case gateway.Incomplete:
+		b.incomplete[line.ID]++
 		return
 	case gateway.End:
 		into = b.ends

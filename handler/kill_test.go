@@ -42,25 +42,31 @@ const tightLimit = 3000
 
 // plan of a kill loop.
 type killPlan struct {
-	kills int
-	apart time.Duration // in the mean
+	kills   int
+	apart   time.Duration // in the mean
+	trouble time.Duration // of one sort at the sink
 }
 
 func plannedKills() killPlan {
 	if proving {
-		return killPlan{kills: 60, apart: time.Second}
+		return killPlan{kills: 60, apart: time.Second, trouble: 10 * time.Second}
 	}
-	return killPlan{kills: 20, apart: 300 * time.Millisecond}
+	return killPlan{kills: 20, apart: 300 * time.Millisecond, trouble: time.Second}
 }
 
 // The gateway is killed by SIGKILL at random moments under load. Whatever a client holds
 // as a complete answer has its end record, whatever began to stream has its begin record,
-// and no hard limit has been charged less than was used.
+// and no hard limit has been charged less than was used. After one sweep the sink, which
+// failed in every way meanwhile, has each record, and the statistics are their sums.
 func TestNoCompletedAnswerIsLostWhenTheGatewayIsKilled(t *testing.T) {
 	plan := plannedKills()
 	server := startAzurite(t)
-	host := startKilledHost(t, server)
+	sink := startAnalytics(t)
+	host := startKilledHost(t, server, sink)
 	clients := killClients(t, host.URL())
+	harassed, peace := context.WithCancel(t.Context())
+	defer peace()
+	go sink.harass(harassed, plan.trouble)
 	began := time.Now()
 	load := startLoad(t, clients)
 	killAtRandom(t, host, load, plan)
@@ -72,6 +78,10 @@ func TestNoCompletedAnswerIsLostWhenTheGatewayIsKilled(t *testing.T) {
 		t.Errorf("%d processes were started for %d kills: the gateway ended by itself", starts, plan.kills)
 	}
 	host.Close()
+	peace()
+	sink.sink.ClearFaults()
+	after := newAftermath(t, server, sink)
+	after.sweep()
 
 	book := readBook(t, server)
 	found := book.compare(t, sights)
@@ -79,11 +89,15 @@ func TestNoCompletedAnswerIsLostWhenTheGatewayIsKilled(t *testing.T) {
 	figures(t, "%d kills in %.0f s\n%s", plan.kills, time.Since(began).Seconds(), found.table())
 	found.check(t, plan)
 	checkCharges(t, charged, book, sights)
+	book.checkIncomplete(t)
+	sink.check(t, book)
+	after.checkUsage(book)
+	after.checkJournal()
 }
 
 // startKilledHost serves the staged app; each kill is a lost instance, replaced on the
 // same port.
-func startKilledHost(t *testing.T, server *azurite.Server) *funchost.Host {
+func startKilledHost(t *testing.T, server *azurite.Server, sink *analytics) *funchost.Host {
 	t.Helper()
 	w := newWorld(t, server.ConnectionString(), killPolicy)
 	w.region(1, aoaisim.Options{Name: "unkind", EventDelay: 3 * time.Millisecond, Seed: rand.Uint64()})
@@ -94,7 +108,7 @@ func startKilledHost(t *testing.T, server *azurite.Server) *funchost.Host {
 	w.region(2, aoaisim.Options{Name: "steady", EventDelay: 8 * time.Millisecond, Kind: true})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	host, err := funchost.Start(ctx, funchost.Options{AppDir: staged(t), Env: w.environ(), Fresh: true})
+	host, err := funchost.Start(ctx, funchost.Options{AppDir: staged(t), Env: w.environ(sink.env...), Fresh: true})
 	if err != nil {
 		t.Fatal(err)
 	}

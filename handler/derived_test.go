@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/azurite"
+	"aoaigateway/handler/devstack/loganalytics"
+	"aoaigateway/handler/devstack/stack"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
+	"aoaigateway/handler/sweep"
+	"aoaigateway/handler/table"
+	"aoaigateway/handler/usage"
+)
+
+// analytics is Log Analytics as processes reach it: the sink, and an identity for tokens.
+type analytics struct {
+	sink   *loganalytics.Sink
+	tokens loganalytics.Tokens
+	env    []string
+}
+
+func startAnalytics(t *testing.T) *analytics {
+	t.Helper()
+	columns := map[string]string{}
+	for _, c := range logs.Columns() {
+		columns[c.Name] = c.Type
+	}
+	a := &analytics{tokens: loganalytics.Tokens{Secret: []byte("secret")}}
+	var err error
+	if a.sink, err = loganalytics.Start(loganalytics.Options{Columns: columns, Token: a.tokens.Check}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.sink.Close)
+	id, err := stack.StartIdentity("", a.tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(id.Stop)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, a.sink.CA, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.env = []string{
+		"GATEWAY_LOGS_ENDPOINT=" + a.sink.URL, "GATEWAY_LOGS_RULE=" + a.sink.Rule, "GATEWAY_DEV_CA_FILE=" + ca,
+		"IDENTITY_ENDPOINT=" + id.URL, "IDENTITY_HEADER=" + id.Header,
+	}
+	return a
+}
+
+// trouble is what befalls the sink in turn, each for a while.
+var trouble = []loganalytics.Fault{
+	{Do: loganalytics.DoStatus, Status: http.StatusTooManyRequests, RetryAfter: 1},
+	{Do: loganalytics.DoStatus, Status: http.StatusRequestEntityTooLarge, Probability: 0.7},
+	{Do: loganalytics.DoStatus, Status: http.StatusInternalServerError},
+	{Do: loganalytics.DoClose},
+	{Do: loganalytics.DoLost, Probability: 0.5}, // taken, and not answered
+}
+
+// harass has the sink fail in every way, one after the other, until ctx ends.
+func (a *analytics) harass(ctx context.Context, each time.Duration) {
+	for n := 0; ; n++ {
+		if n%(len(trouble)+1) < len(trouble) { // and then a while of peace
+			a.sink.Fault(trouble[n%(len(trouble)+1)])
+		}
+		err := pause(ctx, each)
+		a.sink.ClearFaults()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// minutesOn is a table three minutes on: whoever wrote before counts as dead.
+type minutesOn struct{ table.Store }
+
+func (l minutesOn) Offset() time.Duration { return l.Store.Offset() + 3*time.Minute }
+
+// aftermath is what a sweep makes of the files of processes that were killed.
+type aftermath struct {
+	t       *testing.T
+	server  *azurite.Server
+	blobs   *journal.Azure
+	rows    *journal.Rows
+	book    *usage.Book
+	derive  *sweep.Deriver
+	writer  *journal.Writer
+	letters string // what the sweep said
+}
+
+func newAftermath(t *testing.T, server *azurite.Server, a *analytics) *aftermath {
+	t.Helper()
+	open := func(name string) table.Store {
+		store, err := table.NewAzure(table.AzureOptions{ConnectionString: server.ConnectionString(), Table: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: server.ConnectionString(), Container: auditContainer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(a.sink.CA)
+	e := edges{blobs: blobs, usage: open(usageTable), files: minutesOn{open(journalTable)}, transport: backend.NewTransport(roots), identity: tokenMaker{a.tokens}}
+	if e.feed, err = (settings{LogsURL: a.sink.URL, LogsRule: a.sink.Rule, LogsStream: logs.Stream}).openFeed(e, logger); err != nil {
+		t.Fatal(err)
+	}
+	m := &aftermath{t: t, server: server, blobs: blobs, rows: journal.NewRows(e.files), book: usage.New(e.usage)}
+	m.writer = journal.New(journal.Options{Blobs: blobs, Rows: m.rows, Logger: logger})
+	m.derive = sweep.NewDeriver(sweep.DeriverOptions{Journal: m.writer, Rows: m.rows, Blobs: blobs, Consumers: consumers(e, m.book), Logger: logger})
+	return m
+}
+
+// sweep takes everything over, and derives its own journal, of the incomplete.
+func (m *aftermath) sweep() {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 4*time.Minute)
+	defer cancel()
+	var err error
+	if m.letters, err = m.derive.Sweep(ctx); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := m.writer.Close(ctx); err != nil {
+		m.t.Fatal(err)
+	}
+	m.derive.Finish(ctx)
+}
+
+// checkSink wants every record in the sink, once after de-duplication, with its figures.
+func (a *analytics) check(t *testing.T, b book) {
+	t.Helper()
+	type row struct {
+		ID       string `json:"RecordId"`
+		Revision int    `json:"RecordRevision"`
+		Total    int64  `json:"TotalTokens"`
+		Status   int    `json:"ResponseCode"`
+	}
+	best, copies := map[string]row{}, 0
+	for _, raw := range a.sink.Rows() {
+		var r row
+		if err := json.Unmarshal(raw, &r); err != nil {
+			t.Fatal(err)
+		}
+		copies++
+		if old, ok := best[r.ID]; !ok || r.Revision > old.Revision {
+			best[r.ID] = r
+		}
+	}
+	incomplete, missing, unlike := 0, 0, 0
+	for id, end := range b.ends {
+		r, ok := best[id]
+		switch {
+		case !ok || r.Revision == 0:
+			missing++
+		case r.Total != end.Usage.Total || r.Status != end.Status:
+			unlike++
+		}
+	}
+	for id := range b.begins {
+		if _, ended := b.ends[id]; ended {
+			continue
+		}
+		if r, ok := best[id]; ok && r.Revision == 0 {
+			incomplete++
+		} else {
+			missing++
+		}
+	}
+	strays := len(best) - len(b.ends) - incomplete
+	figures(t, "sink: %d rows, %d records after de-duplication, %d of them incomplete; missing %d, unlike their record %d, of no record %d, damaged %d",
+		copies, len(best), incomplete, missing, unlike, strays, len(a.sink.Violations()))
+	if missing+unlike+len(a.sink.Violations()) > 0 || strays != 0 || incomplete == 0 {
+		t.Errorf("the sink is not what the journal is: %v", a.sink.Violations()[:min(3, len(a.sink.Violations()))])
+	}
+}
+
+// checkUsage wants the statistics to be the sums over the end records.
+func (m *aftermath) checkUsage(b book) {
+	m.t.Helper()
+	var want usage.Counts
+	for _, end := range b.ends {
+		want.Requests++
+		want.Prompt += end.Usage.Prompt
+		want.Completion += end.Usage.Completion
+		want.Total += end.Usage.Total
+	}
+	for id := range b.begins {
+		if _, ended := b.ends[id]; !ended {
+			want.Incomplete++
+		}
+	}
+	now := time.Now()
+	s, err := m.book.Summarize(m.t.Context(), usage.Query{From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour), By: []string{"subscription"}})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	got := usage.Counts{Requests: s.Sum.Requests, Prompt: s.Sum.Prompt, Completion: s.Sum.Completion, Total: s.Sum.Total, Incomplete: s.Sum.Incomplete}
+	figures(m.t, "usage: %d requests, %d tokens, %d incomplete; the journal says %d, %d and %d", got.Requests, got.Total, got.Incomplete, want.Requests, want.Total, want.Incomplete)
+	if got != want {
+		m.t.Errorf("usage is %+v, the end records say %+v", got, want)
+	}
+}
+
+// checkJournal verifies all of it, bodies too.
+func (m *aftermath) checkJournal() {
+	m.t.Helper()
+	now := time.Now()
+	report, err := journal.Verify(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	figures(m.t, "verify: %d files, %d members, %d records, %d bodies, %d unanchored, %d breaks; %s",
+		report.Files, report.Members, report.Records, report.Bodies, report.Unanchored, len(report.Breaks), m.letters)
+	for _, b := range report.Breaks {
+		m.t.Error(b)
+	}
+	if report.Bodies == 0 {
+		m.t.Error("no body was checked")
+	}
+}
+
+// ids of the begins that have no end, in order.
+func (b *book) open() (ids []string) {
+	for id := range b.begins {
+		if _, ended := b.ends[id]; !ended {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// checkIncomplete wants one incomplete record for each begin without an end, and no other.
+func (b *book) checkIncomplete(t *testing.T) {
+	t.Helper()
+	var noted []string
+	for id, n := range b.incomplete {
+		noted = append(noted, id)
+		if n > 1 {
+			t.Errorf("%s is incomplete %d times", id, n)
+		}
+	}
+	slices.Sort(noted)
+	if open := b.open(); fmt.Sprint(open) != fmt.Sprint(noted) {
+		t.Errorf("%d begins have no end, %d are noted as incomplete", len(open), len(noted))
+	}
+}
