@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -18,6 +19,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/proxy"
 	"aoaigateway/handler/quota"
@@ -60,6 +62,7 @@ type edges struct {
 	secrets       secret.Source
 	identity      azcore.TokenCredential
 	transport     http.RoundTripper // to the regions
+	shipper       *logs.Shipper     // to Log Analytics; nil = rows are not shipped
 }
 
 func connect(s settings, logger *slog.Logger) (e edges, err error) {
@@ -86,7 +89,10 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.health, err = s.openTable(e.identity, regionTable, false); err != nil {
 		return e, err
 	}
-	e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer})
+	if e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer}); err != nil {
+		return e, err
+	}
+	e.shipper, err = s.openShipper(e, logger)
 	return e, err
 }
 
@@ -134,7 +140,7 @@ func routesOf(pol *policy.Policy, r backend.Region) map[string]backend.Route {
 
 // identity is the one credential of the process: it caches tokens for all who ask.
 func (s settings) identity() (azcore.TokenCredential, error) {
-	if s.Storage != "" && s.VaultURL == "" && !s.regionsUseIdentity() {
+	if s.Storage != "" && s.VaultURL == "" && s.LogsURL == "" && !s.regionsUseIdentity() {
 		return nil, nil //nolint:nilnil // nobody will ask
 	}
 	var o azidentity.ManagedIdentityCredentialOptions
@@ -163,6 +169,31 @@ func (s settings) openTable(identity azcore.TokenCredential, name string, retrie
 		o.ServiceURL, o.Credential = s.TableURL, identity
 	}
 	return table.NewAzure(o)
+}
+
+// openShipper is nil without an endpoint. Rows that are refused stand in the audit container,
+// below aside/.
+func (s settings) openShipper(e edges, logger *slog.Logger) (*logs.Shipper, error) {
+	if s.LogsURL == "" {
+		return nil, nil //nolint:nilnil // nothing is shipped then
+	}
+	return logs.NewShipper(logs.ShipperOptions{
+		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.identity, Transport: e.transport, Logger: logger,
+		Aside: logs.AsideIn(e.blobs.Put),
+	})
+}
+
+// bodyURL is where the audit container's blobs are.
+func (s settings) bodyURL() string {
+	base := s.BlobURL
+	if s.Storage != "" {
+		_, base, _ = strings.Cut(s.Storage, "BlobEndpoint=")
+		base, _, _ = strings.Cut(base, ";")
+	}
+	if base == "" {
+		return auditContainer
+	}
+	return strings.TrimSuffix(base, "/") + "/" + auditContainer
 }
 
 func (s settings) secretSource(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/logs"
 )
 
 // settings is everything the process is told from outside. One loader fills it; no
@@ -43,6 +44,9 @@ type settings struct {
 	Heartbeat   time.Duration
 	CommitAfter time.Duration
 	ClientPace  time.Duration
+	LogsURL     string // Logs Ingestion endpoint; empty = rows are not shipped
+	LogsRule    string
+	LogsStream  string
 	CAFile      string
 	InAzure     bool
 	ClientID    string // of a user-assigned identity
@@ -78,6 +82,9 @@ var settingRows = []setting{
 	{"GATEWAY_HEARTBEAT", "20s", "Silence on a stream after which a comment is sent.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.Heartbeat })},
 	{"GATEWAY_STREAM_BEGIN_AFTER", "100s", "When a stream is begun with a comment although no region has sent anything; failures after that are error events.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.CommitAfter })},
 	{"GATEWAY_CLIENT_PACE", "60s", "How long a client may pause in the middle of its body, or not take its answer, before it is given up.", durationInto(time.Millisecond, func(s *settings) *time.Duration { return &s.ClientPace })},
+	{"GATEWAY_LOGS_ENDPOINT", "", "Logs Ingestion endpoint of the data collection rule, reached with the managed identity. Empty: nothing goes to Log Analytics.", urlInto("https://<rule>.<region>-1.ingest.monitor.azure.com", func(s *settings) *string { return &s.LogsURL })},
+	{"GATEWAY_LOGS_RULE", "", "The rule's immutable id, `dcr-…`.", (*settings).setLogsRule},
+	{"GATEWAY_LOGS_STREAM", logs.Stream, "The rule's stream.", (*settings).setLogsStream},
 	{"GATEWAY_DEV_CA_FILE", "", "PEM file of certificates to trust besides the system's. Refused in Azure.", (*settings).setCAFile},
 }
 
@@ -172,6 +179,12 @@ func (s *settings) contradictions() (mistakes []error) {
 	add := func(text string, args ...any) { mistakes = append(mistakes, fmt.Errorf(text, args...)) }
 	if s.Storage != "" && (s.TableURL != "" || s.BlobURL != "") {
 		add("GATEWAY_STORAGE: set beside GATEWAY_TABLE_ENDPOINT or GATEWAY_BLOB_ENDPOINT; keep one way to storage")
+	}
+	if (s.LogsURL == "") != (s.LogsRule == "") {
+		add("GATEWAY_LOGS_ENDPOINT: goes with GATEWAY_LOGS_RULE; set both or neither")
+	}
+	if strings.HasPrefix(s.LogsURL, "http:") {
+		add("GATEWAY_LOGS_ENDPOINT: must begin with https://; a token is never sent without")
 	}
 	if s.Secrets != nil && s.VaultURL != "" {
 		add("GATEWAY_SECRETS: set beside GATEWAY_KEY_VAULT_URI; keep one of them")
@@ -377,6 +390,24 @@ func (s *settings) setAudit(v string) error {
 		return fmt.Errorf("must be strict or relaxed, not %q", v)
 	}
 	s.Relaxed = v == "relaxed"
+	return nil
+}
+
+var ruleName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$`)
+
+func (s *settings) setLogsRule(v string) error {
+	if !ruleName.MatchString(v) {
+		return fmt.Errorf("must be the rule's immutable id, such as dcr-0123456789abcdef0123456789abcdef, not %q", v)
+	}
+	s.LogsRule = v
+	return nil
+}
+
+func (s *settings) setLogsStream(v string) error {
+	if name, custom := strings.CutPrefix(v, "Custom-"); !custom || !ruleName.MatchString(name) {
+		return fmt.Errorf("must be a custom stream such as %s, not %q", logs.Stream, v)
+	}
+	s.LogsStream = v
 	return nil
 }
 

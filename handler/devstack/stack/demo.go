@@ -87,6 +87,8 @@ The gateway serves at {{.URL}}
   settings          {{.Env}}
 {{range .Regions}}  region            {{.Name}}  {{.URL}}
 {{end}}
+  logs              {{.Logs.Control}}/rows, /violations, /faults   (what Log Analytics would have)
+
 Ask it something:
 
   curl -s '{{.URL}}/openai/deployments/gpt-4o-mini/chat/completions?api-version=2024-10-21' \
@@ -108,14 +110,15 @@ Ctrl-C stops everything.
 `))
 
 func (s *Services) welcome(out io.Writer, url, key string) {
-	_ = welcomeText.Execute(out, map[string]any{"URL": url, "Key": key, "AdminKey": s.AdminKey, "Env": s.envName(), "Regions": s.Regions})
+	_ = welcomeText.Execute(out, map[string]any{"URL": url, "Key": key, "AdminKey": s.AdminKey, "Env": s.envName(), "Regions": s.Regions, "Logs": s.Logs})
 	_, _ = fmt.Fprintf(out, "READY %s\n", asJSON(struct {
 		URL      string   `json:"url"`
 		Key      string   `json:"key"`
 		AdminKey string   `json:"adminKey"`
 		Regions  []Region `json:"regions"`
+		Logs     string   `json:"logs"`
 		Env      string   `json:"env"`
-	}{url, key, s.AdminKey, s.Regions, s.envName()}))
+	}{url, key, s.AdminKey, s.Regions, s.Logs.Control, s.envName()}))
 }
 
 // Describe prints what was started, for those who start gateways themselves.
@@ -124,8 +127,9 @@ func (s *Services) Describe(out io.Writer) {
 	for _, r := range s.Regions {
 		_, _ = fmt.Fprintf(out, "region     %s  %s  control %s\n", r.Name, r.URL, r.Control)
 	}
+	_, _ = fmt.Fprintf(out, "logs       %s  control %s\n", s.Logs.URL, s.Logs.Control)
 	_, _ = fmt.Fprintf(out, "admin key  %s\n\nStart any number of gateways:\n\n  set -a; . %s; FUNCTIONS_CUSTOMHANDLER_PORT=7101 bin/gateway\n\n", s.AdminKey, s.envName())
-	_, _ = fmt.Fprintf(out, "READY %s\n", asJSON(map[string]any{"adminKey": s.AdminKey, "regions": s.Regions, "env": s.envName()}))
+	_, _ = fmt.Fprintf(out, "READY %s\n", asJSON(map[string]any{"adminKey": s.AdminKey, "regions": s.Regions, "logs": s.Logs.Control, "env": s.envName()}))
 }
 
 // envName is the settings file as a person at the module's root would name it.

@@ -1,5 +1,5 @@
 // Package stack stages the Functions app and runs everything it needs on this machine:
-// Azurite, two simulated Azure OpenAI regions, a managed-identity endpoint, and the staged
+// Azurite, two simulated Azure OpenAI regions, a Log Analytics sink, a managed-identity endpoint, and the staged
 // app behind a Functions host. It is the devstack command's library and what end-to-end
 // tests start.
 //

@@ -6,7 +6,10 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"aoaigateway/handler/devstack/loganalytics"
 )
 
 // identity is the managed-identity endpoint of App Service on this machine: GET
@@ -16,7 +19,10 @@ type identity struct {
 	stop        func()
 }
 
-func startIdentity(token string) (*identity, error) {
+// regionAudience is the resource that tokens for Azure OpenAI are asked for.
+const regionAudience = "https://cognitiveservices.azure.com"
+
+func startIdentity(token string, tokens loganalytics.Tokens) (*identity, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,8 +36,12 @@ func startIdentity(token string) (*identity, error) {
 			_, _ = w.Write([]byte(`{"statusCode":400,"message":"X-IDENTITY-HEADER or resource is missing or wrong"}`))
 			return
 		}
+		resource, made := r.URL.Query().Get("resource"), token // the simulated regions know one token only
+		if strings.TrimRight(resource, "/") != regionAudience {
+			made = tokens.Make(resource, 24*time.Hour)
+		}
 		_ = json.NewEncoder(w).Encode(map[string]string{
-			"access_token": token, "token_type": "Bearer", "resource": r.URL.Query().Get("resource"),
+			"access_token": made, "token_type": "Bearer", "resource": resource,
 			"expires_on": strconv.FormatInt(time.Now().Add(24*time.Hour).Unix(), 10), "client_id": "00000000-0000-0000-0000-000000000000",
 		})
 	})}

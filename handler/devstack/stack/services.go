@@ -11,10 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
+	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/devstack/tools"
+	"aoaigateway/handler/logs"
 )
 
 // Options of Start.
@@ -68,6 +71,7 @@ type Region struct {
 // Services is everything but the gateway.
 type Services struct {
 	Regions  []Region
+	Logs     *loganalytics.Sink
 	Storage  string // connection string
 	AdminKey string
 	EnvFile  string // absolute
@@ -118,11 +122,16 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 		return err
 	}
 	token := "token-" + secret()
-	id, err := startIdentity(token)
+	tokens := loganalytics.Tokens{Secret: []byte(secret())}
+	id, err := startIdentity(token, tokens)
 	if err != nil {
 		return err
 	}
 	s.stops = append(s.stops, id.stop)
+	caFile, err := s.startLogs(o, tokens)
+	if err != nil {
+		return err
+	}
 	secrets := map[string]string{"gateway-admin-key": s.AdminKey}
 	var backends []backend
 	for i, r := range o.Regions {
@@ -140,6 +149,9 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 		{"GATEWAY_STORAGE", s.Storage},
 		{"GATEWAY_SECRETS", asJSON(secrets)},
 		{"GATEWAY_POLICY", filepath.Join(root, "infra", "policy.yaml")},
+		{"GATEWAY_LOGS_ENDPOINT", s.Logs.URL},
+		{"GATEWAY_LOGS_RULE", s.Logs.Rule},
+		{"GATEWAY_DEV_CA_FILE", caFile},
 		{"IDENTITY_ENDPOINT", id.url},
 		{"IDENTITY_HEADER", id.header},
 	}
@@ -164,6 +176,30 @@ func (s *Services) startStorage(ctx context.Context, root string, memory bool) e
 	s.stops = append(s.stops, server.Stop)
 	s.Storage = server.ConnectionString()
 	return nil
+}
+
+// startLogs runs the Log Analytics stand-in. Its certificate, and its rows unless storage
+// forgets too, stand beside the settings.
+func (s *Services) startLogs(o Options, tokens loganalytics.Tokens) (caFile string, err error) {
+	dir, name := filepath.Split(o.EnvFile)
+	name = strings.TrimSuffix(name, filepath.Ext(name))
+	columns := map[string]string{}
+	for _, c := range logs.Columns() {
+		columns[c.Name] = c.Type
+	}
+	sink := loganalytics.Options{Columns: columns, Token: tokens.Check}
+	if !o.Memory {
+		sink.File = filepath.Join(dir, name+"-logs.ndjson")
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return "", err
+		}
+	}
+	if s.Logs, err = loganalytics.Start(sink); err != nil {
+		return "", fmt.Errorf("log analytics: %w", err)
+	}
+	s.stops = append(s.stops, s.Logs.Close)
+	caFile = filepath.Join(dir, name+"-ca.pem")
+	return caFile, replaceFile(caFile, s.Logs.CA)
 }
 
 // backend is one element of GATEWAY_BACKENDS.

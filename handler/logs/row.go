@@ -1,0 +1,190 @@
+// Package logs makes the rows of Log Analytics out of the journal's lines and ships them.
+//
+// One request is one row of the table GatewayLogs_CL, sent to the stream
+// Custom-GatewayLogs_CL of a data collection rule; [Row] is the one place where the columns
+// are declared, and [Columns] what template, local sink and queries are checked against.
+// Rows arrive at least once. RecordId names the request and RecordRevision grows with what
+// is known of it (0 its process died before the end, 1 it ended, 2 its outcome was
+// corrected), so that `summarize arg_max(RecordRevision, *) by RecordId` leaves each request
+// once. TimeGenerated is the request's arrival, the same in every copy; Azure Monitor
+// replaces it when it is older than two days.
+//
+// A value of more than 64 KB would be cut by the service, in the middle of whatever it is.
+// So bodies are shortened here, inside their strings, and stay valid JSON; BodyUri and
+// RequestBodyUri name what is whole.
+package logs
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Stream is the data collection rule's stream, and Table the table it feeds.
+const (
+	Table  = "GatewayLogs_CL"
+	Stream = "Custom-" + Table
+)
+
+// The revisions of a row.
+const (
+	revisionIncomplete = 0
+	revisionEnd        = 1
+	revisionAmend      = 2
+)
+
+// Row is one request. Its JSON names are the table's columns, its types decide theirs.
+// Names that Azure Monitor reserves (Type, TenantId, Id, Title, subscriptionid …) are avoided.
+type Row struct {
+	TimeGenerated  time.Time
+	RecordId       string
+	RecordRevision int
+	ChainHash      string `json:",omitempty"` // of the journal's member that has the record
+	CorrelationId  string
+	Outcome        string `json:",omitempty"` // complete, refused, client-cancelled, upstream-cut, not-durable, gateway-failed; incomplete
+	StreamOutcome  string `json:",omitempty"` // the same, streams only
+
+	ApimSubscriptionId string `json:",omitempty"`
+	SubscriptionName   string `json:",omitempty"`
+	KeySlot            string `json:",omitempty"`
+	ProductId          string `json:",omitempty"`
+	UserId             string `json:",omitempty"` // the proved user, else the one the request names
+	UserObjectId       string `json:",omitempty"`
+	EndUser            string `json:",omitempty"`
+	CallerIpAddress    string `json:",omitempty"`
+	UserAgent          string `json:",omitempty"`
+
+	Method          string `json:",omitempty"`
+	Url             string `json:",omitempty"`
+	ApiId           string `json:",omitempty"` // azure-openai or azure-openai-v1
+	OperationId     string `json:",omitempty"` // as the classic surface names it
+	SpecOperationId string `json:",omitempty"` // as the request's own surface names it
+	ApiVersion      string `json:",omitempty"`
+
+	DeploymentRequested string `json:",omitempty"`
+	DeploymentUsed      string `json:",omitempty"`
+	ModelName           string `json:",omitempty"` // the answer's own
+	BackendRegion       string `json:",omitempty"`
+	BackendId           string `json:",omitempty"` // region/deployment
+	BackendMethod       string `json:",omitempty"`
+	BackendApiVersion   string `json:",omitempty"`
+	AttemptCount        int
+	Attempts            json.RawMessage `json:",omitempty"`
+
+	ResponseCode        int `json:",omitempty"`
+	BackendResponseCode int `json:",omitempty"`
+	IsRequestSuccess    bool
+	LastErrorReason     string `json:",omitempty"`
+	LastErrorMessage    string `json:",omitempty"`
+	LimitName           string `json:",omitempty"`
+	LimitUnsure         bool
+	AuditRelaxed        bool
+
+	IsStream           bool
+	FirstByteMs        *int64 `json:",omitempty"`
+	TimeToFirstTokenMs *int64 `json:",omitempty"` // streams only
+	TotalTime          int64
+	BackendTime        int64
+	ClientTime         int64
+
+	PromptTokens     int64
+	CachedTokens     int64
+	CompletionTokens int64
+	ReasoningTokens  int64
+	AudioTokens      int64
+	TotalTokens      int64
+	TokensEstimated  bool
+	CostAmount       *float64 `json:",omitempty"`
+	CostCurrency     string   `json:",omitempty"`
+	PriceVersion     string   `json:",omitempty"`
+
+	RequestSize         int
+	ResponseSize        int
+	RequestSha256       string          `json:",omitempty"`
+	ResponseSha256      string          `json:",omitempty"`
+	RequestBody         string          `json:",omitempty"` // of a request that no region was asked
+	ResponseBody        string          `json:",omitempty"` // likewise: the gateway's own
+	BackendRequestBody  string          `json:",omitempty"`
+	BackendResponseBody string          `json:",omitempty"`
+	BodyTruncatedInRow  bool            // one of the bodies is not whole here
+	BodyUri             string          `json:",omitempty"` // where the answer is whole
+	RequestBodyUri      string          `json:",omitempty"`
+	ContentFilter       json.RawMessage `json:",omitempty"`
+	Redactions          int
+}
+
+// Column is one column of the table, in Kusto's terms.
+type Column struct{ Name, Type string }
+
+// Columns are the table's columns in the order of Row's fields.
+func Columns() []Column {
+	t := reflect.TypeFor[Row]()
+	columns := make([]Column, t.NumField())
+	for i := range columns {
+		columns[i] = Column{t.Field(i).Name, kustoType(t.Field(i).Type)}
+	}
+	return columns
+}
+
+func kustoType(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return "datetime"
+	case reflect.TypeFor[json.RawMessage]():
+		return "dynamic"
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "string"
+	case reflect.Int:
+		return "int"
+	case reflect.Int64:
+		return "long"
+	case reflect.Float64:
+		return "real"
+	case reflect.Bool:
+		return "boolean"
+	default:
+		panic("logs: no column type for " + t.String())
+	}
+}
+
+// encode is the row as it is sent. encoding/json's escapes for HTML would make six bytes of
+// one, and a row must stay far below what a call may carry.
+func (r *Row) encode() ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(r); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// classicIDs are the ids under which API Management's queries look for operations that the
+// v1 surface names otherwise.
+var classicIDs = map[string]string{
+	"createCompletion":     "completions_create",
+	"createChatCompletion": "ChatCompletions_Create",
+	"createEmbedding":      "embeddings_create",
+}
+
+func operationID(spec string) string {
+	if id, ok := classicIDs[spec]; ok {
+		return id
+	}
+	return spec
+}
+
+// short bounds a text that comes from outside; it is no body.
+func short(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ToValidUTF8(s, "")
+}

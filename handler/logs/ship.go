@@ -1,0 +1,255 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/monitor/ingestion/azlogs"
+	"github.com/klauspost/compress/gzip"
+)
+
+// maxCall bounds a call before compression; the service takes 1 MB before and after.
+const maxCall = 900_000
+
+// ShipperOptions of a Shipper; all but Stream, Transport and Logger are needed.
+type ShipperOptions struct {
+	Endpoint   string // of the data collection rule or of its endpoint; https
+	RuleID     string // the rule's immutable id, dcr-…
+	Stream     string // default: Stream
+	Credential azcore.TokenCredential
+	Transport  http.RoundTripper // default: the SDK's own
+	Logger     *slog.Logger      // default: discards
+
+	// Aside keeps a row that the service refuses although it takes others. The row counts
+	// as done when it returns nil, so it must have been made durable.
+	Aside func(ctx context.Context, row Row, reason string) error
+
+	Pause    time.Duration // before the first repetition, doubled for each after; default 500 ms
+	MaxPause time.Duration // default 30 s
+	Patience time.Duration // for one call; default 60 s
+}
+
+func (o ShipperOptions) withDefaults() ShipperOptions {
+	if o.Stream == "" {
+		o.Stream = Stream
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Pause == 0 {
+		o.Pause = 500 * time.Millisecond
+	}
+	if o.MaxPause == 0 {
+		o.MaxPause = 30 * time.Second
+	}
+	if o.Patience == 0 {
+		o.Patience = time.Minute
+	}
+	return o
+}
+
+// Shipper sends rows to one stream of a data collection rule. Safe for concurrent use.
+type Shipper struct {
+	options ShipperOptions
+	client  *azlogs.Client
+
+	mu      sync.Mutex
+	witness []byte // a row that was taken
+}
+
+// NewShipper does not touch the network. The SDK's own retries are off: Ship's count.
+func NewShipper(o ShipperOptions) (*Shipper, error) {
+	o = o.withDefaults()
+	if o.Aside == nil {
+		return nil, errors.New("logs: a shipper needs a place for rows set aside")
+	}
+	client := &azlogs.ClientOptions{ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}}}
+	if o.Transport != nil {
+		client.Transport = &http.Client{Transport: o.Transport}
+	}
+	c, err := azlogs.NewClient(strings.TrimSuffix(o.Endpoint, "/"), o.Credential, client)
+	if err != nil {
+		return nil, fmt.Errorf("logs: %w", err)
+	}
+	return &Shipper{options: o, client: c}, nil
+}
+
+// RefusedError says that the service refuses whatever it is sent: the identity lacks its
+// role, the rule or its stream is gone. Nothing was set aside; the rows are to be shipped
+// again later, together with newer ones.
+type RefusedError struct {
+	Status int
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("logs: Log Analytics takes no rows: status %d: %s", e.Status, e.Reason)
+}
+
+// Ship returns nil once the service has taken every row or Aside has. Throttling, faults of
+// the service and broken connections are sat out until ctx ends. A row whose answer was
+// lost is sent again, as is every row after an error, so rows arrive at least once.
+//
+// A row is set aside only when the service refused it (400, 403, or 413 for a large one),
+// took another row after that, and then refused it by itself. A refusal of all rows says
+// nothing of any of them: it is returned at once as a *[RefusedError], as are 401, 404 and
+// a 413 for a small call. Nothing is set aside then.
+func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
+	t := trip{shipper: s}
+	batch, size := []packed{}, 2
+	for i := range rows {
+		raw, err := rows[i].encode()
+		if err != nil {
+			return fmt.Errorf("logs: row %s: %w", rows[i].RecordId, err)
+		}
+		if len(batch) > 0 && size+len(raw)+1 > maxCall {
+			if err := t.send(ctx, batch); err != nil {
+				return err
+			}
+			batch, size = batch[:0], 2
+		}
+		batch, size = append(batch, packed{&rows[i], raw}), size+len(raw)+1
+	}
+	if len(batch) > 0 {
+		if err := t.send(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return t.settle(ctx)
+}
+
+// packed is a row as it goes over the wire.
+type packed struct {
+	row *Row // nil for the witness
+	raw []byte
+}
+
+func (s *Shipper) known() (packed, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return packed{raw: s.witness}, s.witness != nil
+}
+
+func (s *Shipper) remember(p packed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.witness = p.raw
+}
+
+// refusal is an answer that repetition does not change. A nil refusal is acceptance.
+type refusal struct {
+	status int
+	reason string
+}
+
+// upload sends one call's rows, again and again while the fault is not in them.
+func (s *Shipper) upload(ctx context.Context, batch []packed) (*refusal, error) {
+	body, err := compress(batch)
+	if err != nil {
+		return nil, err
+	}
+	for pause := s.options.Pause; ; pause = min(2*pause, s.options.MaxPause) {
+		err := s.once(ctx, body)
+		if err == nil {
+			return nil, nil //nolint:nilnil // no refusal, no error
+		}
+		wait := pause/2 + rand.N(pause) //nolint:gosec // spreads retries, no secret
+		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+			if final(e.StatusCode) {
+				return &refusal{e.StatusCode, reason(e)}, nil
+			}
+			wait = max(wait, retryAfter(e.RawResponse))
+		}
+		s.options.Logger.Warn("log analytics upload failed", "rows", len(batch), "error", firstLine(err), "wait", wait)
+		if !sleep(ctx, wait) {
+			return nil, fmt.Errorf("logs: upload: %w", errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+func (s *Shipper) once(ctx context.Context, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.Patience)
+	defer cancel()
+	_, err := s.client.Upload(ctx, s.options.RuleID, s.options.Stream, body, &azlogs.UploadOptions{ContentEncoding: new("gzip")})
+	return err
+}
+
+// final says whether the same call would be answered the same again.
+func final(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
+}
+
+func compress(batch []packed) ([]byte, error) {
+	var buf bytes.Buffer
+	w, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	before := byte('[')
+	for _, p := range batch {
+		_, _ = w.Write([]byte{before}) // to memory
+		_, _ = w.Write(p.raw)
+		before = ','
+	}
+	_, _ = w.Write([]byte{']'})
+	err = w.Close() // before the bytes are looked at
+	return buf.Bytes(), err
+}
+
+// retryAfter is the answer's advice, at most five minutes of it.
+func retryAfter(resp *http.Response) time.Duration {
+	if resp == nil {
+		return 0
+	}
+	var d time.Duration
+	v := resp.Header.Get("Retry-After")
+	if n, err := strconv.Atoi(v); err == nil {
+		d = time.Duration(min(n, 3600)) * time.Second
+	} else if at, err := http.ParseTime(v); err == nil {
+		d = time.Until(at)
+	}
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if n, err := strconv.Atoi(resp.Header.Get(name)); err == nil {
+			d = time.Duration(min(n, 3_600_000)) * time.Millisecond
+		}
+	}
+	return min(max(d, 0), 5*time.Minute)
+}
+
+// reason is what the service said, on one line.
+func reason(e *azcore.ResponseError) string {
+	text := e.ErrorCode
+	if e.RawResponse != nil && e.RawResponse.Body != nil {
+		body, _ := io.ReadAll(io.LimitReader(e.RawResponse.Body, 2048))
+		text += " " + string(body)
+	}
+	return short(strings.Join(strings.Fields(text), " "), 1024)
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return short(line, 256)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

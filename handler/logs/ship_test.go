@@ -1,0 +1,403 @@
+package logs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"pgregory.net/rapid"
+
+	"aoaigateway/handler/devstack/loganalytics"
+	"aoaigateway/handler/logs"
+)
+
+// credential asks the stack's own tokens for what the SDK wants.
+type credential struct {
+	tokens   loganalytics.Tokens
+	audience string // instead of the one asked for
+}
+
+func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	resource := strings.TrimSuffix(o.Scopes[0], "/.default")
+	if c.audience != "" {
+		resource = c.audience
+	}
+	return azcore.AccessToken{Token: c.tokens.Make(resource, time.Hour), ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// pier is a sink and a shipper that ships there.
+type pier struct {
+	*loganalytics.Sink
+	options logs.ShipperOptions
+	shipper *logs.Shipper
+	aside   map[string]string // reasons by RecordId
+}
+
+func newPier(t *testing.T) *pier {
+	t.Helper()
+	columns := map[string]string{}
+	for _, c := range logs.Columns() {
+		columns[c.Name] = c.Type
+	}
+	tokens := loganalytics.Tokens{Secret: []byte("secret")}
+	sink, err := loganalytics.Start(loganalytics.Options{Columns: columns, Token: tokens.Check})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sink.Close)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(sink.CA)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	p := &pier{Sink: sink, aside: map[string]string{}}
+	p.options = logs.ShipperOptions{
+		Endpoint: sink.URL, RuleID: sink.Rule, Credential: credential{tokens: tokens}, Transport: transport,
+		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, Patience: 5 * time.Second,
+		Aside: func(_ context.Context, row logs.Row, reason string) error { p.aside[row.RecordId] = reason; return nil },
+	}
+	p.shipper = p.open(t, p.options)
+	return p
+}
+
+func (p *pier) open(t *testing.T, o logs.ShipperOptions) *logs.Shipper {
+	t.Helper()
+	s, err := logs.NewShipper(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// made are n rows, every seventh with bodies near the limit.
+func made(t testing.TB, n int) []logs.Row {
+	t.Helper()
+	var maker logs.Rows
+	rows := make([]logs.Row, n)
+	for i := range rows {
+		id := fmt.Sprintf("rec-%04d-", i)
+		text := "hello"
+		if i%7 == 0 {
+			text = strings.Repeat(`\"<é>`, 20_000)
+		}
+		maker.Add(begun(id, `{"messages":[{"content":"`+text+`"}]}`), "")
+		row, ok := maker.Add(ended(id), "chain")
+		if !ok {
+			t.Fatal("no row")
+		}
+		rows[i] = row
+	}
+	return rows
+}
+
+// demand wants every row in the sink or aside, once after de-duplication, and none damaged.
+func (p *pier) demand(t *testing.T, rows []logs.Row) {
+	t.Helper()
+	stored := map[string]bool{}
+	for _, raw := range p.Rows() {
+		var row logs.Row
+		if err := json.Unmarshal(raw, &row); err != nil {
+			t.Fatal(err)
+		}
+		stored[row.RecordId] = true
+	}
+	for _, row := range rows {
+		if _, aside := p.aside[row.RecordId]; !stored[row.RecordId] && !aside {
+			t.Errorf("%s is lost", row.RecordId)
+		} else if stored[row.RecordId] && aside {
+			t.Errorf("%s is in both places", row.RecordId)
+		}
+	}
+	if v := p.Violations(); len(v) > 0 {
+		t.Errorf("%d violations, the first: %s", len(v), v[0])
+	}
+}
+
+func ctxFor(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestRowsArriveInCallsTheServiceTakes(t *testing.T) {
+	p := newPier(t)
+	rows := made(t, 100)
+	if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
+		t.Fatal(err)
+	}
+	p.demand(t, rows)
+	if c := p.Counts(); c.Rows != len(rows) || c.Refused != 0 || c.Calls < 2 || c.Calls > 5 {
+		t.Errorf("%+v", c)
+	}
+	if err := p.shipper.Ship(t.Context(), nil); err != nil || p.Counts().Calls > 5 {
+		t.Errorf("nothing to ship made a call: %v", err)
+	}
+}
+
+func TestFaultsOfTheServiceAreSatOut(t *testing.T) {
+	for name, f := range map[string]loganalytics.Fault{
+		"429":         {Do: loganalytics.DoStatus, Status: 429, Times: 5},
+		"408":         {Do: loganalytics.DoStatus, Status: 408, Times: 5},
+		"500":         {Do: loganalytics.DoStatus, Status: 500, Times: 5},
+		"503":         {Do: loganalytics.DoStatus, Status: 503, Times: 5},
+		"closed":      {Do: loganalytics.DoClose, Times: 5},
+		"lost answer": {Do: loganalytics.DoLost, Times: 2},
+		"half of all": {Do: loganalytics.DoClose, Probability: 0.5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPier(t)
+			p.Fault(f)
+			rows := made(t, 30)
+			if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
+				t.Fatal(err)
+			}
+			p.demand(t, rows)
+			if len(p.aside) > 0 {
+				t.Errorf("set aside: %v", p.aside)
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsRespected(t *testing.T) {
+	p := newPier(t)
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 429, RetryAfter: 1, Times: 1})
+	start := time.Now()
+	if err := p.shipper.Ship(ctxFor(t, time.Minute), made(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(start); d < time.Second || p.Counts().Calls != 2 {
+		t.Errorf("%d calls in %v", p.Counts().Calls, d)
+	}
+}
+
+func TestAnOutageEndsWithTheContext(t *testing.T) {
+	p := newPier(t)
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 503})
+	if err := p.shipper.Ship(ctxFor(t, 200*time.Millisecond), made(t, 2)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoHang, Millis: 60_000})
+	start := time.Now()
+	if err := p.shipper.Ship(ctxFor(t, 100*time.Millisecond), made(t, 2)); err == nil || time.Since(start) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+}
+
+func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
+	for _, status := range []int{400, 403, 422} {
+		for name, poisoned := range map[string][]int{
+			"first": {0}, "last": {99}, "the only big one": {7}, "many": {0, 1, 2, 3, 50, 51, 97, 98, 99}, "probes": {0, 12, 24, 36, 48, 60, 72, 84},
+		} {
+			t.Run(fmt.Sprint(status, " ", name), func(t *testing.T) {
+				p := newPier(t)
+				rows := made(t, 100)
+				for _, i := range poisoned {
+					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Match: rows[i].RecordId})
+				}
+				if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
+					t.Fatal(err)
+				}
+				p.demand(t, rows)
+				if len(p.aside) != len(poisoned) {
+					t.Errorf("%d set aside: %v", len(p.aside), p.aside)
+				}
+				for _, i := range poisoned {
+					if reason := p.aside[rows[i].RecordId]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
+						t.Errorf("row %d: reason %q", i, reason)
+					}
+				}
+				t.Logf("%d calls", p.Counts().Calls)
+			})
+		}
+	}
+}
+
+func TestALonelyPoisonedRowWaitsUntilTheServiceTakesAnother(t *testing.T) {
+	p := newPier(t)
+	rows := made(t, 3)
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordId})
+	if e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(t.Context(), rows[1:2])); !ok || e.Status != 400 || len(p.aside) > 0 {
+		t.Fatalf("%v %v", e, p.aside)
+	}
+	if err := p.shipper.Ship(t.Context(), rows[:2]); err != nil || len(p.aside) != 1 {
+		t.Errorf("%v %v", err, p.aside)
+	}
+	clear(p.aside)
+	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.aside) != 1 { // now one was taken before
+		t.Errorf("%v %v", err, p.aside)
+	}
+}
+
+func TestARefusalOfEverythingSetsNothingAside(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 404, 413, 422} {
+		for _, n := range []int{1, 3, 100, 400} {
+			for _, before := range []bool{false, true} {
+				t.Run(fmt.Sprint(status, " ", n, " ", before), func(t *testing.T) {
+					p := newPier(t)
+					rows := made(t, n+1)
+					if before {
+						if err := p.shipper.Ship(t.Context(), rows[n:]); err != nil {
+							t.Fatal(err)
+						}
+					}
+					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status})
+					e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(ctxFor(t, time.Minute), rows[:n]))
+					if !ok || e.Status != status || len(p.aside) > 0 {
+						t.Fatalf("%v, aside: %v", e, p.aside)
+					}
+					if c := p.Counts(); c.Calls > 50 {
+						t.Errorf("%d calls to find that out", c.Calls)
+					}
+					p.ClearFaults()
+					if err := p.shipper.Ship(ctxFor(t, time.Minute), rows[:n]); err != nil {
+						t.Fatal(err)
+					}
+					p.demand(t, rows[:n])
+				})
+			}
+		}
+	}
+}
+
+func TestTheWrongRuleStreamOrAudienceSetsNothingAside(t *testing.T) {
+	p := newPier(t)
+	for want, change := range map[int]func(*logs.ShipperOptions){
+		404: func(o *logs.ShipperOptions) { o.RuleID = "dcr-gone" },
+		400: func(o *logs.ShipperOptions) { o.Stream = "Custom-Other_CL" },
+		401: func(o *logs.ShipperOptions) {
+			o.Credential = credential{tokens: loganalytics.Tokens{Secret: []byte("secret")}, audience: "https://vault.azure.net"}
+		},
+	} {
+		o := p.options
+		change(&o)
+		e, ok := errors.AsType[*logs.RefusedError](p.open(t, o).Ship(ctxFor(t, time.Minute), made(t, 20)))
+		if !ok || e.Status != want || len(p.aside) > 0 || len(p.Rows()) > 0 {
+			t.Errorf("%d: %v, aside %v", want, e, p.aside)
+		}
+	}
+}
+
+func TestARowThatCannotBeSetAsideIsNotDone(t *testing.T) {
+	p := newPier(t)
+	rows := made(t, 3)
+	o := p.options
+	away := errors.New("storage is away")
+	o.Aside = func(context.Context, logs.Row, string) error { return away }
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordId})
+	if err := p.open(t, o).Ship(t.Context(), rows); !errors.Is(err, away) {
+		t.Errorf("%v", err)
+	}
+	o.Aside = nil
+	if _, err := logs.NewShipper(o); err == nil {
+		t.Error("a shipper without a place for refused rows was made")
+	}
+}
+
+func TestARowSetAsideStandsInABlobWithItsReason(t *testing.T) {
+	blobs := map[string]string{}
+	aside := logs.AsideIn(func(_ context.Context, name string, r io.Reader) error {
+		data, err := io.ReadAll(r)
+		blobs[name] = string(data)
+		return err
+	})
+	row := made(t, 1)[0]
+	for range 2 {
+		if err := aside(t.Context(), row, "status 400"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := blobs["aside/2026/11/23/rec-0000--1.jsonl"]
+	var line struct {
+		Reason string
+		Row    logs.Row
+	}
+	if err := json.Unmarshal([]byte(text), &line); err != nil || line.Reason != "status 400" || line.Row.BackendRequestBody != row.BackendRequestBody || strings.Count(text, "\n") != 1 || len(blobs) != 1 {
+		t.Errorf("%v: %d blobs, %.200s", err, len(blobs), text)
+	}
+}
+
+func TestWhateverTheServiceDoesEveryRowEndsUpInOnePlace(t *testing.T) {
+	all := made(t, 60)
+	p := newPier(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		p.Reset()
+		p.ClearFaults()
+		clear(p.aside)
+		poisoned := 0
+		rows := all[:rapid.IntRange(1, len(all)).Draw(rt, "rows")]
+		for i := range rows {
+			if rapid.IntRange(0, 9).Draw(rt, "poison") == 0 {
+				poisoned++
+				p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[i].RecordId})
+			}
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "faults") {
+			p.Fault(loganalytics.Fault{Do: rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"), Times: rapid.IntRange(1, 4).Draw(rt, "times")})
+		}
+		err := p.shipper.Ship(ctxFor(t, time.Minute), rows)
+		if refused, ok := errors.AsType[*logs.RefusedError](err); ok && poisoned == len(rows) && refused.Status == 400 {
+			return
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if len(p.aside) != poisoned {
+			rt.Fatalf("%d aside, %d poisoned", len(p.aside), poisoned)
+		}
+		p.demand(t, rows)
+	})
+}
+
+func TestTheSinkSaysWhatTheServiceWouldDamage(t *testing.T) {
+	p := newPier(t)
+	row := made(t, 1)[0]
+	row.BackendResponseBody = strings.Repeat("é", 33_000)
+	raw, err := json.Marshal(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = bytes.Replace(raw, []byte(`{`), []byte(`{"Unknown":1,`), 1)
+	raw = bytes.Replace(raw, []byte(`"ResponseCode":200`), []byte(`"ResponseCode":"200"`), 1)
+	token := credential{tokens: loganalytics.Tokens{Secret: []byte("secret")}}.tokens.Make(loganalytics.Audience, time.Hour)
+	post := func(body []byte, token string) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.URL+"/dataCollectionRules/"+p.Rule+"/streams/"+logs.Stream+"?api-version=2023-01-01", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := p.options.Transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return resp.StatusCode
+	}
+	if status := post([]byte("["+string(raw)+"]"), token); status != http.StatusNoContent || len(p.Violations()) != 3 {
+		t.Errorf("%d %v", status, p.Violations())
+	}
+	large := "[" + strings.TrimSuffix(strings.Repeat(string(raw)+",", 1_000_000/len(raw)+1), ",") + "]"
+	for want, call := range map[int][2]string{
+		401: {"[]", token + "x"}, 413: {large, token}, 400: {"{}", token}, 204: {"[]", token},
+	} {
+		if status := post([]byte(call[0]), call[1]); status != want {
+			t.Errorf("%d, not %d", status, want)
+		}
+	}
+	expired := loganalytics.Tokens{Secret: []byte("secret")}.Make(loganalytics.Audience, -time.Minute)
+	if status := post([]byte("[]"), expired); status != http.StatusUnauthorized {
+		t.Errorf("an expired token: %d", status)
+	}
+}
