@@ -386,29 +386,30 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   }
 }
 
+var appSettings = {
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsStorage__clientId: identity.properties.clientId
+  AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
+  AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table
+  APPLICATIONINSIGHTS_CONNECTION_STRING: component.properties.ConnectionString
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
+  AZURE_CLIENT_ID: identity.properties.clientId
+  AZURE_TOKEN_CREDENTIALS: 'prod'
+  GATEWAY_BACKENDS: backends
+  GATEWAY_TABLE_ENDPOINT: storage.properties.primaryEndpoints.table
+  GATEWAY_BLOB_ENDPOINT: storage.properties.primaryEndpoints.blob
+  GATEWAY_KEY_VAULT_URI: vault.properties.vaultUri
+  GATEWAY_ADMIN_KEY_SECRET: adminSecret.name
+  GATEWAY_FRONTED: private ? 'true' : 'false'
+  GATEWAY_LOGS_ENDPOINT: logsEndpoint
+  GATEWAY_LOGS_RULE: logsRule
+  GATEWAY_LOGS_STREAM: logsStream
+}
+
 resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: site
   name: 'appsettings'
-  dependsOn: [adminSecret]
-  properties: {
-    AzureWebJobsStorage__credential: 'managedidentity'
-    AzureWebJobsStorage__clientId: identity.properties.clientId
-    AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
-    AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table
-    APPLICATIONINSIGHTS_CONNECTION_STRING: component.properties.ConnectionString
-    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
-    AZURE_CLIENT_ID: identity.properties.clientId
-    AZURE_TOKEN_CREDENTIALS: 'prod'
-    GATEWAY_BACKENDS: backends
-    GATEWAY_TABLE_ENDPOINT: storage.properties.primaryEndpoints.table
-    GATEWAY_BLOB_ENDPOINT: storage.properties.primaryEndpoints.blob
-    GATEWAY_KEY_VAULT_URI: vault.properties.vaultUri
-    GATEWAY_ADMIN_KEY_SECRET: adminSecret.name
-    GATEWAY_FRONTED: private ? 'true' : 'false'
-    GATEWAY_LOGS_ENDPOINT: logsEndpoint
-    GATEWAY_LOGS_RULE: logsRule
-    GATEWAY_LOGS_STREAM: logsStream
-  }
+  properties: appSettings
 }
 
 resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {

@@ -129,7 +129,7 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
     type: 'UserAssigned'
     userAssignedIdentities: { '${identity.id}': {} }
   }
-  dependsOn: [mayCertificate]
+  dependsOn: [mayCertificate, certificate]
   properties: {
     sku: { name: 'WAF_v2', tier: 'WAF_v2' }
     autoscaleConfiguration: { minCapacity: minCapacity, maxCapacity: maxCapacity }

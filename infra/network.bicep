@@ -293,7 +293,7 @@ module monitorLink 'link.bicep' = if (monitorPrivateLink) {
     location: location
     tags: tags
     subnetId: '${vnet.id}/subnets/snet-links'
-    serviceId: resourceId('Microsoft.Insights/privateLinkScopes', 'ampls-${token}')
+    serviceId: monitorScope.id
     groupId: 'azuremonitor'
     zoneIds: [zones.monitor, zones.oms, zones.ods, zones.agentsvc, zones.blob]
   }

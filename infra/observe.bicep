@@ -80,7 +80,7 @@ resource neutral 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07
     displayName: 'GatewayLogs'
     functionAlias: 'GatewayLogs'
     functionParameters: ''
-    query: loadTextContent('queries/gateway-logs.kql')
+    query: loadTextContent('queries/GatewayLogs.kql')
     version: 2
   }
 }
@@ -95,7 +95,7 @@ resource compatible 'Microsoft.OperationalInsights/workspaces/savedSearches@2025
     displayName: compatibilityAlias
     functionAlias: compatibilityAlias
     functionParameters: ''
-    query: loadTextContent('queries/apim-logs.kql')
+    query: loadTextContent('queries/ApiManagementGatewayLogs.kql')
     version: 2
   }
 }
@@ -109,7 +109,7 @@ resource compatibleLlm 'Microsoft.OperationalInsights/workspaces/savedSearches@2
     displayName: 'ApiManagementGatewayLlmLog'
     functionAlias: 'ApiManagementGatewayLlmLog'
     functionParameters: ''
-    query: loadTextContent('queries/gateway-llm.kql')
+    query: loadTextContent('queries/ApiManagementGatewayLlmLog.kql')
     version: 2
   }
 }
