@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/table"
+	"aoaigateway/handler/usage"
 )
 
 // program is the gateway put together. Nothing in it has touched the network yet: a
@@ -49,6 +51,7 @@ const (
 	quotaTable        = "quota"
 	affinityTable     = "affinity"
 	regionTable       = "regions"
+	usageTable        = "usage"
 	auditContainer    = "audit"
 )
 
@@ -58,11 +61,12 @@ type edges struct {
 	counters      table.Store
 	objects       table.Store
 	health        table.Store // of the regions, as all instances know it
+	usage         table.Store
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
 	transport     http.RoundTripper // to the regions
-	shipper       *logs.Shipper     // to Log Analytics; nil = rows are not shipped
+	feed          *logs.Feed        // to Log Analytics; nil = no rows
 }
 
 func connect(s settings, logger *slog.Logger) (e edges, err error) {
@@ -89,10 +93,13 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.health, err = s.openTable(e.identity, regionTable, false); err != nil {
 		return e, err
 	}
+	if e.usage, err = s.openTable(e.identity, usageTable, true); err != nil {
+		return e, err
+	}
 	if e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer}); err != nil {
 		return e, err
 	}
-	e.shipper, err = s.openShipper(e, logger)
+	e.feed, err = s.openFeed(e, logger)
 	return e, err
 }
 
@@ -110,7 +117,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Changed: callers.Forget, Logger: logger},
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: usage.New(e.usage), Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
 	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
@@ -171,16 +178,21 @@ func (s settings) openTable(identity azcore.TokenCredential, name string, retrie
 	return table.NewAzure(o)
 }
 
-// openShipper is nil without an endpoint. Rows that are refused stand in the audit container,
+// openFeed is nil without an endpoint. Rows that are refused stand in the audit container,
 // below aside/.
-func (s settings) openShipper(e edges, logger *slog.Logger) (*logs.Shipper, error) {
+func (s settings) openFeed(e edges, logger *slog.Logger) (*logs.Feed, error) {
 	if s.LogsURL == "" {
-		return nil, nil //nolint:nilnil // nothing is shipped then
+		return nil, nil //nolint:nilnil // no rows then
 	}
-	return logs.NewShipper(logs.ShipperOptions{
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.identity, Transport: e.transport, Logger: logger,
 		Aside: logs.AsideIn(e.blobs.Put),
 	})
+	if err != nil {
+		return nil, err
+	}
+	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.blobs.Open(ctx, name, 0) }
+	return &logs.Feed{Rows: logs.Rows{BodyURL: s.bodyURL(), Open: open}, Shipper: shipper}, nil
 }
 
 // bodyURL is where the audit container's blobs are.
@@ -237,5 +249,9 @@ func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Logger: slog.New(slog.DiscardHandler)}, nil
+	counts, err := s.openTable(identity, usageTable, true)
+	if err != nil {
+		return nil, err
+	}
+	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}, nil
 }

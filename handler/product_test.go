@@ -1,16 +1,20 @@
 package main
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
 	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/gateway"
 )
 
 const productPolicy = `
 version: 1
 currency: USD
 priceVersion: test
+patterns:
+  badge: '\bE-[0-9]{6}\b'
 models:
   chat:
     contextWindow: 128000
@@ -26,6 +30,9 @@ products:
   silent:
     models: ["*"]
     log: none
+  discreet:
+    models: ["*"]
+    redact: [email, badge]
   one:
     models: ["*"]
     limits:
@@ -102,5 +109,33 @@ func TestThePolicyMayReorderRegionsForOneModel(t *testing.T) {
 	}
 	if rec := r.recordOf(r.post("/openai/v1/embeddings", `{"model":"emb","input":"x"}`)); rec.Region != "a" {
 		t.Errorf("emb was answered by %s", rec.Region)
+	}
+}
+
+func TestARedactingProductKeepsPersonalDataOutOfTheRecordAndTouchesNoTraffic(t *testing.T) {
+	r := newRig(t, rigOptions{regions: 1, policy: productPolicy})
+	r.key = r.subscribe("discreet", "discreet")
+	const secret = "bob@example.com, badge E-123456"
+	for _, stream := range []string{"", `"stream":true,`} {
+		body := `{` + stream + `"messages":[{"role":"user","content":"` + secret + `"}]}`
+		a := r.post(chatPath, body)
+		rec := r.recordOf(a)
+		got := ""
+		for _, line := range readJournal(t, r.blobs) {
+			if line.Type == gateway.Begin && line.ID == rec.ID {
+				got = string(line.Request.JSON)
+			}
+		}
+		if strings.Contains(got, "bob") || !strings.Contains(got, "[email], badge [badge]") || rec.Redactions != 2 {
+			t.Errorf("recorded %s, %d redactions", got, rec.Redactions)
+		}
+		if rec.Request.SHA256 != sum([]byte(body)) || rec.Response.Assembled == nil && rec.Response.JSON == nil {
+			t.Errorf("hash %s, response %+v", rec.Request.SHA256, rec.Response)
+		}
+	}
+	for _, seen := range r.regions[0].Exchanges() {
+		if !strings.Contains(string(seen.Body), secret) {
+			t.Errorf("the region was asked %s", seen.Body)
+		}
 	}
 }

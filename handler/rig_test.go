@@ -132,7 +132,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
+	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
 	if o.edges != nil {
 		o.edges(&e)
 	}

@@ -39,6 +39,8 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 		return a.subscriptions(w, r)
 	case rest == "regions" && r.Method == http.MethodGet:
 		return reply(w, http.StatusOK, a.Pool.Health())
+	case rest == "usage" && r.Method == http.MethodGet:
+		return a.usage(w, r)
 	case parts[0] == "subscriptions" && len(parts) == 2:
 		return a.subscription(w, r, parts[1])
 	case parts[0] == "subscriptions" && len(parts) == 3:

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"aoaigateway/handler/auth"
+	"aoaigateway/handler/usage"
 )
 
 // Verbs is what the command line does, on storage (Manager) or through a gateway (Remote).
@@ -22,6 +23,7 @@ type Verbs interface {
 	Show(ctx context.Context, id string) (auth.Subscription, error)
 	Rotate(ctx context.Context, id, slot string) (Created, error)
 	SetState(ctx context.Context, id string, state auth.State) (auth.Subscription, error)
+	Usage(ctx context.Context, q usage.Query) (usage.Summary, error)
 }
 
 // Command is the command line's environment.
@@ -49,6 +51,8 @@ type commandLine struct {
 	Policy struct {
 		Check checkCommand `cmd:"" help:"Check a policy file and print every mistake with its place."`
 	} `cmd:"" help:"What they may do: products and limits."`
+
+	Usage usageCommand `cmd:"" help:"What they used: sums by the hour."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

@@ -11,6 +11,7 @@ import (
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/policy"
+	"aoaigateway/handler/usage"
 )
 
 // Created is a subscription with the keys just made for it. They are not shown again.
@@ -32,6 +33,7 @@ type NewSubscription struct {
 type Manager struct {
 	Subscriptions *auth.Subscriptions
 	Policy        *policy.Policy
+	Book          *usage.Book
 	Changed       func() // called after every change; nil = nothing to tell
 	Logger        *slog.Logger
 }

@@ -2,12 +2,14 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"hash"
 	"io"
 	"time"
 
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/redact"
 )
 
 // Capture records an answer's bytes. It belongs to the request's goroutine.
@@ -22,6 +24,36 @@ type Capture struct {
 	err         error   // the upload failed; nothing is kept from then on
 	assembled   json.RawMessage
 	figures     bool // keep nothing
+	raw         bool // keep nothing of what is written: Assembled will come
+	rules       *redact.Rules
+	redactor    *redact.Writer // in front of up; nil without rules
+	stored      *digest        // what went into up, behind the redactor
+	found       int            // by the rules
+}
+
+// digest counts and hashes what passes.
+type digest struct {
+	w    io.Writer
+	size int64
+	hash hash.Hash
+}
+
+func (d *digest) Write(p []byte) (int, error) {
+	d.size += int64(len(p))
+	_, _ = d.hash.Write(p)
+	return d.w.Write(p)
+}
+
+func (d *digest) sum() *gateway.Stored {
+	return &gateway.Stored{Size: d.size, SHA256: hexSum(d.hash.Sum(nil))}
+}
+
+// Assembles says, before the first byte, that Assembled will be called, and tells whether
+// nothing but that object will be kept. So it is under rules of redaction: in the stream
+// itself a word may be in two events.
+func (c *Capture) Assembles() bool {
+	c.raw = c.rules != nil
+	return c.raw
 }
 
 // Write records p. It blocks while a large answer's blob does not keep up, but no longer
@@ -38,7 +70,7 @@ func (c *Capture) Write(p []byte) (int, error) {
 
 func (c *Capture) keep(p []byte) error {
 	switch {
-	case c.figures:
+	case c.figures || c.raw:
 		return nil
 	case c.err != nil:
 		return c.err
@@ -46,22 +78,50 @@ func (c *Capture) keep(p []byte) error {
 		c.buf = append(c.buf, p...)
 		return nil
 	case c.up == nil:
-		c.up = c.log.upload(c.name)
-		if c.err = c.up.write(c.buf, c.log.o.Wait); c.err != nil {
+		c.startUpload()
+		if c.err = c.send(c.buf); c.err != nil {
 			return c.err
 		}
 		c.buf = nil
 	}
-	c.err = c.up.write(p, c.log.o.Wait)
+	c.err = c.send(p)
 	return c.err
 }
+
+func (c *Capture) startUpload() {
+	c.up = c.log.upload(c.name)
+	if c.rules != nil {
+		c.stored = &digest{w: uploading{c.up, c.log.o.Wait}, hash: sha256.New()}
+		c.redactor = c.rules.Writer(c.stored, jsonLike(c.contentType))
+	}
+}
+
+func (c *Capture) send(p []byte) error {
+	if c.redactor == nil {
+		return c.up.write(p, c.log.o.Wait)
+	}
+	_, err := c.redactor.Write(p)
+	return err
+}
+
+// uploading is an upload as a writer.
+type uploading struct {
+	up    *upload
+	limit time.Duration
+}
+
+func (u uploading) Write(p []byte) (int, error) { return len(p), u.up.write(p, u.limit) }
 
 // Assembled gives the whole object a stream is equivalent to. A stream up to 1 MiB is then
 // recorded as that object, beside its own size and hash. What is no valid JSON is ignored.
 func (c *Capture) Assembled(obj json.RawMessage) {
-	if !c.figures {
-		c.assembled, _ = oneLine(obj)
+	if c.figures {
+		return
 	}
+	if c.rules != nil {
+		obj, c.found = c.rules.JSON(obj)
+	}
+	c.assembled, _ = oneLine(obj)
 }
 
 // finish makes the body durable where it is large, and describes it.
@@ -72,24 +132,57 @@ func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	}
 	buf := c.buf
 	c.buf = nil
-	err := c.err
 	switch {
 	case c.up != nil:
-		if ferr := c.up.finish(ctx); err == nil {
-			err = ferr
-		}
+		return c.finishUpload(ctx, b)
+	case len(c.assembled) > maxInline && c.raw:
+		sum := sha256.Sum256(c.assembled)
+		b.Stored = &gateway.Stored{Size: int64(len(c.assembled)), SHA256: hexSum(sum[:])}
+		return b, c.put(ctx, b, c.assembled)
 	case len(c.assembled) > maxInline:
-		err = c.log.put(ctx, c.name, buf)
-	default:
-		if b.Assembled == nil && !c.figures {
-			fill(b, buf)
+		return b, c.put(ctx, b, buf)
+	case b.Assembled == nil && !c.figures:
+		c.fill(b, buf)
+	}
+	return b, c.err
+}
+
+// finishUpload ends the blob that took the bytes as they came.
+func (c *Capture) finishUpload(ctx context.Context, b *gateway.Body) (*gateway.Body, error) {
+	err := c.err
+	if c.redactor != nil {
+		if cerr := c.redactor.Close(); err == nil {
+			err = cerr
 		}
-		return b, nil
+		c.found += c.redactor.Count()
+		b.Stored = c.stored.sum()
+	}
+	if ferr := c.up.finish(ctx); err == nil {
+		err = ferr
 	}
 	if err == nil {
 		b.Blob = c.name
 	}
 	return b, err
+}
+
+func (c *Capture) put(ctx context.Context, b *gateway.Body, content []byte) error {
+	err := c.log.put(ctx, c.name, content)
+	if err == nil {
+		b.Blob = c.name
+	}
+	return err
+}
+
+func (c *Capture) fill(b *gateway.Body, body []byte) {
+	if c.rules != nil {
+		redact := c.rules.Text
+		if jsonLike(c.contentType) {
+			redact = c.rules.JSON
+		}
+		body, c.found = redact(body)
+	}
+	fill(b, body)
 }
 
 // upload feeds a blob through a pipe, which holds nothing: the writer waits for the reader.

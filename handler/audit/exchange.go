@@ -7,6 +7,7 @@ import (
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/redact"
 )
 
 // Exchange keeps the record of one request. It belongs to the request's goroutine.
@@ -16,7 +17,8 @@ type Exchange struct {
 	body    []byte // a request body over maxInline, until it is durable
 	begin   *begin // nil until Begin
 	capture *Capture
-	figures bool // sizes and hashes only, no content
+	figures bool          // sizes and hashes only, no content
+	rules   *redact.Rules // nil = the content as it is
 	ended   bool
 }
 
@@ -33,6 +35,10 @@ type begin struct {
 // say. Call it before the first of them.
 func (x *Exchange) FiguresOnly() { x.figures = true }
 
+// Redact has personal data taken out of the content of both bodies, before it goes
+// anywhere. Call it before the first of them.
+func (x *Exchange) Redact(rules *redact.Rules) { x.rules = rules }
+
 // Request records the client's body. body must not change and is kept until its record is
 // durable.
 func (x *Exchange) Request(contentType string, body []byte) {
@@ -42,6 +48,7 @@ func (x *Exchange) Request(contentType string, body []byte) {
 		x.rec.Request = b
 		return
 	}
+	body = x.redacted(b, body)
 	if len(body) > maxInline {
 		b.Blob = blobName(x.rec.ID, "request")
 		x.body = body
@@ -49,6 +56,24 @@ func (x *Exchange) Request(contentType string, body []byte) {
 		fill(b, body)
 	}
 	x.rec.Request = b
+}
+
+// redacted returns what of body may be kept; b says so where that will be a blob.
+func (x *Exchange) redacted(b *gateway.Body, body []byte) []byte {
+	if x.rules == nil {
+		return body
+	}
+	out, n := x.rules.JSON, 0
+	if !jsonLike(b.ContentType) {
+		out = x.rules.Text
+	}
+	body, n = out(body)
+	x.rec.Redactions += n
+	if len(body) > maxInline {
+		sum := sha256.Sum256(body)
+		b.Stored = &gateway.Stored{Size: int64(len(body)), SHA256: hexSum(sum[:])}
+	}
+	return body
 }
 
 func blobName(id, part string) string { return "bodies/" + id + "/" + part }
@@ -139,7 +164,7 @@ func (b *begin) durable(ctx context.Context) error {
 
 // Response starts recording the answer; at most once.
 func (x *Exchange) Response(contentType string) *Capture {
-	x.capture = &Capture{log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(), figures: x.figures}
+	x.capture = &Capture{log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(), figures: x.figures, rules: x.rules}
 	return x.capture
 }
 
@@ -156,6 +181,10 @@ func (x *Exchange) End(ctx context.Context) error {
 	x.ended = true
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.log.o.Wait)
 	defer cancel()
+	if x.rules != nil { // an error may quote the prompt
+		message, _ := x.rules.Text([]byte(x.rec.ErrorMessage))
+		x.rec.ErrorMessage = string(message)
+	}
 	berr := x.bodies(ctx)
 	if berr != nil {
 		x.withhold()
@@ -207,6 +236,7 @@ func (x *Exchange) bodies(ctx context.Context) error {
 	var err error
 	if x.capture != nil {
 		x.rec.Response, err = x.capture.finish(ctx)
+		x.rec.Redactions += x.capture.found
 	}
 	return errors.Join(err, x.requestBody(ctx))
 }

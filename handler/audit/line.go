@@ -62,6 +62,10 @@ func appendBody(dst []byte, name string, b *gateway.Body, whole bool) []byte {
 	dst = appendString(dst, "sha256", b.SHA256)
 	dst = appendString(dst, "contentType", b.ContentType)
 	dst = appendString(dst, "blob", b.Blob)
+	if s := b.Stored; s != nil {
+		dst = append(dst, `,"stored":{"size":`...)
+		dst = append(appendString(strconv.AppendInt(dst, s.Size, 10), "sha256", s.SHA256), '}')
+	}
 	if whole {
 		dst = appendRaw(dst, "json", b.JSON)
 		dst = appendString(dst, "text", b.Text)
@@ -106,6 +110,13 @@ func fill(b *gateway.Body, body []byte) {
 	default:
 		b.Base64 = body
 	}
+}
+
+// jsonLike tells whether a body of this content type may be one JSON value.
+func jsonLike(contentType string) bool {
+	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	kind = strings.TrimSpace(kind)
+	return kind == "" || strings.HasSuffix(kind, "/json") || strings.HasSuffix(kind, "+json")
 }
 
 // oneLine returns body as one JSON value without line breaks, and false if it is none. In

@@ -31,7 +31,8 @@ type Attempt struct {
 }
 
 // Body is one recorded message body: exactly one of JSON, Text, Base64 and Blob is
-// set, none of them for an empty body.
+// set, none of them for an empty body. Size and SHA256 are the wire's even where personal
+// data was taken out of the content.
 type Body struct {
 	Size        int64           `json:"size"`   // bytes on the wire
 	SHA256      string          `json:"sha256"` // hex, of the bytes on the wire
@@ -41,6 +42,13 @@ type Body struct {
 	Base64      []byte          `json:"base64,omitempty"`    // anything else
 	Blob        string          `json:"blob,omitempty"`      // name under bodies/, for bodies over 1 MiB
 	Assembled   json.RawMessage `json:"assembled,omitempty"` // a stream as the equivalent whole object; size and hash are the stream's
+	Stored      *Stored         `json:"stored,omitempty"`    // what stands in Blob, where that is not what was on the wire
+}
+
+// Stored is a blob that is not as its body was on the wire.
+type Stored struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
 }
 
 // Record is one request, from arrival to end. front makes it, every step fills in what
@@ -79,6 +87,7 @@ type Record struct {
 	FirstByteMilli int64   `json:"firstByteMs,omitempty"`
 	TotalMilli     int64   `json:"totalMs,omitempty"`
 
-	Request  *Body `json:"request,omitempty"`
-	Response *Body `json:"response,omitempty"`
+	Redactions int   `json:"redactions,omitempty"` // personal data taken out of the bodies below
+	Request    *Body `json:"request,omitempty"`
+	Response   *Body `json:"response,omitempty"`
 }

@@ -27,7 +27,7 @@ func AsideIn(put func(ctx context.Context, name string, r io.Reader) error) func
 		if err := e.Encode(asideLine{reason, raw}); err != nil {
 			return err
 		}
-		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordId + "-" + string('0'+rune(row.RecordRevision)) + ".jsonl"
+		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + string('0'+rune(row.RecordRevision)) + ".jsonl"
 		return put(ctx, name, &line)
 	}
 }

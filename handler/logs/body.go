@@ -19,8 +19,8 @@ type content struct {
 	whole bool
 }
 
-// contentOf is what stands in the record of b, within limit; false when nothing does.
-func contentOf(b *gateway.Body, limit int) (content, bool) {
+// contentOf is what stands in the record of b; false when nothing does.
+func contentOf(b *gateway.Body) (content, bool) {
 	value := []byte(b.JSON)
 	switch {
 	case len(b.Assembled) > 0:
@@ -33,16 +33,18 @@ func contentOf(b *gateway.Body, limit int) (content, bool) {
 		}
 		value = quoted
 	case len(b.Base64) > 0:
-		return describe(b, "The body is binary."), true
+		n := noteOf(b)
+		n.Note = "The body is binary."
+		return n.content(), true
 	default:
 		return content{whole: b.Size == 0}, b.Size == 0
 	}
-	return shortened(value, limit)
+	return shortened(value)
 }
 
-func shortened(value []byte, limit int) (content, bool) {
-	text, ok := shortenTo(value, limit)
-	return content{text: string(text), whole: ok && len(value) <= limit}, ok
+func shortened(value []byte) (content, bool) {
+	text, ok := Shorten(value)
+	return content{text: string(text), whole: ok && len(value) <= maxValue}, ok
 }
 
 // note is what stands in the place of a body that is not in the row, in the members under
@@ -65,8 +67,12 @@ func (n note) content() content {
 	return content{text: string(text)}
 }
 
-func describe(b *gateway.Body, text string) content {
-	return note{ContentType: short(b.ContentType, 256), Size: b.Size, SHA256: b.SHA256, Note: text}.content()
+func noteOf(b *gateway.Body) note {
+	n := note{ContentType: short(b.ContentType, 256), Size: b.Size, SHA256: b.SHA256, Note: "The body is not kept here."}
+	if b.Blob != "" {
+		n.Note = "The body is in " + b.Blob + "."
+	}
+	return n
 }
 
 // objects are the answers' own "object" by operation.

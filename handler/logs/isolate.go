@@ -179,9 +179,9 @@ func (t *trip) testify(ctx context.Context) error {
 func (t *trip) aside(ctx context.Context, s suspect) error {
 	text := fmt.Sprintf("status %d: %s", t.last.status, t.last.reason)
 	if err := t.shipper.options.Aside(ctx, *s.row, text); err != nil {
-		return fmt.Errorf("logs: row %s is refused (%s) and could not be set aside: %w", s.row.RecordId, text, err)
+		return fmt.Errorf("logs: row %s is refused (%s) and could not be set aside: %w", s.row.RecordID, text, err)
 	}
-	t.shipper.options.Logger.Error("row set aside", "id", s.row.RecordId, "reason", text)
+	t.shipper.options.Logger.Error("row set aside", "id", s.row.RecordID, "reason", text)
 	return nil
 }
 

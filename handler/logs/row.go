@@ -39,37 +39,37 @@ const (
 // Names that Azure Monitor reserves (Type, TenantId, Id, Title, subscriptionid …) are avoided.
 type Row struct {
 	TimeGenerated  time.Time
-	RecordId       string
+	RecordID       string `json:"RecordId"`
 	RecordRevision int
 	ChainHash      string `json:",omitempty"` // of the journal's member that has the record
-	CorrelationId  string
+	CorrelationID  string `json:"CorrelationId"`
 	Outcome        string `json:",omitempty"` // complete, refused, client-cancelled, upstream-cut, not-durable, gateway-failed; incomplete
 	StreamOutcome  string `json:",omitempty"` // the same, streams only
 
-	ApimSubscriptionId string `json:",omitempty"`
+	ApimSubscriptionID string `json:"ApimSubscriptionId,omitempty"`
 	SubscriptionName   string `json:",omitempty"`
 	KeySlot            string `json:",omitempty"`
-	ProductId          string `json:",omitempty"`
-	UserId             string `json:",omitempty"` // the proved user, else the one the request names
-	UserObjectId       string `json:",omitempty"`
+	ProductID          string `json:"ProductId,omitempty"`
+	UserID             string `json:"UserId,omitempty"` // the proved user, else the one the request names
+	UserObjectID       string `json:"UserObjectId,omitempty"`
 	EndUser            string `json:",omitempty"`
-	CallerIpAddress    string `json:",omitempty"`
+	CallerIPAddress    string `json:"CallerIpAddress,omitempty"`
 	UserAgent          string `json:",omitempty"`
 
 	Method          string `json:",omitempty"`
-	Url             string `json:",omitempty"`
-	ApiId           string `json:",omitempty"` // azure-openai or azure-openai-v1
-	OperationId     string `json:",omitempty"` // as the classic surface names it
-	SpecOperationId string `json:",omitempty"` // as the request's own surface names it
-	ApiVersion      string `json:",omitempty"`
+	URL             string `json:"Url,omitempty"`
+	APIID           string `json:"ApiId,omitempty"`           // azure-openai or azure-openai-v1
+	OperationID     string `json:"OperationId,omitempty"`     // as the classic surface names it
+	SpecOperationID string `json:"SpecOperationId,omitempty"` // as the request's own surface names it
+	APIVersion      string `json:"ApiVersion,omitempty"`
 
 	DeploymentRequested string `json:",omitempty"`
 	DeploymentUsed      string `json:",omitempty"`
 	ModelName           string `json:",omitempty"` // the answer's own
 	BackendRegion       string `json:",omitempty"`
-	BackendId           string `json:",omitempty"` // region/deployment
+	BackendID           string `json:"BackendId,omitempty"` // region/deployment
 	BackendMethod       string `json:",omitempty"`
-	BackendApiVersion   string `json:",omitempty"`
+	BackendAPIVersion   string `json:"BackendApiVersion,omitempty"`
 	AttemptCount        int
 	Attempts            json.RawMessage `json:",omitempty"`
 
@@ -109,8 +109,8 @@ type Row struct {
 	BackendRequestBody  string          `json:",omitempty"`
 	BackendResponseBody string          `json:",omitempty"`
 	BodyTruncatedInRow  bool            // one of the bodies is not whole here
-	BodyUri             string          `json:",omitempty"` // where the answer is whole
-	RequestBodyUri      string          `json:",omitempty"`
+	BodyURI             string          `json:"BodyUri,omitempty"` // where the answer is whole
+	RequestBodyURI      string          `json:"RequestBodyUri,omitempty"`
 	ContentFilter       json.RawMessage `json:",omitempty"`
 	Redactions          int
 }
@@ -123,7 +123,12 @@ func Columns() []Column {
 	t := reflect.TypeFor[Row]()
 	columns := make([]Column, t.NumField())
 	for i := range columns {
-		columns[i] = Column{t.Field(i).Name, kustoType(t.Field(i).Type)}
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		columns[i] = Column{name, kustoType(f.Type)}
 	}
 	return columns
 }
@@ -156,11 +161,11 @@ func kustoType(t reflect.Type) string {
 
 // encode is the row as it is sent. encoding/json's escapes for HTML would make six bytes of
 // one, and a row must stay far below what a call may carry.
-func (r *Row) encode() ([]byte, error) {
+func (row *Row) encode() ([]byte, error) {
 	var buf bytes.Buffer
 	e := json.NewEncoder(&buf)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(r); err != nil {
+	if err := e.Encode(row); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil

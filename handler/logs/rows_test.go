@@ -1,15 +1,16 @@
 package logs_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
 
 	"aoaigateway/handler/gateway"
@@ -36,25 +37,17 @@ func ended(id string) gateway.Line {
 	}}
 }
 
-func begun(id, body string) gateway.Line {
-	l := ended(id)
-	return gateway.Line{Type: gateway.Begin, Record: gateway.Record{
-		ID: id, Time: arrival, Caller: l.Caller, Method: l.Method, URL: l.URL, Operation: l.Operation, Model: l.Model,
-		Request: &gateway.Body{Size: int64(len(body)), SHA256: "aa", ContentType: "application/json", JSON: json.RawMessage(body)},
-	}}
-}
-
-// after has read a begin.
-func after(line gateway.Line) *logs.Rows {
-	rows := &logs.Rows{}
-	rows.Add(line, "")
-	return rows
+// asked is ended with the request's content.
+func asked(id, body string) gateway.Line {
+	line := ended(id)
+	line.Request.JSON, line.Request.Size = json.RawMessage(body), int64(len(body))
+	return line
 }
 
 // add wants a row of line.
-func add(t *testing.T, rows *logs.Rows, line gateway.Line) logs.Row {
+func add(t testing.TB, rows logs.Rows, line gateway.Line) logs.Row {
 	t.Helper()
-	row, ok := rows.Add(line, "chain-1")
+	row, ok := rows.Row(t.Context(), logs.Entry{Line: line, File: "2026/11/23/20/p-1.jsonl.gz", Chain: "chain-1"})
 	if !ok {
 		t.Fatalf("%s %s made no row", line.Type, line.ID)
 	}
@@ -66,15 +59,10 @@ func add(t *testing.T, rows *logs.Rows, line gateway.Line) logs.Row {
 	return row
 }
 
-func TestBeginAndEndAreOneRow(t *testing.T) {
-	var rows logs.Rows
-	if _, ok := rows.Add(begun("r1", `{"messages":[{"role":"user","content":"hello"}]}`), "chain-0"); ok {
-		t.Error("a begin made a row")
-	}
-	row := add(t, &rows, ended("r1"))
-	if rows.Waiting() != 0 {
-		t.Error("the begin is still held")
-	}
+func TestAnEndIsOneRow(t *testing.T) {
+	line := asked("r1", `{"messages":[{"role":"user","content":"hello"}]}`)
+	line.Redactions = 3
+	row := add(t, logs.Rows{}, line)
 	got, err := json.MarshalIndent(row, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +74,7 @@ func TestBeginAndEndAreOneRow(t *testing.T) {
 		"DeploymentRequested": "chat", "DeploymentUsed": "chat-east", "ModelName": "gpt-4o-2024-11-20", "BackendRegion": "eastus2", "BackendId": "eastus2/chat-east",
 		"AttemptCount": "2", "Attempts.0.reason": "throttled", "ResponseCode": "200", "IsRequestSuccess": "true", "FirstByteMs": "90",
 		"TotalTime": "120", "ClientTime": "2", "BackendTime": "118", "PromptTokens": "12", "CachedTokens": "4", "CompletionTokens": "5", "ReasoningTokens": "2", "TotalTokens": "17",
-		"CostAmount": "0.00012345", "CostCurrency": "USD", "RequestSha256": "aa", "ResponseSha256": "bb", "ResponseSize": "200", "BodyTruncatedInRow": "false",
+		"CostAmount": "0.00012345", "CostCurrency": "USD", "Redactions": "3", "RequestSha256": "aa", "ResponseSha256": "bb", "ResponseSize": "200", "BodyTruncatedInRow": "false",
 		"BackendRequestBody": `{"messages":[{"role":"user","content":"hello"}]}`, "ContentFilter.choices.0.hate.filtered": "false", "BodyUri": "", "TokensEstimated": "false",
 	} {
 		if v := gjson.GetBytes(got, path).String(); v != want {
@@ -106,42 +94,46 @@ func TestTheThreeOperationsHaveTheirClassicIDOnBothSurfaces(t *testing.T) {
 	} {
 		line := ended("r")
 		line.Operation = spec
-		if row := add(t, &logs.Rows{}, line); row.OperationId != want || row.SpecOperationId != spec {
-			t.Errorf("%q became %q, kept %q", spec, row.OperationId, row.SpecOperationId)
+		if row := add(t, logs.Rows{}, line); row.OperationID != want || row.SpecOperationID != spec {
+			t.Errorf("%q became %q, kept %q", spec, row.OperationID, row.SpecOperationID)
 		}
 	}
 }
 
 func TestAnAmendIsTheSameRowWithAnotherOutcome(t *testing.T) {
-	var rows logs.Rows
-	end := ended("r1")
+	end := asked("r1", `{"a":1}`)
 	end.Stream = true
-	first := add(t, &rows, end)
-	second := add(t, &rows, gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "r1", Time: arrival, Outcome: gateway.NotDurable}})
+	first := add(t, logs.Rows{}, end)
+	end.Type, end.Outcome = gateway.Amend, gateway.NotDurable
+	second := add(t, logs.Rows{}, end)
 	if second.RecordRevision != 2 || second.Outcome != "not-durable" || second.StreamOutcome != "not-durable" || second.IsRequestSuccess {
 		t.Errorf("%+v", second)
 	}
 	second.RecordRevision, second.Outcome, second.StreamOutcome, second.IsRequestSuccess = first.RecordRevision, first.Outcome, first.StreamOutcome, first.IsRequestSuccess
-	if a, b := fmt.Sprintf("%+v", first), fmt.Sprintf("%+v", second); !strings.Contains(a, "chain-1") || len(a) != len(b) {
-		t.Errorf("%s\n%s", a, b)
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Error(diff)
 	}
-	if _, ok := rows.Add(gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "unknown"}}, ""); ok {
-		t.Error("an amend of nothing made a row, which would hide the real one")
+}
+
+func TestLinesThatSayNothingOfAnEndMakeNoRow(t *testing.T) {
+	begin, amend := ended("r1"), gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "r1", Time: arrival, Outcome: gateway.NotDurable}}
+	begin.Type = gateway.Begin
+	for _, line := range []gateway.Line{begin, amend, {Type: "other"}} {
+		if _, ok := (logs.Rows{}).Row(t.Context(), logs.Entry{Line: line}); ok {
+			t.Errorf("%s made a row, which would hide the real one", line.Type)
+		}
 	}
 }
 
 func TestAnIncompleteIsARowWithoutUsage(t *testing.T) {
-	var rows logs.Rows
-	rows.Add(begun("r1", `{"prompt":"left alone"}`), "")
-	line := begun("r1", "")
-	line.Type, line.Request = gateway.Incomplete, nil
-	line.Usage, line.Cost = gateway.Usage{Prompt: 5, Total: 5}, &gateway.Cost{Amount: "1"}
-	row := add(t, &rows, line)
+	line := asked("r1", `{"prompt":"left alone"}`)
+	line.Type = gateway.Incomplete
+	row := add(t, logs.Rows{}, line)
 	if row.RecordRevision != 0 || row.Outcome != "incomplete" || row.TotalTokens+row.PromptTokens != 0 || row.CostAmount != nil || row.IsRequestSuccess ||
-		!strings.Contains(row.BackendRequestBody, "left alone") || rows.Waiting() != 0 || row.ResponseCode != 0 {
+		!strings.Contains(row.BackendRequestBody, "left alone") || row.ResponseCode != 0 || row.BackendResponseBody != "" {
 		t.Errorf("%+v", row)
 	}
-	if late := add(t, &rows, ended("r1")); late.RecordRevision <= row.RecordRevision {
+	if late := add(t, logs.Rows{}, ended("r1")); late.RecordRevision <= row.RecordRevision {
 		t.Error("the real end does not supersede it")
 	}
 }
@@ -151,18 +143,18 @@ func TestARefusalHasItsBodiesInTheGatewaysOwnColumns(t *testing.T) {
 	line.Attempts, line.Region, line.Status, line.Outcome, line.Limit, line.ErrorReason = nil, "", 429, gateway.Refused, "tokens per minute", "RateLimitExceeded"
 	line.Usage, line.Cost = gateway.Usage{}, nil
 	line.Response.JSON = json.RawMessage(`{"statusCode":429}`)
-	row := add(t, &logs.Rows{}, line)
-	if row.BackendResponseBody != "" || row.ResponseBody != `{"statusCode":429}` || row.LimitName != "tokens per minute" || row.IsRequestSuccess || row.BackendId != "" {
+	row := add(t, logs.Rows{}, line)
+	if row.BackendResponseBody != "" || row.ResponseBody != `{"statusCode":429}` || row.LimitName != "tokens per minute" || row.IsRequestSuccess || row.BackendID != "" {
 		t.Errorf("%+v", row)
 	}
 }
 
 func TestAStreamIsItsWholeObjectWithUsageEvenIfItBroughtNone(t *testing.T) {
-	line := ended("r1")
+	line := asked("r1", "{}")
 	line.Stream, line.Usage.Estimated = true, true
 	for _, object := range []string{`{"object":"chat.completion","model":"m","choices":[],"usage":null}`, `{"object":"chat.completion","model":"m","choices":[]}`} {
 		line.Response = &gateway.Body{Size: 9, SHA256: "cc", ContentType: "text/event-stream", Assembled: json.RawMessage(object)}
-		row := add(t, after(begun("r1", "{}")), line)
+		row := add(t, logs.Rows{}, line)
 		if u := gjson.Get(row.BackendResponseBody, "usage"); u.Get("total_tokens").Int() != 17 || !u.Get("estimated").Bool() || !row.TokensEstimated {
 			t.Errorf("%s", row.BackendResponseBody)
 		}
@@ -171,7 +163,7 @@ func TestAStreamIsItsWholeObjectWithUsageEvenIfItBroughtNone(t *testing.T) {
 		}
 	}
 	line.Response.Assembled = json.RawMessage(`{"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`)
-	if row := add(t, &logs.Rows{}, line); row.BackendResponseBody != string(line.Response.Assembled) {
+	if row := add(t, logs.Rows{}, line); row.BackendResponseBody != string(line.Response.Assembled) {
 		t.Errorf("the service's own usage was changed: %s", row.BackendResponseBody)
 	}
 }
@@ -189,14 +181,12 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 		"blob":         {gateway.Body{SHA256: "dd", Blob: "bodies/r1/response"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			line := ended("r1")
+			line := asked("r1", "{}")
 			if c.body.Size = int64(len(c.body.Text) + len(c.body.Base64)); name == "figures only" || name == "blob" {
 				c.body.Size = 5 << 20
 			}
 			line.Response = &c.body
-			rows := after(begun("r1", "{}"))
-			rows.BodyURL = "https://x/audit"
-			row := add(t, rows, line)
+			row := add(t, logs.Rows{BodyURL: "https://x/audit"}, line)
 			if c.want != "" && row.BackendResponseBody != c.want {
 				t.Errorf("%s", row.BackendResponseBody)
 			}
@@ -211,8 +201,8 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 					t.Errorf("%s", row.BackendResponseBody)
 				}
 			}
-			if want := name == "blob"; (row.BodyUri == "https://x/audit/bodies/r1/response") != want {
-				t.Errorf("uri %q", row.BodyUri)
+			if want := name == "blob"; (row.BodyURI == "https://x/audit/bodies/r1/response") != want {
+				t.Errorf("uri %q", row.BodyURI)
 			}
 			if row.BodyTruncatedInRow != (name != "text") {
 				t.Errorf("truncated: %v", row.BodyTruncatedInRow)
@@ -222,12 +212,9 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 }
 
 func TestAShortenedBodyIsPointedToWhereItIsWhole(t *testing.T) {
-	rows := logs.Rows{BodyURL: "https://x/audit", File: "2026/11/23/20/p-1.jsonl.gz"}
-	rows.Add(begun("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`), "")
-	rows.File = "2026/11/23/21/p-2.jsonl.gz"
-	row := add(t, &rows, ended("r1"))
-	if !row.BodyTruncatedInRow || row.RequestBodyUri != "https://x/audit/2026/11/23/20/p-1.jsonl.gz" || row.BodyUri != "" {
-		t.Errorf("%v %q %q", row.BodyTruncatedInRow, row.RequestBodyUri, row.BodyUri)
+	row := add(t, logs.Rows{BodyURL: "https://x/audit"}, asked("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`))
+	if !row.BodyTruncatedInRow || row.RequestBodyURI != "https://x/audit/2026/11/23/20/p-1.jsonl.gz" || row.BodyURI != "" {
+		t.Errorf("%v %q %q", row.BodyTruncatedInRow, row.RequestBodyURI, row.BodyURI)
 	}
 }
 
@@ -247,30 +234,27 @@ func (endless) Read(p []byte) (int, error) {
 }
 
 func TestALargeBodyIsReadBackInBoundedMemory(t *testing.T) {
-	rows := logs.Rows{BodyURL: "https://x/audit", Open: func(string) (io.ReadCloser, error) { return io.NopCloser(imageRequest(20 << 20)), nil }}
-	line := begun("r1", "")
+	rows := logs.Rows{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return io.NopCloser(imageRequest(20 << 20)), nil }}
+	line := ended("r1")
 	line.Request = &gateway.Body{Size: 20 << 20, SHA256: "aa", ContentType: "application/json", Blob: "bodies/r1/request"}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	rows.Add(line, "")
+	row := add(t, rows, line)
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 2<<20 {
 		t.Errorf("%d bytes allocated for a body of 20 MiB", used)
 	}
-	end := ended("r1")
-	end.Request = &gateway.Body{Size: 20 << 20, SHA256: "aa", Blob: "bodies/r1/request"}
-	row := add(t, &rows, end)
 	if got := gjson.Get(row.BackendRequestBody, "messages.0.content.0.text").Str; got != `what is "this"?` || gjson.Get(row.BackendRequestBody, "max_tokens").Int() != 7 {
 		t.Errorf("%.200s", row.BackendRequestBody)
 	}
-	if row.RequestBodyUri != "https://x/audit/bodies/r1/request" || !row.BodyTruncatedInRow || row.BodyUri != "" {
-		t.Errorf("%q %q", row.RequestBodyUri, row.BodyUri)
+	if row.RequestBodyURI != "https://x/audit/bodies/r1/request" || !row.BodyTruncatedInRow || row.BodyURI != "" {
+		t.Errorf("%q %q", row.RequestBodyURI, row.BodyURI)
 	}
 }
 
 func TestAnUnreadableBlobLeavesANote(t *testing.T) {
 	for _, text := range []string{"", `{"cut":`, "no json", `{"a":"` + strings.Repeat("x", 9<<20), "[" + strings.Repeat("1,", 4<<20)} {
-		rows := logs.Rows{Open: func(string) (io.ReadCloser, error) {
+		rows := logs.Rows{Open: func(context.Context, string) (io.ReadCloser, error) {
 			if text == "" {
 				return nil, errors.New("away")
 			}
@@ -278,38 +262,9 @@ func TestAnUnreadableBlobLeavesANote(t *testing.T) {
 		}}
 		line := ended("r1")
 		line.Response = &gateway.Body{Size: 2 << 20, SHA256: "bb", ContentType: "application/json", Blob: "bodies/r1/response"}
-		if row := add(t, &rows, line); gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 || row.BodyUri == "" {
+		if row := add(t, rows, line); gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 || row.BodyURI == "" {
 			t.Errorf("%.20q: %s", text, row.BackendResponseBody)
 		}
-	}
-}
-
-func TestThousandsOfOpenRequestsStayWithinMemory(t *testing.T) {
-	var rows logs.Rows
-	body := `{"messages":[{"content":"` + strings.Repeat("long ", 80_000) + `"}]}`
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	const open = 2_000
-	for i := range open {
-		rows.Add(begun(fmt.Sprint("r", i), body), "")
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > 48<<20 {
-		t.Errorf("%d MiB held for %d requests of 400 KB", held>>20, open)
-	}
-	for i := range open {
-		if row := add(t, &rows, ended(fmt.Sprint("r", i))); row.BackendRequestBody == "" || !row.BodyTruncatedInRow {
-			t.Fatalf("%d: %q", i, row.BackendRequestBody)
-		}
-	}
-	if rows.Waiting() != 0 {
-		t.Error("begins are left")
-	}
-	row := add(t, &rows, gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "r0", Outcome: gateway.NotDurable}})
-	if gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 || row.TotalTokens != 17 {
-		t.Errorf("the amended row lost its figures: %s", row.BackendResponseBody)
 	}
 }
 
@@ -320,7 +275,7 @@ func TestTheLargestRowIsFarBelowACallsLimit(t *testing.T) {
 	for _, s := range []*string{&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model, &line.AnsweredModel, &line.Limit, &line.User} {
 		*s = strings.Repeat("\x01", 1<<20)
 	}
-	row := add(t, &logs.Rows{}, line)
+	row := add(t, logs.Rows{}, line)
 	raw, err := json.Marshal(row)
 	if err != nil || len(raw) > 450_000 {
 		t.Errorf("%d bytes, %v", len(raw), err)

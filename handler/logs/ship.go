@@ -112,7 +112,7 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 	for i := range rows {
 		raw, err := rows[i].encode()
 		if err != nil {
-			return fmt.Errorf("logs: row %s: %w", rows[i].RecordId, err)
+			return fmt.Errorf("logs: row %s: %w", rows[i].RecordID, err)
 		}
 		if len(batch) > 0 && size+len(raw)+1 > maxCall {
 			if err := t.send(ctx, batch); err != nil {

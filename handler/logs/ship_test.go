@@ -64,7 +64,7 @@ func newPier(t *testing.T) *pier {
 	p.options = logs.ShipperOptions{
 		Endpoint: sink.URL, RuleID: sink.Rule, Credential: credential{tokens: tokens}, Transport: transport,
 		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, Patience: 5 * time.Second,
-		Aside: func(_ context.Context, row logs.Row, reason string) error { p.aside[row.RecordId] = reason; return nil },
+		Aside: func(_ context.Context, row logs.Row, reason string) error { p.aside[row.RecordID] = reason; return nil },
 	}
 	p.shipper = p.open(t, p.options)
 	return p
@@ -82,7 +82,6 @@ func (p *pier) open(t *testing.T, o logs.ShipperOptions) *logs.Shipper {
 // made are n rows, every seventh with bodies near the limit.
 func made(t testing.TB, n int) []logs.Row {
 	t.Helper()
-	var maker logs.Rows
 	rows := make([]logs.Row, n)
 	for i := range rows {
 		id := fmt.Sprintf("rec-%04d-", i)
@@ -90,12 +89,7 @@ func made(t testing.TB, n int) []logs.Row {
 		if i%7 == 0 {
 			text = strings.Repeat(`\"<é>`, 20_000)
 		}
-		maker.Add(begun(id, `{"messages":[{"content":"`+text+`"}]}`), "")
-		row, ok := maker.Add(ended(id), "chain")
-		if !ok {
-			t.Fatal("no row")
-		}
-		rows[i] = row
+		rows[i] = add(t, logs.Rows{}, asked(id, `{"messages":[{"content":"`+text+`"}]}`))
 	}
 	return rows
 }
@@ -109,13 +103,13 @@ func (p *pier) demand(t *testing.T, rows []logs.Row) {
 		if err := json.Unmarshal(raw, &row); err != nil {
 			t.Fatal(err)
 		}
-		stored[row.RecordId] = true
+		stored[row.RecordID] = true
 	}
 	for _, row := range rows {
-		if _, aside := p.aside[row.RecordId]; !stored[row.RecordId] && !aside {
-			t.Errorf("%s is lost", row.RecordId)
-		} else if stored[row.RecordId] && aside {
-			t.Errorf("%s is in both places", row.RecordId)
+		if _, aside := p.aside[row.RecordID]; !stored[row.RecordID] && !aside {
+			t.Errorf("%s is lost", row.RecordID)
+		} else if stored[row.RecordID] && aside {
+			t.Errorf("%s is in both places", row.RecordID)
 		}
 	}
 	if v := p.Violations(); len(v) > 0 {
@@ -204,7 +198,7 @@ func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
 				p := newPier(t)
 				rows := made(t, 100)
 				for _, i := range poisoned {
-					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Match: rows[i].RecordId})
+					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Match: rows[i].RecordID})
 				}
 				if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
 					t.Fatal(err)
@@ -214,7 +208,7 @@ func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
 					t.Errorf("%d set aside: %v", len(p.aside), p.aside)
 				}
 				for _, i := range poisoned {
-					if reason := p.aside[rows[i].RecordId]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
+					if reason := p.aside[rows[i].RecordID]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
 						t.Errorf("row %d: reason %q", i, reason)
 					}
 				}
@@ -227,7 +221,7 @@ func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
 func TestALonelyPoisonedRowWaitsUntilTheServiceTakesAnother(t *testing.T) {
 	p := newPier(t)
 	rows := made(t, 3)
-	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordId})
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordID})
 	if e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(t.Context(), rows[1:2])); !ok || e.Status != 400 || len(p.aside) > 0 {
 		t.Fatalf("%v %v", e, p.aside)
 	}
@@ -242,7 +236,7 @@ func TestALonelyPoisonedRowWaitsUntilTheServiceTakesAnother(t *testing.T) {
 
 func TestARefusalOfEverythingSetsNothingAside(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 413, 422} {
-		for _, n := range []int{1, 3, 100, 400} {
+		for _, n := range []int{1, 3, 200} {
 			for _, before := range []bool{false, true} {
 				t.Run(fmt.Sprint(status, " ", n, " ", before), func(t *testing.T) {
 					p := newPier(t)
@@ -295,7 +289,7 @@ func TestARowThatCannotBeSetAsideIsNotDone(t *testing.T) {
 	o := p.options
 	away := errors.New("storage is away")
 	o.Aside = func(context.Context, logs.Row, string) error { return away }
-	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordId})
+	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordID})
 	if err := p.open(t, o).Ship(t.Context(), rows); !errors.Is(err, away) {
 		t.Errorf("%v", err)
 	}
@@ -329,7 +323,7 @@ func TestARowSetAsideStandsInABlobWithItsReason(t *testing.T) {
 }
 
 func TestWhateverTheServiceDoesEveryRowEndsUpInOnePlace(t *testing.T) {
-	all := made(t, 60)
+	all := made(t, 25)
 	p := newPier(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		p.Reset()
@@ -340,7 +334,7 @@ func TestWhateverTheServiceDoesEveryRowEndsUpInOnePlace(t *testing.T) {
 		for i := range rows {
 			if rapid.IntRange(0, 9).Draw(rt, "poison") == 0 {
 				poisoned++
-				p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[i].RecordId})
+				p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[i].RecordID})
 			}
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "faults") {

@@ -23,22 +23,17 @@ const minString = 96
 // everything but the strings is too long already, elements and members go too, but never
 // the top level's id, object, model and usage.
 func Shorten(body []byte) ([]byte, bool) {
-	return shortenTo(body, maxValue)
-}
-
-// shortenTo wants a limit of 8,000 or more.
-func shortenTo(body []byte, limit int) ([]byte, bool) {
 	if !jsontext.Value(body).IsValid() {
 		return nil, false
 	}
-	if len(body) <= limit {
+	if len(body) <= maxValue {
 		return body, true
 	}
 	for _, l := range levels {
 		m := walker{src: body, level: l}
 		m.value(0)
-		if longest, ok := m.fit(limit); ok {
-			w := walker{src: body, level: l, writing: true, longest: longest, out: make([]byte, 0, limit)}
+		if longest, ok := m.fit(maxValue); ok {
+			w := walker{src: body, level: l, writing: true, longest: longest, out: make([]byte, 0, maxValue)}
 			w.value(0)
 			return w.out, true
 		}

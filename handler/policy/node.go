@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 type parser struct {
 	mistakes []mistake
 	money    *yaml.Node // the first place that needs a currency; nil = none
+	own      map[string]*regexp.Regexp
 }
 
 type mistake struct {

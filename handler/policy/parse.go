@@ -73,19 +73,23 @@ func (p *parser) syntax(err error) {
 }
 
 func (p *parser) policy(n *yaml.Node, out *Policy) {
-	var products *yaml.Node
+	var products, patterns *yaml.Node
 	keys := p.mapping(n, "policy", fields{
 		"version":      func(v *yaml.Node) { p.version(v) },
 		"currency":     func(v *yaml.Node) { out.currency = p.currency(v) },
 		"priceVersion": func(v *yaml.Node) { out.priceVersion = p.priceVersion(v) },
 		"models":       func(v *yaml.Node) { p.models(v, out) },
-		// Read last: products may name only what models declares.
+		// Read last: products may name only what models and patterns declare.
 		"products": func(v *yaml.Node) { products = v },
+		"patterns": func(v *yaml.Node) { patterns = v },
 	})
 	if keys == nil {
 		return
 	}
 	p.require(n, "policy", keys, "version", "products")
+	if patterns != nil {
+		p.patterns(patterns)
+	}
 	if products != nil && len(p.named(products, "products", func(name string, v *yaml.Node) { p.product(name, v, out) })) == 0 {
 		p.fail(products, "products", "no product; name at least one, such as default")
 	}
@@ -108,6 +112,7 @@ func (p *parser) product(name string, n *yaml.Node, out *Policy) {
 		"models":          func(v *yaml.Node) { product.Models = p.allowed(v, where+".models", out.models) },
 		"maxOutputTokens": func(v *yaml.Node) { product.MaxOutputTokens, _ = p.integer(v, where+".maxOutputTokens", 1, maxOutput) },
 		"log":             func(v *yaml.Node) { product.Log = oneOf(p, v, where+".log", LogFull, LogNone) },
+		"redact":          func(v *yaml.Node) { product.Redact = p.redactions(v, where+".redact") },
 		"limits":          func(v *yaml.Node) { limits = v },
 	})
 	if limits != nil {

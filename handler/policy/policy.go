@@ -10,12 +10,14 @@
 //	    contextWindow: 1047576
 //	    firstByteTimeout: 90s
 //	    regions: {swedencentral: {priority: 1, weight: 3}}      # replaces only what it names
+//	patterns: {staff: 'E-[0-9]{6}'}   # RE2
 //	products:
 //	  default:
 //	    description: free text
 //	    models: ["*"]           # or deployment names; absent = all
 //	    maxOutputTokens: 4096   # put into requests that name none; needed by hard limits on tokens and cost
 //	    log: full               # or none: figures, but no prompts and answers
+//	    redact: [email, staff]  # email, card, iban, or one of patterns: taken out of what is recorded
 //	    limits:
 //	      - {tokens: 100000, per: minute}
 //	      - {name: budget, cost: 500.00, per: month, by: subscription, hard: true}
@@ -28,6 +30,7 @@ package policy
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +98,14 @@ type Product struct {
 	Models          []string // "*" alone, or deployment names
 	MaxOutputTokens int64    // 0 = requests without a cap stay without
 	Log             Logging
+	Redact          []Redaction
 	Limits          []Limit
+}
+
+// Redaction is one kind of personal data to be taken out of what is recorded.
+type Redaction struct {
+	Name    string         // email, card, iban, or a pattern's
+	Pattern *regexp.Regexp // nil for the first three
 }
 
 // Model is what the gateway must know about a model beyond its name.

@@ -180,7 +180,7 @@ func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
 		"no YAML":         {"version: 1\nproducts: [\n", []string{"2:1: no valid YAML: did not find expected node content"}},
 		"a tab":           {"version: 1\n\tproducts: 1", []string{"2:1: no valid YAML: found a tab character that violates indentation"}},
 		"two documents":   {whole + "---\nversion: 1\n", []string{"21:1: a second document; one file holds one policy"}},
-		"a list":          {"- 1", []string{"1:1: policy: is a list; it must be a mapping of keys currency, models, priceVersion, products, version"}},
+		"a list":          {"- 1", []string{"1:1: policy: is a list; it must be a mapping of keys currency, models, patterns, priceVersion, products, version"}},
 		"nothing in it":   {"version: 1", []string{"1:1: policy: products is missing"}},
 		"no product":      {"version: 1\nproducts: {}", []string{"2:11: products: no product; name at least one, such as default"}},
 		"version":         {"version: 2\nproducts: {a: {}}", []string{"1:10: version: 2 is not known; this gateway reads version 1"}},
@@ -189,7 +189,7 @@ func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
 			"1:10: version: 3 is not known; this gateway reads version 1",
 			`3:7: products.a: unknown key "limitz"; did you mean limits?`,
 			`4:19: products.b.models[1]: "x" is named twice; drop one`,
-			`5:1: policy: unknown key "foo"; known here: currency, models, priceVersion, products, version`,
+			`5:1: policy: unknown key "foo"; known here: currency, models, patterns, priceVersion, products, version`,
 		}},
 	}.check(t)
 }
@@ -201,7 +201,7 @@ func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
 		}},
 		"unknown key, case": {product("    Limits: []"), []string{`4:5: products.a: unknown key "Limits"; did you mean limits?`}},
 		"unknown key, far": {product("    colour: red"), []string{
-			`4:5: products.a: unknown key "colour"; known here: description, limits, log, maxOutputTokens, models`,
+			`4:5: products.a: unknown key "colour"; known here: description, limits, log, maxOutputTokens, models, redact`,
 		}},
 		"duplicate key": {product("    models: [a]\n    models: [b]"), []string{
 			`5:5: products.a: key "models" stands twice, first in line 4; keep one`,
@@ -209,7 +209,7 @@ func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
 		"duplicate product": {"version: 1\nproducts:\n  a: {}\n  a: {}", []string{`4:3: products: key "a" stands twice, first in line 3; keep one`}},
 		"product's name":    {"version: 1\nproducts:\n  a/b: {}", []string{`3:3: products: "a/b" is no name; use up to 64 letters, digits, dots, dashes and underscores`}},
 		"number as name":    {"version: 1\nproducts:\n  7: {}", []string{`3:3: products: a key is 7; it must be text, so put it in quotes`}},
-		"empty product":     {"version: 1\nproducts:\n  a:\n", []string{"3:5: products.a: is empty; it must be a mapping of keys description, limits, log, maxOutputTokens, models"}},
+		"empty product":     {"version: 1\nproducts:\n  a:\n", []string{"3:5: products.a: is empty; it must be a mapping of keys description, limits, log, maxOutputTokens, models, redact"}},
 		"description":       {product("    description: 5"), []string{"4:18: products.a.description: is 5; it must be text, in quotes if need be"}},
 		"models as text":    {product(`    models: "*"`), []string{`4:13: products.a.models: is the text "*"; write ["*"] for all models, or deployment names`}},
 		"no model":          {product("    models: []"), []string{`4:13: products.a.models: allows no model; write ["*"] for all models, or deployment names`}},
@@ -295,6 +295,23 @@ func TestMistakesInConcurrencyRoutesAndLoggingNameTheirPlaceAndTheRemedy(t *test
 		"unknown route": {priced("regions: {r: {prio: 1}}", ""), []string{`4:21: models.m.regions.r: unknown key "prio"; known here: priority, weight`}},
 		"log":           {product("    log: some"), []string{`4:10: products.a.log: "some" is not known; did you mean none?`}},
 	}.check(t)
+}
+
+func TestMistakesInRedactionsNameTheirPlaceAndTheRemedy(t *testing.T) {
+	mistakes{
+		"undeclared": {product("    redact: [emial]"), []string{`4:14: products.a.redact[0]: "emial" is not declared under patterns, nor one of email, card and iban; did you mean email?`}},
+		"twice":      {product("    redact: [card, card]"), []string{`4:20: products.a.redact[1]: "card" is named twice; drop one`}},
+		"no pattern": {"version: 1\npatterns: {a: '('}\nproducts: {a: {}}", []string{"2:15: patterns.a: error parsing regexp: missing closing ): `(`; write a regular expression of RE2"}},
+		"empty":      {"version: 1\npatterns: {a: 'b?'}\nproducts: {a: {}}", []string{"2:15: patterns.a: matches nothing at all, so everywhere; it must match a character at least"}},
+		"known":      {"version: 1\npatterns: {card: 'b'}\nproducts: {a: {}}", []string{"2:18: patterns.card: is known without a pattern; choose another name"}},
+	}.check(t)
+}
+
+func TestAProductsRedactionsComeWithTheirPatterns(t *testing.T) {
+	p, _ := parse(t, "version: 1\nproducts: {a: {redact: [staff, email]}}\npatterns: {staff: 'E-[0-9]+'}").Product("a")
+	if len(p.Redact) != 2 || p.Redact[0].Name != "staff" || !p.Redact[0].Pattern.MatchString("E-1") || p.Redact[1].Name != "email" || p.Redact[1].Pattern != nil {
+		t.Errorf("redact %+v", p.Redact)
+	}
 }
 
 func TestAnchorsAreFollowed(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/quota"
+	"aoaigateway/handler/redact"
 )
 
 // ErrAborted says that bytes have left and the answer cannot be completed: whoever owns
@@ -67,12 +68,28 @@ func setDefault[T int64 | time.Duration](v *T, value T) {
 
 // Proxy serves inference requests. Safe for concurrent use.
 type Proxy struct {
-	options Options
-	recent  *outputs
+	options    Options
+	recent     *outputs
+	redactions map[string]*redact.Rules // by product
 }
 
 // New returns a Proxy over its parts.
-func New(o Options) *Proxy { return &Proxy{o.withDefaults(), &outputs{}} }
+func New(o Options) *Proxy {
+	return &Proxy{o.withDefaults(), &outputs{}, redactions(o.Policy)}
+}
+
+// redactions are what each product has taken out of its records.
+func redactions(pol *policy.Policy) map[string]*redact.Rules {
+	found := map[string]*redact.Rules{}
+	for _, product := range pol.Products() {
+		var rules []redact.Rule
+		for _, r := range product.Redact {
+			rules = append(rules, redact.Rule(r))
+		}
+		found[product.Name] = redact.New(rules)
+	}
+	return found
+}
 
 // Exchange is one authenticated request and where its record is kept.
 type Exchange struct {
@@ -136,6 +153,7 @@ func (s *session) admit() error {
 	if product.Log == policy.LogNone {
 		s.Audit.FiguresOnly()
 	}
+	s.Audit.Redact(s.Proxy.redactions[product.Name])
 	return nil
 }
 

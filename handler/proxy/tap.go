@@ -17,6 +17,7 @@ type tap struct {
 	client   context.Context //nolint:containedctx // the request's, as long as the stream
 	capture  *audit.Capture
 	assemble *openai.Assembler // nil for streams we do not meter
+	partial  bool              // the object is recorded even if it is not whole: nothing else will be
 	failed   bool              // the region sent an error event of its own
 }
 
@@ -30,7 +31,9 @@ func newTap(client context.Context, s *session, a *backend.Answer) *tap {
 	case openai.Responses:
 		t.assemble = openai.NewAssembler(openai.ResponseStream)
 	default: // passed on unread
+		return t
 	}
+	t.partial = t.capture.Assembles()
 	return t
 }
 
@@ -89,7 +92,7 @@ func (t *tap) done() {
 		return
 	}
 	obj := t.assemble.Object()
-	if !t.assemble.Full() {
+	if t.partial || !t.assemble.Full() {
 		t.capture.Assembled(obj)
 	}
 	if !t.s.known {

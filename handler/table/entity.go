@@ -52,6 +52,30 @@ func check(e Entity) error {
 	return nil
 }
 
+// maxSwap is how many entities one group transaction may have.
+const maxSwap = 100
+
+// checkAll refuses what cannot be one group transaction.
+func checkAll(list []Entity) error {
+	if len(list) == 0 || len(list) > maxSwap {
+		return fmt.Errorf("table: %d entities to swap: from 1 to %d can be", len(list), maxSwap)
+	}
+	seen := map[Key]bool{}
+	for _, e := range list {
+		switch {
+		case e.Partition != list[0].Partition:
+			return fmt.Errorf("table: %q and %q are two partitions: one can be swapped at a time", e.Partition, list[0].Partition)
+		case seen[e.Key]:
+			return fmt.Errorf("table: %v stands twice in one swap", e.Key)
+		}
+		seen[e.Key] = true
+		if err := check(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func checkKey(k Key) error {
 	if k.Partition == "" {
 		return errors.New("table: empty partition")

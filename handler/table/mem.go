@@ -19,6 +19,7 @@ const (
 	OpGet     Op = "get"
 	OpInsert  Op = "insert"
 	OpReplace Op = "replace"
+	OpSwap    Op = "swap" // asked with the first entity's key
 	OpDelete  Op = "delete"
 	OpScan    Op = "scan"
 )
@@ -102,6 +103,25 @@ func (m *Mem) Replace(ctx context.Context, e Entity) (Entity, error) {
 		}
 		return m.put(e), nil
 	})
+}
+
+// Swap replaces all of list if all revisions are current.
+func (m *Mem) Swap(ctx context.Context, list []Entity) error {
+	if err := checkAll(list); err != nil {
+		return err
+	}
+	_, err := m.do(ctx, OpSwap, list[0].Key, func() (Entity, error) {
+		for _, e := range list {
+			if err := m.match(e); err != nil {
+				return Entity{}, err
+			}
+		}
+		for _, e := range list {
+			m.put(e)
+		}
+		return Entity{}, nil
+	})
+	return err
 }
 
 // Delete removes the entity if e.Rev is current.

@@ -47,6 +47,9 @@ type Store interface {
 	// Replace swaps the whole entity if e.Rev is still current, else ErrConflict;
 	// ErrNotFound when it is gone. The result carries the new Rev.
 	Replace(ctx context.Context, e Entity) (Entity, error)
+	// Swap replaces several entities of one partition, at most 100, all or none: if all
+	// revisions are current, else ErrConflict or ErrNotFound.
+	Swap(ctx context.Context, list []Entity) error
 	// Delete removes the entity if e.Rev is still current, else ErrConflict;
 	// ErrNotFound when it is gone.
 	Delete(ctx context.Context, e Entity) error

@@ -25,6 +25,7 @@ func Run(t *testing.T, newStore func(t *testing.T) table.Store) {
 		"insert of a taken key says exists":            insertTaken,
 		"replace needs the current revision":           replace,
 		"replace drops properties it does not name":    replaceDrops,
+		"swap replaces all or none":                    swap,
 		"delete needs the current revision":            remove,
 		"the zero revision matches nothing":            zeroRev,
 		"a revision dies with its entity":              reborn,
@@ -165,6 +166,31 @@ func replaceDrops(t *testing.T, s table.Store) {
 		t.Fatal(err)
 	}
 	wantProps(t, s, key, map[string]any{"b": "z"})
+}
+
+func swap(t *testing.T, s table.Store) {
+	a := insert(t, s, table.Entity{Key: table.Key{Partition: "p", Row: "a"}, Props: props(1)})
+	b := insert(t, s, table.Entity{Key: table.Key{Partition: "p", Row: "b"}, Props: props(1)})
+	a.Props, b.Props = props(2), props(3)
+	if err := s.Swap(t.Context(), []table.Entity{a, b}); err != nil {
+		t.Fatalf("Swap: %v", err)
+	}
+	wantProps(t, s, a.Key, props(2))
+	fresh := wantProps(t, s, b.Key, props(3))
+	fresh.Props = props(4)
+	wantErr(t, "Swap with one old revision", s.Swap(t.Context(), []table.Entity{fresh, a}), table.ErrConflict)
+	gone := table.Entity{Key: table.Key{Partition: "p", Row: "gone"}, Rev: fresh.Rev, Props: props(1)}
+	wantErr(t, "Swap with one that is absent", s.Swap(t.Context(), []table.Entity{fresh, gone}), table.ErrNotFound)
+	wantProps(t, s, b.Key, props(3))
+	for what, list := range map[string][]table.Entity{
+		"nothing": {}, "two partitions": {fresh, {Key: table.Key{Partition: "q", Row: "a"}, Rev: a.Rev, Props: props(1)}},
+		"one twice": {fresh, fresh}, "too many": make([]table.Entity, 101),
+	} {
+		if err := s.Swap(t.Context(), list); err == nil {
+			t.Errorf("Swap of %s succeeded", what)
+		}
+	}
+	wantProps(t, s, b.Key, props(3))
 }
 
 func remove(t *testing.T, s table.Store) {

@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// builtin are the kinds of data that need no pattern.
+var builtin = []string{"email", "card", "iban"}
+
+const maxPattern = 1000 // bytes
+
+// patterns reads the file's own kinds of data.
+func (p *parser) patterns(n *yaml.Node) {
+	p.own = map[string]*regexp.Regexp{}
+	p.named(n, "patterns", func(name string, v *yaml.Node) {
+		where := "patterns." + name
+		text, ok := p.text(v, where)
+		if !ok {
+			return
+		}
+		expr, err := regexp.Compile(text)
+		switch {
+		case slices.Contains(builtin, name):
+			p.fail(v, where, "is known without a pattern; choose another name")
+		case err != nil:
+			p.fail(v, where, fmt.Sprintf("%v; write a regular expression of RE2", err))
+		case len(text) > maxPattern:
+			p.fail(v, where, fmt.Sprintf("is longer than %d bytes", maxPattern))
+		case expr.MatchString(""):
+			p.fail(v, where, "matches nothing at all, so everywhere; it must match a character at least")
+		}
+		p.own[name] = expr
+	})
+}
+
+func (p *parser) redactions(n *yaml.Node, where string) (list []Redaction) {
+	items, _ := p.sequence(n, where, "write a list such as [email, card]")
+	for i, item := range items {
+		at := fmt.Sprintf("%s[%d]", where, i)
+		name, ok := p.text(item, at)
+		expr, own := p.own[name]
+		switch {
+		case !ok:
+			continue
+		case !own && !slices.Contains(builtin, name):
+			p.fail(item, at, fmt.Sprintf("%q is not declared under patterns, nor one of email, card and iban%s", name, suggest(name, p.kinds())))
+		case slices.ContainsFunc(list, func(r Redaction) bool { return r.Name == name }):
+			p.fail(item, at, fmt.Sprintf("%q is named twice; drop one", name))
+		}
+		list = append(list, Redaction{name, expr})
+	}
+	return list
+}
+
+func (p *parser) kinds() []string {
+	return append(slices.Sorted(maps.Keys(p.own)), builtin...)
+}

@@ -1,0 +1,238 @@
+package redact
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// The text looked at in one go, and how much of it is looked at again with what follows.
+const (
+	window  = 64 << 10
+	overlap = 4 << 10
+)
+
+// Writer passes on what is written to it, redacted. It holds back a window's worth at most.
+type Writer struct {
+	rules  *Rules
+	to     io.Writer
+	json   bool
+	inside bool   // a JSON string, or always in plain text
+	escape []byte // an escape sequence that is not whole yet
+	high   rune   // the first half of a surrogate pair, waiting for the second
+	text   []byte // as it reads, not looked at yet
+	out    []byte
+	count  int
+}
+
+// Writer returns a writer in front of to; Close it for the rest.
+func (r *Rules) Writer(to io.Writer, inJSON bool) *Writer {
+	return &Writer{rules: r, to: to, json: inJSON, inside: !inJSON}
+}
+
+// Count is how much was found so far.
+func (w *Writer) Count() int { return w.count }
+
+// Write takes p, and fails as the writer behind it does.
+func (w *Writer) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		if w.json {
+			rest = w.token(rest)
+		} else {
+			n := min(len(rest), window)
+			w.text, rest = append(w.text, rest[:n]...), rest[n:]
+		}
+		if len(w.text) >= window {
+			w.look(false)
+		}
+		if err := w.pass(window); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// Close passes the rest on. It does not close the writer behind.
+func (w *Writer) Close() error {
+	w.text = append(w.flushHigh(), w.escape...)
+	w.escape = nil
+	w.look(true)
+	return w.pass(0)
+}
+
+func (w *Writer) pass(more int) error {
+	if len(w.out) <= more {
+		return nil
+	}
+	_, err := w.to.Write(w.out)
+	w.out = w.out[:0]
+	return err
+}
+
+// token takes the next part of JSON: what stands outside strings, some of a string, or
+// an escape.
+func (w *Writer) token(p []byte) []byte {
+	switch {
+	case !w.inside:
+		i := 0
+		for i < len(p) && i < window && p[i] != '"' {
+			i++
+		}
+		if i < len(p) && p[i] == '"' {
+			w.inside = true
+			i++
+		}
+		w.out = append(w.out, p[:i]...)
+		return p[i:]
+	case len(w.escape) > 0:
+		w.escape = append(w.escape, p[0])
+		w.unescape()
+		return p[1:]
+	case p[0] == '\\':
+		w.escape = append(w.escape, '\\')
+		return p[1:]
+	case p[0] == '"':
+		w.text = w.flushHigh()
+		w.look(true)
+		w.out = append(w.out, '"')
+		w.inside = false
+		return p[1:]
+	}
+	i := 0
+	for i < len(p) && i < window && p[i] != '"' && p[i] != '\\' {
+		i++
+	}
+	w.text = append(w.flushHigh(), p[:i]...)
+	return p[i:]
+}
+
+// unescape turns an escape that is whole into what it stands for.
+func (w *Writer) unescape() {
+	e := w.escape
+	if e[1] == 'u' && len(e) < 6 {
+		return
+	}
+	w.escape = w.escape[:0]
+	if e[1] != 'u' {
+		w.text = append(w.flushHigh(), simpleEscape(e[1]))
+		return
+	}
+	r := rune(utf8.RuneError)
+	if code, err := strconv.ParseUint(string(e[2:]), 16, 16); err == nil {
+		r = rune(code) //nolint:gosec // 16 bits
+	}
+	switch pair := utf16.DecodeRune(w.high, r); {
+	case w.high != 0 && pair != utf8.RuneError:
+		w.high = 0
+		w.text = utf8.AppendRune(w.text, pair)
+	case r >= 0xD800 && r < 0xDC00:
+		w.text = w.flushHigh()
+		w.high = r
+	default:
+		w.text = utf8.AppendRune(w.flushHigh(), r)
+	}
+}
+
+// flushHigh returns the text, with a mark where half a pair stood alone.
+func (w *Writer) flushHigh() []byte {
+	if w.high != 0 {
+		w.high = 0
+		w.text = utf8.AppendRune(w.text, utf8.RuneError)
+	}
+	return w.text
+}
+
+func simpleEscape(c byte) byte {
+	switch c {
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	}
+	return c // " \ / stand for themselves
+}
+
+// look finds what is in the text and puts it out, but for the end of it that may belong to
+// something longer, unless there is no more.
+func (w *Writer) look(last bool) {
+	found := w.rules.find(w.text)
+	cut := len(w.text)
+	if !last {
+		cut = w.cut(found)
+	}
+	at := 0
+	for _, s := range found {
+		if s.from >= cut {
+			break
+		}
+		w.put(w.text[at:s.from])
+		w.out = append(w.out, s.mark...)
+		w.count++
+		at = s.to
+	}
+	if at < cut {
+		w.put(w.text[at:cut])
+		at = cut
+	}
+	w.text = w.text[:copy(w.text, w.text[at:])]
+}
+
+// cut returns how much of the text may go: never into something found, nor into a word.
+func (w *Writer) cut(found []span) int {
+	cut := len(w.text) - overlap
+	for i := cut; i > cut-overlap; i-- {
+		if c := w.text[i]; c <= ' ' {
+			cut = i
+			break
+		}
+	}
+	for cut > 0 && !utf8.RuneStart(w.text[cut]) {
+		cut--
+	}
+	for _, s := range found {
+		if s.from < cut && s.to > cut {
+			if s.from == 0 {
+				return s.to // longer than any window
+			}
+			return s.from
+		}
+	}
+	return cut
+}
+
+// put appends text as it stands in plain text, or in a JSON string.
+func (w *Writer) put(text []byte) {
+	if !w.json {
+		w.out = append(w.out, text...)
+		return
+	}
+	from := 0
+	for i, c := range text {
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		w.out = append(w.out, text[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			w.out = append(w.out, '\\', c)
+		case '\n':
+			w.out = append(w.out, `\n`...)
+		case '\t':
+			w.out = append(w.out, `\t`...)
+		case '\r':
+			w.out = append(w.out, `\r`...)
+		default:
+			w.out = fmt.Appendf(w.out, `\u%04x`, c)
+		}
+	}
+	w.out = append(w.out, text[from:]...)
+}
