@@ -12,17 +12,17 @@ var doors = map[string]struct {
 	closes []string
 	groups []string
 }{
-	"Microsoft.Storage/storageAccounts":           {[]string{"properties.publicNetworkAccess"}, []string{"blob", "table"}},
-	"Microsoft.KeyVault/vaults":                   {[]string{"properties.publicNetworkAccess"}, []string{"vault"}},
-	"Microsoft.CognitiveServices/accounts":        {[]string{"properties.publicNetworkAccess"}, []string{"account"}},
-	"Microsoft.OperationalInsights/workspaces":    {[]string{"properties.publicNetworkAccessForIngestion"}, []string{"azuremonitor"}},
-	"Microsoft.Insights/components":               {[]string{"properties.publicNetworkAccessForIngestion"}, []string{"azuremonitor"}},
-	"Microsoft.Insights/dataCollectionEndpoints":  {[]string{"properties.networkAcls.publicNetworkAccess"}, []string{"azuremonitor"}},
-	"Microsoft.Web/sites":                         {nil, []string{"sites"}},
-	"Microsoft.ContainerRegistry/registries":      {[]string{"properties.publicNetworkAccess"}, []string{"registry"}},
-	"Microsoft.DocumentDB/databaseAccounts":       {[]string{"properties.publicNetworkAccess"}, []string{"sql"}},
-	"Microsoft.EventHub/namespaces":               {[]string{"properties.publicNetworkAccess"}, []string{"namespace"}},
-	"Microsoft.ServiceBus/namespaces":             {[]string{"properties.publicNetworkAccess"}, []string{"namespace"}},
+	"Microsoft.Storage/storageAccounts":              {[]string{"properties.publicNetworkAccess"}, []string{"blob", "table"}},
+	"Microsoft.KeyVault/vaults":                      {[]string{"properties.publicNetworkAccess"}, []string{"vault"}},
+	"Microsoft.CognitiveServices/accounts":           {[]string{"properties.publicNetworkAccess"}, []string{"account"}},
+	"Microsoft.OperationalInsights/workspaces":       {[]string{"properties.publicNetworkAccessForIngestion"}, []string{"azuremonitor"}},
+	"Microsoft.Insights/components":                  {[]string{"properties.publicNetworkAccessForIngestion"}, []string{"azuremonitor"}},
+	"Microsoft.Insights/dataCollectionEndpoints":     {[]string{"properties.networkAcls.publicNetworkAccess"}, []string{"azuremonitor"}},
+	"Microsoft.Web/sites":                            {nil, []string{"sites"}},
+	"Microsoft.ContainerRegistry/registries":         {[]string{"properties.publicNetworkAccess"}, []string{"registry"}},
+	"Microsoft.DocumentDB/databaseAccounts":          {[]string{"properties.publicNetworkAccess"}, []string{"sql"}},
+	"Microsoft.EventHub/namespaces":                  {[]string{"properties.publicNetworkAccess"}, []string{"namespace"}},
+	"Microsoft.ServiceBus/namespaces":                {[]string{"properties.publicNetworkAccess"}, []string{"namespace"}},
 	"Microsoft.AppConfiguration/configurationStores": {[]string{"properties.publicNetworkAccess"}, []string{"configurationStores"}},
 }
 
@@ -114,11 +114,11 @@ func checkZones(all templates) (found []Finding) {
 // checkKeys: nothing may be opened with an account key, in either variant.
 func checkKeys(all templates) (found []Finding) {
 	want := map[string][2]string{
-		"Microsoft.Storage/storageAccounts":        {"allowSharedKeyAccess", "false"},
-		"Microsoft.CognitiveServices/accounts":     {"disableLocalAuth", "true"},
-		"Microsoft.Insights/components":            {"DisableLocalAuth", "true"},
-		"Microsoft.KeyVault/vaults":                {"enableRbacAuthorization", "true"},
-		"Microsoft.OperationalInsights/workspaces": {"features.disableLocalAuth", "true"},
+		"Microsoft.Storage/storageAccounts":                      {"allowSharedKeyAccess", "false"},
+		"Microsoft.CognitiveServices/accounts":                   {"disableLocalAuth", "true"},
+		"Microsoft.Insights/components":                          {"DisableLocalAuth", "true"},
+		"Microsoft.KeyVault/vaults":                              {"enableRbacAuthorization", "true"},
+		"Microsoft.OperationalInsights/workspaces":               {"features.disableLocalAuth", "true"},
 		"Microsoft.Web/sites/basicPublishingCredentialsPolicies": {"allow", "false"},
 	}
 	all.each("resource", func(f *file, d *declaration) {
