@@ -20,6 +20,7 @@ param linksSubnetId string
 param zones object
 
 resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
+  // checkov:skip=CKV_AZURE_134:Disabled in private; public takes Entra identities only
   name: name
   location: location
   tags: tags
