@@ -31,6 +31,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkFunctions(root+"/functions", "functions/")...)
 	found = append(found, checkWorkbook(root)...)
 	found = append(found, checkGraph(root, all)...)
+	found = append(found, checkCosts(root, all)...)
 	slices.SortFunc(found, func(a, b Finding) int {
 		if a.File != b.File || a.Line == b.Line {
 			return compare(a.String(), b.String())

@@ -13,7 +13,7 @@ import (
 	"aoaigateway/handler/devstack/stack"
 )
 
-var update = flag.Bool("update", false, "rewrite columns.json, workbook.json and the README's graph")
+var update = flag.Bool("update", false, "rewrite columns.json, workbook.json and the README's graph and costs")
 
 const root = "../../.."
 
@@ -60,6 +60,11 @@ func rewriteGenerated(t *testing.T) {
 	}
 	section := regexp.MustCompile(`(?s)` + graphMark + `.*<!-- /deployment -->`)
 	readme = section.ReplaceAllLiteral(readme, []byte(graphSection(all)))
+	costs, err := costTables(root, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme = regexp.MustCompile(`(?s)`+costMark+`.*<!-- /costs -->`).ReplaceAllLiteral(readme, []byte(costs))
 	for path, data := range map[string][]byte{"infra/columns.json": b.Bytes(), "infra/workbook.json": book, "README.md": readme} {
 		if err := os.WriteFile(filepath.Join(root, path), data, 0o644); err != nil {
 			t.Fatal(err)
