@@ -46,7 +46,10 @@ func costTables(root string, all templates) (string, error) {
 
 func idle(p, a map[string]float64, all templates) []item {
 	probes := hours * 3600 / a["probeInterval"] * a["probingInstances"]
-	seconds := max(0, probes*a["instanceGB"]-p["functions.gigabyteSecondsFree"]) * p["functions.gigabyteSecond"]
+	sweeps := hours * 60 / a["sweepMinutes"]
+	compute := func(executions float64) float64 { // a second each, the least that is billed
+		return max(0, executions*a["instanceGB"]-p["functions.gigabyteSecondsFree"]) * p["functions.gigabyteSecond"]
+	}
 	endpoints := a["aiRegions"]
 	all.each("module", func(_ *file, d *declaration) {
 		if d.Target == "link.bicep" && d.body().at("params", "groupId").text() != "account" {
@@ -58,8 +61,8 @@ func idle(p, a map[string]float64, all templates) []item {
 		{"Application Gateway WAF_v2, fixed price", 0, p["applicationGateway.hour"] * hours},
 		{fmt.Sprintf("%.0f private endpoints", endpoints), 0, endpoints * p["privateLink.endpointHour"] * hours},
 		{fmt.Sprintf("%.0f private DNS zones", zones), 0, zones * p["dns.zoneMonth"]},
-		{"Functions: the Application Gateway's probes", 0, seconds},
-		{"Functions, storage, vault, logs, AI accounts", 0, 0},
+		{"Functions: the timer, and the Application Gateway's probes", compute(sweeps), compute(sweeps + probes)},
+		{"storage, vault, logs, AI accounts", 0, 0},
 	}
 }
 
