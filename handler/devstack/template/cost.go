@@ -56,7 +56,10 @@ func idle(p, a map[string]float64, all templates) []item {
 			endpoints++
 		}
 	})
-	zones := float64(len(all["network.bicep"].find("variable", "zoneNames").Value.Props))
+	zones := 0.0
+	if names := all["network.bicep"].find("variable", "zoneNames"); names != nil {
+		zones = float64(len(names.Value.Props))
+	}
 	return []item{
 		{"Application Gateway WAF_v2, fixed price", 0, p["applicationGateway.hour"] * hours},
 		{fmt.Sprintf("%.0f private endpoints", endpoints), 0, endpoints * p["privateLink.endpointHour"] * hours},
