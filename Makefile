@@ -38,7 +38,7 @@ race: needs ## all suites under the race detector, but those of real processes (
 	go test -race -timeout 20m -skip 'Processes|Killed' $$(go list ./... | grep -v /clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes' ./handler
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage' ./handler
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...
@@ -47,6 +47,7 @@ bench: ## costs as ratios against a bare reverse proxy in the same run
 needs:
 	@for tool in go node npm python3; do command -v $$tool >/dev/null || \
 	  { echo "$$tool is missing. Debian and Ubuntu: apt-get install golang nodejs npm python3 python3-venv; Go must be 1.26 or newer."; exit 1; }; done
+	@java -version 2>&1 | grep -Eq 'version "(1[7-9]|[2-9][0-9])' || { echo "Java 17 or newer is missing. Debian and Ubuntu: apt-get install openjdk-17-jre-headless"; exit 1; }
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing. Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
 lint: ## golangci-lint

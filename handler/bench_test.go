@@ -79,8 +79,9 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	}}}
 	store := table.NewMem()
 	p := build(s, pol, edges{
-		subscriptions: store, counters: table.NewMem(), blobs: &journal.Mem{}, secrets: secret.Map{"secret": "k"}, transport: backend.NewTransport(nil),
+		subscriptions: store, counters: table.NewMem(), usage: table.NewMem(), files: table.NewMem(), blobs: &journal.Mem{}, secrets: secret.Map{"secret": "k"}, transport: backend.NewTransport(nil),
 	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the line is part of the cost
+	p.start()
 	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})
 	if err != nil {
 		b.Fatal(err)

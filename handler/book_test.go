@@ -55,6 +55,8 @@ func (b *book) enter(line gateway.Line) {
 	into := b.begins
 	switch line.Type {
 	case gateway.Begin:
+	case gateway.Incomplete:
+		return
 	case gateway.End:
 		into = b.ends
 	case gateway.Amend:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -37,6 +38,19 @@ type program struct {
 	limiter *quota.Limiter
 	journal *journal.Writer
 	pool    *backend.Pool
+	derive  *sweep.Deriver
+	halt    context.CancelFunc // ends the deriver's loop
+	halted  chan struct{}
+}
+
+// start begins what goes on beside the requests.
+func (p *program) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.halt, p.halted = cancel, make(chan struct{})
+	go func() {
+		defer close(p.halted)
+		p.derive.Run(ctx)
+	}()
 }
 
 // close lets what is under way finish: settles first, since their records may follow.
@@ -44,6 +58,11 @@ func (p *program) close(ctx context.Context) {
 	p.pool.Close()
 	_ = p.limiter.Close(ctx)
 	_ = p.journal.Close(ctx)
+	if p.halt != nil {
+		p.halt()
+		<-p.halted
+		p.derive.Finish(ctx)
+	}
 }
 
 const (
@@ -52,6 +71,7 @@ const (
 	affinityTable     = "affinity"
 	regionTable       = "regions"
 	usageTable        = "usage"
+	journalTable      = "journal"
 	auditContainer    = "audit"
 )
 
@@ -62,6 +82,7 @@ type edges struct {
 	objects       table.Store
 	health        table.Store // of the regions, as all instances know it
 	usage         table.Store
+	files         table.Store // one row for each file of the journal
 	blobs         journal.Blobs
 	secrets       secret.Source
 	identity      azcore.TokenCredential
@@ -96,15 +117,25 @@ func connect(s settings, logger *slog.Logger) (e edges, err error) {
 	if e.usage, err = s.openTable(e.identity, usageTable, true); err != nil {
 		return e, err
 	}
-	if e.blobs, err = journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: e.identity, Container: auditContainer}); err != nil {
+	if e.files, err = s.openTable(e.identity, journalTable, false); err != nil {
+		return e, err
+	}
+	if e.blobs, err = s.openBlobs(e.identity); err != nil {
 		return e, err
 	}
 	e.feed, err = s.openFeed(e, logger)
 	return e, err
 }
 
+func (s settings) openBlobs(identity azcore.TokenCredential) (*journal.Azure, error) {
+	return journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: auditContainer})
+}
+
 func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *program {
-	writer := journal.New(journal.Options{Blobs: e.blobs, Logger: logger, Interval: s.Interval})
+	rows := journal.NewRows(e.files)
+	writer := journal.New(journal.Options{Blobs: e.blobs, Rows: rows, Logger: logger, Interval: s.Interval})
+	book := usage.New(e.usage)
+	derive := sweep.NewDeriver(sweep.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.blobs, Consumers: consumers(e, book), Logger: logger})
 	log := audit.New(audit.Options{Journal: writer, Bodies: e.blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
 	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
 	for i := range s.Backends {
@@ -117,7 +148,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	keys := auth.NewSubscriptions(e.subscriptions)
 	callers := auth.New(keys, auth.Options{})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: usage.New(e.usage), Changed: callers.Forget, Logger: logger},
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
 	}
 	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
@@ -127,10 +158,13 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
-		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{{Name: "affinity", Run: owners.Purge}}}),
+		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{
+			{Name: "affinity", Run: owners.Purge},
+			{Name: "journal", Run: derive.Sweep},
+		}}),
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
-	return &program{handler, limiter, writer, pool}
+	return &program{handler: handler, limiter: limiter, journal: writer, pool: pool, derive: derive}
 }
 
 // routesOf are the policy's words on a region, model by model.
@@ -254,4 +288,25 @@ func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
 		return nil, err
 	}
 	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}, nil
+}
+
+// verifyJournal is the command line's verify, on the storage that the settings name.
+func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (journal.Report, error) {
+	s, err := loadSettings(environ)
+	if err != nil {
+		return journal.Report{}, fmt.Errorf("the gateway's own settings are needed:\n%w", err)
+	}
+	identity, err := s.identity()
+	if err != nil {
+		return journal.Report{}, err
+	}
+	store, err := s.openTable(identity, journalTable, true)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	blobs, err := s.openBlobs(identity)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	return journal.Verify(ctx, journal.NewRows(store), blobs, from, to)
 }

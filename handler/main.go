@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/admin"
+	"aoaigateway/handler/journal"
 	"aoaigateway/handler/policy"
 )
 
@@ -37,6 +38,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if !serving {
 		c := admin.Command{Out: stdout, Err: stderr, Version: version, Check: checkPolicy, Local: func(ctx context.Context) (admin.Verbs, error) {
 			return localVerbs(ctx, environ)
+		}, Verify: func(ctx context.Context, from, to time.Time) (journal.Report, error) {
+			return verifyJournal(ctx, environ, from, to)
 		}}
 		if len(args) == 0 {
 			args = []string{"--help"}
@@ -152,6 +155,7 @@ func serve(ctx context.Context, s settings, pol *policy.Policy, logger *slog.Log
 		return fmt.Errorf("%s: %w", portVariable, err)
 	}
 	server := newServer(p.handler, logger)
+	p.start()
 	logger.Info("serving", "address", l.Addr().String(), "version", version, "regions", len(s.Backends))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()

@@ -65,25 +65,52 @@ func (r *rig) once(client *http.Client, began time.Time) steady {
 	return s
 }
 
-func startThree(t *testing.T, more ...string) (*rig, []*aoaisim.Region) {
+func threeRegions(t *testing.T) (*world, []*aoaisim.Region) {
 	t.Helper()
 	w := newWorld(t, startAzurite(t).ConnectionString(), testPolicy)
 	var regions []*aoaisim.Region
 	for _, name := range []string{"a", "b", "c"} {
 		regions = append(regions, w.region(1, aoaisim.Options{Name: name, Kind: true}))
 	}
-	p := startGateway(t, w.environ(more...))
-	p.ready()
-	r := &rig{t: t, url: p.url}
-	r.key = r.subscribe("default", "team")
-	return r, regions
+	return w, regions
 }
 
-func TestARegionThatGoesSilentIsNotNoticedByClients(t *testing.T) {
-	const patience = time.Second
-	r, regions := startThree(t, "GATEWAY_STREAM_FIRST_BYTE_TIMEOUT="+patience.String())
-	regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
-	seen := r.load(50, outageFor())
+// start runs one gateway and makes a subscription.
+func (w *world) start(more ...string) *rig {
+	w.t.Helper()
+	p := startGateway(w.t, w.environ(more...))
+	p.ready()
+	r := &rig{t: w.t, url: p.url}
+	r.key = r.subscribe("default", "team")
+	return r
+}
+
+// A region goes dark in one of two ways: it takes requests and never answers, or it
+// answers no SYN. Its clients' patience differs.
+func TestAnOutageOfOneRegionIsNotNoticedByClients(t *testing.T) {
+	t.Run("silent", func(t *testing.T) {
+		w, regions := threeRegions(t)
+		regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
+		r := w.start("GATEWAY_STREAM_FIRST_BYTE_TIMEOUT=1s")
+		r.bearsOutage(time.Second)
+		figures(t, "%d requests reached the silent region in all", regions[0].Counts().Requests)
+	})
+	t.Run("SYNs dropped", func(t *testing.T) {
+		address, end, err := aoaisim.BlackHole()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+		w, _ := threeRegions(t)
+		w.backends[0]["endpoint"] = "http://" + address
+		w.start().bearsOutage(5 * time.Second)
+	})
+}
+
+// bearsOutage sends a steady load and judges by who had to be patient.
+func (r *rig) bearsOutage(patience time.Duration) {
+	r.t.Helper()
+	seen := r.load(50, max(outageFor(), patience+4*time.Second))
 	slices.SortFunc(seen, func(a, b steady) int { return int(a.at - b.at) })
 	failed, waited, after := 0, 0, 0
 	var tripped time.Duration
@@ -91,29 +118,27 @@ func TestARegionThatGoesSilentIsNotNoticedByClients(t *testing.T) {
 		if s.status != http.StatusOK || !s.whole {
 			failed++
 		}
-		if s.took < patience {
-			if tripped > 0 && s.at > tripped {
-				after++
+		late := s.took >= patience
+		if tripped > 0 && s.at > tripped {
+			after++
+			if late {
+				waited++
 			}
-			continue
 		}
-		if tripped == 0 {
+		if late && tripped == 0 {
 			tripped = s.at + s.took
 		}
-		if s.at > tripped {
-			waited++
-			after++
-		}
 	}
-	figures(t, "%d requests in %v, one of three regions silent: %d client errors; after the first trip (%.1f s) %d of %d waited for it, %d reached it in all",
-		len(seen), outageFor(), failed, tripped.Seconds(), waited, after, regions[0].Counts().Requests)
-	if failed != 0 || tripped == 0 || waited*100 > after {
-		t.Errorf("%d failed; %d of %d waited", failed, waited, after)
+	figures(r.t, "%d requests, one of three regions dark: %d client errors; after the first trip (%.1f s) %d of %d waited for it",
+		len(seen), failed, tripped.Seconds(), waited, after)
+	if failed != 0 || tripped == 0 || after < 100 || waited*100 > after {
+		r.t.Errorf("%d failed; %d of %d waited", failed, waited, after)
 	}
 }
 
-func TestWhenEveryRegionThrottlesNobodyStormsThem(t *testing.T) {
-	r, regions := startThree(t)
+func TestAnOutageThatThrottlesEveryRegionStormsNone(t *testing.T) {
+	w, regions := threeRegions(t)
+	r := w.start()
 	for i, ms := range []string{"2000", "4000", "6000"} {
 		regions[i].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Headers: map[string]string{"retry-after-ms": ms}})
 	}

@@ -46,6 +46,7 @@ type rig struct {
 	t       *testing.T
 	url     string
 	key     string
+	client  *http.Client // nil = the usual one
 	regions []*aoaisim.Region
 
 	endpoints []string
@@ -132,12 +133,13 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
+	e := edges{subscriptions: r.store, counters: table.NewMem(), objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), files: table.NewMem(), blobs: r.blobs, secrets: secrets, transport: backend.NewTransport(nil)}
 	if o.edges != nil {
 		o.edges(&e)
 	}
 	r.settings, r.policy, r.edges = s, pol, e
 	r.program = build(s, pol, e, logger)
+	r.program.start()
 	r.listen(logger)
 	r.key = r.subscribe("default", "team-a")
 	return r
@@ -161,10 +163,17 @@ func (r *rig) listen(logger *slog.Logger) {
 	})
 }
 
+func (r *rig) http() *http.Client {
+	if r.client != nil {
+		return r.client
+	}
+	return http.DefaultClient
+}
+
 // subscribe makes a subscription through the management API and returns its first key.
 func (r *rig) subscribe(product, id string) string {
 	r.t.Helper()
-	remote := admin.Remote{URL: r.url, AdminKey: adminKey, Client: http.DefaultClient}
+	remote := admin.Remote{URL: r.url, AdminKey: adminKey, Client: r.http()}
 	c, err := remote.Create(r.t.Context(), admin.NewSubscription{ID: id, Product: product})
 	if err != nil {
 		r.t.Fatal(err)
@@ -174,7 +183,7 @@ func (r *rig) subscribe(product, id string) string {
 
 func (r *rig) setState(id string, s auth.State) {
 	r.t.Helper()
-	remote := admin.Remote{URL: r.url, AdminKey: adminKey, Client: http.DefaultClient}
+	remote := admin.Remote{URL: r.url, AdminKey: adminKey, Client: r.http()}
 	if _, err := remote.SetState(r.t.Context(), id, s); err != nil {
 		r.t.Fatal(err)
 	}
@@ -218,7 +227,7 @@ func (r *rig) do(method, path, body string, headers ...string) answer {
 		name, value, _ := strings.Cut(kv, "=")
 		req.Header.Set(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.http().Do(req)
 	if err != nil {
 		return answer{err: err}
 	}

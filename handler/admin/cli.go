@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"aoaigateway/handler/auth"
+	"aoaigateway/handler/journal"
 	"aoaigateway/handler/usage"
 )
 
@@ -31,6 +32,7 @@ type Command struct {
 	Out, Err io.Writer
 	Local    func(context.Context) (Verbs, error) // verbs on storage, from this process's settings
 	Check    func(file string) error              // of a policy file
+	Verify   func(ctx context.Context, from, to time.Time) (journal.Report, error)
 	Version  string
 }
 
@@ -52,7 +54,8 @@ type commandLine struct {
 		Check checkCommand `cmd:"" help:"Check a policy file and print every mistake with its place."`
 	} `cmd:"" help:"What they may do: products and limits."`
 
-	Usage usageCommand `cmd:"" help:"What they used: sums by the hour."`
+	Usage  usageCommand  `cmd:"" help:"What they used: sums by the hour."`
+	Verify verifyCommand `cmd:"" help:"Read the journal and say whether it is as it was written; exit code 1 if not."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

@@ -24,6 +24,7 @@ type Exchange struct {
 
 // begin is a begin record on its way.
 type begin struct {
+	id      string             // of the record
 	settled chan struct{}      // closed once the fields below are final
 	stop    context.CancelFunc // gives the body up
 	stored  bool               // the large body, if there is one, is durable
@@ -63,11 +64,11 @@ func (x *Exchange) redacted(b *gateway.Body, body []byte) []byte {
 	if x.rules == nil {
 		return body
 	}
-	out, n := x.rules.JSON, 0
-	if !jsonLike(b.ContentType) {
-		out = x.rules.Text
+	take := x.rules.Text
+	if jsonLike(b.ContentType) {
+		take = x.rules.JSON
 	}
-	body, n = out(body)
+	body, n := take(body)
 	x.rec.Redactions += n
 	if len(body) > maxInline {
 		sum := sha256.Sum256(body)
@@ -90,7 +91,7 @@ func (x *Exchange) Begin() error {
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	b := &begin{settled: make(chan struct{}), stop: stop}
+	b := &begin{id: x.rec.ID, settled: make(chan struct{}), stop: stop}
 	if x.body != nil {
 		x.begin = b
 		go b.run(ctx, x.log, x.rec.Request.Blob, x.body, line)
@@ -114,7 +115,7 @@ func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte)
 		}
 	}
 	b.stored = true
-	b.pending, b.err = l.o.Journal.Append(line)
+	b.pending, b.err = l.o.Journal.AppendBegin(b.id, line)
 }
 
 // queued waits until the record is queued; when ctx ends first it is given up.
@@ -268,5 +269,5 @@ func (x *Exchange) queueEnd(ctx context.Context) (*journal.Pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.log.append(ctx, line)
+	return x.log.appendEnd(ctx, x.rec.ID, line)
 }

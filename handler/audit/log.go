@@ -61,10 +61,10 @@ func (l *Log) crowded() bool {
 	return used > limit/2
 }
 
-// append queues line, waiting for room until ctx ends.
-func (l *Log) append(ctx context.Context, line []byte) (*journal.Pending, error) {
+// appendEnd queues the end of id, waiting for room until ctx ends.
+func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.Pending, error) {
 	for {
-		p, err := l.o.Journal.Append(line)
+		p, err := l.o.Journal.AppendEnd(id, line)
 		if !errors.Is(err, journal.ErrFull) || !sleep(ctx, 20*time.Millisecond) {
 			return p, err
 		}

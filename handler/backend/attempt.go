@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
-	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
 )
@@ -23,83 +21,24 @@ var (
 	errSilent    = errors.New("the region fell silent in the middle of its answer")
 )
 
-// try asks one region, a second time where that can help: with a renewed secret after a
-// 401, without stream_options after a 400 that names them.
-func (p *Pool) try(ctx context.Context, call *Call, t target, another func() bool) (*Answer, failure) {
-	_, plain := p.noUsage.Load(t.place())
-	plain = plain && call.PlainBody != nil
-	answer, f := p.once(ctx, call, t, options{plain: plain, another: another})
-	if f.outcome == denied && f.answer != nil && f.answer.Status == http.StatusUnauthorized && t.Credential != ManagedIdentity {
-		f.discard()
-		answer, f = p.once(ctx, call, t, options{plain: plain, another: another, renew: true})
-	}
-	if answer != nil && answer.Status == http.StatusBadRequest && call.PlainBody != nil && !plain && openai.RefusesStreamOptions(answer.Whole) {
-		answer.Close()
-		answer, f = p.once(ctx, call, t, options{plain: true, another: another})
-		if answer != nil && answer.Status < 300 { // else the client's own stream_options were meant
-			p.noUsage.Store(t.place(), struct{}{})
-		}
-	}
-	return answer, f
-}
-
-type options struct {
-	plain   bool
-	renew   bool
-	another func() bool
-}
-
-// once makes one attempt and notes it in call.Attempts.
-func (p *Pool) once(ctx context.Context, call *Call, t target, o options) (*Answer, failure) {
-	if len(call.Attempts) > 0 && call.Before != nil {
-		if err := call.Before(ctx); err != nil {
-			return nil, failure{outcome: held, reason: "not-reserved", err: err}
-		}
-	}
-	start := time.Now()
-	note := gateway.Attempt{Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t), Start: start.UTC()}
-	answer, f := p.exchange(ctx, call, t, o)
-	if ctx.Err() != nil && answer == nil {
-		f.outcome, f.reason = clientGone, "client-cancelled"
-	}
-	if a := cmpAnswer(answer, f.answer); a != nil {
-		note.Status = a.Status
-		note.RequestID = a.Header.Get("Apim-Request-Id")
-	}
-	note.Millis, note.Reason = time.Since(start).Milliseconds(), f.reason
-	call.Attempts = append(call.Attempts, note)
-	if decisions[f.outcome].keep && call.Kept != nil {
-		call.Kept()
-	}
-	if f.reason != "" {
-		p.options.Logger.Info("attempt failed", "region", t.Name, "deployment", t.deployment, "reason", f.reason, "error", f.err)
-	}
-	return answer, f
-}
-
-func cmpAnswer(a, b *Answer) *Answer {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 // exchange sends the request and reads up to the commit point. The watch ends the
 // attempt when the region is silent and another one could be asked instead.
-func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*Answer, failure) {
+func (p *Pool) exchange(ctx context.Context, call *Call, e *effort, o options) (*Answer, failure) {
+	t := e.target
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := sync.OnceFunc(func() { cancel(context.Canceled) })
+	watch := p.watch(call, cancel, e.another)
+	defer watch.stop()
 	req, err := p.request(ctx, call, t, o)
 	if err != nil {
 		stop()
-		return nil, failure{outcome: denied, reason: "no-credential", err: err}
+		return nil, failure{outcome: unsent, reason: "no-credential", err: err}
 	}
-	watch := p.watch(call, cancel, o.another)
-	defer watch.stop()
-	resp, err := p.options.Transport.RoundTrip(req) //nolint:bodyclose // Answer.Close does
+	line := &contact{since: time.Now()}
+	resp, err := p.options.Transport.RoundTrip(line.traced(req)) //nolint:bodyclose // Answer.Close does
 	if err != nil {
 		stop()
-		return nil, contactFailure(ctx, err)
+		return nil, contactFailure(ctx, line, err)
 	}
 	t.room.told(resp.Header)
 	body := &patient{ReadCloser: resp.Body}
@@ -109,12 +48,13 @@ func (p *Pool) exchange(ctx context.Context, call *Call, t target, o options) (*
 		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.plain,
 		close: func() { stop(); _ = resp.Body.Close() },
 	}
-	f := a.commit(resp, watch)
+	impatient := sync.OnceFunc(func() { body.only(p.options.Silence, cancel) })
+	f := a.commit(resp, watch, impatient)
 	if f.err != nil {
 		a.Close()
 		return nil, readFailure(ctx, f)
 	}
-	body.only(p.options.Silence, cancel)
+	impatient()
 	f.wait = retryAfter(resp.Header)
 	if f.outcome == answered {
 		f.outcome = classify(a.Status, f.wait)
@@ -184,8 +124,12 @@ func (w *watch) stop() {
 	w.timer.Stop()
 }
 
-// commit reads what must be there before the answer counts.
-func (a *Answer) commit(resp *http.Response, w *watch) failure {
+// commit reads what must be there before the answer counts. Only a stream may be silent
+// for as long as the watch bears it: of anything else the first byte was the header.
+func (a *Answer) commit(resp *http.Response, w *watch, impatient func()) failure {
+	if resp.StatusCode < http.StatusOK {
+		return failure{reason: "bad-status", err: fmt.Errorf("backend: a final answer of status %d", resp.StatusCode)}
+	}
 	body, err := plainBody(resp)
 	if err != nil {
 		return failure{reason: "bad-encoding", err: err}
@@ -193,8 +137,8 @@ func (a *Answer) commit(resp *http.Response, w *watch) failure {
 	if resp.StatusCode < 300 && isEventStream(resp.Header) {
 		return a.commitStream(body)
 	}
-	if resp.StatusCode < 300 {
-		w.stop() // headers are the first byte of an answer that is read whole
+	if impatient(); resp.StatusCode < 300 {
+		w.stop()
 	}
 	var whole bytes.Buffer
 	whole.Grow(int(min(max(resp.ContentLength, 0), WholeBody)) + bytes.MinRead)
@@ -260,22 +204,12 @@ func noEOF(err error) error {
 	return err
 }
 
-func contactFailure(ctx context.Context, err error) failure {
-	if errors.Is(context.Cause(ctx), errFirstByte) {
-		return failure{outcome: tooSlow, reason: "first-byte-timeout", err: errFirstByte}
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return failure{outcome: noContact, reason: "connect-failed", err: err}
-	}
-	if strings.Contains(err.Error(), "tls: ") || strings.Contains(err.Error(), "x509: ") {
-		return failure{outcome: noContact, reason: "tls-failed", err: err}
-	}
-	return failure{outcome: broken, reason: "reset", err: err}
-}
-
 func readFailure(ctx context.Context, f failure) failure {
-	if errors.Is(context.Cause(ctx), errFirstByte) {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errFirstByte):
 		return failure{outcome: tooSlow, reason: "first-byte-timeout", err: errFirstByte}
+	case errors.Is(cause, errSilent):
+		f.reason, f.err = "fell-silent", errSilent
 	}
 	f.outcome = broken
 	return f

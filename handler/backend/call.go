@@ -31,12 +31,25 @@ type Call struct {
 	Pin         string        // only this region may answer; empty = any
 	PinReason   string        // why, in words that follow "the region that"; clients read it
 
-	// Before is called ahead of every attempt but the first; an error ends the call.
+	// Before is called ahead of every further region; an error ends the call.
 	Before func(context.Context) error
 	// Kept is called when an attempt may have used tokens and said nothing of them.
 	Kept func()
+	// Beside, if set, allows a second region to be asked while the first is late. It is
+	// called ahead of that, from another goroutine while Do runs, for a hold as large as
+	// the first; an error, and only the first is waited for. release is called once, when
+	// either attempt is over without being the answer: kept is as in Kept.
+	Beside func(context.Context) (release func(kept bool), err error)
 
 	Attempts []gateway.Attempt
+}
+
+// again asks for leave to try a further region.
+func (c *Call) again(ctx context.Context) error {
+	if len(c.Attempts) == 0 || c.Before == nil {
+		return nil
+	}
+	return c.Before(ctx)
 }
 
 const deploymentSlot = "{deployment}"

@@ -42,20 +42,24 @@ func (p *Pool) authorize(ctx context.Context, req *http.Request, r *Region, rene
 }
 
 // NewTransport is how regions are reached: connections are kept for the next request,
-// nothing is decompressed behind our back, a dead region is noticed within 5 s. roots
+// nothing is decompressed behind our back, a dead region is noticed within 5 s, a dead
+// connection that many requests share (HTTP/2) within 25 s, and no region's headers fill
+// the memory. roots
 // adds trusted certificates for local work; nil means the system's.
 func NewTransport(roots *x509.CertPool) *http.Transport {
 	dial := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dial.DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   5 * time.Second,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   512,
-		IdleConnTimeout:       90 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		DisableCompression:    true,
-		ReadBufferSize:        8 << 10, // larger pieces pass it by; an idle stream keeps it
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dial.DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    5 * time.Second,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    512,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		MaxResponseHeaderBytes: 256 << 10,
+		IdleConnTimeout:        90 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		DisableCompression:     true,
+		ReadBufferSize:         8 << 10, // larger pieces pass it by; an idle stream keeps it
 	}
 }

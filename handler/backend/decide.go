@@ -20,19 +20,23 @@ const (
 	serverError                // 408, 499, 5xx
 	conflict                   // 409 that names a time; without one it is an answer
 	denied                     // 401, 403: our credential
+	unsent                     // nothing could be sent: our credential cannot be fetched
 	noContact                  // refused, unreachable, no name, TLS failure
 	broken                     // reset or garbage before the commit point
 	tooSlow                    // no first byte in time
 	inBand                     // a stream that opens with an error event
+	stale                      // the region had closed the connection before it saw the request
+	outrun                     // another region was faster
 	clientGone                 // nobody waits any more
-	held                       // the attempt was not allowed: its tokens could not be reserved
+	held                       // not allowed: its tokens could not be reserved
 )
 
 type trip int
 
 const (
-	never   trip = iota
-	counted      // a few within a window; at once when the region named a time
+	untold trip = iota // it says nothing about the region
+	never
+	counted // a few within a window; at once when the region named a time
 	atOnce
 )
 
@@ -49,12 +53,15 @@ var decisions = map[outcome]decision{
 	serverError: {counted, true, true},
 	conflict:    {atOnce, true, false},
 	denied:      {never, true, false},
+	unsent:      {untold, true, false},
 	noContact:   {atOnce, true, false},
 	broken:      {counted, true, true},
 	tooSlow:     {atOnce, true, true},
 	inBand:      {counted, true, true},
-	clientGone:  {never, false, true},
-	held:        {never, false, false},
+	stale:       {untold, true, true},
+	outrun:      {untold, false, true},
+	clientGone:  {untold, false, true},
+	held:        {untold, false, false},
 }
 
 func classify(status int, wait time.Duration) outcome {
@@ -98,43 +105,50 @@ func worse(a, b failure) failure {
 }
 
 // exhausted is the answer when no region is left.
-func exhausted(call *Call, list []target, last failure) (*Answer, error) {
+func exhausted(call *Call, f *field, last failure) (*Answer, error) {
+	wait, all, some := f.load()
 	if call.Pin != "" {
-		return pinnedFailed(call, list, last)
+		return pinnedFailed(call, f, last, wait, all)
 	}
-	wait, throttled := smallestWait(list)
+	e := &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Err: last.err}
+	seconds := int(math.Ceil(e.RetryAfter.Seconds()))
 	switch {
-	case throttled:
-		last.discard()
-		return nil, &gateway.Error{
-			Kind: gateway.RateLimited, Reason: "RateLimitExceeded", RetryAfter: wait,
-			Message: fmt.Sprintf("All regions that serve this model are at their limit. Try again in %d seconds.", int(math.Ceil(wait.Seconds()))),
-		}
+	case all:
+		e.Kind, e.Reason, e.RetryAfter = gateway.RateLimited, "RateLimitExceeded", max(wait, time.Millisecond)
+		e.Message = fmt.Sprintf("All regions that serve this model are at their limit. Try again in %d seconds.", seconds)
+	case some:
+		e.Message = fmt.Sprintf("Of the regions that serve this model some are at their limit, and no other can answer now. Try again in %d seconds.", seconds)
 	case last.outcome == denied:
-		last.discard()
-		return nil, &gateway.Error{Kind: gateway.BadGateway, Reason: "BackendConnectionFailure", Message: "The region refused the gateway's own credential. The gateway's operators must renew it.", Err: last.err}
+		e.Kind, e.RetryAfter = gateway.BadGateway, 0
+		e.Message = "The region refused the gateway's own credential. The gateway's operators must renew it."
+	case last.outcome == unsent:
+		e.Message = "The gateway cannot fetch its own credential for the region now. Its operators find the reason in its log."
 	case last.answer != nil:
 		return last.answer, nil
 	case last.outcome == tooSlow:
-		return nil, &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: "No region began to answer in time. Ask for a stream (\"stream\": true) to get long answers as they are written.", Err: last.err}
+		e.Kind, e.Reason, e.RetryAfter = gateway.TimedOut, "Timeout", 0
+		e.Message = "No region began to answer in time. Ask for a stream (\"stream\": true) to get long answers as they are written."
 	default:
-		return nil, &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Message: "No region that serves this model can be reached now.", Err: last.err}
+		e.Message = "No region that serves this model can be reached now."
 	}
+	last.discard()
+	return nil, e
 }
 
 // pinnedFailed is the answer when the one region that could answer did not: its own words
 // if it has any, else why nobody else was asked.
-func pinnedFailed(call *Call, list []target, last failure) (*Answer, error) {
-	wait, throttled := smallestWait(list)
+func pinnedFailed(call *Call, f *field, last failure, wait time.Duration, throttled bool) (*Answer, error) {
 	e := &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Err: last.err}
 	what := "cannot be reached now"
 	switch {
 	case last.outcome == denied:
 		e.Kind, e.RetryAfter, what = gateway.BadGateway, 0, "refused the gateway's own credential, which its operators must renew"
+	case last.outcome == unsent:
+		what = "cannot be asked now: the gateway cannot fetch its own credential for it"
 	case last.answer != nil:
 		last.answer.Pinned = call.PinReason
 		return last.answer, nil
-	case len(list) == 0:
+	case len(f.list) == 0:
 		what = "does not serve this model, or is not in the gateway's settings any more"
 	case throttled:
 		e.Kind, e.Reason, what = gateway.RateLimited, "RateLimitExceeded", "is at its limit"
@@ -149,22 +163,26 @@ func pinnedFailed(call *Call, list []target, last failure) (*Answer, error) {
 // probeTime is about how long a half-open breaker's probe takes to tell.
 const probeTime = time.Second
 
-func smallestWait(list []target) (wait time.Duration, throttled bool) {
-	wait = math.MaxInt64
-	for _, t := range list {
-		state, w, load := t.breaker.Status()
+// load says how long it is until a region may be willing again, and whether it is load
+// that keeps all of them, or some, from answering.
+func (f *field) load() (wait time.Duration, all, some bool) {
+	wait, all = math.MaxInt64, len(f.list) > 0
+	for _, t := range f.list {
+		state, w, busy := t.breaker.Status()
 		if state == breaker.HalfOpen {
 			w = probeTime
 		}
-		if state != breaker.Closed {
-			throttled = throttled || load
+		came := f.came[t.Name]
+		busy = busy && state != breaker.Closed || came == throttled
+		all, some = all && busy, some || busy
+		if state != breaker.Closed || came != throttled && came != denied && came != unsent {
 			wait = min(wait, w)
 		}
 	}
 	if wait == math.MaxInt64 {
 		wait = 0
 	}
-	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), throttled // never 0 ms for a little time left
+	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), all, some // never 0 ms for a little time left
 }
 
 // retryAfter reads how long a region wants to be left alone: retry-after-ms, else

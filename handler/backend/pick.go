@@ -3,39 +3,101 @@ package backend
 import (
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"aoaigateway/handler/breaker"
 )
 
-// pick takes leave for one attempt at the best untried target: the lowest priority that
-// has an open one, there by weight. Targets that are about to refuse for load are passed
-// by, whatever their priority, while any other is open.
-func pick(list []target, tried map[string]bool, need int64) (target, breaker.Pass, bool) {
-	for _, roomy := range []bool{true, false} {
-		rest := list
-		for len(rest) > 0 {
-			n := 1
-			for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
-				n++
-			}
-			for open := ready(rest[:n], tried, roomy, need); len(open) > 0; {
-				i := weighted(open)
-				if pass, ok := open[i].breaker.Allow(); ok {
-					open[i].room.take(need)
-					return open[i], pass, true
-				}
-				open = slices.Delete(open, i, i+1)
-			}
-			rest = rest[n:]
-		}
-	}
-	return target{}, breaker.Pass{}, false
+// field is where one call can go and where it has been. Whoever waits for a silent
+// region looks at it from a goroutine of its own.
+type field struct {
+	list []target // by priority
+	need int64    // tokens
+
+	mu    sync.Mutex
+	tried map[string]bool
+	came  map[string]outcome // what the last effort at a region came to
 }
 
-func ready(group []target, tried map[string]bool, roomy bool, need int64) []target {
-	var open []target
+func (p *Pool) field(call *Call) *field {
+	return &field{list: p.targets(call), need: call.Need, tried: map[string]bool{}, came: map[string]outcome{}}
+}
+
+// next takes leave for an effort at the best untried target: the lowest priority that
+// has an open one, there by weight. Targets that are about to refuse for load are passed
+// by, whatever their priority, while any other is open.
+func (f *field) next() *effort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, roomy := range []bool{true, false} {
+		e := f.pick(func(t target) bool {
+			return !f.tried[t.Name] && t.breaker.Ready() && (!roomy || t.room.fits(f.need))
+		})
+		if e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// beside takes leave for an effort beside the first: it is no probe, goes nowhere that is
+// about to refuse, and is not made when there were many of late.
+func (f *field) beside(first *effort, stream bool) *effort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	healthy := func(t target) bool {
+		state, _, _ := t.breaker.Status()
+		return !f.tried[t.Name] && state == breaker.Closed && t.room.fits(f.need)
+	}
+	if !slices.ContainsFunc(f.list, healthy) || !first.lag(stream).spend() {
+		return nil
+	}
+	return f.pick(healthy)
+}
+
+// another says whether somebody else could be asked.
+func (f *field) another() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.list, func(t target) bool { return !f.tried[t.Name] && t.breaker.Ready() })
+}
+
+// learn notes what an effort came to. After a stale connection the region can be asked
+// once more: it has not seen the request.
+func (f *field) learn(e *effort) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name, now := e.target.Name, e.failed.outcome
+	if now == stale && f.came[name] != stale {
+		delete(f.tried, name)
+	}
+	f.came[name] = now
+}
+
+// pick is called with mu held.
+func (f *field) pick(wanted func(target) bool) *effort {
+	for rest := f.list; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
+			n++
+		}
+		for open := filter(rest[:n], wanted); len(open) > 0; {
+			i := weighted(open)
+			if pass, ok := open[i].breaker.Allow(); ok {
+				open[i].room.take(f.need)
+				f.tried[open[i].Name] = true
+				return &effort{target: open[i], pass: pass, another: f.another}
+			}
+			open = slices.Delete(open, i, i+1)
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+func filter(group []target, wanted func(target) bool) (open []target) {
 	for _, t := range group {
-		if !tried[t.Name] && t.breaker.Ready() && (!roomy || t.room.fits(need)) {
+		if wanted(t) {
 			open = append(open, t)
 		}
 	}

@@ -70,8 +70,16 @@ type Breaker struct {
 // New returns a closed breaker.
 func New(o Options) *Breaker { return &Breaker{options: o.withDefaults()} }
 
+// Change is what a word to a breaker did to its state; most words change nothing.
+type Change struct{ From, To State }
+
+// Happened tells whether the state is another one.
+func (c Change) Happened() bool { return c.From != c.To }
+
 // Pass is the leave to make one attempt. Exactly one of its methods is called once.
 type Pass struct {
+	Change // brought about by giving leave: the first probe makes an open breaker half-open
+
 	b     *Breaker
 	epoch uint64
 }
@@ -80,6 +88,7 @@ type Pass struct {
 func (b *Breaker) Allow() (Pass, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.state
 	if b.state == Open && !time.Now().Before(b.until) {
 		b.enter(HalfOpen)
 	}
@@ -87,7 +96,7 @@ func (b *Breaker) Allow() (Pass, bool) {
 		return Pass{}, false
 	}
 	b.probing = b.state == HalfOpen
-	return Pass{b, b.epoch}, true
+	return Pass{Change{before, b.state}, b, b.epoch}, true
 }
 
 // Ready says whether Allow would give leave now, and takes nothing.
@@ -113,9 +122,20 @@ func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 
 // Learn opens the breaker for as long as others found out that it should be; it never
 // shortens what this process knows itself.
-func (b *Breaker) Learn(wait time.Duration, throttled bool) {
+func (b *Breaker) Learn(wait time.Duration, throttled bool) Change {
+	return b.told(func() { b.learn(wait, throttled) })
+}
+
+// told takes one word in and says what it changed.
+func (b *Breaker) told(word func()) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.state
+	word()
+	return Change{before, b.state}
+}
+
+func (b *Breaker) learn(wait time.Duration, throttled bool) {
 	switch {
 	case wait <= 0:
 	case b.state == Open && time.Now().Before(b.until):
@@ -126,10 +146,10 @@ func (b *Breaker) Learn(wait time.Duration, throttled bool) {
 }
 
 // Success reports an attempt that the backend answered.
-func (p Pass) Success() {
+func (p Pass) Success() Change { return p.b.told(p.success) }
+
+func (p Pass) success() {
 	b := p.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	switch {
 	case p.epoch != b.epoch:
 	case b.state == HalfOpen:
@@ -149,10 +169,10 @@ func (p Pass) Forget() {
 }
 
 // Fail reports a failure; enough of them trip the breaker.
-func (p Pass) Fail() {
+func (p Pass) Fail() Change { return p.b.told(p.fail) }
+
+func (p Pass) fail() {
 	b := p.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if p.epoch != b.epoch {
 		return
 	}
@@ -169,10 +189,12 @@ func (p Pass) Fail() {
 
 // Trip opens the breaker at once: for wait, or the cooldown when wait is 0. throttled
 // says that load was the reason. A trip of an older state only extends an open one.
-func (p Pass) Trip(wait time.Duration, throttled bool) {
+func (p Pass) Trip(wait time.Duration, throttled bool) Change {
+	return p.b.told(func() { p.trip(wait, throttled) })
+}
+
+func (p Pass) trip(wait time.Duration, throttled bool) {
 	b := p.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if wait <= 0 {
 		wait = b.options.Cooldown
 	}

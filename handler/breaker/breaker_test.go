@@ -143,3 +143,35 @@ func TestWhatOthersLearnedOpensAndExtendsButNeverShortens(t *testing.T) {
 		refuse(t, b)
 	})
 }
+
+func TestEveryChangeOfStateIsToldOnceToWhoeverMadeIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Options{})
+		var told []string
+		note := func(c breaker.Change) {
+			if c.Happened() {
+				told = append(told, c.From.String()+">"+c.To.String())
+			}
+		}
+		first, second := allow(t, b), allow(t, b)
+		note(first.Trip(time.Second, true))
+		note(second.Trip(time.Minute, true)) // only extends it
+		note(b.Learn(2*time.Minute, false))
+		time.Sleep(2 * time.Minute)
+		probe := allow(t, b)
+		note(probe.Change)
+		probe.Forget()
+		probe = allow(t, b)
+		note(probe.Change)
+		note(probe.Fail())
+		time.Sleep(10 * time.Second)
+		probe = allow(t, b)
+		note(probe.Change)
+		note(probe.Success())
+		note(b.Learn(time.Second, false))
+		want := "closed>open open>half-open half-open>open open>half-open half-open>closed closed>open"
+		if got := strings.Join(told, " "); got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	})
+}

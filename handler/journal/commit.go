@@ -17,8 +17,12 @@ type committer struct {
 	Options
 	process string
 	chain   chain
-	file    *file // nil before the first member and after a file that takes no more
-	files   int   // numbers used
+	file    *file    // nil before the first member and after a file that takes no more
+	files   int      // numbers used
+	rowed   int      // numbers that have their row, or have been tried
+	left    []string // files that take no more, until the next one has a member
+	keeper  *keeper
+	begun   begun
 	packer  packer
 }
 
@@ -54,17 +58,34 @@ func (c *committer) commit(ctx context.Context, group []*Pending) bool {
 		if !c.open(ctx) {
 			return false
 		}
-		member := c.packer.pack(c.header(), group)
-		switch c.place(ctx, member) {
+		f := applied
+		if c.file.appends == 0 && c.begun.len() > 0 {
+			f = c.append(ctx, c.begun.list(c.Logger), nil)
+		}
+		if f == applied {
+			f = c.append(ctx, nil, group)
+		}
+		switch f {
 		case applied:
-			c.advance(member)
+			c.begun.follow(group, c.file.name)
 			return true
 		case shut:
-			c.file = nil
+			c.leave()
 		case unknown, unchanged: // ctx ended
 			return false
 		}
 	}
+}
+
+// append makes one member durable in the open file, or tells why it is not.
+func (c *committer) append(ctx context.Context, open map[string][]string, group []*Pending) fate {
+	h := header{Type: memberType, Process: c.process, File: c.file.number, Seq: c.chain.seq, Prev: c.chain.prev, Open: open}
+	m := c.packer.pack(h, group)
+	f := c.place(ctx, m)
+	if f == applied {
+		c.advance(m)
+	}
+	return f
 }
 
 // place appends member, whose bytes stay the same, until its fate is known.
@@ -148,15 +169,38 @@ func (c *committer) compare(ctx context.Context, m member) (fate, error) {
 	return shut, nil
 }
 
-// advance moves the head past a durable member.
+// advance moves the head past a durable member. The files before are given up to whoever
+// derives from them only now: this file's first member says what is still open.
 func (c *committer) advance(m member) {
 	c.file.length += int64(len(m.data))
 	c.file.appends++
+	c.keeper.head(c.file.name, c.chain.seq, c.file.length, m.hash)
 	c.chain = chain{seq: c.chain.seq + 1, prev: m.hash}
+	for _, name := range c.left {
+		c.keeper.close(name)
+	}
+	c.left = nil
 }
 
-func (c *committer) header() header {
-	return header{Type: memberType, Process: c.process, File: c.file.number, Seq: c.chain.seq, Prev: c.chain.prev}
+// leave turns from a file that takes no more.
+func (c *committer) leave() {
+	if c.file != nil {
+		c.left = append(c.left, c.file.name)
+		c.file = nil
+	}
+}
+
+// retire closes the open file for good, unless requests are open: of those the next file
+// must tell.
+func (c *committer) retire() {
+	if c.begun.len() > 0 {
+		return
+	}
+	c.leave()
+	for _, name := range c.left {
+		c.keeper.close(name)
+	}
+	c.left = nil
 }
 
 // open makes sure there is a file that takes the next member, and returns false only when
@@ -166,17 +210,19 @@ func (c *committer) open(ctx context.Context) bool {
 	if c.file != nil && c.file.hour.Equal(hour) && c.file.appends < c.MaxAppends {
 		return true
 	}
+	c.leave()
 	retry := c.backoff()
 	for {
 		next := &file{number: c.files, hour: hour, name: fileName(hour, c.process, c.files)}
-		err := c.create(ctx, next.name)
+		err := c.insertAndCreate(ctx, next)
 		switch {
 		case err == nil:
 			retry.recovered("create")
 			c.file = next
 			c.files++
 			return true
-		case errors.Is(err, ErrExists):
+		case errors.Is(err, ErrExists), errors.Is(err, ErrTaken):
+			c.left = append(c.left, next.name)
 			c.files++
 			continue
 		}
@@ -185,6 +231,18 @@ func (c *committer) open(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// insertAndCreate makes the file's row, which is tried once a file, and then its blob: a
+// store of rows that is away delays a new file by rowTimeout and no more.
+func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
+	if c.rowed <= f.number {
+		c.rowed = f.number + 1
+		if err := c.keeper.insert(ctx, f.name); err != nil {
+			return err
+		}
+	}
+	return c.create(ctx, f.name)
 }
 
 // create makes the blob, or finds that an earlier try, whose answer was lost, has made it.

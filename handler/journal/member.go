@@ -25,6 +25,8 @@ type header struct {
 	File    int    `json:"file"`
 	Seq     int64  `json:"seq"`
 	Prev    string `json:"prev"`
+
+	Open map[string][]string `json:"open,omitempty"` // ids by the name of the file with their begin
 }
 
 // member is a packed group. data is the packer's and good until it packs again.

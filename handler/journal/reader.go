@@ -1,18 +1,14 @@
 package journal
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"path"
 	"strings"
-
-	"github.com/klauspost/compress/gzip"
 )
 
 // Member is one group commit, as read.
@@ -27,17 +23,24 @@ type Member struct {
 	Seq     int64    // the writer's count of members
 	Prev    string   // Hash of the member before
 	Records [][]byte // the lines after the header
+
+	// Open names the ids that were begun and not ended when the file was opened, by the
+	// file in which their begin stands. Only the first member of a file may have it.
+	Open map[string][]string
 }
 
 // BreakError names the first member of a file that is not what it should be.
 type BreakError struct {
 	Name   string
-	Index  int
+	Index  int // of the member in the file; -1 = the file itself
 	Offset int64
 	Reason string
 }
 
 func (e *BreakError) Error() string {
+	if e.Index < 0 {
+		return fmt.Sprintf("journal: %s: the file %s", e.Name, e.Reason)
+	}
 	return fmt.Sprintf("journal: %s: member %d at byte %d: %s", e.Name, e.Index, e.Offset, e.Reason)
 }
 
@@ -75,79 +78,94 @@ func processOf(name string) string {
 
 // readFile reports whether to go on with the next file.
 func readFile(ctx context.Context, b Blobs, name string, heads map[string]*Member, yield func(Member, error) bool) bool {
-	blob, err := b.Open(ctx, name, 0)
-	if err != nil {
-		return yield(Member{}, fmt.Errorf("journal: %s: %w", name, err)) && false
-	}
-	defer func() { _ = blob.Close() }()
 	process := processOf(name)
-	src := &source{r: bufio.NewReaderSize(blob, 64<<10)}
-	for index := 0; ; index++ {
-		m := Member{Name: name, Index: index, Offset: src.total}
-		err := m.read(src)
-		switch {
-		case errors.Is(err, errEnd):
-			return true
-		case src.failed != nil:
-			return yield(Member{}, fmt.Errorf("journal: %s: %w", name, src.failed)) && false
-		case err == nil:
-			err = m.follows(heads[process])
+	for m, err := range ReadFrom(ctx, b, name, 0) {
+		if err == nil {
+			if wrong := m.follows(heads[process]); wrong != nil {
+				err = &BreakError{Name: name, Index: m.Index, Offset: m.Offset, Reason: wrong.Error()}
+			}
+		}
+		if _, broken := errors.AsType[*BreakError](err); broken {
+			delete(heads, process)
+			return yield(Member{}, err)
 		}
 		if err != nil {
-			delete(heads, process)
-			return yield(Member{}, &BreakError{Name: name, Index: index, Offset: m.Offset, Reason: err.Error()})
+			return yield(Member{}, err) && false
 		}
 		heads[process] = &Member{Name: name, File: m.File, Seq: m.Seq, Hash: m.Hash}
 		if !yield(m, nil) {
 			return false
 		}
 	}
+	return true
 }
 
-// errEnd is the end of a file between two members.
-var errEnd = errors.New("no more members")
+// ReadFrom yields the members of one file from offset on, which must be where a member
+// begins, without looking at their chain. Its Index counts from there. It ends at the
+// blob's present end, or with an error as [Read] says.
+func ReadFrom(ctx context.Context, b Blobs, name string, offset int64) iter.Seq2[Member, error] {
+	return func(yield func(Member, error) bool) {
+		blob, err := b.Open(ctx, name, offset)
+		if err != nil {
+			yield(Member{}, fmt.Errorf("journal: %s: %w", name, err))
+			return
+		}
+		defer func() { _ = blob.Close() }()
+		s := newScanner(blob, offset, smallChunk)
+		for index := 0; ; index++ {
+			m := Member{Name: name, Index: index, Offset: s.offset}
+			err := m.read(s)
+			switch {
+			case errors.Is(err, errEnd):
+				return
+			case s.failed != nil:
+				err = fmt.Errorf("journal: %s: %w", name, s.failed)
+			case err != nil:
+				err = &BreakError{Name: name, Index: index, Offset: m.Offset, Reason: err.Error()}
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
 
-// read fills m from the next member of src; errEnd means there is none.
-func (m *Member) read(src *source) error {
-	if _, err := src.r.Peek(1); errors.Is(err, io.EOF) {
-		return errEnd
-	} else if err != nil {
-		return src.fail(err)
-	}
-	src.taken.Reset()
-	gz, err := gzip.NewReader(src)
+// read fills m from the next member of s; errEnd means there is none.
+func (m *Member) read(s *scanner) error {
+	b, err := s.next()
 	if err != nil {
-		return fmt.Errorf("is no gzip: %w", err)
+		return err
 	}
-	gz.Multistream(false)
-	raw, err := io.ReadAll(io.LimitReader(gz, maxRaw+1))
-	switch {
-	case err != nil:
-		return fmt.Errorf("does not decompress: %w", err)
-	case len(raw) > maxRaw:
-		return errors.New("is larger than a member can be")
-	}
-	m.Length = int64(src.taken.Len())
-	m.Hash = hash(src.taken.Bytes())
-	return m.parse(raw)
+	m.Length, m.Hash = int64(len(b.data)), hash(b.data)
+	return m.parse(bytes.Clone(b.raw))
 }
 
 // parse splits the lines and takes the header off.
 func (m *Member) parse(raw []byte) error {
-	if len(raw) == 0 || raw[len(raw)-1] != '\n' {
-		return errors.New("does not end with a newline")
+	first, rest, err := m.head(raw)
+	if err != nil {
+		return err
 	}
-	lines := bytes.Split(raw[:len(raw)-1], []byte{'\n'})
-	var h header
-	if err := json.Unmarshal(lines[0], &h); err != nil || h.Type != memberType {
-		return errors.New("does not begin with a member header")
-	}
-	m.Process, m.File, m.Seq, m.Prev = h.Process, h.File, h.Seq, h.Prev
-	m.Records = lines[1:]
-	if path.Base(m.Name) != baseName(m.Process, m.File) {
-		return fmt.Errorf("says it belongs to file %d of process %q", m.File, m.Process)
+	m.Process, m.File, m.Seq, m.Prev, m.Open = first.Process, first.File, first.Seq, first.Prev, first.Open
+	if len(rest) > 0 {
+		m.Records = bytes.Split(rest[:len(rest)-1], []byte{'\n'})
 	}
 	return nil
+}
+
+// head reads a member's header and returns the lines after it.
+func (m *Member) head(raw []byte) (h header, rest []byte, err error) {
+	if len(raw) == 0 || raw[len(raw)-1] != '\n' {
+		return h, nil, errors.New("does not end with a newline")
+	}
+	first, rest, _ := bytes.Cut(raw, []byte{'\n'})
+	if err := json.Unmarshal(first, &h); err != nil || h.Type != memberType {
+		return h, nil, errors.New("does not begin with a member header")
+	}
+	if path.Base(m.Name) != baseName(h.Process, h.File) {
+		return h, nil, fmt.Errorf("says it belongs to file %d of process %q", h.File, h.Process)
+	}
+	return h, rest, nil
 }
 
 // follows checks m against the last member read of its process, if any was.
@@ -163,48 +181,4 @@ func (m *Member) follows(head *Member) error {
 		return fmt.Errorf("names %.12s… as the member before, which is %.12s… (%s)", m.Prev, head.Hash, head.Name)
 	}
 	return nil
-}
-
-// source hands gzip exactly the bytes it asks for (it is an io.ByteReader, so nothing is
-// read ahead of a member's end) and keeps them.
-type source struct {
-	r      *bufio.Reader
-	taken  bytes.Buffer // of this member
-	total  int64
-	failed error // of the blob, not of its content
-}
-
-var errLong = errors.New("is longer than an append can be")
-
-func (s *source) ReadByte() (byte, error) {
-	if s.taken.Len() >= MaxAppend {
-		return 0, errLong
-	}
-	b, err := s.r.ReadByte()
-	if err != nil {
-		return 0, s.fail(err)
-	}
-	s.taken.WriteByte(b)
-	s.total++
-	return b, nil
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	if s.taken.Len() >= MaxAppend {
-		return 0, errLong
-	}
-	n, err := s.r.Read(p[:min(len(p), MaxAppend-s.taken.Len())])
-	s.taken.Write(p[:n])
-	s.total += int64(n)
-	if err != nil {
-		err = s.fail(err)
-	}
-	return n, err
-}
-
-func (s *source) fail(err error) error {
-	if !errors.Is(err, io.EOF) {
-		s.failed = err
-	}
-	return err
 }

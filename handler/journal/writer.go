@@ -23,6 +23,7 @@ const MaxLine = maxRaw - maxHeader
 // Options of a Writer; only Blobs is needed.
 type Options struct {
 	Blobs      Blobs
+	Rows       *Rows         // nil = none are kept
 	Logger     *slog.Logger  // default: discards
 	Interval   time.Duration // between the starts of two commits; default 100 ms
 	MaxBacklog int64         // bytes of lines not yet durable; default 64 MiB
@@ -58,11 +59,14 @@ type Writer struct {
 	closing chan struct{} // closed by Close: flush without pause, then stop
 	stopped chan struct{} // closed when the committer has ended
 	abandon context.CancelFunc
+	keeper  *keeper // nil without rows
 }
 
 // Pending is a line on its way.
 type Pending struct {
 	line    []byte // nil once durable
+	id      string // of the request that the line begins or ends, if it does
+	ends    bool
 	done    chan struct{}
 	stopped <-chan struct{}
 	hurry   func() // has the committer start as soon as it may
@@ -109,7 +113,15 @@ func New(o Options) *Writer {
 		stopped: make(chan struct{}),
 		abandon: cancel,
 	}
-	go w.run(ctx)
+	c := &committer{Options: w.o, process: w.process}
+	if w.o.Rows != nil {
+		w.keeper = newKeeper(w.o, w.process, func() bool {
+			used, _ := w.Backlog()
+			return used > 0 || c.begun.len() > 0
+		})
+		c.keeper = w.keeper
+	}
+	go w.run(ctx, c)
 	return w
 }
 
@@ -125,11 +137,26 @@ func (w *Writer) Process() string { return w.process }
 // Append queues line, one JSON object without a newline, and owns it from then on. It does
 // not block.
 func (w *Writer) Append(line []byte) (*Pending, error) {
-	n := int64(len(line)) + 1
+	return w.append(&Pending{line: line})
+}
+
+// AppendBegin is Append for the line after which request id is open: files opened from
+// then on until its end is durable name it.
+func (w *Writer) AppendBegin(id string, line []byte) (*Pending, error) {
+	return w.append(&Pending{line: line, id: id})
+}
+
+// AppendEnd is Append for the line after which request id is open no more.
+func (w *Writer) AppendEnd(id string, line []byte) (*Pending, error) {
+	return w.append(&Pending{line: line, id: id, ends: true})
+}
+
+func (w *Writer) append(p *Pending) (*Pending, error) {
+	n := int64(len(p.line)) + 1
 	if n > MaxLine {
 		return nil, ErrTooLong
 	}
-	p := &Pending{line: line, done: make(chan struct{}), stopped: w.stopped, hurry: w.rouse}
+	p.done, p.stopped, p.hurry = make(chan struct{}), w.stopped, w.rouse
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -178,6 +205,8 @@ func (w *Writer) Close(ctx context.Context) error {
 		w.abandon()
 		<-w.stopped
 	}
+	w.keeper.stop()
+	w.keeper.flush(ctx)
 	if used, _ := w.Backlog(); used > 0 {
 		return errors.Join(errors.New("journal: closed with lines that are not durable"), ctx.Err())
 	}
@@ -185,11 +214,10 @@ func (w *Writer) Close(ctx context.Context) error {
 }
 
 // run commits groups until the writer is closed and its queue empty, or ctx ends.
-func (w *Writer) run(ctx context.Context) {
+func (w *Writer) run(ctx context.Context, c *committer) {
 	defer close(w.stopped)
 	defer w.abandon()
-	c := &committer{Options: w.o, process: w.process}
-	for w.waitForLines(ctx) {
+	for w.waitForLines(ctx, c) {
 		group := w.take()
 		if len(group) == 0 { // the group before had taken them already
 			continue
@@ -203,18 +231,31 @@ func (w *Writer) run(ctx context.Context) {
 		}
 		w.pause(ctx, started)
 	}
+	if ctx.Err() == nil {
+		c.retire()
+	}
 }
 
 // waitForLines reports false when there are none and will be none.
-func (w *Writer) waitForLines(ctx context.Context) bool {
-	select {
-	case <-w.wake:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	case <-w.closing:
-		used, _ := w.Backlog()
-		return used > 0 && ctx.Err() == nil
+func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
+	var idle <-chan time.Time
+	if w.keeper != nil && c.file != nil {
+		timer := time.NewTimer(idleAfter)
+		defer timer.Stop()
+		idle = timer.C
+	}
+	for {
+		select {
+		case <-w.wake:
+			return ctx.Err() == nil
+		case <-ctx.Done():
+			return false
+		case <-idle: // or it would be taken for dead, and the next request find out
+			c.retire()
+		case <-w.closing:
+			used, _ := w.Backlog()
+			return used > 0 && ctx.Err() == nil
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strconv"
 )
 
 // asideLine is what stands in aside/ of a row that the service refuses.
@@ -27,7 +28,7 @@ func AsideIn(put func(ctx context.Context, name string, r io.Reader) error) func
 		if err := e.Encode(asideLine{reason, raw}); err != nil {
 			return err
 		}
-		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + string('0'+rune(row.RecordRevision)) + ".jsonl"
+		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + strconv.Itoa(row.RecordRevision) + ".jsonl"
 		return put(ctx, name, &line)
 	}
 }

@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 )
 
@@ -49,7 +50,7 @@ func (t *trip) send(ctx context.Context, batch []packed) error {
 }
 
 // search finds the refused rows of a batch. A few rows spread over it go first, each by
-// itself: if the service takes none of them, the rest need not be asked yet.
+// itself, others each time: if the service takes none of them, the rest need not be asked yet.
 func (t *trip) search(ctx context.Context, batch []packed) error {
 	ok, err := t.ask(ctx, batch)
 	switch {
@@ -63,9 +64,10 @@ func (t *trip) search(ctx context.Context, batch []packed) error {
 	}
 	before := t.taken
 	step := max(1, len(batch)/maxProbes)
+	first := rand.N(step) //nolint:gosec // chance, no secret
 	var rest []packed
 	for i, p := range batch {
-		if i%step != 0 || i/step >= maxProbes {
+		if i%step != first || i/step >= maxProbes {
 			rest = append(rest, p)
 			continue
 		}

@@ -30,6 +30,7 @@ func (p *parser) models(n *yaml.Node, out *Policy) {
 				m.ContextWindow, _ = p.integer(v, where+".contextWindow", 1, maxOutput)
 			},
 			"firstByteTimeout": func(v *yaml.Node) { m.FirstByteTimeout = p.duration(v, where+".firstByteTimeout") },
+			"hedge":            func(v *yaml.Node) { m.Hedge = p.boolean(v, where+".hedge") },
 			"price":            func(v *yaml.Node) { m.Price, m.Priced = p.price(v, where+".price"), true },
 			"regions":          func(v *yaml.Node) { m.Regions = p.regions(v, where+".regions") },
 		})

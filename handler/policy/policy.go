@@ -9,6 +9,7 @@
 //	    price: {input: 2.00, cachedInput: 0.50, output: 8.00}   # per million tokens
 //	    contextWindow: 1047576
 //	    firstByteTimeout: 90s
+//	    hedge: true             # a second region is asked when the first is late; costs both
 //	    regions: {swedencentral: {priority: 1, weight: 3}}      # replaces only what it names
 //	patterns: {staff: 'E-[0-9]{6}'}   # RE2
 //	products:
@@ -113,6 +114,7 @@ type Model struct {
 	Name             string
 	ContextWindow    int64         // tokens; 0 = unknown
 	FirstByteTimeout time.Duration // 0 = the gateway's own
+	Hedge            bool          // ask a second region when the first is later than it usually is
 	Priced           bool          // Price was given; it may be all zero
 	Price            Price
 	Regions          map[string]Route // by region's name

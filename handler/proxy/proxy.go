@@ -153,7 +153,7 @@ func (s *session) admit() error {
 	if product.Log == policy.LogNone {
 		s.Audit.FiguresOnly()
 	}
-	s.Audit.Redact(s.Proxy.redactions[product.Name])
+	s.Audit.Redact(s.redactions[product.Name])
 	return nil
 }
 
@@ -295,6 +295,9 @@ func (s *session) reserve(ctx context.Context) error {
 	s.hold = hold
 	s.Record.LimitUnsure = hold.Unsure()
 	s.call.Before, s.call.Kept = hold.Again, hold.Keep
+	if model, _ := s.options.Policy.Model(s.Record.Model); model.Hedge && s.repeatable() {
+		s.call.Beside = s.beside
+	}
 	s.announce(hold.Remaining())
 	return nil
 }

@@ -1,6 +1,7 @@
 package quota_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -133,7 +134,8 @@ func TestMemoryIsBoundedWithAHundredThousandScopesSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := res.Settle(t.Context(), usage(7)); err != nil {
+		// A busy machine may take longer than an answer's end waits for.
+		if err := res.Settle(t.Context(), usage(7)); err != nil && !errors.Is(err, quota.ErrPending) {
 			t.Fatal(err)
 		}
 	}

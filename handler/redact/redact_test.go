@@ -15,7 +15,9 @@ import (
 )
 
 var everything = redact.New([]redact.Rule{
-	{Name: redact.Email}, {Name: redact.Card}, {Name: redact.IBAN},
+	{Name: redact.Email},
+	{Name: redact.Card},
+	{Name: redact.IBAN},
 	{Name: "badge", Pattern: regexp.MustCompile(`\bE-[0-9]{6}\b`)},
 })
 

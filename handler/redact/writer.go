@@ -119,9 +119,9 @@ func (w *Writer) unescape() {
 		w.text = append(w.flushHigh(), simpleEscape(e[1]))
 		return
 	}
-	r := rune(utf8.RuneError)
+	r := utf8.RuneError
 	if code, err := strconv.ParseUint(string(e[2:]), 16, 16); err == nil {
-		r = rune(code) //nolint:gosec // 16 bits
+		r = rune(code)
 	}
 	switch pair := utf16.DecodeRune(w.high, r); {
 	case w.high != 0 && pair != utf8.RuneError:

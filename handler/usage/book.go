@@ -4,9 +4,9 @@
 // A partition of its table is an hour, that of the names of journal files. In it an entity
 // stands for each file,
 //
-//	f|{file}   state open|folded, upto, counts
+//	f|{file}   state open|folded, upto, index, counts
 //
-// whose counts are those of the file's records up to the byte upto: absolute, so that
+// whose counts are those of the file's records up to one: absolute, so that
 // whoever goes on with a file goes on from there, and a writer that has fallen behind loses
 // its compare-and-swap. When a file is closed its counts are folded into the hour's own
 // entity, "hour", in one entity group transaction that also marks the file folded.
@@ -46,29 +46,27 @@ type Book struct {
 func New(store table.Store) *Book { return &Book{store: store, files: map[string]*account{}} }
 
 // account is a file's entity as we last read or wrote it.
-type account struct {
-	sheet
-	recent recent
+type account struct{ sheet }
+
+// Entry is a record and its place in a journal file. An amend is the whole end, amended.
+type Entry struct {
+	Offset int64 // of its member
+	Index  int   // in the member
+	*gateway.Line
 }
 
-// Part is one member of a journal file: where it ends, and its lines.
-type Part struct {
-	End   int64 // the byte after it
-	Lines []gateway.Line
-}
-
-// Add counts the members of a file, which follow one another; those counted before are
-// passed over. A nil error means that the table has them.
-func (b *Book) Add(ctx context.Context, file string, parts []Part) error {
+// Add counts entries of a file, which come in order; those counted before are passed over.
+// A nil error means that the table has them.
+func (b *Book) Add(ctx context.Context, file string, entries []Entry) error {
 	for range maxTries {
 		a, err := b.account(ctx, file)
 		if err != nil {
 			return err
 		}
-		if a.state == folded || len(parts) == 0 || parts[len(parts)-1].End <= a.upto {
+		if a.state == folded || len(entries) == 0 || !a.before(entries[len(entries)-1]) {
 			return nil
 		}
-		next := a.with(parts)
+		next := a.with(entries)
 		e, err := b.save(ctx, next)
 		switch {
 		case err == nil:
@@ -117,7 +115,7 @@ func (b *Book) load(ctx context.Context, key table.Key) (sheet, error) {
 	e, err := b.store.Get(ctx, key)
 	switch {
 	case errors.Is(err, table.ErrNotFound):
-		return sheet{key: key, state: open}, nil
+		return sheet{key: key, state: open, index: -1}, nil
 	case err != nil:
 		return sheet{}, fmt.Errorf("usage: %w", err)
 	}
@@ -193,60 +191,45 @@ func hourOf(file string) (string, error) {
 	return at.Format(hourLayout), nil
 }
 
-// recent remembers the last ends of a file: a withheld answer is corrected after its end.
-type recent struct {
-	ids  []string
-	good map[string]Row // what each added
+// before tells whether e comes after all that is counted.
+func (s *sheet) before(e Entry) bool {
+	return e.Offset > s.upto || e.Offset == s.upto && e.Index > s.index
 }
 
-const maxRecent = 4096
-
-func (r *recent) note(rec *gateway.Record, c Counts) {
-	if c.Answered == 0 {
-		return
-	}
-	if r.good == nil {
-		r.good = map[string]Row{}
-	}
-	if len(r.ids) >= maxRecent {
-		delete(r.good, r.ids[0])
-		r.ids = r.ids[1:]
-	}
-	r.ids = append(r.ids, rec.ID)
-	r.good[rec.ID] = Row{keyOf(rec), c}
-}
-
-// with is the sheet after parts, as far as they are new.
-func (a *account) with(parts []Part) sheet {
+// with is the sheet after entries, as far as they are new.
+func (a *account) with(entries []Entry) sheet {
 	next := a.sheet
 	next.rows = map[Key]Counts{}
 	next.merge(a.rows)
-	for _, p := range parts {
-		if p.End <= a.upto {
-			continue
-		}
-		next.upto = p.End
-		for i := range p.Lines {
-			a.count(&next, &p.Lines[i])
+	for _, e := range entries {
+		if next.before(e) {
+			next.upto, next.index = e.Offset, e.Index
+			next.count(e.Line)
 		}
 	}
 	return next
 }
 
-func (a *account) count(next *sheet, line *gateway.Line) {
+func (s *sheet) count(line *gateway.Line) {
 	switch line.Type {
 	case gateway.Begin:
 	case gateway.End:
-		c := countsOf(&line.Record)
-		next.add(keyOf(&line.Record), c)
-		a.recent.note(&line.Record, c)
+		s.add(keyOf(&line.Record), countsOf(&line.Record))
 	case gateway.Incomplete:
-		next.add(keyOf(&line.Record), Counts{Incomplete: 1})
+		s.add(keyOf(&line.Record), Counts{Incomplete: 1})
 	case gateway.Amend:
-		if was, ok := a.recent.good[line.ID]; ok && failed(line.Outcome) {
-			delete(a.recent.good, line.ID)
-			next.add(was.Key, Counts{Errors: 1, Answered: -1, Millis: -was.Millis, FirstByteMillis: -was.FirstByteMillis})
-		}
+		s.amend(&line.Record)
+	}
+}
+
+// amend takes an answer that was withheld from where its end was counted.
+func (s *sheet) amend(rec *gateway.Record) {
+	switch {
+	case rec.Subscription == "" && rec.Model == "" || !failed(rec.Outcome) || rec.Status >= 500: // its end is unknown, or an error already
+	case len(rec.Attempts) == 0:
+		s.add(keyOf(rec), Counts{Errors: 1, Refused: -1})
+	default:
+		s.add(keyOf(rec), Counts{Errors: 1, Answered: -1, Millis: -rec.TotalMilli, FirstByteMillis: -rec.FirstByteMilli})
 	}
 }
 

@@ -20,7 +20,8 @@ type sheet struct {
 	key   table.Key
 	rev   table.Rev
 	state string
-	upto  int64
+	upto  int64 // the last entry counted: offset and
+	index int   // place in its member; -1 = none
 	rows  map[Key]Counts
 }
 
@@ -46,7 +47,7 @@ const (
 )
 
 func (s *sheet) encode() (table.Entity, error) {
-	props := map[string]any{"state": s.state, "upto": s.upto}
+	props := map[string]any{"state": s.state, "upto": s.upto, "index": int64(s.index)}
 	var buf bytes.Buffer
 	if len(s.rows) > 0 {
 		gz := gzip.NewWriter(&buf)
@@ -80,6 +81,8 @@ func decode(e table.Entity) (sheet, error) {
 		return s, fmt.Errorf("usage: entity %s of %s is not one of ours", e.Row, e.Partition)
 	}
 	s.upto, _ = e.Props["upto"].(int64)
+	index, _ := e.Props["index"].(int64)
+	s.index = int(index)
 	var parts []byte
 	for i := 0; ; i++ {
 		part, ok := e.Props["c"+strconv.Itoa(i)].([]byte)

@@ -33,16 +33,21 @@ func end(id, subscription string, tokens int64) gateway.Line {
 }
 
 // parts are members of two ends each, one for each of alice and bob, of 10 tokens.
-func parts(from, to int) (list []usage.Part) {
+func parts(from, to int) (list []usage.Entry) {
 	for i := from; i < to; i++ {
-		list = append(list, usage.Part{End: int64(100 * (i + 1)), Lines: []gateway.Line{
-			{Type: gateway.Begin}, end(fmt.Sprint("a", i), "alice", 10), end(fmt.Sprint("b", i), "bob", 10),
-		}})
+		list = append(list, member(int64(100*i), end(fmt.Sprint("a", i), "alice", 10), end(fmt.Sprint("b", i), "bob", 10))...)
 	}
 	return list
 }
 
-func add(t *testing.T, b *usage.Book, file string, list []usage.Part) {
+func member(offset int64, lines ...gateway.Line) (list []usage.Entry) {
+	for i := range lines {
+		list = append(list, usage.Entry{Offset: offset, Index: 2 * i, Line: &lines[i]}) // begins are left out
+	}
+	return list
+}
+
+func add(t *testing.T, b *usage.Book, file string, list []usage.Entry) {
 	t.Helper()
 	if err := b.Add(t.Context(), file, list); err != nil {
 		t.Fatal(err)
@@ -181,25 +186,33 @@ func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 		change(&l.Record)
 		return l
 	}
-	add(t, b, file, []usage.Part{{End: 9, Lines: []gateway.Line{
+	amend := func(id string, change func(*gateway.Record)) gateway.Line {
+		l := line(id, change)
+		l.Type, l.Outcome = gateway.Amend, gateway.NotDurable
+		return l
+	}
+	refused := func(r *gateway.Record) {
+		r.Outcome, r.Status, r.Usage, r.Cost, r.Attempts = gateway.Refused, 429, gateway.Usage{}, nil, nil
+	}
+	add(t, b, file, member(0,
 		line("1", func(r *gateway.Record) { r.Usage.Cached, r.Usage.Reasoning, r.Usage.Estimated = 3, 1, true }),
-		line("2", func(r *gateway.Record) {
-			r.Outcome, r.Status, r.Usage, r.Cost, r.Attempts = gateway.Refused, 429, gateway.Usage{}, nil, nil
-		}),
+		line("2", refused),
 		line("3", func(r *gateway.Record) { r.Outcome = gateway.UpstreamCut }),
 		line("4", func(r *gateway.Record) { r.Status, r.Attempts = 503, make([]gateway.Attempt, 3) }),
 		line("5", func(r *gateway.Record) { r.Outcome = gateway.ClientLeft }),
 		line("6", func(*gateway.Record) {}),
-		{Type: gateway.Amend, Record: gateway.Record{ID: "6", Outcome: gateway.NotDurable}},
-		{Type: gateway.Amend, Record: gateway.Record{ID: "6", Outcome: gateway.NotDurable}},
-		{Type: gateway.Incomplete, Record: gateway.Record{ID: "7", Caller: gateway.Caller{Subscription: "alice"}, Usage: gateway.Usage{Total: 5}}},
-	}}})
+		amend("6", func(*gateway.Record) {}),
+		line("7", refused),
+		amend("7", refused),
+		gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "8", Outcome: gateway.NotDurable}}, // of an end that is lost
+		gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: "9", Caller: gateway.Caller{Subscription: "alice"}, Usage: gateway.Usage{Total: 5}}},
+	))
 	s, err := b.Summarize(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{"Subscription"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := usage.Counts{
-		Requests: 6, Refused: 1, Errors: 3, Cancelled: 1, Incomplete: 1, Prompt: 45, Cached: 3, Completion: 5, Reasoning: 1, Total: 50,
+		Requests: 7, Refused: 1, Errors: 4, Cancelled: 1, Incomplete: 1, Prompt: 45, Cached: 3, Completion: 5, Reasoning: 1, Total: 50,
 		Estimated: 1, CostMillionths: 10, Answered: 1, Millis: 20, FirstByteMillis: 10, Failovers: 2,
 	}
 	if d := cmp.Diff(got, s.Sum); d != "" {
@@ -210,7 +223,8 @@ func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 func TestSumsAreByWhatIsAskedAndByNothingElse(t *testing.T) {
 	store := table.NewMem()
 	b := usage.New(store)
-	add(t, b, file, parts(0, 2))
+	add(t, b, file, parts(0, 2)[:3]) // a member may come in portions
+	add(t, b, file, parts(0, 2)[1:])
 	for by, rows := range map[string]int{"subscription": 2, "product": 1, "user": 1, "model": 1, "region": 1} {
 		found, err := b.Read(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{by}})
 		if err != nil || len(found) != rows {
@@ -238,7 +252,7 @@ func TestAnHourOfManyCallersFitsOneEntity(t *testing.T) {
 	for i := range 20_000 {
 		lines = append(lines, end(fmt.Sprint(i), fmt.Sprintf("subscription-%d", i), 10))
 	}
-	add(t, b, file, []usage.Part{{End: 1, Lines: lines}})
+	add(t, b, file, member(0, lines...))
 	if err := b.Fold(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}

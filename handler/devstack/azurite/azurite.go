@@ -9,7 +9,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -69,7 +68,7 @@ type Options struct {
 // Start installs Azurite if it is not yet there and runs it on 127.0.0.1 until Stop, or
 // until this process ends. ctx bounds the start only.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	home, err := install(ctx)
+	home, err := tools.InstallNode(ctx, "azurite", manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -133,22 +132,4 @@ func (s *Server) watch(lines *bufio.Scanner, ready chan struct{}) {
 			ready = nil
 		}
 	}
-}
-
-func install(ctx context.Context) (string, error) {
-	lock, err := manifest.ReadFile("package-lock.json")
-	if err != nil {
-		return "", err
-	}
-	return tools.Install(ctx, "azurite", lock, func(dir string) error {
-		if err := os.CopyFS(dir, manifest); err != nil {
-			return err
-		}
-		npm := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-		npm.Dir = dir
-		if out, err := npm.CombinedOutput(); err != nil {
-			return fmt.Errorf("npm ci: %w\n%s", err, out)
-		}
-		return nil
-	})
 }

@@ -1,0 +1,303 @@
+package backend_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
+)
+
+// after answers later, or not at all when the request is given up before.
+func after(d time.Duration, then reply) reply {
+	return func(r *http.Request) (*http.Response, error) {
+		select {
+		case <-time.After(d):
+			return then(r)
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+}
+
+// ledger notes what a call asks of its holds.
+type ledger struct {
+	mu    sync.Mutex
+	steps []string
+	err   error // of holds beside
+}
+
+func (l *ledger) note(step string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.steps = append(l.steps, step)
+}
+
+func (l *ledger) call(stream bool) *backend.Call {
+	c := call(stream)
+	c.Before = func(context.Context) error { l.note("again"); return nil }
+	c.Kept = func() { l.note("kept") }
+	c.Beside = func(context.Context) (func(bool), error) {
+		if l.err != nil {
+			return nil, l.err
+		}
+		l.note("beside")
+		return func(kept bool) { l.note(fmt.Sprintf("second kept %t", kept)) }, nil
+	}
+	return c
+}
+
+// used has region a answer n requests, the first 19 within 100 ms and the others faster,
+// so that its pace is known: 95 of 100 take 100 ms at most.
+func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script) {
+	t.Helper()
+	usual := lines["a"][0]
+	lines["a"] = append(make([]reply, n), lines["a"][1:]...)
+	for i := range n {
+		lines["a"][i] = after(50*time.Millisecond, usual)
+		if i < 19 {
+			lines["a"][i] = after(100*time.Millisecond, usual)
+		}
+	}
+	p, s := newPool(t, lines)
+	for range n {
+		c := (&ledger{}).call(false)
+		if a, err := p.Do(t.Context(), c); err != nil || a.Region != "a" {
+			t.Fatal(a, err)
+		}
+	}
+	return p, s
+}
+
+func tries(c *backend.Call) string {
+	var list []string
+	for _, a := range c.Attempts {
+		list = append(list, a.Region+"/"+a.Reason)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
+	throttling := status(429, `{}`, "Retry-After=60")
+	for _, c := range []struct {
+		name     string
+		observed int
+		a, b     reply
+		third    reply
+		refused  error // the hold of the hedge
+		took     time.Duration
+		attempts string
+		steps    string
+	}{
+		{"it is in time", 20, after(90*time.Millisecond, good), good, nil, nil, 90 * time.Millisecond, "a/", "[]"},
+		{"the second is faster", 20, after(time.Second, good), after(50*time.Millisecond, good), nil, nil, 150 * time.Millisecond, "a/hedge-lost b/", "[beside second kept true]"},
+		{"the first is faster after all", 20, after(120*time.Millisecond, good), after(time.Second, good), nil, nil, 120 * time.Millisecond, "a/ b/hedge-lost", "[beside second kept true]"},
+		{"the first is not known well", 19, after(time.Second, good), good, nil, nil, time.Second, "a/", "[]"},
+		{"the second is not allowed", 20, after(time.Second, good), good, nil, &gateway.Error{Kind: gateway.QuotaExceeded}, time.Second, "a/", "[]"},
+		{"the second refuses", 20, after(time.Second, good), throttling, nil, nil, time.Second, "a/ b/throttled", "[beside second kept false]"},
+		{"the second fails", 20, after(time.Second, good), status(500, `{}`), nil, nil, time.Second, "a/ b/server-error", "[beside second kept true]"},
+		{"the first fails meanwhile", 20, after(time.Second, status(500, `{}`)), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond, "a/server-error b/", "[beside second kept true]"},
+		{"the first refuses meanwhile", 20, after(time.Second, throttling), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond, "a/throttled b/", "[beside second kept false]"},
+		{"both fail", 20, after(time.Second, status(500, `{}`)), after(time.Second, throttling), good, nil, 1100 * time.Millisecond, "a/server-error b/throttled c/", "[beside second kept true again]"},
+		{"both fail, tokens used by both", 20, after(time.Second, status(500, `{}`)), after(time.Second, status(502, `{}`)), good, nil, 1100 * time.Millisecond, "a/server-error b/server-error c/", "[beside second kept true kept again]"},
+		{"it fails before", 20, after(50*time.Millisecond, status(500, `{}`)), good, nil, nil, 50 * time.Millisecond, "a/server-error b/", "[kept again]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := map[string][]reply{"a": {good, c.a, good}, "b": {c.b, good}}
+				if c.third != nil {
+					lines["c"] = []reply{c.third}
+				}
+				p, s := used(t, c.observed, lines)
+				l := &ledger{err: c.refused}
+				cl := l.call(false)
+				start := time.Now()
+				a, err := p.Do(t.Context(), cl)
+				if err != nil || a.Status != 200 {
+					t.Fatal(a, err)
+				}
+				a.Close()
+				if took := time.Since(start); took != c.took || tries(cl) != c.attempts || fmt.Sprint(l.steps) != c.steps {
+					t.Errorf("after %v: %s, %v", took, tries(cl), l.steps)
+				}
+				for _, h := range p.Health() {
+					if open := strings.Contains(cl.Attempts[0].Reason+cl.Attempts[len(cl.Attempts)-1].Reason, "throttled"); h.State != "closed" && !open && c.third == nil {
+						t.Errorf("%+v", h)
+					}
+				}
+				if asked := len(s.asked) - c.observed; asked != len(cl.Attempts) {
+					t.Errorf("%d requests for %d attempts", asked, len(cl.Attempts))
+				}
+			})
+		})
+	}
+}
+
+func TestARegionThatIsOutrunAgainAndAgainIsNotTakenForABrokenOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := used(t, 100, map[string][]reply{"a": {good, after(time.Minute, good)}, "b": {good}})
+		for i := range 8 {
+			cl := (&ledger{}).call(false)
+			if _, err := p.Do(t.Context(), cl); err != nil || tries(cl) != "a/hedge-lost b/" {
+				t.Fatalf("request %d: %s, %v", i, tries(cl), err)
+			}
+		}
+		for _, h := range p.Health() {
+			if h.State != "closed" {
+				t.Errorf("%+v", h)
+			}
+		}
+	})
+}
+
+func TestOnlyAsManyRequestsAreHedgedAsARegionThatGrowsSlowCanBear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, s := used(t, 100, map[string][]reply{"a": {good, after(time.Second, good)}, "b": {after(time.Second, good)}})
+		before := len(s.asked)
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() { _, _ = p.Do(t.Context(), (&ledger{}).call(false)) })
+		}
+		all.Wait()
+		if n := len(s.asked) - before; n < 1005 || n > 1015 {
+			t.Errorf("%d requests were sent for 1000 at once", n)
+		}
+	})
+}
+
+func TestAStreamIsWonByItsFirstEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		early := func(r *http.Request) (*http.Response, error) { // headers and a comment, then nothing
+			in, _ := io.Pipe()
+			context.AfterFunc(r.Context(), func() { _ = in.CloseWithError(r.Context().Err()) })
+			return response(r, 200, io.MultiReader(strings.NewReader(": hello\n\n"), in), sse), nil
+		}
+		lines := map[string][]reply{"a": {}, "b": {goodStream}}
+		for range 20 {
+			lines["a"] = append(lines["a"], after(100*time.Millisecond, goodStream))
+		}
+		lines["a"] = append(lines["a"], early)
+		p, _ := newPool(t, lines)
+		l := &ledger{}
+		for i := range 21 {
+			cl := l.call(true)
+			start := time.Now()
+			a, err := p.Do(t.Context(), cl)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 20 && (a.Region != "b" || time.Since(start) != 100*time.Millisecond || string(a.First.Data) != `{"a":1}`) {
+				t.Errorf("%s after %v: %s", a.Region, time.Since(start), a.First.Data)
+			}
+			a.Close()
+		}
+		// What whole answers take says nothing of streams, and the other way round.
+		p, _ = used(t, 20, map[string][]reply{"a": {good, after(time.Second, goodStream)}, "b": {goodStream}})
+		cl := l.call(true)
+		if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "a" {
+			t.Errorf("%s, %v", tries(cl), err)
+		}
+	})
+}
+
+func TestAHedgeGoesOnlyToARegionThatIsWell(t *testing.T) {
+	for name, b := range map[string]reply{
+		"half-open":       status(429, `{}`, "Retry-After=1"),
+		"little left":     status(200, `{}`, "x-ratelimit-remaining-tokens=1"),
+		"open":            status(429, `{}`, "Retry-After=200"),
+		"no requests now": status(200, `{}`, "x-ratelimit-remaining-requests=0"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			slow := after(10*time.Second, good)
+			p, s := used(t, 30, map[string][]reply{"a": {good, status(429, `{}`, "retry-after-ms=100"), slow, slow}, "b": {b, good}})
+			_, _ = p.Do(t.Context(), call(false)) // b answers or refuses
+			time.Sleep(2 * time.Second)
+			cl := (&ledger{}).call(false)
+			cl.Need = 50
+			if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "a" || tries(cl) != "a/" {
+				t.Errorf("%s: %s, %v; asked %v", name, tries(cl), err, s.asked[30:])
+			}
+		})
+	}
+}
+
+func TestAClientThatLeavesEndsBothEfforts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := used(t, 20, map[string][]reply{"a": {good, hanging}, "b": {hanging}})
+		l := &ledger{}
+		cl := l.call(false)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := p.Do(ctx, cl)
+		if gateway.KindOf(err) != gateway.ClientGone || tries(cl) != "a/client-cancelled b/client-cancelled" || fmt.Sprint(l.steps) != "[beside second kept true kept]" {
+			t.Errorf("%v, %s, %v", err, tries(cl), l.steps)
+		}
+		for _, h := range p.Health() {
+			if h.State != "closed" {
+				t.Errorf("%+v", h)
+			}
+		}
+	})
+}
+
+func TestAFaultOfOursInAHedgeIsTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := used(t, 20, map[string][]reply{"a": {good, after(time.Second, good)}, "b": {func(*http.Request) (*http.Response, error) { panic("a fault") }}})
+		defer func() {
+			if recover() == nil {
+				t.Error("the fault was swallowed")
+			}
+		}()
+		_, _ = p.Do(t.Context(), (&ledger{}).call(false))
+	})
+}
+
+// Under the race detector: efforts side by side, regions that fail at random, clients
+// that leave.
+func TestManyHedgedCallsAtOnceKeepTheirBooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		flaky := func(r *http.Request) (*http.Response, error) {
+			n := time.Now().UnixNano() / 1000 % 7
+			if n == 0 {
+				return nil, errors.New("read: connection reset by peer")
+			}
+			return after(time.Duration(n)*40*time.Millisecond, good)(r)
+		}
+		p, s := used(t, 100, map[string][]reply{"a": {good, flaky}, "b": {flaky}, "c": {flaky}})
+		before := len(s.asked)
+		var mu sync.Mutex
+		attempts := 0
+		var all sync.WaitGroup
+		for i := range 400 {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * 7127 * time.Microsecond)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+i)*time.Millisecond)
+				defer cancel()
+				l := &ledger{}
+				cl := l.call(false)
+				a, err := p.Do(ctx, cl)
+				if err == nil {
+					a.Close()
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				attempts += len(cl.Attempts)
+				if n := strings.Count(fmt.Sprint(l.steps), "beside"); n != strings.Count(fmt.Sprint(l.steps), "second") {
+					t.Errorf("a hold was not released: %v", l.steps)
+				}
+			})
+		}
+		all.Wait()
+		if n := len(s.asked) - before; n != attempts {
+			t.Errorf("%d requests, %d attempts", n, attempts)
+		}
+	})
+}

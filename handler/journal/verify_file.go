@@ -1,0 +1,223 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"aoaigateway/handler/gateway"
+)
+
+// checked is a file as its row has it, and what was found in its blob.
+type checked struct {
+	File
+	hasRow, hasBlob bool
+
+	members, records, bodies, unanchored int
+
+	bytes       int64
+	first, last *linked
+	whole       bool // read to its end, so that last is its head
+	breaks      []*BreakError
+	err         error // of the stores
+
+	seen map[string]bool // bodies already compared
+}
+
+// linked is what a chain needs of a member.
+type linked struct {
+	name    string
+	index   int
+	offset  int64
+	seq     int64
+	prev    string
+	hash    string
+	vouched bool // by its row
+}
+
+func (l *linked) wrong(reason string, args ...any) *BreakError {
+	return &BreakError{Name: l.name, Index: l.index, Offset: l.offset, Reason: fmt.Sprintf(reason, args...)}
+}
+
+// broken notes b, unless something is known to be wrong there already.
+func (c *checked) broken(b *BreakError) {
+	if b == nil {
+		return
+	}
+	for _, known := range c.breaks {
+		if known.Index == b.Index && known.Name == b.Name {
+			return
+		}
+	}
+	c.breaks = append(c.breaks, b)
+}
+
+func (c *checked) wrong(reason string, args ...any) {
+	c.broken((&linked{name: c.Name, index: fileItself}).wrong(reason, args...))
+}
+
+// read compares the blob with the row. s is the caller's to use again.
+func (c *checked) read(ctx context.Context, blobs Blobs, s *scanner) {
+	blob, err := blobs.Open(ctx, c.Name, 0)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if c.whole = c.Length == 0; !c.whole {
+			c.wrong("is gone; its row vouches for %d bytes", c.Length)
+		}
+		return
+	case err != nil:
+		c.err = fmt.Errorf("journal: %s: %w", c.Name, err)
+		return
+	}
+	defer func() { _ = blob.Close() }()
+	c.hasBlob = true
+	if !c.hasRow {
+		c.wrong("has no row")
+	}
+	s.reset(blob)
+	for c.err == nil && !c.whole {
+		m := &linked{name: c.Name, index: c.members, offset: s.offset}
+		b, err := s.next()
+		switch {
+		case errors.Is(err, errEnd):
+			c.whole = true
+			c.end(m)
+			continue
+		case s.failed != nil:
+			c.err = fmt.Errorf("journal: %s: %w", c.Name, s.failed)
+			return
+		case err == nil:
+			err = c.member(ctx, blobs, m, b)
+		}
+		if err != nil {
+			c.broken(m.wrong("%v", err))
+			return
+		}
+	}
+}
+
+// member counts and compares one member; an error says that it is none.
+func (c *checked) member(ctx context.Context, blobs Blobs, m *linked, b block) error {
+	h, lines, err := (&Member{Name: c.Name}).head(b.raw)
+	if err != nil {
+		return err
+	}
+	m.seq, m.prev, m.hash = h.Seq, h.Prev, hash(b.data)
+	if c.first == nil {
+		c.first = m
+	} else {
+		c.broken(m.follows(c.last))
+	}
+	c.last = m
+	c.bytes += int64(len(b.data))
+	c.members++
+	c.records += bytes.Count(lines, []byte{'\n'})
+	c.anchor(m, b.offset+int64(len(b.data)))
+	c.bodiesOf(ctx, blobs, m, lines)
+	return nil
+}
+
+// anchor compares a member that ends at end with what the row vouches for.
+func (c *checked) anchor(m *linked, end int64) {
+	switch {
+	case c.Adopted || !c.hasRow || end > c.Length && m.offset >= c.Length && c.State == Open:
+		c.unanchored++
+	case end == c.Length && (m.seq != c.Seq || m.hash != c.Hash):
+		c.broken(m.wrong("is not the member %d that its row vouches for", c.Seq))
+	case end == c.Length:
+		m.vouched = true
+	case end > c.Length && m.offset < c.Length:
+		c.broken(m.wrong("goes on after byte %d, where its row says a member ends", c.Length))
+	case end > c.Length:
+		c.broken(m.wrong("stands after the end of the file that its row vouches for, byte %d", c.Length))
+	}
+}
+
+// end is where a member would begin and the file ends.
+func (c *checked) end(m *linked) {
+	if m.offset < c.Length {
+		c.broken(m.wrong("is missing: the file ends here, and its row vouches for %d bytes up to member %d of the process", c.Length, c.Seq))
+	}
+}
+
+// follows says what is wrong between m and the member before; nil for last means that
+// there is none. If the row does not vouch for the one before, that is the one that
+// changed: a change to m would show in what follows m.
+func (m *linked) follows(last *linked) *BreakError {
+	switch {
+	case last == nil && m.seq != 0:
+		return m.wrong("is the first of its process and has sequence %d", m.seq)
+	case (m.seq == 0) != (m.prev == ""):
+		return m.wrong("has sequence %d and names %q as the member before", m.seq, m.prev)
+	case last == nil:
+		return nil
+	case m.seq != last.seq+1:
+		return m.wrong("has sequence %d after %d (%s)", m.seq, last.seq, last.name)
+	case m.prev != last.hash && last.vouched:
+		return m.wrong("names %.12s… as the member before, which is %.12s… (%s)", m.prev, last.hash, last.name)
+	case m.prev != last.hash:
+		return last.wrong("is %.12s…, and the next names %.12s… as the member before", last.hash, m.prev)
+	}
+	return nil
+}
+
+// inBlob stands in every record whose body is a blob: inside a string its quotes would
+// be escaped.
+var inBlob = []byte(`"blob":"bodies/`)
+
+// bodiesOf reads the blobs that the member's records name.
+func (c *checked) bodiesOf(ctx context.Context, blobs Blobs, m *linked, lines []byte) {
+	for c.err == nil {
+		at := bytes.Index(lines, inBlob)
+		if at < 0 {
+			return
+		}
+		start := bytes.LastIndexByte(lines[:at], '\n') + 1
+		stop := at + bytes.IndexByte(lines[at:], '\n')
+		line, err := gateway.ParseLine(lines[start:stop])
+		lines = lines[stop:]
+		if err != nil {
+			c.broken(m.wrong("has a record that cannot be read: %v", err))
+			continue
+		}
+		for _, b := range []*gateway.Body{line.Request, line.Response} {
+			if b != nil && b.Blob != "" {
+				c.body(ctx, blobs, m, b)
+			}
+		}
+	}
+}
+
+// body compares a blob with what the record says of it, once a file.
+func (c *checked) body(ctx context.Context, blobs Blobs, m *linked, b *gateway.Body) {
+	key := b.Blob + " " + b.SHA256
+	if c.seen[key] {
+		return
+	}
+	if c.seen == nil {
+		c.seen = map[string]bool{}
+	}
+	c.seen[key] = true
+	r, err := blobs.Open(ctx, b.Blob, 0)
+	if errors.Is(err, ErrNotFound) {
+		c.broken(m.wrong("names %s, which is gone", b.Blob))
+		return
+	}
+	sum, size := sha256.New(), int64(0)
+	if err == nil {
+		size, err = io.Copy(sum, r)
+		_ = r.Close()
+	}
+	if err != nil {
+		c.err = fmt.Errorf("journal: %s: %w", b.Blob, err)
+		return
+	}
+	c.bodies++
+	if got := hex.EncodeToString(sum.Sum(nil)); size != b.Size || got != b.SHA256 {
+		c.broken(m.wrong("names %s with %d bytes and SHA-256 %.12s…, which has %d and %.12s…", b.Blob, b.Size, b.SHA256, size, got))
+	}
+}

@@ -1,0 +1,327 @@
+package journal_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
+)
+
+func verify(t testing.TB, blobs journal.Blobs, rows *journal.Rows) journal.Report {
+	t.Helper()
+	report, err := journal.Verify(context.Background(), rows, blobs, time.Time{}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func wantReport(t testing.TB, r *rowed, want journal.Report) {
+	t.Helper()
+	got := verify(t, r.blobs, r.rows)
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(journal.Report{}, "Bytes")); d != "" {
+		t.Errorf("report (-want +got):\n%s", d)
+	}
+}
+
+const bodyText = "a body that stands in its own blob"
+
+// small is a closed journal of two processes: files of 3, 2 and 4 members, one of which
+// names a body.
+func small(t testing.TB) *rowed {
+	r := newRowed()
+	write := func(counts ...int) {
+		w := r.writer()
+		for _, n := range counts {
+			for i := range n {
+				line := fmt.Appendf(nil, `{"type":"end","id":"%d","n":%d}`, i, i)
+				if n == 2 && i == 1 {
+					sum := sha256.Sum256([]byte(bodyText))
+					line = fmt.Appendf(nil, `{"type":"end","id":"x","request":{"size":%d,"sha256":"%s","blob":"bodies/x/request"}}`, len(bodyText), hex.EncodeToString(sum[:]))
+				}
+				p, err := w.Append(line)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = p.Wait(context.Background())
+				time.Sleep(time.Second)
+			}
+			time.Sleep(time.Hour)
+		}
+		_ = w.Close(context.Background())
+	}
+	write(3, 2)
+	write(4)
+	if err := r.blobs.Put(context.Background(), "bodies/x/request", strings.NewReader(bodyText)); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func withSmall(t *testing.T, f func(*testing.T, *rowed)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, small(t)) })
+}
+
+// content reads a blob whole.
+func content(t testing.TB, b journal.Blobs, name string) []byte {
+	t.Helper()
+	r, err := b.Open(context.Background(), name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ := io.ReadAll(r)
+	return bytes.Clone(data)
+}
+
+// but is a container of the same blobs, with some replaced (nil: removed).
+func but(t testing.TB, b journal.Blobs, changed map[string][]byte) *journal.Mem {
+	t.Helper()
+	files, _ := b.List(context.Background(), "")
+	other := &journal.Mem{}
+	for _, f := range files {
+		data, ok := changed[f.Name]
+		if !ok {
+			data = content(t, b, f.Name)
+		}
+		if ok && data == nil {
+			continue
+		}
+		if err := other.Put(context.Background(), f.Name, bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return other
+}
+
+func TestASoundJournalIsCountedWithoutABreak(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		wantReport(t, r, journal.Report{Files: 3, Members: 9, Records: 9, Bodies: 1})
+	})
+}
+
+func TestAFlippedByteAnywhereIsNamedWithItsMember(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		flips := 0
+		for _, m := range members(t, r.blobs) {
+			data := content(t, r.blobs, m.Name)
+			for at := m.Offset; at < m.Offset+m.Length; at++ {
+				data[at] ^= 1 << (at % 8)
+				report := verify(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
+				data[at] ^= 1 << (at % 8)
+				flips++
+				if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
+					t.Fatalf("byte %d, of member %d of %s: %v", at, m.Index, m.Name, report.Breaks)
+				}
+			}
+		}
+		if flips < 500 {
+			t.Errorf("%d flips", flips)
+		}
+	})
+}
+
+func TestARemovedMemberIsNamed(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		for _, m := range members(t, r.blobs) {
+			data := content(t, r.blobs, m.Name)
+			data = slices.Delete(data, int(m.Offset), int(m.Offset+m.Length))
+			report := verify(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
+			if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
+				t.Errorf("member %d of %s: %v", m.Index, m.Name, report.Breaks)
+			}
+		}
+	})
+}
+
+func TestEveryAnchoredTailThatIsCutIsNamed(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		for _, f := range r.files(t) {
+			data := content(t, r.blobs, f.Name)
+			for n := range data {
+				report := verify(t, but(t, r.blobs, map[string][]byte{f.Name: data[:n]}), r.rows)
+				if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name {
+					t.Fatalf("%s cut to %d of %d: %v", f.Name, n, len(data), report.Breaks)
+				}
+			}
+		}
+	})
+}
+
+func TestARemovedFileIsNamedWithOrWithoutItsRow(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		rows := r.files(t)
+		for i, f := range rows {
+			gone := but(t, r.blobs, map[string][]byte{f.Name: nil})
+			report := verify(t, gone, r.rows)
+			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Index != -1 {
+				t.Errorf("without %s: %v", f.Name, report.Breaks)
+			}
+			store := rowsBut(t, r, i)
+			report = verify(t, r.blobs, store)
+			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Reason != "has no row" {
+				t.Errorf("without the row of %s: %v", f.Name, report.Breaks)
+			}
+			report = verify(t, gone, store)
+			if followed := f.Process == rows[1].Process && f.Number == 0; followed != (len(report.Breaks) > 0) {
+				t.Errorf("without %s and its row: %v", f.Name, report.Breaks)
+			}
+		}
+	})
+}
+
+// rowsBut are the rows without one.
+func rowsBut(t testing.TB, r *rowed, gone int) *journal.Rows {
+	t.Helper()
+	rows := journal.NewRows(table.NewMem())
+	for i, f := range r.files(t) {
+		if i == gone {
+			continue
+		}
+		if _, err := rows.Insert(context.Background(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rows
+}
+
+func TestBytesAfterTheEndOfAClosedFileAreNamed(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		for _, f := range r.files(t) {
+			data := content(t, r.blobs, f.Name)
+			for _, more := range [][]byte{[]byte("junk"), data[len(data)-100:], gzipped(t, "{}\n"), data} {
+				report := verify(t, but(t, r.blobs, map[string][]byte{f.Name: append(bytes.Clone(data), more...)}), r.rows)
+				if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name {
+					t.Errorf("%s with %d bytes more: %v", f.Name, len(more), report.Breaks)
+				}
+			}
+		}
+	})
+}
+
+func TestABodyThatIsNotWhatItsRecordSaysIsNamed(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		second := r.files(t)[1]
+		for _, body := range [][]byte{nil, {}, []byte(strings.ToUpper(bodyText)), []byte(bodyText + ".")} {
+			report := verify(t, but(t, r.blobs, map[string][]byte{"bodies/x/request": body}), r.rows)
+			if len(report.Breaks) != 1 || report.Breaks[0].Name != second.Name || report.Breaks[0].Index != 1 || !strings.Contains(report.Breaks[0].Reason, "bodies/x/request") {
+				t.Errorf("body %q: %v", body, report.Breaks)
+			}
+		}
+	})
+}
+
+func TestMembersAfterTheHeadOfAFileBeingWrittenAreUnanchored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRowed()
+		w := r.writer()
+		defer closeNow(t, w)
+		appendAll(t, w, 3, time.Second)
+		time.Sleep(2 * time.Second)
+		r.store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
+			return op != table.OpReplace, map[bool]error{true: errors.New("away")}[op == table.OpReplace]
+		})
+		wantDurable(t, appendAll(t, w, 2, time.Second))
+		wantReport(t, r, journal.Report{Files: 1, Members: 5, Records: 5, Unanchored: 2})
+		r.store.SetFault(nil)
+	})
+}
+
+func TestARangeOfHoursIsReadAlone(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		start := r.files(t)[0].Hour
+		for _, c := range []struct {
+			from, to time.Duration
+			files    int
+		}{{0, 3, 3}, {1, 3, 2}, {1, 2, 1}, {0, 1, 1}, {48, 72, 0}, {-48, -24, 0}} {
+			report, err := journal.Verify(t.Context(), r.rows, r.blobs, start.Add(c.from*time.Hour), start.Add(c.to*time.Hour))
+			if err != nil || report.Files != c.files || len(report.Breaks) != 0 {
+				t.Errorf("hours %d to %d: %+v, %v", c.from, c.to, report, err)
+			}
+		}
+	})
+}
+
+func TestVerifyTellsStorageFailuresFromBreaks(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *rowed) {
+		away := errors.New("away")
+		for _, op := range []journal.Op{journal.OpList, journal.OpOpen} {
+			b := but(t, r.blobs, nil)
+			b.Fault = func(_ context.Context, o journal.Op, _ string) (bool, error) {
+				return o != op, map[bool]error{true: away}[o == op]
+			}
+			if report, err := journal.Verify(t.Context(), r.rows, b, time.Time{}, time.Time{}); !errors.Is(err, away) || len(report.Breaks) != 0 {
+				t.Errorf("%s: %v, %v", op, report, err)
+			}
+		}
+	})
+}
+
+// prose is about as compressible as a chat: words of 2,000, the first of them the most.
+func prose(words []string, seed uint64, size int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	var s strings.Builder
+	s.WriteString(`{"type":"end","text":"`)
+	for s.Len() < size-2 {
+		at := r.Float64()
+		s.WriteString(words[int(float64(len(words))*at*at*at*at)])
+		s.WriteByte(' ')
+	}
+	return []byte(s.String()[:size-2] + `"}`)
+}
+
+func vocabulary() []string {
+	r := rand.New(rand.NewPCG(7, 7))
+	words := make([]string, 2000)
+	for i := range words {
+		word := make([]byte, 2+r.IntN(8))
+		for j := range word {
+			word[j] = "etaoinshrdlucmfwypvbgkjqxz"[min(r.IntN(26), r.IntN(26))]
+		}
+		words[i] = string(word)
+	}
+	return words
+}
+
+// BenchmarkVerify prints megabytes of compressed files a second.
+func BenchmarkVerify(b *testing.B) {
+	r, words := newRowed(), vocabulary()
+	for range 2 {
+		w := journal.New(journal.Options{Blobs: r.blobs, Rows: r.rows, MaxBacklog: 1 << 40, Interval: time.Millisecond})
+		for i := range 20_000 {
+			if _, err := w.Append(prose(words, uint64(i), 4<<10)); err != nil {
+				b.Fatal(err)
+			}
+			if i%100 == 99 {
+				time.Sleep(2 * time.Millisecond)
+			}
+		}
+		if err := w.Close(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		report := verify(b, r.blobs, r.rows)
+		if len(report.Breaks) > 0 || report.Records != 40_000 {
+			b.Fatalf("%+v", report)
+		}
+		b.SetBytes(report.Bytes)
+		b.ReportMetric(40_000*4096/float64(report.Bytes), "ratio")
+	}
+}

@@ -1,0 +1,416 @@
+package sweep_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
+)
+
+// in runs f in a bubble over fresh stores.
+func in(t *testing.T, f func(*world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(newWorld(t)) })
+}
+
+func TestOwnFilesAreReadableWithinTenSecondsAndClosed(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.begin("a")
+		p.finish("a")
+		time.Sleep(10 * time.Second)
+		if got := p.sink.got(); got["a"][gateway.End] != 1 || len(got) != 1 {
+			t.Errorf("after 10 s the sink has %v", got)
+		}
+		e := p.sink.fresh[0]
+		if string(e.Request.JSON) != prompt || e.Hash == "" || e.Outcome != gateway.Complete {
+			t.Errorf("entry %+v is not complete in itself", e)
+		}
+		time.Sleep(2 * time.Minute)
+		if f := w.files()[0]; f.State != journal.Done || f.Shipped != f.Length {
+			t.Errorf("row of an idle process's file: %+v, want it done", f)
+		}
+		p.begin("b")
+		p.finish("b")
+		p.end()
+		for _, f := range w.files() {
+			if f.State != journal.Done {
+				t.Errorf("after a stop in good order: %+v", f)
+			}
+		}
+		w.sound()
+	})
+}
+
+func TestADeadProcessIsTakenOver(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.begin("ended")
+		p.begin("open")
+		p.finish("ended")
+		p.life.kill()
+		q := w.start(&life{})
+		time.Sleep(time.Minute)
+		if line := q.sweep(); !strings.HasPrefix(line, "0 files") {
+			t.Errorf("a minute after the death: %s", line)
+		}
+		time.Sleep(90 * time.Second)
+		if line := q.sweep(); line != "1 files taken over, 0 adopted, 1 requests incomplete" {
+			t.Errorf("after 2.5 minutes: %s", line)
+		}
+		time.Sleep(10 * time.Second)
+		got := q.sink.got()
+		if got["ended"][gateway.End] != 1 || got["open"][gateway.Incomplete] != 1 || len(got) != 2 {
+			t.Errorf("sink has %v", got)
+		}
+		for _, e := range q.sink.fresh {
+			if string(e.Request.JSON) != prompt {
+				t.Errorf("%s of %s has lost its prompt", e.Type, e.ID)
+			}
+		}
+		if f := w.files()[0]; f.State != journal.Done || f.Process != p.writer.Process() {
+			t.Errorf("row %+v", f)
+		}
+		if _, sealed, _ := w.blobs.Length(t.Context(), w.files()[0].Name); !sealed {
+			t.Error("the dead process's blob is not sealed")
+		}
+		if line := q.sweep(); line != "0 files taken over, 0 adopted, 0 requests incomplete" {
+			t.Errorf("the next sweep: %s", line)
+		}
+		w.sound()
+		p.end()
+		q.end()
+	})
+}
+
+// A process is stopped with an answer held back for its end, taken for dead, and goes on.
+func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.begin("held")
+		time.Sleep(5 * time.Second)
+		p.life.stop()
+		pending, _ := p.writer.AppendEnd("held", endLine("held"))
+		time.Sleep(3 * time.Minute)
+		q := w.start(&life{})
+		if line := q.sweep(); line != "1 files taken over, 0 adopted, 1 requests incomplete" {
+			t.Errorf("sweep: %s", line)
+		}
+		p.life.cont()
+		if !durable(pending) {
+			t.Fatal("the held end never became durable")
+		}
+		time.Sleep(10 * time.Second)
+		if got := q.sink.got()["held"]; got[gateway.Incomplete] != 1 || got[gateway.End] != 0 {
+			t.Errorf("the sweep's process derived %v", got)
+		}
+		if got := p.sink.got()["held"]; got[gateway.End] != 1 {
+			t.Errorf("the process that came back derived %v", got)
+		}
+		if e := p.sink.fresh[len(p.sink.fresh)-1]; string(e.Request.JSON) != prompt {
+			t.Errorf("its end has no prompt: %+v", e)
+		}
+		files := map[string]int{}
+		for _, f := range w.files() {
+			files[f.Process]++
+		}
+		if files[p.writer.Process()] != 2 {
+			t.Errorf("files %v, want a second one for the end", files)
+		}
+		p.end()
+		q.end()
+		if r := w.sound(); r.Unanchored != 0 {
+			t.Errorf("%d members unanchored", r.Unanchored)
+		}
+	})
+}
+
+// One process is killed before or after each of its steps on a store; the next one's
+// sweep must leave nothing out and nothing broken.
+func TestAKillAtAnyStepLosesNothingThatWasDurable(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at := 1; ; at++ {
+			reached := false
+			t.Run(fmt.Sprintf("at=%d after=%v", at, after), func(t *testing.T) {
+				in(t, func(w *world) { reached = killedAt(w, at, after) })
+			})
+			if !reached {
+				if at < 20 {
+					t.Errorf("only %d steps were made", at)
+				}
+				break
+			}
+		}
+	}
+}
+
+// killedAt reports whether the process lived long enough to be killed at that step.
+func killedAt(w *world, at int, after bool) bool {
+	time.Sleep(59 * time.Minute)
+	p := w.start(&life{killAt: at, after: after})
+	begun, ended := map[string]bool{}, map[string]bool{}
+	for n := range 6 {
+		id := fmt.Sprint(n)
+		if p.begin(id) {
+			begun[id] = true
+		}
+		if n%3 != 2 && p.finish(id) {
+			ended[id] = true
+		}
+		time.Sleep(20 * time.Second) // over the hour: two files
+	}
+	killed := p.life.isDead()
+	p.life.kill()
+	p.end()
+	q := w.start(&life{})
+	time.Sleep(3 * time.Minute)
+	q.sweep()
+	time.Sleep(3 * time.Minute)
+	q.sweep() // what was adopted has become dead
+	time.Sleep(3 * time.Minute)
+	q.sweep()
+	time.Sleep(10 * time.Second)
+	q.end()
+	w.sound()
+	for _, f := range w.files() {
+		if f.State != journal.Done {
+			w.t.Errorf("row %+v is not done", f)
+		}
+	}
+	first, second := p.sink.got(), q.sink.got()
+	for id := range begun {
+		ends, cut := first[id][gateway.End]+second[id][gateway.End], second[id][gateway.Incomplete]
+		switch {
+		case ended[id] && ends == 0:
+			w.t.Errorf("the durable end of %s was not derived", id)
+		case ends == 0 && cut == 0:
+			w.t.Errorf("%s was begun and nothing tells of it", id)
+		case ends > 0 && cut > 0:
+			w.t.Errorf("%s has an end and is incomplete", id)
+		case ends > 2 || cut > 1:
+			w.t.Errorf("%s was derived %d times, incomplete %d times", id, ends, cut)
+		}
+	}
+	return killed
+}
+
+// The sweeping process is killed at each of its own steps; a third one finishes.
+func TestASweepKilledAtAnyStepIsFinishedByTheNext(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at := 1; ; at++ {
+			reached := false
+			t.Run(fmt.Sprintf("at=%d after=%v", at, after), func(t *testing.T) {
+				in(t, func(w *world) { reached = sweepKilledAt(w, at, after) })
+			})
+			if !reached {
+				if at < 15 {
+					t.Errorf("only %d steps were made", at)
+				}
+				break
+			}
+		}
+	}
+}
+
+func sweepKilledAt(w *world, at int, after bool) bool {
+	time.Sleep(59*time.Minute + 30*time.Second)
+	p := w.start(&life{})
+	for _, id := range []string{"a", "b", "c"} {
+		p.begin(id)
+	}
+	p.finish("a")
+	time.Sleep(time.Minute)
+	p.finish("b")
+	p.life.kill()
+	p.end()
+	time.Sleep(3 * time.Minute)
+	q := w.start(&life{killAt: at, after: after})
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	_, _ = q.deriver.Sweep(ctx)
+	killed := q.life.isDead()
+	q.life.kill()
+	q.end()
+	time.Sleep(3 * time.Minute)
+	r := w.start(&life{})
+	r.sweep()
+	time.Sleep(3 * time.Minute)
+	r.sweep()
+	time.Sleep(10 * time.Second)
+	r.end()
+	w.sound()
+	total := map[string]map[gateway.LineType]int{}
+	for _, s := range []*sink{p.sink, q.sink, r.sink} {
+		for id, types := range s.got() {
+			for t, n := range types {
+				if total[id] == nil {
+					total[id] = map[gateway.LineType]int{}
+				}
+				total[id][t] += n
+			}
+		}
+	}
+	if total["a"][gateway.End] == 0 || total["b"][gateway.End] == 0 || total["c"][gateway.Incomplete] == 0 || total["c"][gateway.End] > 0 {
+		w.t.Errorf("derived %v", total)
+	}
+	for _, f := range w.files() {
+		if f.State != journal.Done {
+			w.t.Errorf("row %+v is not done", f)
+		}
+	}
+	return killed
+}
+
+func TestTheRestOfADeadFileComesWithWhatWasBeforeForReplay(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		for n := range 3 {
+			p.begin(fmt.Sprint(n))
+			p.finish(fmt.Sprint(n))
+		}
+		time.Sleep(10 * time.Second)
+		p.begin("late")
+		p.finish("late")
+		p.life.kill()
+		p.end()
+		time.Sleep(3 * time.Minute)
+		q := w.start(&life{})
+		defer q.end()
+		q.sweep()
+		if len(q.sink.replay) != 3 || len(q.sink.fresh) != 1 || q.sink.fresh[0].ID != "late" || len(q.sink.closed) != 1 {
+			t.Errorf("replayed %d, fresh %d, closed %v", len(q.sink.replay), len(q.sink.fresh), q.sink.closed)
+		}
+	})
+}
+
+func TestAnEndWhoseBeginIsInAnEarlierFileHasItsPrompt(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.begin("long")
+		time.Sleep(90 * time.Minute)
+		p.begin("other")
+		time.Sleep(20 * time.Second) // the first file is derived and done
+		p.finish("long")
+		p.life.kill()
+		p.end()
+		time.Sleep(3 * time.Minute)
+		q := w.start(&life{})
+		defer q.end()
+		q.sweep()
+		if len(q.sink.fresh) != 1 || q.sink.fresh[0].ID != "long" || string(q.sink.fresh[0].Request.JSON) != prompt {
+			t.Errorf("derived %+v", q.sink.fresh)
+		}
+	})
+}
+
+func TestAnAmendIsTheWholeEndWithItsOutcome(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		defer p.end()
+		p.begin("a")
+		p.finish("a")
+		time.Sleep(10 * time.Second)
+		if _, err := p.writer.Append([]byte(`{"type":"amend","id":"a","outcome":"not-durable"}`)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		p.sink.mu.Lock()
+		defer p.sink.mu.Unlock()
+		last := p.sink.fresh[len(p.sink.fresh)-1]
+		if last.Type != gateway.Amend || last.Outcome != gateway.NotDurable || last.Request == nil || string(last.Request.JSON) != prompt {
+			t.Errorf("entry %+v", last)
+		}
+	})
+}
+
+func TestAFileWithoutARowIsAdoptedByTheSweep(t *testing.T) {
+	in(t, func(w *world) {
+		w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errDead })
+		p := w.start(&life{})
+		p.begin("a")
+		p.finish("a")
+		p.life.kill()
+		p.end()
+		w.store.SetFault(nil)
+		q := w.start(&life{})
+		defer q.end()
+		if line := q.sweep(); line != "0 files taken over, 1 adopted, 0 requests incomplete" {
+			t.Errorf("first sweep: %s", line)
+		}
+		time.Sleep(3 * time.Minute)
+		q.sweep()
+		if got := q.sink.got(); got["a"][gateway.End] != 1 {
+			t.Errorf("derived %v", got)
+		}
+		if r := w.sound(); r.Unanchored != 2 {
+			t.Errorf("%d members unanchored, want the adopted file's 2", r.Unanchored)
+		}
+	})
+}
+
+func TestAnAdoptedFileIsClaimedByItsLivingWriter(t *testing.T) {
+	in(t, func(w *world) {
+		w.store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
+			return false, map[bool]error{true: errDead}[op == table.OpInsert]
+		})
+		p := w.start(&life{})
+		p.begin("a")
+		w.store.SetFault(nil)
+		q := w.start(&life{})
+		q.sweep()
+		time.Sleep(5 * time.Minute)
+		q.sweep()
+		p.finish("a")
+		p.end()
+		q.end()
+		if n := len(w.files()); n != 1 {
+			t.Errorf("%d files, want the one", n)
+		}
+		w.sound()
+	})
+}
+
+// Whoever is slow or fails holds up neither the other consumers nor the files for ever.
+func TestOneFailingConsumerHoldsUpOnlyItself(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.sink.err = errDead
+		p.begin("a")
+		p.finish("a")
+		time.Sleep(3 * time.Minute)
+		if f := w.files()[0]; f.State == journal.Done || f.Shipped != 0 {
+			t.Errorf("row %+v while its consumer fails", f)
+		}
+		p.sink.mu.Lock()
+		p.sink.err = nil
+		p.sink.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		if f := w.files()[0]; f.State != journal.Done || p.sink.got()["a"][gateway.End] != 1 {
+			t.Errorf("row %+v, derived %v", f, p.sink.got())
+		}
+		p.end()
+	})
+}
+
+func TestOldDaysAreSettled(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.begin("a")
+		p.finish("a")
+		p.end()
+		time.Sleep(72 * time.Hour)
+		q := w.start(&life{})
+		defer q.end()
+		q.sweep()
+		days, err := w.rows().Days(t.Context())
+		if err != nil || len(days) != 1 || !days[0].Settled {
+			t.Errorf("days %+v, %v", days, err)
+		}
+	})
+}
