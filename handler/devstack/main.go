@@ -29,8 +29,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	interrupted := ctx.Err() != nil // before stop, which ends the context too
 	stop()
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !interrupted {
 		_, _ = fmt.Fprintln(os.Stderr, "devstack:", err)
 		os.Exit(1)
 	}
