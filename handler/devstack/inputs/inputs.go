@@ -83,14 +83,15 @@ func (o Options) certificate(ctx context.Context, env map[string]string) error {
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(o.Root, ".azure", env["AZURE_ENV_NAME"], "gateway.pem")
+	place := filepath.Join(".azure", env["AZURE_ENV_NAME"], "gateway.pem")
+	file := filepath.Join(o.Root, place)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(file, made.pem, 0o600); err != nil {
 		return err
 	}
-	o.say("Made a self-signed certificate for the private variant; clients of a trial trust %s.\n", file)
+	o.say("Made a self-signed certificate for the private variant; clients of a trial trust %s.\n", place)
 	return o.set(ctx, "GW_TLS_PFX", base64.StdEncoding.EncodeToString(made.pfx))
 }
 
