@@ -102,7 +102,7 @@ func virtuallyUnder(t *testing.T, text string, regions int, test func(t *testing
 		}
 		charges := newBooks()
 		p := build(s, pol, edges{
-			subscriptions: r.store, counters: charges.store, objects: table.NewMem(), health: table.NewMem(), blobs: r.blobs,
+			subscriptions: r.store, counters: charges.store, objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), files: table.NewMem(), blobs: r.blobs,
 			secrets: secret.Map(s.Secrets), transport: toRegions,
 		}, logger)
 		defer p.close(context.WithoutCancel(t.Context()))
