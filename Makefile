@@ -56,10 +56,11 @@ lint: ## golangci-lint
 fmt: ## format
 	$(LINT) fmt ./...
 
-check: ## fails on anything that a tool would change
+check: dist/devstack ## fails on anything that a tool would change, or that could not be deployed
 	go mod tidy -diff
 	go fix -stringsbuilder=false -diff ./...
 	$(LINT) fmt --diff ./...
+	dist/devstack check
 
 ci: test race lint check ## what continuous integration runs
 

@@ -44,11 +44,13 @@ var law = map[string][]string{
 	"funchost":              {"devstack/child"},
 	"devstack/child":        {},
 	"devstack/tools":        {},
+	"devstack/inputs":       {},
+	"devstack/template":     {"devstack/tools", "logs"},
 	"devstack/azurite":      {"devstack/child", "devstack/tools"},
 	"devstack/wiremock":     {"devstack/child", "devstack/tools"},
 	"devstack/loganalytics": {},
 	"devstack/stack":        {"aoaisim", "devstack/azurite", "devstack/child", "devstack/loganalytics", "devstack/tools", "funchost", "logs"},
-	"devstack":              {"devstack/stack", "funchost"},
+	"devstack":              {"devstack/inputs", "devstack/stack", "devstack/template", "devstack/tools", "funchost"},
 	"clients":               {"devstack/stack", "devstack/tools", "funchost"},
 }
 

@@ -3,6 +3,8 @@
 //	devstack stage [--here] [--os OS] [--arch ARCH]   build and lay out dist/app and dist/app.zip
 //	devstack services [--kind]                        storage and regions; settings in dist/dev.env
 //	devstack run [--kind] [--port N]                  services and the staged gateway behind a Functions host
+//	devstack check                                    templates, settings and the staged package, without a cloud
+//	devstack inputs                                   azd's hook: admin key, certificate
 //	devstack host [--fresh] [--addr HOST:PORT]        only the host stand-in, over dist/app
 package main
 
@@ -12,24 +14,30 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
+	"aoaigateway/handler/devstack/inputs"
 	"aoaigateway/handler/devstack/stack"
+	"aoaigateway/handler/devstack/template"
+	"aoaigateway/handler/devstack/tools"
 	"aoaigateway/handler/funchost"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	interrupted := ctx.Err() != nil // before stop, which ends the context too
 	stop()
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !interrupted {
 		_, _ = fmt.Fprintln(os.Stderr, "devstack:", err)
 		os.Exit(1)
 	}
 }
 
-const usage = "usage: devstack stage|services|run|host [flags]; -h after a verb lists its flags"
+const usage = "usage: devstack stage|services|run|host|check|inputs [flags]; -h after a verb lists its flags"
 
 func run(ctx context.Context, args []string, out, log io.Writer) error {
 	if len(args) == 0 {
@@ -38,7 +46,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	flags := flag.NewFlagSet("devstack "+args[0], flag.ContinueOnError)
 	flags.SetOutput(log)
 	verb, ok := map[string]func(context.Context, *flag.FlagSet, []string, io.Writer, io.Writer) error{
-		"stage": stage, "services": services, "run": serve, "host": host,
+		"stage": stage, "services": services, "run": serve, "host": host, "check": check, "inputs": makeInputs,
 	}[args[0]]
 	if !ok {
 		return fmt.Errorf("%q: %s", args[0], usage)
@@ -97,4 +105,54 @@ func host(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.W
 		return err
 	}
 	return stack.Serve(ctx, o, out)
+}
+
+// check is what `make check` runs over everything that is deployed.
+func check(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	root, err := tools.Root()
+	if err != nil {
+		return err
+	}
+	found, err := template.Check(ctx, root)
+	if err != nil {
+		return err
+	}
+	dir, err := stack.Stage(ctx, stack.StageOptions{Out: filepath.Join(root, "dist", "check", "app")})
+	if err != nil {
+		return err
+	}
+	packed, err := template.CheckPackage(dir)
+	if err != nil {
+		return err
+	}
+	scanned, err := template.Scan(ctx, root)
+	if err != nil {
+		return err
+	}
+	found = append(append(found, packed...), scanned...)
+	for _, f := range found {
+		_, _ = fmt.Fprintln(out, f)
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%d findings", len(found))
+	}
+	return nil
+}
+
+func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	root, err := tools.Root()
+	if err != nil {
+		return err
+	}
+	return inputs.Make(ctx, inputs.Options{Root: root, Environ: os.Environ(), Out: out, Run: func(ctx context.Context, name string, args ...string) error {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Stderr = log
+		return cmd.Run()
+	}})
 }

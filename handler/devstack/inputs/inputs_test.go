@@ -1,0 +1,142 @@
+package inputs_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"software.sslmate.com/src/go-pkcs12"
+
+	"aoaigateway/handler/devstack/inputs"
+)
+
+// azd is an environment that `azd env set` writes.
+type azd struct {
+	values map[string]string
+	calls  []string
+	az     error
+}
+
+func (a *azd) run(_ context.Context, name string, args ...string) error {
+	a.calls = append(a.calls, name+" "+strings.Join(args, " "))
+	if name == "az" {
+		return a.az
+	}
+	if !slices.Equal(args[:2], []string{"env", "set"}) {
+		return errors.New("not asked for")
+	}
+	a.values[args[2]] = args[3]
+	return nil
+}
+
+func (a *azd) make(t *testing.T, root string) string {
+	t.Helper()
+	var out strings.Builder
+	environ := []string{"AZURE_ENV_NAME=trial"}
+	for name, value := range a.values {
+		environ = append(environ, name+"="+value)
+	}
+	if err := inputs.Make(t.Context(), inputs.Options{Root: root, Environ: environ, Run: a.run, Out: &out}); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// project is a folder with the real main.bicep.
+func project(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	data, err := os.ReadFile("../../../infra/main.bicep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "infra"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "infra", "main.bicep"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestTheFirstRunMakesAKeyAndACertificateAndTheSecondKeepsThem(t *testing.T) {
+	root, a := project(t), &azd{values: map[string]string{}}
+	a.make(t, root)
+	if len(a.values["GW_ADMIN_KEY"]) < 32 {
+		t.Errorf("admin key of %d characters; main.bicep wants 32", len(a.values["GW_ADMIN_KEY"]))
+	}
+	pfx, err := base64.StdEncoding.DecodeString(a.values["GW_TLS_PFX"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, cert, err := pkcs12.Decode(pfx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, region := range []string{"eastus2", "swedencentral"} {
+		if err := cert.VerifyHostname(a.values["GW_DNS_LABEL"] + "." + region + ".cloudapp.azure.com"); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(pfx) > 16<<10 {
+		t.Errorf("the PFX has %d bytes; an Application Gateway takes 16 KB", len(pfx))
+	}
+	trusted, err := os.ReadFile(filepath.Join(root, ".azure", "trial", "gateway.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(trusted)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(trusted)
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: roots}); block == nil || err != nil {
+		t.Errorf("who trusts gateway.pem does not trust the gateway: %v", err)
+	}
+	before := a.values["GW_ADMIN_KEY"] + a.values["GW_TLS_PFX"] + a.values["GW_DNS_LABEL"]
+	a.make(t, root)
+	if after := a.values["GW_ADMIN_KEY"] + a.values["GW_TLS_PFX"] + a.values["GW_DNS_LABEL"]; before != after {
+		t.Error("a second run changed what was there")
+	}
+}
+
+func TestThePublicVariantGetsAKeyOnly(t *testing.T) {
+	a := &azd{values: map[string]string{"GW_NETWORK": "public"}}
+	a.make(t, project(t))
+	if len(a.calls) != 1 || a.values["GW_ADMIN_KEY"] == "" {
+		t.Errorf("%v", a.calls)
+	}
+}
+
+func TestAKnownRegionAndNameAreTheCertificatesOnlyNames(t *testing.T) {
+	a := &azd{values: map[string]string{"AZURE_LOCATION": "uksouth", "GW_HOST_NAME": "ai.example.com", "GW_DNS_LABEL": "gw-x"}}
+	a.make(t, project(t))
+	pfx, _ := base64.StdEncoding.DecodeString(a.values["GW_TLS_PFX"])
+	_, cert, err := pkcs12.Decode(pfx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"ai.example.com", "gw-x.uksouth.cloudapp.azure.com"}; !slices.Equal(cert.DNSNames, want) {
+		t.Errorf("%v, want %v", cert.DNSNames, want)
+	}
+}
+
+func TestACertificateOfOnesOwnStays(t *testing.T) {
+	a := &azd{values: map[string]string{"GW_TLS_SECRET_ID": "https://v.vault.azure.net/secrets/c"}}
+	a.make(t, project(t))
+	if a.values["GW_TLS_PFX"] != "" {
+		t.Error("a certificate was made beside the given one")
+	}
+}
+
+func TestWithoutTheAzureCLITheCommandIsPrintedInstead(t *testing.T) {
+	a := &azd{values: map[string]string{"AZURE_SUBSCRIPTION_ID": "s-1"}, az: errors.New("not found")}
+	if out := a.make(t, project(t)); !strings.Contains(out, "az provider register --namespace Microsoft.App --subscription s-1") {
+		t.Errorf("%s", out)
+	}
+}

@@ -1,0 +1,44 @@
+package template
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// Check reads all that is deployed below root, but for the package, and says what is wrong.
+func Check(ctx context.Context, root string) ([]Finding, error) {
+	all, err := readTemplates(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	found, err := checkTypes(all)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, checkModules(root, all)...)
+	found = append(found, checkParameters(root, all["main.bicep"])...)
+	found = append(found, checkRights(all)...)
+	found = append(found, checkDoors(all)...)
+	found = append(found, checkEdge(all)...)
+	program, err := checkProgram(root, all)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, program...)
+	found = append(found, checkAzd(root, all)...)
+	found = append(found, checkHost(root, "host.json")...)
+	found = append(found, checkFunctions(root+"/functions", "functions/")...)
+	found = append(found, checkWorkbook(root)...)
+	found = append(found, checkGraph(root, all)...)
+	found = append(found, checkCosts(root, all)...)
+	slices.SortFunc(found, func(a, b Finding) int {
+		if a.File != b.File || a.Line == b.Line {
+			return compare(a.String(), b.String())
+		}
+		return a.Line - b.Line
+	})
+	return found, nil
+}
+
+func compare(a, b string) int { return strings.Compare(a, b) }

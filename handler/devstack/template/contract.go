@@ -1,0 +1,192 @@
+package template
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"aoaigateway/handler/logs"
+)
+
+// What the templates must set of the program's settings, and what has no place in Azure.
+var (
+	mustSet = []string{
+		"GATEWAY_BACKENDS", "GATEWAY_TABLE_ENDPOINT", "GATEWAY_BLOB_ENDPOINT", "GATEWAY_KEY_VAULT_URI", "GATEWAY_ADMIN_KEY_SECRET",
+		"GATEWAY_FRONTED", "GATEWAY_LOGS_ENDPOINT", "GATEWAY_LOGS_RULE", "GATEWAY_LOGS_STREAM",
+		"AzureWebJobsStorage__credential", "AzureWebJobsStorage__clientId", "AzureWebJobsStorage__blobServiceUri", "AZURE_CLIENT_ID",
+	}
+	neverSet = []string{
+		"GATEWAY_STORAGE", "GATEWAY_SECRETS", "GATEWAY_DEV_CA_FILE",
+		// Flex Consumption refuses these, or misbehaves with them.
+		"FUNCTIONS_WORKER_RUNTIME", "FUNCTIONS_EXTENSION_VERSION", "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_TIME_ZONE", "TZ",
+		"SCM_DO_BUILD_DURING_DEPLOYMENT", "ENABLE_ORYX_BUILD", "AzureWebJobsStorage",
+	}
+)
+
+// checkProgram compares the templates with the program: settings, tables, columns.
+func checkProgram(root string, all templates) ([]Finding, error) {
+	names, err := goStrings(filepath.Join(root, "handler"))
+	if err != nil {
+		return nil, err
+	}
+	found := checkSettings(all["app.bicep"], names.settings)
+	found = append(found, checkTables(all["app.bicep"], names.constants)...)
+	columns, err := checkColumns(root)
+	return append(found, columns...), err
+}
+
+func checkSettings(f *file, known []string) (found []Finding) {
+	set := f.find("variable", "appSettings")
+	if set == nil {
+		return []Finding{{"infra/app.bicep", 0, "no appSettings"}}
+	}
+	for _, p := range set.Value.Props {
+		if strings.HasPrefix(p.Name, "GATEWAY_") && !slices.Contains(known, p.Name) {
+			found = append(found, Finding{f.path, p.Line, p.Name + ": the program has no such setting"})
+		}
+		if slices.Contains(neverSet, p.Name) {
+			found = append(found, Finding{f.path, p.Line, p.Name + ": must not be set in Azure"})
+		}
+	}
+	for _, name := range mustSet {
+		if set.Value.prop(name) == nil {
+			found = append(found, Finding{f.path, set.Line, name + ": must be set"})
+		}
+	}
+	if e := set.Value.prop("GATEWAY_FRONTED"); e.in(true).text() != "true" || e.in(false).text() != "false" {
+		found = append(found, Finding{f.path, max(set.Line, e.line()), "GATEWAY_FRONTED must be true in private and false in public, where anybody could claim an address"})
+	}
+	return found
+}
+
+func checkTables(f *file, constants map[string]string) (found []Finding) {
+	names := f.find("variable", "tableNames")
+	for name, value := range constants {
+		if !strings.HasSuffix(name, "Table") {
+			continue
+		}
+		if names == nil || !slices.ContainsFunc(names.Value.Items, func(e *expr) bool { return e.Text == value }) {
+			found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("tableNames lacks %q, which the program uses", value)})
+		}
+	}
+	if have := f.find("variable", "auditContainer"); have == nil || have.Value.text() != constants["auditContainer"] {
+		found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("auditContainer must be %q", constants["auditContainer"])})
+	}
+	return found
+}
+
+type programNames struct {
+	settings  []string
+	constants map[string]string
+}
+
+// goStrings reads the rows of settingRows, and all string constants, of package main.
+func goStrings(dir string) (programNames, error) {
+	names := programNames{constants: map[string]string{}}
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return names, err
+	}
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return names, err
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != len(spec.Names) {
+				return true
+			}
+			for i, name := range spec.Names {
+				if text, ok := literal(spec.Values[i]); ok {
+					names.constants[name.Name] = text
+				}
+				if list, ok := spec.Values[i].(*ast.CompositeLit); ok && name.Name == "settingRows" {
+					names.settings = append(names.settings, firstStrings(list)...)
+				}
+			}
+			return true
+		})
+	}
+	if len(names.settings) == 0 {
+		return names, fmt.Errorf("no settingRows below %s", dir)
+	}
+	return names, nil
+}
+
+func firstStrings(list *ast.CompositeLit) (texts []string) {
+	for _, e := range list.Elts {
+		if row, ok := e.(*ast.CompositeLit); ok && len(row.Elts) > 0 {
+			if text, ok := literal(row.Elts[0]); ok {
+				texts = append(texts, text)
+			}
+		}
+	}
+	return texts
+}
+
+func literal(e ast.Expr) (string, bool) {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return "", false
+	}
+	text, err := strconv.Unquote(lit.Value)
+	return text, err == nil
+}
+
+// Column is a column as table and stream declare it.
+type Column struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// Columns are the fields of the row that the program sends: the one source of columns.json.
+func Columns() []Column {
+	var list []Column
+	for _, c := range logs.Columns() {
+		list = append(list, Column{c.Name, c.Type})
+	}
+	return list
+}
+
+func checkColumns(root string) ([]Finding, error) {
+	const path = "infra/columns.json"
+	data, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		return nil, err
+	}
+	var have []Column
+	if err := json.Unmarshal(data, &have); err != nil {
+		return []Finding{{path, 0, err.Error()}}, nil
+	}
+	var found []Finding
+	want := Columns()
+	for _, c := range want {
+		if !slices.Contains(have, c) {
+			found = append(found, Finding{path, 0, fmt.Sprintf("lacks column %s of type %s, which the program sends", c.Name, c.Type)})
+		}
+	}
+	for _, c := range have {
+		if !slices.Contains(want, c) {
+			found = append(found, Finding{path, 0, fmt.Sprintf("has column %s of type %s, which the program does not send", c.Name, c.Type)})
+		}
+		if !columnName.MatchString(c.Name) {
+			found = append(found, Finding{path, 0, fmt.Sprintf("%q is no name for a column: Azure Monitor reserves it", c.Name)})
+		}
+	}
+	return found, nil
+}
+
+// Letters, digits and underscores, 2 to 45 of them, beginning with a letter.
+var columnName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{1,44}$`)

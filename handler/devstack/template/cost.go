@@ -1,0 +1,118 @@
+package template
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// hours of a month, as Azure's price lists count them.
+const hours = 730
+
+const costMark = "<!-- costs -->"
+
+type priceList struct {
+	Prices      map[string]float64 `json:"prices"`
+	Assumptions map[string]float64 `json:"assumptions"`
+}
+
+// item is one line of the bill, in the two variants.
+type item struct {
+	name            string
+	public, private float64
+}
+
+// costTables are the README's: a month without a request, and a million requests.
+func costTables(root string, all templates) (string, error) {
+	data, err := os.ReadFile(filepath.Join(root, "infra", "prices.json"))
+	if err != nil {
+		return "", err
+	}
+	var l priceList
+	if err := json.Unmarshal(data, &l); err != nil {
+		return "", fmt.Errorf("prices.json: %w", err)
+	}
+	p, a := l.Prices, l.Assumptions
+	var b strings.Builder
+	b.WriteString(costMark + "\n")
+	write(&b, "a month without a request", idle(p, a, all))
+	b.WriteByte('\n')
+	write(&b, fmt.Sprintf("a million requests of %.0f s, %.0f at a time on an instance", a["secondsPerRequest"], a["requestsAtATime"]), busy(p, a))
+	b.WriteString("<!-- /costs -->")
+	return b.String(), nil
+}
+
+func idle(p, a map[string]float64, all templates) []item {
+	probes := hours * 3600 / a["probeInterval"] * a["probingInstances"]
+	sweeps := hours * 60 / a["sweepMinutes"]
+	compute := func(executions float64) float64 { // a second each, the least that is billed
+		return max(0, executions*a["instanceGB"]-p["functions.gigabyteSecondsFree"]) * p["functions.gigabyteSecond"]
+	}
+	endpoints := a["aiRegions"]
+	all.each("module", func(_ *file, d *declaration) {
+		if d.Target == "link.bicep" && d.body().at("params", "groupId").text() != "account" {
+			endpoints++
+		}
+	})
+	zones := 0.0
+	if names := all["network.bicep"].find("variable", "zoneNames"); names != nil {
+		zones = float64(len(names.Value.Props))
+	}
+	return []item{
+		{"Application Gateway WAF_v2, fixed price", 0, p["applicationGateway.hour"] * hours},
+		{fmt.Sprintf("%.0f private endpoints", endpoints), 0, endpoints * p["privateLink.endpointHour"] * hours},
+		{fmt.Sprintf("%.0f private DNS zones", zones), 0, zones * p["dns.zoneMonth"]},
+		{"Functions: the timer, and the Application Gateway's probes", compute(sweeps), compute(sweeps + probes)},
+		{"storage, vault, logs, AI accounts", 0, 0},
+	}
+}
+
+func busy(p, a map[string]float64) []item {
+	const million = 1e6
+	compute := million * a["secondsPerRequest"] / a["requestsAtATime"] * a["instanceGB"] * p["functions.gigabyteSecond"]
+	rows := million * a["kilobytesPerRow"] / (1 << 20) * p["monitor.ingestedGigabyte"]
+	archive := million * (a["blobWritesPerThousand"]/1000/10000*p["blobs.tenThousandWrites"] + a["kilobytesArchived"]/(1<<20)*p["blobs.gigabyteMonth"])
+	tables := million * a["tableOperationsPerThousand"] / 1000 / 10000 * p["tables.tenThousandOperations"]
+	links := million * a["kilobytesThroughLinks"] / (1 << 20) * p["privateLink.gigabyte"]
+	return []item{
+		{"Functions, active time", compute, compute},
+		{"Functions, executions", p["functions.millionExecutions"], p["functions.millionExecutions"]},
+		{"Log Analytics, rows", rows, rows},
+		{"archive: writes, and a month of keeping", archive, archive},
+		{"tables: keys, limits, affinity", tables, tables},
+		{"private endpoints, traffic", 0, links},
+		{"Application Gateway, one capacity unit for 10 hours", 0, 10 * p["applicationGateway.capacityUnitHour"]},
+	}
+}
+
+func write(b *strings.Builder, title string, items []item) {
+	fmt.Fprintf(b, "| %s | public | private |\n|---|---:|---:|\n", title)
+	total := item{name: "**together**"}
+	for _, i := range items {
+		fmt.Fprintf(b, "| %s | %s | %s |\n", i.name, dollars(i.public), dollars(i.private))
+		total.public += i.public
+		total.private += i.private
+	}
+	fmt.Fprintf(b, "| %s | **%s** | **%s** |\n", total.name, dollars(total.public), dollars(total.private))
+}
+
+func dollars(v float64) string {
+	if v > 0 && v < 0.005 {
+		return "< $0.01"
+	}
+	return fmt.Sprintf("$%.2f", v)
+}
+
+func checkCosts(root string, all templates) []Finding {
+	want, err := costTables(root, all)
+	if err != nil {
+		return []Finding{{"infra/prices.json", 0, err.Error()}}
+	}
+	data, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil || !strings.Contains(string(data), want) {
+		return []Finding{{"README.md", 0, "its costs are not those of infra/prices.json; run: go test ./handler/devstack/template -update"}}
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+// What the gateway's rows become: a table, the rule that fills it, functions and a workbook to read it, alerts, a budget.
+param location string
+param tags object
+param token string
+param private bool
+param retentionInDays int
+param dailyQuotaGb int
+param compatibilityAlias string
+param alertEmail string
+param monthlyBudget int
+param budgetStart string
+
+// The program's own list: the fields of the row it sends. `make check` fails when the two differ.
+var columns = loadJsonContent('columns.json')
+var tableName = 'GatewayLogs_CL'
+var streamName = 'Custom-GatewayLogs_CL'
+
+var alerts = [
+  {
+    name: 'errors'
+    title: 'Gateway: errors or throttling above 5 percent'
+    severity: 2
+    query: loadTextContent('queries/alert-errors.kql')
+  }
+  {
+    name: 'no-backend'
+    title: 'Gateway: no region answers'
+    severity: 1
+    query: loadTextContent('queries/alert-no-backend.kql')
+  }
+  {
+    name: 'latency'
+    title: 'Gateway: answers are slow'
+    severity: 3
+    query: loadTextContent('queries/alert-latency.kql')
+  }
+  {
+    name: 'quota'
+    title: 'Gateway: a subscription is out of quota'
+    severity: 3
+    query: loadTextContent('queries/alert-quota.kql')
+  }
+]
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+  name: 'log-${token}'
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: retentionInDays
+    workspaceCapping: { dailyQuotaGb: dailyQuotaGb }
+    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccessForQuery: 'Enabled'
+    features: { disableLocalAuth: true, enableLogAccessUsingOnlyResourcePermissions: true }
+  }
+}
+
+resource table 'Microsoft.OperationalInsights/workspaces/tables@2025-07-01' = {
+  parent: workspace
+  name: tableName
+  properties: {
+    plan: 'Analytics'
+    retentionInDays: retentionInDays
+    totalRetentionInDays: retentionInDays
+    schema: {
+      name: tableName
+      // The rule says datetime, the table dateTime.
+      columns: map(columns, c => { name: c.name, type: c.type == 'datetime' ? 'dateTime' : c.type })
+    }
+  }
+}
+
+resource neutral 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = {
+  parent: workspace
+  name: 'gatewaylogs'
+  dependsOn: [table]
+  properties: {
+    category: 'Gateway'
+    displayName: 'GatewayLogs'
+    functionAlias: 'GatewayLogs'
+    functionParameters: ''
+    query: loadTextContent('queries/GatewayLogs.kql')
+    version: 2
+  }
+}
+
+// A stored function wins over a table of its name, so API Management's queries find our rows.
+resource compatible 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = if (!empty(compatibilityAlias)) {
+  parent: workspace
+  name: 'compatible'
+  dependsOn: [neutral]
+  properties: {
+    category: 'Gateway'
+    displayName: compatibilityAlias
+    functionAlias: compatibilityAlias
+    functionParameters: ''
+    query: loadTextContent('queries/ApiManagementGatewayLogs.kql')
+    version: 2
+  }
+}
+
+resource compatibleLlm 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = if (!empty(compatibilityAlias)) {
+  parent: workspace
+  name: 'compatible-llm'
+  dependsOn: [compatible]
+  properties: {
+    category: 'Gateway'
+    displayName: 'ApiManagementGatewayLlmLog'
+    functionAlias: 'ApiManagementGatewayLlmLog'
+    functionParameters: ''
+    query: loadTextContent('queries/ApiManagementGatewayLlmLog.kql')
+    version: 2
+  }
+}
+
+resource component 'Microsoft.Insights/components@2020-02-02' = {
+  name: 'appi-${token}'
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    IngestionMode: 'LogAnalytics'
+    DisableLocalAuth: true
+    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccessForQuery: 'Enabled'
+  }
+}
+
+resource endpoint 'Microsoft.Insights/dataCollectionEndpoints@2024-03-11' = if (private) {
+  name: 'dce-${token}'
+  location: location
+  tags: tags
+  properties: {
+    networkAcls: { publicNetworkAccess: 'Disabled' }
+  }
+}
+
+// Kind Direct has an ingestion endpoint of its own, so only the private variant needs another.
+resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' = {
+  name: 'dcr-${token}'
+  location: location
+  tags: tags
+  kind: 'Direct'
+  dependsOn: [table]
+  properties: {
+    dataCollectionEndpointId: private ? endpoint.id : null
+    streamDeclarations: {
+      'Custom-GatewayLogs_CL': { columns: columns }
+    }
+    destinations: {
+      logAnalytics: [
+        { name: 'workspace', workspaceResourceId: workspace.id }
+      ]
+    }
+    dataFlows: [
+      {
+        streams: [streamName]
+        destinations: ['workspace']
+        transformKql: 'source'
+        outputStream: streamName
+      }
+    ]
+  }
+}
+
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(resourceGroup().id, 'gateway', 'workbook')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: 'Gateway for Azure OpenAI'
+    category: 'workbook'
+    sourceId: workspace.id
+    serializedData: loadTextContent('workbook.json')
+    version: '1.0'
+  }
+}
+
+resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
+  name: 'ag-${token}'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'gateway'
+    enabled: true
+    emailReceivers: [
+      { name: 'operators', emailAddress: alertEmail, useCommonAlertSchema: true }
+    ]
+  }
+}
+
+// Without skipQueryValidation the rule is refused at random: the table is seconds old.
+resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for a in alerts: if (!empty(alertEmail)) {
+  name: 'alert-${a.name}-${token}'
+  location: location
+  tags: tags
+  kind: 'LogAlert'
+  dependsOn: [table]
+  properties: {
+    displayName: a.title
+    severity: a.severity
+    enabled: true
+    scopes: [workspace.id]
+    evaluationFrequency: 'PT15M'
+    windowSize: 'PT15M'
+    criteria: {
+      allOf: [
+        {
+          query: a.query
+          timeAggregation: 'Count'
+          operator: 'GreaterThan'
+          threshold: 0
+          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+        }
+      ]
+    }
+    skipQueryValidation: true
+    autoMitigate: true
+    actions: { actionGroups: [mail.id] }
+  }
+}]
+
+resource budget 'Microsoft.Consumption/budgets@2024-08-01' = if (monthlyBudget > 0 && !empty(alertEmail)) {
+  name: 'budget-${token}'
+  properties: {
+    category: 'Cost'
+    amount: monthlyBudget
+    timeGrain: 'Monthly'
+    timePeriod: { startDate: budgetStart }
+    notifications: {
+      most: { enabled: true, operator: 'GreaterThanOrEqualTo', threshold: 80, thresholdType: 'Actual', contactEmails: [alertEmail] }
+      all: { enabled: true, operator: 'GreaterThanOrEqualTo', threshold: 100, thresholdType: 'Actual', contactEmails: [alertEmail] }
+    }
+  }
+}
+
+output workspaceId string = workspace.id
+output workspaceName string = workspace.name
+output workspaceCustomerId string = workspace.properties.customerId
+output componentId string = component.id
+output componentName string = component.name
+output endpointId string = private ? endpoint.id : ''
+output ruleName string = rule.name
+output logsEndpoint string = private ? endpoint!.properties.logsIngestion.endpoint : rule.properties.endpoints.logsIngestion
+output logsRule string = rule.properties.immutableId
+output logsStream string = streamName
