@@ -35,10 +35,10 @@ test: needs ## all suites, timed loops cut short
 	go test -timeout 20m ./...
 
 race: needs ## all suites under the race detector, but those of real processes (needs a C compiler)
-	go test -race -timeout 20m -skip 'Processes|Killed' $$(go list ./... | grep -v /clients)
+	go test -race -timeout 20m -skip 'Processes|Killed|Trouble' $$(go list ./... | grep -v /clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage' ./handler
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage|Trouble' ./handler
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...

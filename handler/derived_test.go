@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/devstack/loganalytics"
@@ -82,6 +83,42 @@ func (a *analytics) harass(ctx context.Context, each time.Duration) {
 	}
 }
 
+// Log Analytics is away in every way while one gateway works: clients notice nothing, and
+// when it is back it gets all there is, from the gateway itself.
+func TestTroubleAtLogAnalyticsCostsNoRowAndNoAnswer(t *testing.T) {
+	lasts, each := 10*time.Second, time.Second
+	if proving {
+		lasts, each = time.Minute, 10*time.Second
+	}
+	server, sink := startAzurite(t), startAnalytics(t)
+	w := newWorld(t, server.ConnectionString(), killPolicy)
+	w.region(1, aoaisim.Options{Name: "steady", EventDelay: 5 * time.Millisecond, Kind: true})
+	p := startGateway(t, w.environ(sink.env...))
+	p.ready()
+	trouble, peace := context.WithTimeout(t.Context(), lasts)
+	defer peace()
+	load := startLoad(t, killClients(t, p.url))
+	sink.harass(trouble, each)
+	sights := load.end()
+	for _, s := range sights {
+		if s.id == "" || s.status >= 500 || !s.complete && !s.left {
+			t.Errorf("%s %s: status %d %s, complete %v", s.ask.name, s.id, s.status, s.code, s.complete)
+		}
+	}
+	book := readBook(t, server)
+	until(t, "the sink has a row for every record", func() bool { return len(sink.best(t)) == len(book.ends) })
+	sink.check(t, book)
+	calls := sink.sink.Counts()
+	figures(t, "%d requests in %v of trouble; the sink's calls: %+v", len(sights), lasts, calls)
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	after := newAftermath(t, server, sink)
+	after.sweep()
+	sink.check(t, book)
+	after.checkUsage(book)
+	after.checkJournal()
+}
+
 // minutesOn is a table three minutes on: whoever wrote before counts as dead.
 type minutesOn struct{ table.Store }
 
@@ -140,26 +177,34 @@ func (m *aftermath) sweep() {
 	m.derive.Finish(ctx)
 }
 
-// checkSink wants every record in the sink, once after de-duplication, with its figures.
-func (a *analytics) check(t *testing.T, b book) {
+// sinkRow is what the tests look at of a row.
+type sinkRow struct {
+	ID       string `json:"RecordId"`
+	Revision int    `json:"RecordRevision"`
+	Total    int64  `json:"TotalTokens"`
+	Status   int    `json:"ResponseCode"`
+}
+
+// best are the rows after de-duplication, by record.
+func (a *analytics) best(t *testing.T) map[string]sinkRow {
 	t.Helper()
-	type row struct {
-		ID       string `json:"RecordId"`
-		Revision int    `json:"RecordRevision"`
-		Total    int64  `json:"TotalTokens"`
-		Status   int    `json:"ResponseCode"`
-	}
-	best, copies := map[string]row{}, 0
+	best := map[string]sinkRow{}
 	for _, raw := range a.sink.Rows() {
-		var r row
+		var r sinkRow
 		if err := json.Unmarshal(raw, &r); err != nil {
 			t.Fatal(err)
 		}
-		copies++
 		if old, ok := best[r.ID]; !ok || r.Revision > old.Revision {
 			best[r.ID] = r
 		}
 	}
+	return best
+}
+
+// check wants every record in the sink, once after de-duplication, with its figures.
+func (a *analytics) check(t *testing.T, b book) {
+	t.Helper()
+	best, copies := a.best(t), len(a.sink.Rows())
 	incomplete, missing, unlike := 0, 0, 0
 	for id, end := range b.ends {
 		r, ok := best[id]
@@ -183,7 +228,7 @@ func (a *analytics) check(t *testing.T, b book) {
 	strays := len(best) - len(b.ends) - incomplete
 	figures(t, "sink: %d rows, %d records after de-duplication, %d of them incomplete; missing %d, unlike their record %d, of no record %d, damaged %d",
 		copies, len(best), incomplete, missing, unlike, strays, len(a.sink.Violations()))
-	if missing+unlike+len(a.sink.Violations()) > 0 || strays != 0 || incomplete == 0 {
+	if missing+unlike+len(a.sink.Violations()) > 0 || strays != 0 || len(b.ends) == 0 {
 		t.Errorf("the sink is not what the journal is: %v", a.sink.Violations()[:min(3, len(a.sink.Violations()))])
 	}
 }
