@@ -68,15 +68,16 @@ func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
 	for _, long := range []time.Duration{5 * time.Second, 10 * time.Minute} {
 		t.Run(fmt.Sprint(long), func(t *testing.T) {
 			in(t, func(w *world) {
+				away := w.canBeAway()
 				p := w.start(&life{})
 				p.begin("before")
-				w.away(true)
+				away.Store(true)
 				pending, err := p.writer.AppendEnd("before", endLine("before"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(long)
-				w.away(false)
+				away.Store(false)
 				if !durable(pending) {
 					t.Fatal("not durable after storage came back")
 				}
@@ -96,16 +97,19 @@ func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
 	}
 }
 
-// away has every operation on both stores fail, or none.
-func (w *world) away(yes bool) {
+// canBeAway has every operation on both stores fail while away is set. Call it first.
+func (w *world) canBeAway() (away *atomic.Bool) {
 	gone := errors.New("storage is away")
-	if !yes {
-		w.blobs.Fault = nil
-		w.store.SetFault(nil)
-		return
+	away = &atomic.Bool{}
+	fail := func() (bool, error) {
+		if away.Load() {
+			return false, gone
+		}
+		return true, nil
 	}
-	w.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { return false, gone }
-	w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, gone })
+	w.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { return fail() }
+	w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return fail() })
+	return away
 }
 
 // At 200 requests a second on one instance, begin and end apart, the log and its rows cost
