@@ -3,7 +3,7 @@ SHELL := /bin/sh
 LINT  := go tool -modfile=.tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build stage start run services host test race prove bench lint fmt check ci clean needs dist/devstack
+.PHONY: help build stage start run services host test fuzz race prove bench lint fmt check ci clean needs dist/devstack
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ dist/devstack:
 
 test: needs ## all suites, timed loops cut short
 	go test -timeout 20m ./...
+	@$(MAKE) --no-print-directory fuzz
+
+# A target at a time, as go test wants it; minimising would take most of the time.
+fuzz: ## every fuzz target, a few seconds each
+	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' handler | sed 's|^\(.*\)/[^/]*:[0-9]*:func |\1 |' | sort | while read -r dir name; do \
+	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime 3s -fuzzminimizetime 0x "./$$dir" || exit 1; done
 
 race: needs ## all suites under the race detector, but those of real processes (needs a C compiler)
 	go test -race -timeout 20m -skip 'Processes|Killed|Trouble' $$(go list ./... | grep -v /clients)

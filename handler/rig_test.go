@@ -95,12 +95,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		o.policy = testPolicy
 	}
 	r := &rig{t: t, store: table.NewMem()}
-	r.blobs = &journal.Mem{Fault: func(ctx context.Context, op journal.Op, name string) (bool, error) {
-		if f := r.fault.Load(); f != nil {
-			return (*f)(ctx, op)
-		}
-		return true, nil
-	}}
+	r.blobs = &journal.Mem{Fault: r.blobOperation}
 	s := settings{Floor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, Interval: time.Millisecond, AdminSecret: "gateway-admin-key"}
 	secrets := secret.Map{"gateway-admin-key": adminKey}
 	for i := range o.regions {
@@ -143,6 +138,13 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.listen(logger)
 	r.key = r.subscribe("default", "team-a")
 	return r
+}
+
+func (r *rig) blobOperation(ctx context.Context, op journal.Op, _ string) (apply bool, err error) {
+	if f := r.fault.Load(); f != nil {
+		return (*f)(ctx, op)
+	}
+	return true, nil
 }
 
 func (r *rig) listen(logger *slog.Logger) {

@@ -88,7 +88,8 @@ func virtuallyUnder(t *testing.T, text string, regions int, test func(t *testing
 			t.Fatal(err)
 		}
 		s.Backends = nil
-		r := &rig{t: t, url: "http://gateway", client: &http.Client{Transport: toGateway}, blobs: &journal.Mem{}, store: table.NewMem()}
+		r := &rig{t: t, url: "http://gateway", client: &http.Client{Transport: toGateway}, store: table.NewMem()}
+		r.blobs = &journal.Mem{Fault: r.blobOperation}
 		for i := range regions {
 			name := string(rune('a' + i))
 			region := aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true, Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}}})
@@ -101,10 +102,12 @@ func virtuallyUnder(t *testing.T, text string, regions int, test func(t *testing
 			t.Fatal(err)
 		}
 		charges := newBooks()
-		p := build(s, pol, edges{
+		e := edges{
 			subscriptions: r.store, counters: charges.store, objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), files: table.NewMem(), blobs: r.blobs,
 			secrets: secret.Map(s.Secrets), transport: toRegions,
-		}, logger)
+		}
+		p := build(s, pol, e, logger)
+		r.settings, r.policy, r.edges, r.program = s, pol, e, p
 		defer p.close(context.WithoutCancel(t.Context()))
 		defer toRegions.CloseIdleConnections()
 		defer world.serve("gateway", newServer(p.handler, logger))()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"sync/atomic"
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -12,14 +13,15 @@ import (
 
 // Exchange keeps the record of one request. It belongs to the request's goroutine.
 type Exchange struct {
-	log     *Log
-	rec     *gateway.Record
-	body    []byte // a request body over maxInline, until it is durable
-	begin   *begin // nil until Begin
-	capture *Capture
-	figures bool          // sizes and hashes only, no content
-	rules   *redact.Rules // nil = the content as it is
-	ended   bool
+	log      *Log
+	rec      *gateway.Record
+	body     []byte // a request body over maxInline, until it is durable
+	begin    *begin // nil until Begin
+	capture  *Capture
+	figures  bool          // sizes and hashes only, no content
+	rules    *redact.Rules // nil = the content as it is
+	ended    bool
+	hopeless atomic.Bool // the journal does not keep up: nobody waits for the end of a refusal
 }
 
 // begin is a begin record on its way.
@@ -81,9 +83,11 @@ func blobName(id, part string) string { return "bodies/" + id + "/" + part }
 
 // Begin queues the begin record as rec is now, after the body's blob when there is one,
 // and never waits for storage. It refuses when the backlog is half full: the other half
-// is for the ends of what was let in.
+// is for the ends of what was let in, so that of what was not it keeps the figures only.
 func (x *Exchange) Begin() error {
 	if x.log.crowded() {
+		x.hopeless.Store(true)
+		x.onlyFigures()
 		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", journal.ErrFull)
 	}
 	line, err := x.log.encode(gateway.Begin, x.rec, true)
@@ -103,6 +107,13 @@ func (x *Exchange) Begin() error {
 	}
 	x.begin = b
 	return nil
+}
+
+func (x *Exchange) onlyFigures() {
+	x.body = nil
+	if b := x.rec.Request; b != nil {
+		x.rec.Request = &gateway.Body{Size: b.Size, SHA256: b.SHA256, ContentType: b.ContentType}
+	}
 }
 
 // run stores body, if there is one, and then queues line.
@@ -140,6 +151,7 @@ func (x *Exchange) BeginDurable(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, x.log.o.Wait)
 	defer cancel()
 	err := x.begin.durable(wait)
+	x.hopeless.Store(err != nil && ctx.Err() == nil)
 	switch {
 	case err == nil:
 		return nil
@@ -182,6 +194,9 @@ func (x *Exchange) End(ctx context.Context) error {
 	x.ended = true
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.log.o.Wait)
 	defer cancel()
+	if x.hopeless.Load() && !x.log.o.Relaxed {
+		cancel()
+	}
 	if x.rules != nil { // an error may quote the prompt
 		message, _ := x.rules.Text([]byte(x.rec.ErrorMessage))
 		x.rec.ErrorMessage = string(message)
@@ -191,6 +206,9 @@ func (x *Exchange) End(ctx context.Context) error {
 		x.withhold()
 	}
 	p, err := x.queueEnd(ctx)
+	if x.hopeless.Load() && !x.log.o.Relaxed {
+		return unavailable("The request could not be recorded in time, so it is not answered; try again.", errors.Join(berr, err))
+	}
 	if err == nil && (berr == nil || x.log.o.Relaxed) {
 		err = p.Wait(ctx)
 	}

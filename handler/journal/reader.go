@@ -105,7 +105,7 @@ func readFile(ctx context.Context, b Blobs, name string, heads map[string]*Membe
 // blob's present end, or with an error as [Read] says.
 func ReadFrom(ctx context.Context, b Blobs, name string, offset int64) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
-		blob, err := b.Open(ctx, name, offset)
+		blob, err := openPatiently(ctx, b, name, offset)
 		if err != nil {
 			yield(Member{}, fmt.Errorf("journal: %s: %w", name, err))
 			return

@@ -280,6 +280,19 @@ func FuzzAssembler(f *testing.F) {
 	f.Add(1, `{"choices":[{"text":"a","index":0,"logprobs":{"tokens":["a"]}}]}`+"\n"+`{"choices":[{"text":null,"index":0,"logprobs":{"tokens":[ ]}}]}`)
 	f.Add(2, `{"type":"response.created","response":{"output":[]}}`+"\n"+`{"type":"response.output_text.delta","delta":"\"\\"}`+"\n"+`{"type":"error"}`)
 	f.Add(0, `{"choices":[{"delta":{"content":null}}]}`+"\n"+`{ "choices" : [ { "delta" : { "content" : "x\\" } } , { } ] }`)
+	for _, quirk := range []string{ // client libraries have failed on each
+		filters + "\n[DONE]",
+		chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},"content_filter_results":` + safe + `,"finish_reason":null,"index":0}`),
+		chunk(`{"delta":null,"index":0,"finish_reason":"content_filter"}`) + "\n" + chunk(`{"delta":{"content":"late"},"index":0}`),
+		chunk(`{"delta":{"tool_calls":[{"function":{"arguments":"{}"}}]}}`) + "\n" + chunk(`{"delta":{"tool_calls":[{"index":0,"id":"","function":{"name":"","arguments":""}}]},"index":0}`),
+		chunk(``) + "\n" + `{"choices":null,"usage":{"prompt_tokens":1,"completion_tokens":0,"total_tokens":1}}`,
+		chunk(`{"delta":{"content":"a"},"index":0}`) + "\n" + `{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}`,
+		chunk(`{"delta":{"content":"\ud83d"},"index":0}`) + "\n" + chunk(`{"delta":{"content":"\ude00"},"index":0}`),
+	} {
+		f.Add(0, quirk)
+		f.Add(1, quirk)
+		f.Add(2, quirk)
+	}
 	f.Fuzz(func(t *testing.T, kind int, stream string) {
 		a := openai.NewAssembler(openai.AssemblyKind(min(max(kind, 0), 2)))
 		a.Limit = 1 << 16

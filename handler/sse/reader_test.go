@@ -95,10 +95,29 @@ func (*endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// azureStreams are forms that client libraries have failed on.
+var azureStreams = []string{
+	// the prompt's filter results first, in a chunk without id, model or choices
+	`data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}` + "\n\ndata: [DONE]\n\n",
+	// the asynchronous filter's chunk has no delta
+	`data: {"choices":[{"content_filter_offsets":{"check_offset":44,"start_offset":44,"end_offset":198},"content_filter_results":{},"finish_reason":null,"index":0}],"id":"","object":""}` + "\n\n",
+	// usage last, without choices, in CRLF
+	`data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}` + "\r\n\r\ndata:[DONE]\r\n\r\n",
+	// an error in band, then silence
+	"data: {\"error\":{\"message\":\"The server had an error\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n",
+	// named events, a comment between them, a last one cut off
+	"event: response.created\ndata: {\"type\":\"response.created\"}\n\n: keep-alive\n\nevent: response.output_text.delta\ndata: {\"type\":\"resp",
+	// a body that is no stream at all
+	`{"error":{"code":"429","message":"slow down"}}`,
+}
+
 // Any split of the bytes gives the same events, and the events are the bytes.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("data: a\r\n\r\n: c\n\nevent: x\rdata: b\r\rdata: [DONE]\n\n"), 3)
 	f.Add([]byte("\n\n\r\r\n\r"), 1)
+	for i, stream := range azureStreams {
+		f.Add([]byte(stream), i)
+	}
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
 		whole, err := readAll(bytes.NewReader(in))
 		if !errors.Is(err, io.EOF) {
