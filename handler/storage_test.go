@@ -230,7 +230,10 @@ func (r *rig) bearsLongOutage(fault *blobFault) {
 func TestRowsAwayHoldUpNoAnswerAndAreCaughtUp(t *testing.T) {
 	for name, fault := range map[string]table.Fault{
 		"failing": func(_ context.Context, op table.Op, _ table.Key) (bool, error) { return op == table.OpReplace, errAway },
-		"hanging": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) { <-ctx.Done(); return false, ctx.Err() },
+		"hanging": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
+			<-ctx.Done()
+			return false, ctx.Err()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtually(t, 1, func(t *testing.T, r *rig) {

@@ -64,7 +64,7 @@ type requestFields struct {
 // says where.
 func ParseRequest(kind Kind, body []byte) (Request, error) {
 	var f requestFields
-	if err := json.Unmarshal(body, &f); err != nil {
+	if err := json.Unmarshal(body, &f, inPlace(body)...); err != nil {
 		return Request{}, describe(body, err)
 	}
 	if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' { // null, which fits every struct
@@ -90,6 +90,21 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 	}
 	r.measure(kind, &f)
 	return r, nil
+}
+
+// inPlace has the fields of a long body be parts of it and no copies.
+func inPlace(body []byte) []json.Options {
+	const long = 64 << 10
+	if len(body) < long {
+		return nil
+	}
+	return []json.Options{json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, v *jsontext.Value) error {
+		value, err := d.ReadValue()
+		if end := d.InputOffset(); err == nil {
+			*v = body[end-int64(len(value)) : end : end]
+		}
+		return err
+	}))}
 }
 
 // outputCap reads the members that the operation knows, the largest where it knows two:

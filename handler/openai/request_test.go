@@ -224,3 +224,15 @@ func TestEditsFindNamesWrittenWithEscapes(t *testing.T) {
 		t.Errorf("%s: %+v, %v", usage, req, err)
 	}
 }
+
+func TestALongBodyIsReadAsAShortOneIs(t *testing.T) {
+	body := `{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}, {"role":"user","content":"a"}],"max_tokens":7,"user":"u","n":2,"other":`
+	short, err := openai.ParseRequest(openai.Chat, []byte(body+`""}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := openai.ParseRequest(openai.Chat, []byte(body+`"`+strings.Repeat("x", 1<<20)+`"}`))
+	if d := cmp.Diff(short, long); err != nil || d != "" {
+		t.Error(err, d)
+	}
+}

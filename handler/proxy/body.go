@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -22,23 +21,47 @@ func (s *session) readBody() ([]byte, error) {
 	if r.Body == nil || r.ContentLength == 0 {
 		return nil, nil
 	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		buf.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead)
-	}
 	control := http.NewResponseController(s.W)
 	src := &paced{Reader: r.Body, control: control, pace: pace}
-	_, err := buf.ReadFrom(io.LimitReader(src, limit+1))
+	body, err := readAll(io.LimitReader(src, limit+1), r.ContentLength)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body stopped for %v. Send it without pauses.", pace), Err: err}
 	case err != nil:
-		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body ended after %d bytes, before its announced end.", buf.Len()), Err: err}
-	case int64(buf.Len()) > limit:
+		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body ended after %d bytes, before its announced end.", len(body)), Err: err}
+	case int64(len(body)) > limit:
 		return nil, tooLarge(limit)
 	}
 	_ = control.SetReadDeadline(time.Time{}) // after a failure it stays: net/http would read on
-	return buf.Bytes(), nil
+	return body, nil
+}
+
+// readAll is io.ReadAll for bodies whose length is announced, or -1: what it returns is no
+// longer than that, and it takes four times what has come in advance, never more.
+func readAll(r io.Reader, announced int64) ([]byte, error) {
+	const first = 1 << 20
+	room := int64(first)
+	if announced >= 0 {
+		room = min(announced+1, first) // the one is for the end to be found
+	}
+	body := make([]byte, 0, room)
+	for {
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return body, err
+		case len(body) < cap(body):
+			continue
+		}
+		room = 4 * int64(cap(body))
+		if announced >= int64(len(body)) {
+			room = min(room, announced+1)
+		}
+		body = append(make([]byte, 0, room), body...)
+	}
 }
 
 func tooLarge(limit int64) error {
