@@ -116,7 +116,7 @@ func TestTroubleAtLogAnalyticsCostsNoRowAndNoAnswer(t *testing.T) {
 	after.sweep()
 	sink.check(t, book)
 	after.checkUsage(book)
-	after.checkJournal()
+	after.checkJournal(true)
 }
 
 // minutesOn is a table three minutes on: whoever wrote before counts as dead.
@@ -236,6 +236,11 @@ func (a *analytics) check(t *testing.T, b book) {
 // checkUsage wants the statistics to be the sums over the end records.
 func (m *aftermath) checkUsage(b book) {
 	m.t.Helper()
+	m.checkUsageOf(b, len(b.open()))
+}
+
+func (m *aftermath) checkUsageOf(b book, incomplete int) {
+	m.t.Helper()
 	var want usage.Counts
 	for _, end := range b.ends {
 		want.Requests++
@@ -243,11 +248,7 @@ func (m *aftermath) checkUsage(b book) {
 		want.Completion += end.Usage.Completion
 		want.Total += end.Usage.Total
 	}
-	for id := range b.begins {
-		if _, ended := b.ends[id]; !ended {
-			want.Incomplete++
-		}
-	}
+	want.Incomplete = int64(incomplete)
 	now := time.Now()
 	s, err := m.book.Summarize(m.t.Context(), usage.Query{From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour), By: []string{"subscription"}})
 	if err != nil {
@@ -261,7 +262,7 @@ func (m *aftermath) checkUsage(b book) {
 }
 
 // checkJournal verifies all of it, bodies too.
-func (m *aftermath) checkJournal() {
+func (m *aftermath) checkJournal(bodies bool) {
 	m.t.Helper()
 	now := time.Now()
 	report, err := journal.Verify(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
@@ -273,7 +274,7 @@ func (m *aftermath) checkJournal() {
 	for _, b := range report.Breaks {
 		m.t.Error(b)
 	}
-	if report.Bodies == 0 {
+	if bodies && report.Bodies == 0 {
 		m.t.Error("no body was checked")
 	}
 }
