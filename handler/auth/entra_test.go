@@ -50,8 +50,10 @@ func TestALoneTokenIsItsPersonOrItsApplicationUnderTheirRolesProduct(t *testing.
 	}{
 		"person, 2.0":      {authtest.Claims("product.gold"), gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person}},
 		"application, 1.0": {authtest.AppClaims("other", "product.default"), gateway.Caller{Subscription: "entra:" + authtest.App, Name: "Nightly", Product: "default", User: "55555555-0000-4000-8000-000000000005"}},
-		"list of audiences": {with(authtest.Claims("product.gold"), "aud", []string{"x", authtest.Client}),
-			gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person}},
+		"list of audiences": {
+			with(authtest.Claims("product.gold"), "aud", []string{"x", authtest.Client}),
+			gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person},
+		},
 	} {
 		got, err := r.call(t, "Authorization=Bearer "+tenant.Token(c.claims))
 		if err != nil || got != c.want {

@@ -3,6 +3,7 @@
 package authtest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -12,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"time"
 )
@@ -76,19 +76,27 @@ func (i *Issuer) Key() (kid string, key *rsa.PrivateKey) {
 
 // RoundTrip answers without a network.
 func (i *Issuer) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	i.ServeHTTP(w, r)
-	return w.Result(), nil
+	status, body := i.answer(r.URL.Path)
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)), Request: r,
+	}, nil
 }
 
 // ServeHTTP publishes the keys.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, body := i.answer(r.URL.Path)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func (i *Issuer) answer(path string) (status int, body []byte) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.asked++
-	if i.away || r.URL.Path != "/"+Tenant+"/discovery/v2.0/keys" {
-		http.Error(w, "away", http.StatusServiceUnavailable)
-		return
+	if i.away || path != "/"+Tenant+"/discovery/v2.0/keys" {
+		return http.StatusServiceUnavailable, []byte(`{"error":"away"}`)
 	}
 	list := []map[string]any{{"kty": "EC", "kid": "other", "crv": "P-256"}}
 	for kid, k := range i.keys {
@@ -96,8 +104,11 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"kty": "RSA", "use": "sig", "kid": kid, "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(k.N.Bytes()), "x5c": []string{"…"},
 		})
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"keys": list})
+	body, err := json.Marshal(map[string]any{"keys": list})
+	if err != nil {
+		panic(err)
+	}
+	return http.StatusOK, body
 }
 
 // Claims are a version 2.0 token's that a person got through App: valid for an hour.
