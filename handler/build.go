@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -146,10 +145,11 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirst, Silence: s.Silence, Shared: e.health,
 	})
 	keys := auth.NewSubscriptions(e.subscriptions)
-	callers := auth.New(keys, auth.Options{})
+	entra := s.entra(e.transport, logger)
+	callers := auth.New(keys, auth.Options{Entra: entra})
 	management := &admin.API{
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, Changed: callers.Forget, Logger: logger},
-		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret,
+		Pool:    pool, Secrets: e.secrets, AdminKey: s.AdminSecret, Entra: entra,
 	}
 	owners := affinity.New(affinity.Options{Store: e.objects, Wait: s.AuditWait})
 	inference := proxy.New(proxy.Options{
@@ -263,50 +263,4 @@ func (s settings) roots() (*x509.CertPool, error) {
 	}
 	pool.AppendCertsFromPEM(pem) // the loader saw that there are some
 	return pool, nil
-}
-
-// localVerbs are the command line's verbs on the storage that the settings name.
-func localVerbs(_ context.Context, environ []string) (admin.Verbs, error) {
-	s, err := loadSettings(environ)
-	if err != nil {
-		return nil, fmt.Errorf("without --url the gateway's own settings are needed:\n%w", err)
-	}
-	pol, err := loadPolicy(s)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := s.identity()
-	if err != nil {
-		return nil, err
-	}
-	store, err := s.openTable(identity, subscriptionTable, true)
-	if err != nil {
-		return nil, err
-	}
-	counts, err := s.openTable(identity, usageTable, true)
-	if err != nil {
-		return nil, err
-	}
-	return &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Policy: pol, Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}, nil
-}
-
-// verifyJournal is the command line's verify, on the storage that the settings name.
-func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (journal.Report, error) {
-	s, err := loadSettings(environ)
-	if err != nil {
-		return journal.Report{}, fmt.Errorf("the gateway's own settings are needed:\n%w", err)
-	}
-	identity, err := s.identity()
-	if err != nil {
-		return journal.Report{}, err
-	}
-	store, err := s.openTable(identity, journalTable, true)
-	if err != nil {
-		return journal.Report{}, err
-	}
-	blobs, err := s.openBlobs(identity)
-	if err != nil {
-		return journal.Report{}, err
-	}
-	return journal.Verify(ctx, journal.NewRows(store), blobs, from, to)
 }

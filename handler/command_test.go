@@ -128,7 +128,7 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 
 func TestTheCommandLineSaysWhatItIsMissing(t *testing.T) {
 	r := newCommandRig(t)
-	fails(t, nil, []string{"without --url the gateway's own settings are needed:", "GATEWAY_BACKENDS: not set", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription", "list")
+	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription", "list")
 	fails(t, nil, []string{"Access denied: send the admin key"}, "subscription", "list", "--url", r.gateway.url)
 	fails(t, nil, []string{"Access denied: this is not the admin key."}, "subscription", "list", "--url", r.gateway.url, "--admin-key", "a-wrong-admin-key")
 	nobody := "http://127.0.0.1:" + freePort(t)

@@ -29,6 +29,7 @@ var law = map[string][]string{
 	"policy":                {"gateway"},
 	"openai":                {"gateway"},
 	"auth":                  {"gateway", "table"},
+	"auth/authtest":         {},
 	"quota":                 {"gateway", "policy", "table"},
 	"backend":               {"breaker", "gateway", "openai", "secret", "sse", "table"},
 	"affinity":              {"gateway", "table"},

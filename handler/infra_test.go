@@ -68,6 +68,7 @@ func TestWhatTheTemplatesSetStartsTheGatewayInAzure(t *testing.T) {
 		"storage.properties.primaryEndpoints.table": "https://st0a1b2c3d4e5f6.table.core.windows.net/",
 		"storage.properties.primaryEndpoints.blob":  "https://st0a1b2c3d4e5f6.blob.core.windows.net/",
 		"private ? 'true' : 'false'":                "true",
+		"entraTenantId":                             "11111111-2222-3333-4444-555555555555", "entraAudience": "66666666-7777-8888-9999-000000000000", "entraProduct": "",
 	}
 	env := []string{azureVariable + "=1", portVariable + "=8080"}
 	for _, text := range between(t, "app.bicep", "var appSettings = {", "}") {
@@ -88,7 +89,7 @@ func TestWhatTheTemplatesSetStartsTheGatewayInAzure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Backends) != 2 || !s.Fronted || s.ClientID == "" || s.LogsURL == "" || s.Backends[1].Models["gpt-5-mini"] == "" {
+	if len(s.Backends) != 2 || !s.Fronted || s.ClientID == "" || s.LogsURL == "" || s.Entra.Tenant == "" || s.Backends[1].Models["gpt-5-mini"] == "" {
 		t.Errorf("%+v", s)
 	}
 }

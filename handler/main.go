@@ -34,8 +34,8 @@ func main() {
 // serves; else it is the command line. The host restarts a process that ends with
 // anything but 0, so that serving never ends with 0.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	serving := len(args) == 0 && environHas(environ, portVariable)
-	if !serving {
+	serves := len(args) == 0 && environHas(environ, portVariable)
+	if !serves {
 		c := admin.Command{Out: stdout, Err: stderr, Version: version, Check: checkPolicy, Local: func(ctx context.Context) (admin.Verbs, error) {
 			return localVerbs(ctx, environ)
 		}, Verify: func(ctx context.Context, from, to time.Time) (journal.Report, error) {
@@ -93,7 +93,7 @@ func loadPolicy(s settings) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	var mistakes []error
+	mistakes := []error{s.entraProductIn(pol)}
 	for _, p := range pol.Products() {
 		if p.HardTokens() {
 			mistakes = append(mistakes, incomplete(pol, p, s, "has a hard token limit", "contextWindow", func(m policy.Model) bool { return m.ContextWindow > 0 })...)

@@ -44,6 +44,7 @@ type settings struct {
 	Heartbeat   time.Duration
 	CommitAfter time.Duration
 	ClientPace  time.Duration
+	Entra       entraSettings
 	LogsURL     string // Logs Ingestion endpoint; empty = rows are not shipped
 	LogsRule    string
 	LogsStream  string
@@ -69,6 +70,10 @@ var settingRows = []setting{
 	{"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.", urlInto("https://<vault>.vault.azure.net", func(s *settings) *string { return &s.VaultURL })},
 	{"GATEWAY_SECRETS", "", "Secrets as a JSON object of name to value, instead of a vault. Local work only.", (*settings).setSecrets},
 	{"GATEWAY_ADMIN_KEY_SECRET", "gateway-admin-key", "Name of the secret that holds the admin key.", func(s *settings, v string) error { s.AdminSecret = v; return nil }},
+	{"GATEWAY_ENTRA_TENANT", "", "Id of the Entra tenant whose access tokens callers may send. Empty: tokens are not taken.", (*settings).setEntraTenant},
+	{"GATEWAY_ENTRA_AUDIENCE", "", "What tokens must be for: the client id of the gateway's registration, or `api://` and that; several with commas.", (*settings).setEntraAudience},
+	{"GATEWAY_ENTRA_PRODUCT", "", "Product of callers with a token but neither a key nor an app role `product.<name>`. Empty: they are refused.", func(s *settings, v string) error { s.Entra.Product = v; return nil }},
+	{"GATEWAY_ENTRA_AUTHORITY", "https://login.microsoftonline.com", "Where the tenant's keys are published; another one in sovereign clouds.", urlInto("https://login.microsoftonline.us", func(s *settings) *string { return &s.Entra.Authority })},
 	{"GATEWAY_API_VERSION_FLOOR", "2024-10-21", "Classic calls with an older `api-version` are sent with this one.", (*settings).setFloor},
 	{"GATEWAY_FRONTED", "false", "`true` when every request comes through the Application Gateway, whose `X-Gateway-Client-IP` is then believed.", boolInto(func(s *settings) *bool { return &s.Fronted })},
 	{"GATEWAY_MAX_BODY_MB", "100", "Longest request body, MiB.", (*settings).setMaxBody},
@@ -96,7 +101,10 @@ const (
 )
 
 // loadSettings reads every setting and reports all mistakes together, a line each.
-func loadSettings(environ []string) (settings, error) {
+func loadSettings(environ []string) (settings, error) { return settingsFor(serving, environ) }
+
+// settingsFor wants only what the work at hand needs.
+func settingsFor(what work, environ []string) (settings, error) {
 	env := map[string]string{}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -121,7 +129,7 @@ func loadSettings(environ []string) (settings, error) {
 			}
 		}
 	}
-	mistakes = append(mistakes, s.missing(env)...)
+	mistakes = append(mistakes, missing(what, env)...)
 	mistakes = append(mistakes, s.contradictions()...)
 	return s, errors.Join(mistakes...)
 }
@@ -162,16 +170,25 @@ func nearest(name string) string {
 	return "did you mean " + best + "?"
 }
 
-func (s *settings) missing(env map[string]string) (mistakes []error) {
+// work is what the settings are read for.
+type work int
+
+const (
+	serving      work = iota
+	readingBlobs      // a verb of the command line on tables and blobs
+	managing          // one on tables
+)
+
+func missing(what work, env map[string]string) (mistakes []error) {
 	need := func(ok bool, text string) {
 		if !ok {
 			mistakes = append(mistakes, errors.New(text))
 		}
 	}
-	need(env["GATEWAY_BACKENDS"] != "", "GATEWAY_BACKENDS: not set; it names the regions, such as "+backendExample)
+	need(what != serving || env["GATEWAY_BACKENDS"] != "", "GATEWAY_BACKENDS: not set; it names the regions, such as "+backendExample)
 	need(env["GATEWAY_STORAGE"] != "" || env["GATEWAY_TABLE_ENDPOINT"] != "", "GATEWAY_TABLE_ENDPOINT: not set; set it to https://<account>.table.core.windows.net, or GATEWAY_STORAGE for local work")
-	need(env["GATEWAY_STORAGE"] != "" || env["GATEWAY_BLOB_ENDPOINT"] != "", "GATEWAY_BLOB_ENDPOINT: not set; set it to https://<account>.blob.core.windows.net, or GATEWAY_STORAGE for local work")
-	need(env["GATEWAY_SECRETS"] != "" || env["GATEWAY_KEY_VAULT_URI"] != "", "GATEWAY_KEY_VAULT_URI: not set; set it to https://<vault>.vault.azure.net, or GATEWAY_SECRETS for local work")
+	need(what == managing || env["GATEWAY_STORAGE"] != "" || env["GATEWAY_BLOB_ENDPOINT"] != "", "GATEWAY_BLOB_ENDPOINT: not set; set it to https://<account>.blob.core.windows.net, or GATEWAY_STORAGE for local work")
+	need(what != serving || env["GATEWAY_SECRETS"] != "" || env["GATEWAY_KEY_VAULT_URI"] != "", "GATEWAY_KEY_VAULT_URI: not set; set it to https://<vault>.vault.azure.net, or GATEWAY_SECRETS for local work")
 	return mistakes
 }
 
@@ -179,6 +196,12 @@ func (s *settings) contradictions() (mistakes []error) {
 	add := func(text string, args ...any) { mistakes = append(mistakes, fmt.Errorf(text, args...)) }
 	if s.Storage != "" && (s.TableURL != "" || s.BlobURL != "") {
 		add("GATEWAY_STORAGE: set beside GATEWAY_TABLE_ENDPOINT or GATEWAY_BLOB_ENDPOINT; keep one way to storage")
+	}
+	if (s.Entra.Tenant == "") != (len(s.Entra.Audience) == 0) {
+		add("GATEWAY_ENTRA_TENANT: goes with GATEWAY_ENTRA_AUDIENCE; set both or neither")
+	}
+	if s.Entra.Product != "" && s.Entra.Tenant == "" {
+		add("GATEWAY_ENTRA_PRODUCT: goes with GATEWAY_ENTRA_TENANT; set both or neither")
 	}
 	if (s.LogsURL == "") != (s.LogsRule == "") {
 		add("GATEWAY_LOGS_ENDPOINT: goes with GATEWAY_LOGS_RULE; set both or neither")

@@ -19,6 +19,9 @@ param accountNames array
 param adminKey string
 param operatorId string
 param operatorType string
+param entraTenantId string
+param entraAudience string
+param entraProduct string
 param workspaceName string
 param componentName string
 param ruleName string
@@ -413,6 +416,9 @@ var appSettings = {
   GATEWAY_BLOB_ENDPOINT: storage.properties.primaryEndpoints.blob
   GATEWAY_KEY_VAULT_URI: vault.properties.vaultUri
   GATEWAY_ADMIN_KEY_SECRET: adminSecret.name
+  GATEWAY_ENTRA_TENANT: entraTenantId
+  GATEWAY_ENTRA_AUDIENCE: entraAudience
+  GATEWAY_ENTRA_PRODUCT: entraProduct
   GATEWAY_FRONTED: private ? 'true' : 'false'
   GATEWAY_LOGS_ENDPOINT: logsEndpoint
   GATEWAY_LOGS_RULE: logsRule

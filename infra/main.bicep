@@ -206,6 +206,15 @@ param operatorId string = ''
 ])
 param operatorType string = 'User'
 
+@description('Entra tenant whose access tokens callers may send instead of a key, or beside one; empty takes none.')
+param entraTenantId string = ''
+
+@description('What tokens must be for: the client id of the gateway\'s registration in Entra.')
+param entraAudience string = ''
+
+@description('Product of callers with a token but neither a key nor an app role product.<name>; empty refuses them.')
+param entraProduct string = ''
+
 var isPrivate = network == 'private'
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
@@ -309,6 +318,9 @@ module app 'app.bicep' = {
     adminKey: adminKey
     operatorId: operatorId
     operatorType: operatorType
+    entraTenantId: entraTenantId
+    entraAudience: entraAudience
+    entraProduct: entraProduct
     workspaceName: observe.outputs.workspaceName
     componentName: observe.outputs.componentName
     ruleName: observe.outputs.ruleName

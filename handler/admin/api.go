@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"aoaigateway/handler/auth"
@@ -16,12 +17,13 @@ import (
 )
 
 // API serves /manage. It is never open: every call needs the admin key, which is a
-// secret of the given name.
+// secret of the given name, or an Entra token with the role for it.
 type API struct {
 	Manager  *Manager
 	Pool     *backend.Pool
 	Secrets  secret.Source
-	AdminKey string // the secret's name
+	AdminKey string      // the secret's name
+	Entra    *auth.Entra // nil = no tokens
 }
 
 // Serve answers one call; a *gateway.Error is for the caller to render.
@@ -122,6 +124,9 @@ func (a *API) authorize(r *http.Request) error {
 	if given == "" {
 		return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "AdminKeyNotFound", Message: "Access denied: send the admin key in the api-key header, or as a Bearer token."}
 	}
+	if a.Entra != nil && auth.IsToken(given) {
+		return a.authorizeToken(r, given)
+	}
 	want, err := a.Secrets.Get(r.Context(), a.AdminKey)
 	if err != nil && !errors.Is(err, secret.ErrNotFound) {
 		return &gateway.Error{Kind: gateway.Unavailable, Message: "The gateway cannot read the admin key's secret now. Try again.", Err: err}
@@ -129,6 +134,17 @@ func (a *API) authorize(r *http.Request) error {
 	g, wanted := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
 	if want == "" || subtle.ConstantTimeCompare(g[:], wanted[:]) != 1 {
 		return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "AdminKeyInvalid", Message: "Access denied: this is not the admin key.", Err: err}
+	}
+	return nil
+}
+
+func (a *API) authorizeToken(r *http.Request, token string) error {
+	who, err := a.Entra.Verify(r.Context(), token)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(who.Roles, auth.AdminRole) {
+		return &gateway.Error{Kind: gateway.Forbidden, Reason: "TokenClaimValueNotAllowed", Message: "Access denied: the Entra token lacks the app role " + auth.AdminRole + "."}
 	}
 	return nil
 }

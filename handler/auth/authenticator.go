@@ -22,6 +22,7 @@ type Options struct {
 	Remember time.Duration // how long an answer about a key is used; default 60 s
 	Stale    time.Duration // how long a good one is used while storage is away; default 10 min
 	Size     int           // answers remembered, good and bad apart; default 20,000 each
+	Entra    *Entra        // whose tokens are taken; nil = nobody's
 }
 
 // Authenticator proves who sent a request. Safe for concurrent use.
@@ -58,14 +59,33 @@ func New(s *Subscriptions, o Options) *Authenticator {
 // for the record.
 func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 	key, token := credentials(r.Header, r.URL.RawQuery)
+	entra := a.options.Entra
 	switch {
-	case key == "" && token != "":
+	case key == "" && token == "":
+		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "SubscriptionKeyNotFound", Message: "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API."}
+	case key == "" && entra == nil:
 		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "TokenNotAccepted", Message: "Access denied: this gateway takes no Entra tokens. Send a subscription key in the api-key header."}
 	case key == "":
-		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "SubscriptionKeyNotFound", Message: "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API."}
+		who, err := entra.Verify(r.Context(), token)
+		if err != nil {
+			return gateway.Caller{}, err
+		}
+		return entra.caller(who, r.Header.Get(ProductHeader))
 	}
+	caller, err := a.byKey(r.Context(), key)
+	if err != nil || token == "" || entra == nil {
+		return caller, err
+	}
+	// Whoever says who they are must prove it: left out in silence, what they use would be
+	// counted as nobody's.
+	who, err := entra.Verify(r.Context(), token)
+	caller.User = who.Object
+	return caller, err
+}
+
+func (a *Authenticator) byKey(ctx context.Context, key string) (gateway.Caller, error) {
 	hash := hashOf(key)
-	sub, err := a.lookup(r.Context(), hash)
+	sub, err := a.lookup(ctx, hash)
 	if err != nil {
 		return gateway.Caller{}, err
 	}

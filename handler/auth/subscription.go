@@ -1,5 +1,6 @@
 // Package auth says who calls: subscriptions with two keys each, as API Management has
-// them, and where in a request a key may stand.
+// them, Entra's access tokens beside a key or instead of one, and where in a request
+// either may stand.
 //
 // Table layout (one table):
 //
@@ -66,6 +67,9 @@ type Subscriptions struct{ store table.Store }
 
 // NewSubscriptions works on one table.
 func NewSubscriptions(store table.Store) *Subscriptions { return &Subscriptions{store} }
+
+// uuidForm is what Entra's ids look like.
+var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$`)
 

@@ -1,0 +1,250 @@
+package auth
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/golang-jwt/jwt/v5"
+
+	"aoaigateway/handler/gateway"
+)
+
+// App roles of the gateway's registration in Entra.
+const (
+	AdminRole   = "Gateway.Admin" // may manage
+	productRole = "product."      // + a product's name: may call under its limits
+)
+
+// ProductHeader is where a caller with roles for several products names one.
+const ProductHeader = "X-Gateway-Product"
+
+// maxToken bounds a token. Entra's stay below: it leaves more than 200 groups out.
+const maxToken = 16 << 10
+
+// EntraOptions say whose tokens are taken.
+type EntraOptions struct {
+	Authority string   // default https://login.microsoftonline.com
+	Tenant    string   // its id; no other tenant's tokens are taken
+	Audience  []string // client ids and application id URIs that tokens may be for
+	Product   string   // of callers without a product's role; empty = they are refused
+	Transport http.RoundTripper
+	Logger    *slog.Logger
+}
+
+// Entra checks access tokens of one tenant, of versions 1.0 and 2.0. Safe for concurrent
+// use. It touches no network until the first token comes.
+type Entra struct {
+	options EntraOptions
+	issuers []string
+	keys    *keySet
+	parser  *jwt.Parser
+}
+
+// Identity is who a valid token speaks for.
+type Identity struct {
+	Object string // oid: the person, or the application's service principal
+	App    string // client id of the application that got the token
+	Name   string // for display: it can change
+	Person bool   // a person signed in; else the application itself
+	Roles  []string
+}
+
+// NewEntra returns a checker that has asked nothing yet.
+func NewEntra(o EntraOptions) *Entra {
+	if o.Authority == "" {
+		o.Authority = "https://login.microsoftonline.com"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Audience = audiences(o.Audience)
+	base := o.Authority + "/" + o.Tenant
+	return &Entra{
+		options: o,
+		issuers: []string{base + "/v2.0", "https://sts.windows.net/" + o.Tenant + "/"},
+		keys:    newKeySet(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
+		parser: jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding(),
+			jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(o.Audience...)),
+	}
+}
+
+// audiences adds to an api://<client id> its client id and the other way round: which of
+// the two a token is for depends on its version only.
+func audiences(given []string) (all []string) {
+	for _, a := range given {
+		all = append(all, a)
+		if id, ok := strings.CutPrefix(a, "api://"); ok {
+			all = append(all, id)
+		} else if !strings.Contains(a, ":") {
+			all = append(all, "api://"+a)
+		}
+	}
+	return all
+}
+
+// IsToken knows a JWT by its form: no subscription key has it.
+func IsToken(s string) bool { return isJWT(s) }
+
+// Verify proves a token. Errors are *gateway.Error: Unauthenticated for a token that is
+// no good, Unavailable when the tenant's keys cannot be had.
+func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
+	if len(token) > maxToken {
+		return Identity{}, badToken("JwtInvalid", fmt.Sprintf("it is longer than %d bytes", maxToken))
+	}
+	var c claims
+	_, err := e.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		kid, err := header(t.Raw)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.check(&c); err != nil { // before the keys are asked for: a stranger's token costs nothing
+			return nil, err
+		}
+		return e.keys.key(ctx, kid)
+	})
+	if err != nil {
+		return Identity{}, e.refusal(err)
+	}
+	return Identity{Object: c.Object, App: c.app(), Name: c.name(), Person: c.Scopes != "", Roles: c.Roles}, nil
+}
+
+// header reads what the library leaves open: one kid, no name twice, no extension that
+// must be understood (RFC 7515, 4.1.11).
+func header(token string) (kid string, err error) {
+	first, _, _ := strings.Cut(token, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(first)
+	if err != nil {
+		return "", err
+	}
+	var h struct {
+		ID       string `json:"kid"`
+		Critical any    `json:"crit"`
+	}
+	if err := jsonv2.Unmarshal(raw, &h); err != nil {
+		return "", badToken("JwtInvalid", "its header is not sound")
+	}
+	if h.Critical != nil || h.ID == "" {
+		return "", badToken("JwtInvalid", "its header names no key, or an extension that is not known here")
+	}
+	return h.ID, nil
+}
+
+// claims are those that Entra's access tokens of both versions carry.
+type claims struct {
+	jwt.RegisteredClaims
+	Tenant  string   `json:"tid"`
+	Object  string   `json:"oid"`
+	App1    string   `json:"appid"` // version 1.0; ID tokens have neither
+	App2    string   `json:"azp"`   // version 2.0
+	AppName string   `json:"app_displayname"`
+	Name1   string   `json:"upn"`
+	Name2   string   `json:"preferred_username"`
+	Scopes  string   `json:"scp"` // with a person only
+	Roles   []string `json:"roles"`
+}
+
+// UnmarshalJSON refuses a claim that stands twice, and takes no other spelling of a name.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	type plain claims
+	return jsonv2.Unmarshal(b, (*plain)(c))
+}
+
+func (c *claims) app() string { return firstOf(c.App2, c.App1) }
+
+func (c *claims) name() string {
+	if c.Scopes == "" {
+		return firstOf(c.AppName, c.app())
+	}
+	return firstOf(c.Name2, c.Name1, c.Object)
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// check holds what is Entra's own; the library does the same for times and audience, and
+// is asked here too, so that no key is fetched for them.
+func (e *Entra) check(c *claims) error {
+	switch {
+	case !slices.Contains(e.issuers, c.Issuer) || c.Tenant != e.options.Tenant:
+		return badToken("TokenIssuerNotAllowed", "it is not of this gateway's tenant")
+	case !uuidForm.MatchString(c.Object) || !uuidForm.MatchString(c.app()):
+		return badToken("TokenClaimNotFound", "it is no access token: oid, and azp or appid, must be there")
+	}
+	v := jwt.NewValidator(jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(e.options.Audience...))
+	return v.Validate(c)
+}
+
+// refusal puts the library's errors into words; the first that applies counts.
+func (e *Entra) refusal(err error) error {
+	if known, ok := errors.AsType[*gateway.Error](err); ok {
+		return known
+	}
+	for _, c := range []struct {
+		cause        error
+		reason, text string
+	}{
+		{jwt.ErrTokenExpired, "TokenExpired", "it has expired; get a new one"},
+		{jwt.ErrTokenNotValidYet, "TokenNotValidYet", "it is not valid yet; is the clock right?"},
+		{jwt.ErrTokenInvalidAudience, "TokenAudienceNotAllowed", "it is for another application; ask for one for " + e.options.Audience[0]},
+		{jwt.ErrTokenSignatureInvalid, "TokenSignatureInvalid", "its signature is not right, or not RS256"},
+		{jwt.ErrTokenRequiredClaimMissing, "TokenClaimNotFound", "exp, nbf and aud must be there"},
+	} {
+		if errors.Is(err, c.cause) {
+			return badToken(c.reason, c.text)
+		}
+	}
+	return badToken("JwtInvalid", "it cannot be read")
+}
+
+// badToken never says what stood in the token.
+func badToken(reason, text string) *gateway.Error {
+	return &gateway.Error{Kind: gateway.Unauthenticated, Reason: reason, Message: "Access denied: the Entra token is not accepted: " + text + "."}
+}
+
+// caller is a lone token's. Its subscription is whoever the roles were given to: the
+// person, or the application when it speaks for itself.
+func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
+	c := gateway.Caller{Subscription: "entra:" + who.App, Name: who.Name, User: who.Object}
+	if who.Person {
+		c.Subscription = "entra:" + who.Object
+	}
+	var products []string
+	for _, role := range who.Roles {
+		if name, ok := strings.CutPrefix(role, productRole); ok && name != "" {
+			products = append(products, name)
+		}
+	}
+	if len(products) == 0 && e.options.Product != "" {
+		products = []string{e.options.Product}
+	}
+	slices.Sort(products)
+	products = slices.Compact(products)
+	switch {
+	case len(products) == 0:
+		return c, forbidden("Access denied: the Entra token carries no role for a product. Have an app role such as product.default assigned, then get a new token.")
+	case wanted != "" && !slices.Contains(products, wanted):
+		return c, forbidden("Access denied: " + ProductHeader + " names a product that the Entra token carries no role for. It has: " + strings.Join(products, ", ") + ".")
+	case wanted == "" && len(products) > 1:
+		return c, forbidden("Access denied: the Entra token carries roles for several products (" + strings.Join(products, ", ") + "). Name one in the header " + ProductHeader + ".")
+	}
+	c.Product = firstOf(wanted, products[0])
+	return c, nil
+}
+
+func forbidden(text string) error {
+	return &gateway.Error{Kind: gateway.Forbidden, Reason: "TokenClaimValueNotAllowed", Message: text}
+}

@@ -1,0 +1,178 @@
+package auth
+
+import (
+	"context"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"aoaigateway/handler/gateway"
+)
+
+// How long keys are used, and how often they are asked for. Entra publishes a key well
+// before it signs with it.
+const (
+	keysFresh   = time.Hour        // older ones are fetched anew beside the request
+	keysUsable  = 24 * time.Hour   // older ones prove nothing any more
+	keysPause   = 30 * time.Second // between two fetches, whatever tokens come
+	keysTimeout = 5 * time.Second
+	keysMaxSize = 1 << 20
+)
+
+// keySet is the issuer's published keys (RFC 7517). It asks nothing until a token needs
+// it; strangers' tokens cannot make it ask more than once a keysPause.
+type keySet struct {
+	url    string
+	client *http.Client
+	logger *slog.Logger
+	flight singleflight.Group
+
+	mu       sync.Mutex
+	keys     map[string]*rsa.PublicKey // by kid; replaced, never changed
+	fetched  time.Time                 // when keys came
+	next     time.Time                 // no fetch before
+	failures int                       // since keys came
+}
+
+func newKeySet(url string, transport http.RoundTripper, logger *slog.Logger) *keySet {
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &keySet{url: url, client: client, logger: logger}
+}
+
+// key finds the public key that a token names.
+func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
+	now := s.look(kid)
+	if now.key != nil && now.age < keysUsable {
+		if now.age >= keysFresh && now.due {
+			s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) })
+		}
+		return now.key, nil
+	}
+	var err error
+	if now.due {
+		err = s.wait(ctx)
+		now = s.look(kid)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, &gateway.Error{Kind: gateway.ClientGone, Message: "the client closed the connection", Err: ctx.Err()}
+	case now.age >= keysUsable, now.key == nil && now.failing:
+		return nil, &gateway.Error{Kind: gateway.Unavailable, Reason: "IssuerUnavailable", RetryAfter: time.Second, Message: "The gateway cannot reach Entra to check the token now. Try again, or send a subscription key alone.", Err: err}
+	case now.key == nil:
+		return nil, badToken("TokenSignatureKeyNotFound", "it is signed with a key that the tenant does not publish")
+	}
+	return now.key, nil
+}
+
+type keyState struct {
+	key     *rsa.PublicKey
+	age     time.Duration // of all keys
+	due     bool          // they may be asked for
+	failing bool          // they were, and did not come
+}
+
+func (s *keySet) look(kid string) keyState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age := keysUsable
+	if s.keys != nil {
+		age = time.Since(s.fetched)
+	}
+	return keyState{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
+}
+
+// wait joins the one fetch there is. It belongs to all who wait, so one that leaves does
+// not end it.
+func (s *keySet) wait(ctx context.Context) error {
+	select {
+	case r := <-s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) }):
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// fetch replaces the keys, or leaves them as they were. After a failure it may be tried
+// again sooner: without any keys nobody gets in.
+func (s *keySet) fetch(ctx context.Context) error {
+	if !s.look("").due { // another has just been
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
+	defer cancel()
+	keys, err := s.ask(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.next = time.Now().Add(min(keysPause, time.Second<<min(s.failures, 10)))
+		s.failures++
+		s.logger.Warn("entra keys not fetched", "url", s.url, "error", err)
+		return err
+	}
+	s.keys, s.fetched, s.failures = keys, time.Now(), 0
+	s.next = s.fetched.Add(keysPause)
+	return nil
+}
+
+func (s *keySet) ask(ctx context.Context) (map[string]*rsa.PublicKey, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("answered %s", resp.Status)
+	}
+	var set struct {
+		Keys []jwk `json:"keys"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, keysMaxSize)).Decode(&set); err != nil {
+		return nil, err
+	}
+	keys := map[string]*rsa.PublicKey{}
+	for _, k := range set.Keys {
+		if key := k.rsa(); key != nil {
+			keys[k.ID] = key
+		}
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("answered no RSA key to check signatures with")
+	}
+	return keys, nil
+}
+
+type jwk struct {
+	Type     string `json:"kty"`
+	Use      string `json:"use"`
+	ID       string `json:"kid"`
+	Modulus  string `json:"n"`
+	Exponent string `json:"e"`
+}
+
+// rsa is nil for keys of other kinds and other uses, and for those out of measure.
+func (k jwk) rsa() *rsa.PublicKey {
+	n, nerr := base64.RawURLEncoding.DecodeString(k.Modulus)
+	e, eerr := base64.RawURLEncoding.DecodeString(k.Exponent)
+	if k.Type != "RSA" || k.Use != "" && k.Use != "sig" || k.ID == "" || nerr != nil || eerr != nil || len(e) > 4 {
+		return nil
+	}
+	key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+	if bits := key.N.BitLen(); bits < 2048 || bits > 8192 || key.E < 3 || key.E%2 == 0 {
+		return nil
+	}
+	return key
+}
