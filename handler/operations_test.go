@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
 	"aoaigateway/handler/table"
 )
 
@@ -74,6 +77,26 @@ func (o *operations) sums() (writes, reads, rows int) {
 		rows += n
 	}
 	return writes, reads, rows
+}
+
+// takesAll is a feed to a Log Analytics that takes every row, in memory.
+func takesAll(t *testing.T) *logs.Feed {
+	t.Helper()
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
+		Endpoint: "https://logs", RuleID: "dcr", Stream: logs.Stream, Credential: tokenMaker{loganalytics.Tokens{Secret: []byte("secret")}},
+		Transport: taken{}, Aside: func(context.Context, logs.Row, string) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &logs.Feed{Shipper: shipper}
+}
+
+type taken struct{}
+
+func (taken) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 }
 
 // countOperations runs 200 requests a second for so long and returns the counts with the

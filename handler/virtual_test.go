@@ -103,6 +103,7 @@ func virtuallyUnder(t *testing.T, text string, regions int, test func(t *testing
 		}
 		charges := newBooks()
 		e := edges{
+			feed:          takesAll(t),
 			subscriptions: r.store, counters: charges.store, objects: table.NewMem(), health: table.NewMem(), usage: table.NewMem(), files: table.NewMem(), blobs: r.blobs,
 			secrets: secret.Map(s.Secrets), transport: toRegions,
 		}
