@@ -149,8 +149,9 @@ func TestALongStreamIsKeptWholeAndHeldNoLongerThanItPasses(t *testing.T) {
 		}
 	}
 	figures(t, "memory for a stream of 5 MB: %.1f MB; of 10 MB: %.1f; of 40 MB: %.1f", float64(held[5])/1e6, float64(held[10])/1e6, float64(held[40])/1e6)
-	// The log's copy is the assembled object, whose bound is 8 MiB.
-	if held[5] > 5<<20+4<<20 || held[40] > held[10]+6<<20 {
+	// The log's copy is the assembled object, whose bound is 8 MiB; the longest stream is five
+	// times that. What a collection has not come to yet is some MiB more or less.
+	if held[5] > 16<<20 || held[40] > held[10]+8<<20 || held[40] > 24<<20 {
 		t.Errorf("held %v", held)
 	}
 }
