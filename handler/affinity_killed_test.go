@@ -8,7 +8,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 )
 
 // The client has the terminal event, and at once every gateway is killed: who made the

@@ -14,8 +14,8 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/table"

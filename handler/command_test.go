@@ -9,7 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 )
 
 // commandRig is a gateway that runs, and the two ways to manage it from the command line.

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/devstack/stack"

@@ -17,7 +17,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 )

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
-	"aoaigateway/handler/funchost"
+	"aoaigateway/handler/devstack/funchost"
 	"aoaigateway/handler/gateway"
 )
 

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
-	"aoaigateway/handler/funchost"
+	"aoaigateway/handler/devstack/funchost"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/table"
 )

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"

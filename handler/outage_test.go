@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 )
 
 // steady is what a steady load saw of one request.

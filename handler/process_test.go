@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/devstack/child"
 	"aoaigateway/handler/devstack/stack"

@@ -16,7 +16,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/table"
 )

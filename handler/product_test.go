@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 )
 

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/policy"

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 )
 

@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/policy"

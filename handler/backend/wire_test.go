@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/secret"
 )
 

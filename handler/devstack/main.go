@@ -19,11 +19,11 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"aoaigateway/handler/devstack/funchost"
 	"aoaigateway/handler/devstack/inputs"
 	"aoaigateway/handler/devstack/stack"
 	"aoaigateway/handler/devstack/template"
 	"aoaigateway/handler/devstack/tools"
-	"aoaigateway/handler/funchost"
 )
 
 func main() {

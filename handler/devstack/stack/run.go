@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"aoaigateway/handler/devstack/child"
+	"aoaigateway/handler/devstack/funchost"
 	"aoaigateway/handler/devstack/tools"
-	"aoaigateway/handler/funchost"
 )
 
 // RunOptions of Run.

@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/devstack/tools"

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 )
 
 const streamBody = `{"messages":[{"role":"user","content":"[tokens:6]"}],"stream":true}`

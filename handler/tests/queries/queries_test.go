@@ -20,7 +20,7 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-const queryFolder = "../../infra/queries"
+const queryFolder = "../../../infra/queries"
 
 // functions are the saved functions in the order of their use of each other; all other
 // files of the folder are the workbook's queries.

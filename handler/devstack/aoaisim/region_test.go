@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim"
 )
 
 const key = "region-key"

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/devstack/funchost"
 	"aoaigateway/handler/devstack/stack"
 	"aoaigateway/handler/devstack/tools"
-	"aoaigateway/handler/funchost"
 )
 
 // A prompt that asks the simulated models for twelve tokens.
@@ -213,7 +213,7 @@ func TestTheLegacyLibraryStreams(t *testing.T) {
 // local demo's address and key replaced by this stack's.
 func readmeBlock(t *testing.T, language, word string) string {
 	t.Helper()
-	data, err := os.ReadFile("../../README.md")
+	data, err := os.ReadFile("../../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

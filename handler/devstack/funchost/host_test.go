@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/funchost"
+	"aoaigateway/handler/devstack/funchost"
 )
 
 // TestMain lets the test binary be its own custom handler.
