@@ -18,6 +18,7 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/derive"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"
@@ -25,7 +26,6 @@ import (
 	"aoaigateway/handler/proxy"
 	"aoaigateway/handler/quota"
 	"aoaigateway/handler/secret"
-	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/usage"
 )
@@ -37,7 +37,7 @@ type program struct {
 	limiter *quota.Limiter
 	journal *journal.Writer
 	pool    *backend.Pool
-	derive  *sweep.Deriver
+	deriver *derive.Deriver
 	halt    context.CancelFunc // ends the deriver's loop
 	halted  chan struct{}
 }
@@ -48,7 +48,7 @@ func (p *program) start() {
 	p.halt, p.halted = cancel, make(chan struct{})
 	go func() {
 		defer close(p.halted)
-		p.derive.Run(ctx)
+		p.deriver.Run(ctx)
 	}()
 }
 
@@ -60,7 +60,7 @@ func (p *program) close(ctx context.Context) {
 	if p.halt != nil {
 		p.halt()
 		<-p.halted
-		p.derive.Finish(ctx)
+		p.deriver.Finish(ctx)
 	}
 }
 
@@ -134,7 +134,7 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 	rows := journal.NewRows(e.files)
 	writer := journal.New(journal.Options{Blobs: e.blobs, Rows: rows, Logger: logger, Interval: s.Interval})
 	book := usage.New(e.usage)
-	derive := sweep.NewDeriver(sweep.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.blobs, Consumers: consumers(e, book), Logger: logger})
+	deriver := derive.NewDeriver(derive.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.blobs, Consumers: consumers(e, book), Logger: logger})
 	log := audit.New(audit.Options{Journal: writer, Bodies: e.blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
 	limiter := quota.New(quota.Options{Store: e.counters, Policy: pol, Logger: logger})
 	for i := range s.Backends {
@@ -158,13 +158,13 @@ func build(s settings, pol *policy.Policy, e edges, logger *slog.Logger) *progra
 		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
-		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Sweep: sweep.New(sweep.Options{Logger: logger, Steps: []sweep.Step{
+		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Timer: []front.Step{
 			{Name: "affinity", Run: owners.Purge},
-			{Name: "journal", Run: derive.Sweep},
-		}}),
+			{Name: "journal", Run: deriver.Sweep},
+		},
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
 	})
-	return &program{handler: handler, limiter: limiter, journal: writer, pool: pool, derive: derive}
+	return &program{handler: handler, limiter: limiter, journal: writer, pool: pool, deriver: deriver}
 }
 
 // routesOf are the policy's words on a region, model by model.

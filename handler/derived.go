@@ -3,16 +3,16 @@ package main
 import (
 	"context"
 
+	"aoaigateway/handler/derive"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"
-	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/usage"
 )
 
 // consumers are what is made of the journal. Each reads it on its own, so that the page of
 // usage does not wait for Log Analytics to come back.
-func consumers(e edges, book *usage.Book) []sweep.Consumer {
-	list := []sweep.Consumer{counted{book}}
+func consumers(e edges, book *usage.Book) []derive.Consumer {
+	list := []derive.Consumer{counted{book}}
 	if e.feed != nil {
 		list = append(list, shipped{e.feed})
 	}

@@ -14,13 +14,13 @@ import (
 	"time"
 
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/derive"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/devstack/stack"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"
-	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/usage"
 )
@@ -158,7 +158,7 @@ func newAftermath(t *testing.T, server *azurite.Server, a *analytics) *aftermath
 	}
 	m := &aftermath{t: t, server: server, blobs: blobs, rows: journal.NewRows(e.files), book: usage.New(e.usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Rows: m.rows, Logger: logger})
-	m.derive = sweep.NewDeriver(sweep.DeriverOptions{Journal: m.writer, Rows: m.rows, Blobs: blobs, Consumers: consumers(e, m.book), Logger: logger})
+	m.derive = derive.NewDeriver(derive.DeriverOptions{Journal: m.writer, Rows: m.rows, Blobs: blobs, Consumers: consumers(e, m.book), Logger: logger})
 	return m
 }
 

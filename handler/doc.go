@@ -5,7 +5,7 @@
 // a copy of the answer feeds audit. The packages below this folder, top to bottom:
 //
 //	front                       routes, records, error rendering
-//	proxy  admin  sweep         one inference request; management; the timer's function
+//	proxy  admin  derive        one inference request; management; consumers of the journal
 //	auth  quota  backend        who calls; may they; which region answers
 //	audit                       begin and end records of every exchange
 //	table  journal  secret      Table Storage, Blob Storage, Key Vault, each with a memory twin

@@ -38,9 +38,9 @@ var law = map[string][]string{
 	"logs":                  {"gateway"},
 	"proxy":                 {"affinity", "audit", "backend", "gateway", "openai", "policy", "quota", "redact", "sse"},
 	"admin":                 {"auth", "backend", "gateway", "journal", "policy", "secret", "usage"},
-	"sweep":                 {"gateway", "journal", "table"},
-	"front":                 {"admin", "audit", "auth", "gateway", "openai", "proxy", "sweep"},
-	"":                      {"admin", "affinity", "audit", "auth", "backend", "front", "gateway", "journal", "logs", "policy", "proxy", "quota", "secret", "sweep", "table", "usage"},
+	"derive":                {"gateway", "journal", "table"},
+	"front":                 {"admin", "audit", "auth", "gateway", "openai", "proxy"},
+	"":                      {"admin", "affinity", "audit", "auth", "backend", "derive", "front", "gateway", "journal", "logs", "policy", "proxy", "quota", "secret", "table", "usage"},
 	"devstack/aoaisim":      {},
 	"devstack/funchost":     {"devstack/child"},
 	"devstack/child":        {},
@@ -52,7 +52,7 @@ var law = map[string][]string{
 	"devstack/loganalytics": {},
 	"devstack/stack":        {"devstack/aoaisim", "devstack/azurite", "devstack/child", "devstack/funchost", "devstack/loganalytics", "devstack/tools", "logs"},
 	"devstack":              {"devstack/inputs", "devstack/stack", "devstack/template", "devstack/tools", "devstack/funchost"},
-	"clients":               {"devstack/stack", "devstack/tools", "devstack/funchost"},
+	"tests/clients":         {"devstack/stack", "devstack/tools", "devstack/funchost"},
 }
 
 // azure lists who may import the Azure SDK; everybody else works on our own interfaces.

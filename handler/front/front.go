@@ -32,7 +32,7 @@ type Options struct {
 	Audit   *audit.Log
 	Proxy   *proxy.Proxy
 	Admin   func(http.ResponseWriter, *http.Request) error // everything below /manage
-	Sweep   http.Handler                                   // the timer's invocation
+	Timer   []Step                                         // tasks of the timer's run
 	Logger  *slog.Logger
 	Fronted bool          // the edge's X-Gateway-Client-IP names the client
 	InAzure bool          // the peer is the Functions host, never the client
@@ -62,7 +62,7 @@ func New(o Options) *Handler {
 	h.routes.NotFound = http.HandlerFunc(h.unknown)
 	h.routes.HandlerFunc(http.MethodGet, "/", ready)
 	h.routes.HandlerFunc(http.MethodGet, "/healthz", healthy)
-	h.routes.Handler(http.MethodPost, "/sweep", o.Sweep)
+	h.routes.Handler(http.MethodPost, "/sweep", &timer{steps: o.Timer, logger: o.Logger})
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
 		h.routes.HandlerFunc(method, "/manage/*path", h.manage)
 		h.routes.HandlerFunc(method, "/openai/*path", h.openai)

@@ -1,4 +1,7 @@
-package sweep
+// Package derive makes statistics and rows of what stands in the journal. Each process
+// derives from its own files while it lives; the timer's run recovers the files of processes
+// that died.
+package derive
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package sweep_test
+package derive_test
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/derive"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
-	"aoaigateway/handler/sweep"
 	"aoaigateway/handler/table"
 )
 
@@ -35,7 +35,7 @@ type instance struct {
 	*world
 	life    *life
 	writer  *journal.Writer
-	deriver *sweep.Deriver
+	deriver *derive.Deriver
 	sink    *sink
 	halt    context.CancelFunc
 	halted  chan struct{}
@@ -212,7 +212,7 @@ func (w *world) start(l *life) *instance {
 	blobs, rows := mortalBlobs{w.blobs, l}, journal.NewRows(mortalStore{w.store, l})
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	i.writer = journal.New(journal.Options{Blobs: blobs, Rows: rows, Logger: logger})
-	i.deriver = sweep.NewDeriver(sweep.DeriverOptions{Journal: i.writer, Rows: rows, Blobs: blobs, Consumers: []sweep.Consumer{i.sink}, Logger: logger})
+	i.deriver = derive.NewDeriver(derive.DeriverOptions{Journal: i.writer, Rows: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
 	ctx, halt := context.WithCancel(context.Background())
 	i.halt, i.halted = halt, make(chan struct{})
 	go func() { defer close(i.halted); i.deriver.Run(ctx) }()

@@ -1,4 +1,4 @@
-package sweep_test
+package derive_test
 
 import (
 	"context"

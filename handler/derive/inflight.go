@@ -1,4 +1,4 @@
-package sweep
+package derive
 
 import (
 	"bytes"
@@ -220,7 +220,7 @@ func (b *begins) amended(ctx context.Context, amend gateway.Line) (gateway.Line,
 	return end, nil
 }
 
-var errNoLine = errors.New("sweep: no line of the journal")
+var errNoLine = errors.New("derive: no line of the journal")
 
 var beginHead = []byte(`{"type":"begin"`)
 

@@ -1,0 +1,60 @@
+package front
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Step is one task of the timer's run; its result is a line for the invocation's log.
+type Step struct {
+	Name string
+	Run  func(context.Context) (string, error)
+}
+
+// timerTimeout bounds all steps of one run; the timer's period is 5 minutes.
+const timerTimeout = 4 * time.Minute
+
+// timer answers POST /sweep. The Functions host sends its invocation envelope and expects
+// the envelope of the result: status 200, Content-Type application/json, a JSON object. An
+// empty body would leave the invocation open until functionTimeout, which kills the process.
+type timer struct {
+	steps  []Step
+	logger *slog.Logger
+}
+
+type invocationAnswer struct {
+	Outputs     map[string]any `json:"Outputs"`
+	Logs        []string       `json:"Logs"`
+	ReturnValue any            `json:"ReturnValue"`
+}
+
+// ServeHTTP refuses whatever came through the proxy: the host sets X-Forwarded-Proto on
+// those itself, and an outsider cannot take it off.
+func (h *timer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if _, proxied := r.Header["X-Forwarded-Proto"]; proxied {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"statusCode":404,"message":"Unable to match incoming request to an operation."}` + "\n"))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timerTimeout)
+	defer cancel()
+	answer := invocationAnswer{Outputs: map[string]any{}, Logs: []string{}}
+	for _, step := range h.steps {
+		answer.Logs = append(answer.Logs, h.run(ctx, step))
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func (h *timer) run(ctx context.Context, step Step) string {
+	line, err := step.Run(ctx)
+	if err != nil {
+		h.logger.Error("sweep step failed", "step", step.Name, "error", err)
+		return fmt.Sprintf("%s failed: %v", step.Name, err)
+	}
+	return step.Name + ": " + line
+}
