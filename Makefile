@@ -44,7 +44,7 @@ race: needs ## all suites under the race detector, but those of real processes (
 	go test -race -timeout 20m -skip 'Processes|Killed|Trouble' $$(go list ./... | grep -v /tests/clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage|Trouble' ./handler
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage|Trouble' ./handler/tests/process
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...

@@ -84,13 +84,14 @@ func (a *API) subscription(w http.ResponseWriter, r *http.Request, id string) er
 	return reply(w, http.StatusOK, sub)
 }
 
-var stateVerbs = map[string]auth.State{"suspend": auth.Suspended, "resume": auth.Active, "cancel": auth.Cancelled}
+// StateVerbs are the verbs that change a subscription's state, and the state each leads to.
+var StateVerbs = map[string]auth.State{"suspend": auth.Suspended, "resume": auth.Active, "cancel": auth.Cancelled}
 
 func (a *API) verb(w http.ResponseWriter, r *http.Request, id, verb string) error {
 	if r.Method != http.MethodPost {
 		return unknown(http.MethodPost)
 	}
-	if state, ok := stateVerbs[verb]; ok {
+	if state, ok := StateVerbs[verb]; ok {
 		sub, err := a.Manager.SetState(r.Context(), id, state)
 		if err != nil {
 			return err
@@ -100,7 +101,7 @@ func (a *API) verb(w http.ResponseWriter, r *http.Request, id, verb string) erro
 	if verb != "rotate" {
 		return unknown("")
 	}
-	var which rotation
+	var which Rotation
 	if err := read(r, &which); err != nil {
 		return err
 	}
@@ -111,7 +112,8 @@ func (a *API) verb(w http.ResponseWriter, r *http.Request, id, verb string) erro
 	return reply(w, http.StatusOK, created)
 }
 
-type rotation struct {
+// Rotation says which key is made anew.
+type Rotation struct {
 	Key string `json:"key"` // primary or secondary
 }
 

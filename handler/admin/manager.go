@@ -1,5 +1,4 @@
-// Package admin is how people run the gateway: the management API under /manage/api, and
-// the command line's verbs over the same functions.
+// Package admin is the management API under /manage/api, and the functions it offers.
 package admin
 
 import (

@@ -3,14 +3,11 @@ package admin
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/policy"
 	"aoaigateway/handler/usage"
 )
 
@@ -19,17 +16,10 @@ func (m *Manager) Usage(ctx context.Context, q usage.Query) (usage.Summary, erro
 	return m.Book.Summarize(ctx, q)
 }
 
-// Usage implements Verbs.
-func (r *Remote) Usage(ctx context.Context, q usage.Query) (s usage.Summary, err error) {
-	ask := url.Values{"from": {q.From.UTC().Format(time.RFC3339)}, "to": {q.To.UTC().Format(time.RFC3339)}, "by": {strings.Join(q.By, ",")}}
-	err = r.call(ctx, http.MethodGet, "usage?"+ask.Encode(), nil, &s)
-	return s, err
-}
-
 // usage answers GET /manage/api/usage?from=…&to=…&by=subscription,model.
 func (a *API) usage(w http.ResponseWriter, r *http.Request) error {
 	ask := r.URL.Query()
-	q, err := query(ask.Get("from"), ask.Get("to"), ask.Get("by"))
+	q, err := ParseQuery(ask.Get("from"), ask.Get("to"), ask.Get("by"))
 	if err != nil {
 		return &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_query", Message: err.Error()}
 	}
@@ -40,9 +30,9 @@ func (a *API) usage(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, s)
 }
 
-// query reads a question for usage: the last 24 hours, by subscription and model, unless
+// ParseQuery reads a question for usage: the last 24 hours, by subscription and model, unless
 // it says otherwise.
-func query(from, to, by string) (q usage.Query, err error) {
+func ParseQuery(from, to, by string) (q usage.Query, err error) {
 	hour := time.Now().UTC().Truncate(time.Hour)
 	if q.To, err = moment(to, hour.Add(time.Hour)); err != nil {
 		return q, err
@@ -70,40 +60,4 @@ func moment(text string, otherwise time.Time) (time.Time, error) {
 		}
 	}
 	return otherwise, fmt.Errorf("%q is no time; write one as 2027-01-31 or 2027-01-31T15:00:00Z", text)
-}
-
-type usageCommand struct {
-	From string `help:"First hour, as 2027-01-31 or 2027-01-31T15:00:00Z; 24 hours before --to if absent."`
-	To   string `help:"The hour after the last; now if absent."`
-	By   string `help:"What to sum by: subscription, product, user, model, region, with commas between." default:"subscription,model"`
-}
-
-func (c *usageCommand) Run(e *env) error {
-	q, err := query(c.From, c.To, c.By)
-	if err != nil {
-		return err
-	}
-	verbs, err := e.verbs()
-	if err != nil {
-		return err
-	}
-	s, err := verbs.Usage(e.ctx, q)
-	if err != nil {
-		return err
-	}
-	return e.print(s, func(w io.Writer) {
-		_, _ = fmt.Fprintln(w, strings.ToUpper(strings.Join(q.By, "\t"))+"\tREQUESTS\tREFUSED\tERRORS\tPROMPT\tCACHED\tCOMPLETION\tTOTAL\tCOST")
-		for _, r := range s.Rows {
-			_, _ = fmt.Fprintln(w, strings.Join(r.Values(q.By), "\t")+"\t"+figures(r.Counts, r.Currency))
-		}
-		_, _ = fmt.Fprintln(w, "sum"+strings.Repeat("\t", len(q.By))+figures(s.Sum, ""))
-	})
-}
-
-func figures(c usage.Counts, currency string) string {
-	cost := ""
-	if currency != "" {
-		cost = policy.Money{Millionths: c.CostMillionths, Currency: currency}.String()
-	}
-	return fmt.Sprintf("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s", c.Requests, c.Refused, c.Errors, c.Prompt, c.Cached, c.Completion, c.Total, cost)
 }

@@ -33,7 +33,7 @@ var (
 
 // checkProgram compares the templates with the program: settings, tables, columns.
 func checkProgram(root string, all templates) ([]Finding, error) {
-	names, err := goStrings(filepath.Join(root, "handler"))
+	names, err := goStrings(filepath.Join(root, "handler/app"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"aoaigateway/handler/admin"
+	"aoaigateway/handler/app"
+	"aoaigateway/handler/auth"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/usage"
+)
+
+// localVerbs are the command line's verbs on the storage that the settings name. Only
+// create needs the policy.
+func localVerbs(environ []string) (Verbs, error) {
+	s, err := app.SettingsFor(app.Managing, environ)
+	if err != nil {
+		return nil, fmt.Errorf("without --url the settings that name the storage are needed:\n%w", err)
+	}
+	identity, err := operator(s)
+	if err != nil {
+		return nil, err
+	}
+	store, err := s.OpenTable(identity, app.SubscriptionTable, true)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := s.OpenTable(identity, app.UsageTable, true)
+	if err != nil {
+		return nil, err
+	}
+	m := &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}
+	m.Policy, err = app.LoadPolicy(s)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("create needs the policy file, whose products it checks; set GATEWAY_POLICY to it, such as infra/policy.yaml: %w", err)
+	}
+	if err != nil {
+		return unruled{m, err}, nil
+	}
+	return m, nil
+}
+
+// unruled are the verbs without a policy.
+type unruled struct {
+	*admin.Manager
+	why error
+}
+
+// Create implements Verbs.
+func (u unruled) Create(context.Context, admin.NewSubscription) (admin.Created, error) {
+	return admin.Created{}, u.why
+}
+
+// verifyJournal is the command line's verify, on the storage that the settings name.
+func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (journal.Report, error) {
+	s, err := app.SettingsFor(app.ReadingBlobs, environ)
+	if err != nil {
+		return journal.Report{}, fmt.Errorf("the settings that name the storage are needed:\n%w", err)
+	}
+	identity, err := operator(s)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	store, err := s.OpenTable(identity, app.JournalTable, true)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	blobs, err := s.OpenBlobs(identity)
+	if err != nil {
+		return journal.Report{}, err
+	}
+	return journal.Verify(ctx, journal.NewRows(store), blobs, from, to)
+}
+
+// operator is who runs the command line: the person signed in with az, else with azd;
+// else a machine in Azure. The gateway itself never asks a command for its token.
+func operator(s app.Settings) (azcore.TokenCredential, error) {
+	if s.Storage != "" {
+		return nil, nil //nolint:nilnil // nobody will ask
+	}
+	az, err := azidentity.NewAzureCLICredential(nil)
+	if err != nil {
+		return nil, fmt.Errorf("az: %w", err)
+	}
+	azd, err := azidentity.NewAzureDeveloperCLICredential(nil)
+	if err != nil {
+		return nil, fmt.Errorf("azd: %w", err)
+	}
+	machine, err := s.Identity()
+	if err != nil {
+		return nil, err
+	}
+	return operatorCredential{az, azd, machineCredential{machine}}, nil
+}
+
+// operatorCredential asks one after another. The SDK's own chain stops at an az that is
+// installed and signed out.
+type operatorCredential []azcore.TokenCredential
+
+// GetToken implements azcore.TokenCredential.
+func (c operatorCredential) GetToken(ctx context.Context, o azpolicy.TokenRequestOptions) (azcore.AccessToken, error) {
+	failed := []error{errors.New("no credential for Azure")}
+	for _, one := range c {
+		token, err := one.GetToken(ctx, o)
+		if err == nil {
+			return token, nil
+		}
+		failed = append(failed, err)
+	}
+	return azcore.AccessToken{}, errors.Join(failed...)
+}
+
+// machineCredential gives up soon: outside Azure nobody answers.
+type machineCredential struct{ azcore.TokenCredential }
+
+// GetToken implements azcore.TokenCredential.
+func (m machineCredential) GetToken(ctx context.Context, o azpolicy.TokenRequestOptions) (azcore.AccessToken, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	token, err := m.TokenCredential.GetToken(ctx, o)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("no managed identity answers on this machine; sign in with az login, or azd auth login")
+	}
+	return token, err
+}

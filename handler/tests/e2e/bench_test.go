@@ -1,0 +1,240 @@
+//go:build unix
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/app"
+	"aoaigateway/handler/auth"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/secret"
+	"aoaigateway/handler/table"
+	"aoaigateway/handler/tests/harness"
+)
+
+const benchPolicy = `
+version: 1
+models: {}
+products:
+  default:
+    models: ["*"]
+    maxOutputTokens: 1000
+    limits:
+      - {name: pace, tokens: 1000000000, per: minute}
+      - {name: calls, requests: 1000000000, per: minute}
+      - {name: budget, tokens: 1000000000000, per: month, hard: true}
+`
+
+const (
+	benchStreams = 32
+	benchEvents  = 100
+	benchCalls   = 256
+	benchPrompt  = 4 << 10
+)
+
+// bench is a region of fixed answers with the gateway, all on, and a bare reverse proxy
+// before it, all in this process.
+type bench struct {
+	client *http.Client
+	urls   map[string]string // direct, bare, gateway
+	key    string
+}
+
+func newBench(b *testing.B, region http.HandlerFunc) *bench {
+	b.Helper()
+	serve := func(h http.Handler) string {
+		s := httptest.NewServer(h)
+		b.Cleanup(s.Close)
+		return s.URL
+	}
+	direct := serve(region)
+	u, err := url.Parse(direct)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := serve(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		Transport: backend.NewTransport(nil),
+	})
+	pol, err := policy.Parse("policy.yaml", []byte(benchPolicy))
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := app.Settings{VersionFloor: "2024-10-21", MaxBodyMB: 1, Backends: []backend.Region{{
+		Name: "a", Endpoint: u, Priority: 1, Weight: 1, Credential: "secret", Models: map[string]string{"chat": "chat"},
+	}}}
+	store := table.NewMem()
+	p := app.New(s, pol, app.Services{
+		Subscriptions: store, Counters: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: &journal.Mem{}, Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
+	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the line is part of the cost
+	p.Start()
+	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	gateway := serve(p.Handler)
+	b.Cleanup(func() { p.Close(context.Background()) })
+	client := &http.Client{Transport: backend.NewTransport(nil)}
+	return &bench{client, map[string]string{"direct": direct, "bare": bare, "gateway": gateway}, keys.Primary}
+}
+
+func (x *bench) call(b *testing.B, to, body string) {
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, x.urls[to]+harness.ChatPath, strings.NewReader(body))
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	req.Header.Set("Api-Key", x.key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := x.client.Do(req)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n == 0 || resp.StatusCode != http.StatusOK {
+		b.Errorf("%s: %d, %d bytes, %v", to, resp.StatusCode, n, err)
+	}
+}
+
+// cost is the process's CPU time for n calls at once; the client's and the region's share
+// is in all three ways, and is taken off by what direct calls cost.
+func (x *bench) cost(b *testing.B, to, body string, n int) time.Duration {
+	before := cpu(b)
+	var calls sync.WaitGroup
+	for range n {
+		calls.Go(func() { x.call(b, to, body) })
+	}
+	calls.Wait()
+	return cpu(b) - before
+}
+
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// compare takes the three ways in turn, so that whatever else the machine does hits all.
+func (x *bench) compare(b *testing.B, body string, calls, units int) {
+	ways := []string{"direct", "bare", "gateway"}
+	for _, to := range ways {
+		x.cost(b, to, body, calls) // opens the connections
+	}
+	sum := map[string]time.Duration{}
+	rounds := 0
+	for b.Loop() {
+		for _, to := range ways {
+			sum[to] += x.cost(b, to, body, calls)
+		}
+		rounds++
+	}
+	micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 / float64(rounds*calls*units) }
+	bare, gateway := micros(sum["bare"]-sum["direct"]), micros(sum["gateway"]-sum["direct"])
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(bare, "µs-bare")
+	b.ReportMetric(gateway, "µs-gateway")
+	b.ReportMetric(gateway/bare, "×bare")
+	b.ReportMetric(micros(sum["gateway"])/micros(sum["bare"]), "×bare-with-ends")
+}
+
+// BenchmarkCPUOfARequest: a prompt of 4 KiB, an answer of 2 KiB in one piece.
+func BenchmarkCPUOfARequest(b *testing.B) {
+	answer := strings.Replace(wholeChat, "one two three", strings.Repeat("word ", 400), 1)
+	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, answer)
+	})
+	body := fmt.Sprintf(`{"messages":[{"role":"user","content":"%s"}],"max_tokens":100}`, strings.Repeat("ask ", benchPrompt/4))
+	x.compare(b, body, benchCalls, 1)
+}
+
+// BenchmarkCPUOfAStreamedChunk: 32 streams at once, each event on its own.
+func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
+	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		control := http.NewResponseController(w)
+		pace := time.NewTicker(2 * time.Millisecond)
+		defer pace.Stop()
+		for range benchEvents {
+			<-pace.C // the first too: a bare proxy may still be reading the request's end
+			_, _ = io.WriteString(w, firstChunk)
+			_ = control.Flush()
+		}
+		_, _ = io.WriteString(w, lastChunk+usageChunk+doneEvent)
+	})
+	x.compare(b, `{"messages":[{"role":"user","content":"ask"}],"max_tokens":100,"stream":true,"stream_options":{"include_usage":true}}`, benchStreams, benchEvents)
+}
+
+// BenchmarkMemoryOfAStream: what one more open stream holds, in heap and stacks.
+func BenchmarkMemoryOfAStream(b *testing.B) {
+	const streams = 200
+	release := make(chan struct{})
+	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, strings.Repeat(firstChunk, 20))
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	})
+	defer close(release)
+	held := map[string]float64{}
+	for _, to := range []string{"direct", "bare", "gateway"} {
+		before := inUse()
+		var opened sync.WaitGroup
+		for range streams {
+			opened.Go(func() { b.Cleanup(x.open(b, to)) })
+		}
+		opened.Wait()
+		held[to] = (inUse() - before) / streams / 1024
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(held["bare"]-held["direct"], "KiB-bare")
+	b.ReportMetric(held["gateway"]-held["direct"], "KiB-gateway")
+}
+
+// open opens a stream, reads what the region says at first, and returns what closes it.
+func (x *bench) open(b *testing.B, to string) func() {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, x.urls[to]+harness.ChatPath, strings.NewReader(harness.ChatStream))
+	if err != nil {
+		b.Error(err)
+		return func() {}
+	}
+	req.Header.Set("Api-Key", x.key)
+	resp, err := x.client.Do(req)
+	if err != nil {
+		b.Error(err)
+		return func() {}
+	}
+	if _, err := io.ReadFull(resp.Body, make([]byte, 20*len(firstChunk))); err != nil {
+		b.Error(err)
+	}
+	return func() { _ = resp.Body.Close() }
+}
+
+func inUse() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc + m.StackInuse)
+}

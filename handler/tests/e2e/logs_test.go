@@ -1,0 +1,174 @@
+package e2e_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+
+	"aoaigateway/handler/app"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/devstack/loganalytics"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
+	"aoaigateway/handler/tests/harness"
+)
+
+// feedOf is a feed as the gateway of r would open it, and the sink at its end.
+func feedOf(t *testing.T, r *harness.Gateway) (*logs.Feed, *loganalytics.Sink) {
+	t.Helper()
+	columns := map[string]string{}
+	for _, c := range logs.Columns() {
+		columns[c.Name] = c.Type
+	}
+	tokens := loganalytics.Tokens{Secret: []byte("secret")}
+	sink, err := loganalytics.Start(loganalytics.Options{Columns: columns, Token: tokens.Check})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sink.Close)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(sink.CA)
+	s, e := r.Settings, r.Services
+	s.LogsURL, s.LogsRule, s.LogsStream = sink.URL, sink.Rule, logs.Stream
+	e.Transport, e.Identity = backend.NewTransport(roots), harness.TokenMaker{Tokens: tokens}
+	feed, err := s.OpenFeed(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return feed, sink
+}
+
+// entriesOf are the journal's ends, each with its request from its begin.
+func entriesOf(t *testing.T, blobs journal.Blobs) (entries []logs.Entry) {
+	t.Helper()
+	requests := map[string]*gateway.Body{}
+	for m, err := range journal.Read(t.Context(), blobs, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range m.Records {
+			line, err := gateway.ParseLine(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if line.Type == gateway.Begin {
+				requests[line.ID] = line.Request
+				continue
+			}
+			if b, ok := requests[line.ID]; ok {
+				line.Request = b
+			}
+			entries = append(entries, logs.Entry{Line: line, File: m.Name, Chain: m.Hash})
+		}
+	}
+	return entries
+}
+
+// Everything from the client's request to the sink's row is real but the regions and the
+// service.
+func TestTheSinkHasEveryRequestWithTheRegionsOwnFigures(t *testing.T) {
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 30 }})
+	ids := map[string]string{} // of answers, by operation
+	note := func(operation string, a harness.Answer) string {
+		id := a.Header.Get("X-Gateway-Request-Id")
+		if a.Err != nil || id == "" {
+			t.Fatalf("%s: %d %v", operation, a.Status, a.Err)
+		}
+		ids[id] = operation
+		return id
+	}
+	for _, c := range metered {
+		note(c.operation, r.Post(c.path, c.body))
+		if c.streams {
+			note(c.operation, r.Post(c.path, strings.Replace(c.body, "{", `{"stream":true,`, 1)))
+		}
+	}
+	image := `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + strings.Repeat("QUJD", 5<<20) + `"}},{"type":"text","text":"what is this [tokens:6]"}]}]}`
+	request := note("ChatCompletions_Create", r.Post(harness.ChatPath, image))
+	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Times: 1})
+	note("ChatCompletions_Create", r.Post(harness.ChatPath, harness.ChatBody))
+	long := r.Post(harness.ChatPath, `{"stream":true,"messages":[{"role":"user","content":"[tokens:24000] go on"}]}`)
+	stream := note("ChatCompletions_Create", long)
+	if len(long.Body) < 4<<20 {
+		t.Errorf("the long stream has %d bytes only", len(long.Body))
+	}
+	note("ChatCompletions_Create", r.Do("POST", harness.ChatPath, harness.ChatBody, "api-key=wrong"))
+	waitFor(r, "every end", func() bool { return r.Ends() == len(ids) })
+	want := r.Regions[0].Counts().Usage
+
+	feed, sink := feedOf(t, r)
+	entries := entriesOf(t, r.Blobs)
+	for range 2 { // at least once
+		if err := feed.Take(t.Context(), entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := sink.Violations(); len(v) > 0 {
+		t.Errorf("%d violations: %s", len(v), v[0])
+	}
+	rows := map[string]logs.Row{}
+	var prompt, completion, total, fromBodies int64
+	for _, raw := range sink.Rows() {
+		var row logs.Row
+		if err := json.Unmarshal(raw, &row); err != nil {
+			t.Fatal(err)
+		}
+		if _, again := rows[row.RecordID]; again {
+			continue
+		}
+		rows[row.RecordID] = row
+		prompt, completion, total = prompt+row.PromptTokens, completion+row.CompletionTokens, total+row.TotalTokens
+		for _, body := range []string{row.BackendResponseBody, row.ResponseBody, row.BackendRequestBody, row.RequestBody} {
+			if body != "" && (!json.Valid([]byte(body)) || len(body) > 64_000) {
+				t.Errorf("%s: %d bytes, valid: %v", row.RecordID, len(body), json.Valid([]byte(body)))
+			}
+		}
+		fromBodies += gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int()
+		if row.SpecOperationID != ids[row.RecordID] || row.CallerIPAddress == "" || row.ChainHash == "" {
+			t.Errorf("%+v", row)
+		}
+	}
+	if len(rows) != len(ids) || !maps.EqualFunc(rows, ids, func(logs.Row, string) bool { return true }) {
+		t.Errorf("%d rows of %d requests", len(rows), len(ids))
+	}
+	if prompt != want.Prompt || completion != want.Completion || total != want.Total || fromBodies != want.Total || total == 0 {
+		t.Errorf("rows say %d, %d, %d, their bodies %d; the region counted %+v", prompt, completion, total, fromBodies, want)
+	}
+	wantWhole(t, r, rows[request].RequestBodyURI, []byte(image))
+	wantWhole(t, r, rows[stream].BodyURI, nil)
+	if row := rows[request]; !row.BodyTruncatedInRow || gjson.Get(row.BackendRequestBody, "messages.0.content.1.text").Str != "what is this [tokens:6]" {
+		t.Errorf("%.300s", row.BackendRequestBody)
+	}
+	if row := rows[stream]; gjson.Get(row.BackendResponseBody, "choices.0.message.content").Str == "" || row.TimeToFirstTokenMs == nil || row.CompletionTokens != 24_000 {
+		t.Errorf("%+v", row)
+	}
+}
+
+// wantWhole reads what a row points at.
+func wantWhole(t *testing.T, r *harness.Gateway, uri string, want []byte) {
+	t.Helper()
+	name, ok := strings.CutPrefix(uri, app.AuditContainer+"/")
+	if !ok {
+		t.Fatalf("the row points at %q", uri)
+	}
+	blob, err := r.Blobs.Open(t.Context(), name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	var got bytes.Buffer
+	if _, err := got.ReadFrom(blob); err != nil {
+		t.Fatal(err)
+	}
+	if want != nil && !bytes.Equal(got.Bytes(), want) || got.Len() < 1<<20 {
+		t.Errorf("%s has %d bytes of %d", uri, got.Len(), len(want))
+	}
+}

@@ -1,0 +1,183 @@
+package e2e_test
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/devstack/loganalytics"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
+	"aoaigateway/handler/table"
+	"aoaigateway/handler/tests/harness"
+)
+
+const oneScope = `
+version: 1
+models: {}
+products:
+  default:
+    models: [chat]
+    maxOutputTokens: 100
+    limits:
+      - {name: pace, tokens: 100000000, per: minute}
+`
+
+// The design's budget for 1,000 requests at 200 a second on one instance with one scope.
+const (
+	blobBudget  = 60
+	tableBudget = 40
+)
+
+// operations counts what is asked of the stores.
+type operations struct {
+	mu    sync.Mutex
+	blobs map[journal.Op]int
+	rows  map[string]int // by table
+}
+
+func (o *operations) blob(took time.Duration) *harness.BlobFault {
+	f := harness.BlobFault(func(_ context.Context, op journal.Op) (bool, error) {
+		o.mu.Lock()
+		o.blobs[op]++
+		o.mu.Unlock()
+		time.Sleep(took)
+		return true, nil
+	})
+	return &f
+}
+
+func (o *operations) of(name string, took time.Duration) table.Fault {
+	return func(context.Context, table.Op, table.Key) (bool, error) {
+		o.mu.Lock()
+		o.rows[name]++
+		o.mu.Unlock()
+		time.Sleep(took)
+		return true, nil
+	}
+}
+
+func (o *operations) sums() (writes, reads, rows int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for op, n := range o.blobs {
+		if op == journal.OpOpen || op == journal.OpLength || op == journal.OpList {
+			reads += n
+		} else {
+			writes += n
+		}
+	}
+	for n := range maps.Values(o.rows) {
+		rows += n
+	}
+	return writes, reads, rows
+}
+
+// takesAll is a feed to a Log Analytics that takes every row, in memory.
+func takesAll(t *testing.T) *logs.Feed {
+	t.Helper()
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
+		Endpoint: "https://logs", RuleID: "dcr", Stream: logs.Stream, Credential: harness.TokenMaker{Tokens: loganalytics.Tokens{Secret: []byte("secret")}},
+		Transport: taken{}, Aside: func(context.Context, logs.Row, string) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &logs.Feed{Shipper: shipper}
+}
+
+type taken struct{}
+
+func (taken) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+}
+
+// countOperations runs 200 requests a second for so long and returns the counts with the
+// number of requests.
+func countOperations(t *testing.T, lasts time.Duration) (o *operations, requests int) {
+	o = &operations{blobs: map[journal.Op]int{}, rows: map[string]int{}}
+	inVirtualTimeUnder(t, oneScope, 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
+		r.Program.Start()
+		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20})
+		r.Fault.Store(o.blob(30 * time.Millisecond))
+		charges.store.SetFault(o.of("quota", 10*time.Millisecond))
+		r.Services.Files.(*table.Mem).SetFault(o.of("journal", 10*time.Millisecond))
+		r.Services.Usage.(*table.Mem).SetFault(o.of("usage", 10*time.Millisecond))
+		r.Services.Health.(*table.Mem).SetFault(o.of("regions", 10*time.Millisecond))
+		r.Services.Objects.(*table.Mem).SetFault(o.of("affinity", 10*time.Millisecond))
+		for _, s := range openLoad(r, 200, lasts, harness.Asks[:3], "how much") {
+			if !s.Complete || s.Status != http.StatusOK {
+				t.Fatalf("%+v", s)
+			}
+			requests++
+		}
+	})
+	return o, requests
+}
+
+func TestOperationsStayWithinTheirBudget(t *testing.T) {
+	o, requests := countOperations(t, 20*time.Second)
+	per := func(n int) float64 { return 1000 * float64(n) / float64(requests) }
+	writes, reads, rows := o.sums()
+	harness.Report(t, "per 1,000 of %d requests at 200/s: %.1f blob operations (%.1f writes, %.1f reads) of at most %d; %.1f table operations of at most %d; %v %v",
+		requests, per(writes+reads), per(writes), per(reads), blobBudget, per(rows), tableBudget, o.blobs, o.rows)
+	if per(writes+reads) > blobBudget || per(rows) > tableBudget || writes == 0 || reads == 0 || len(o.rows) < 3 {
+		t.Errorf("%.1f blob and %.1f table operations: %v %v", per(writes+reads), per(rows), o.blobs, o.rows)
+	}
+}
+
+// BenchmarkOperations prints what 1,000 requests at 200 a second ask of the stores.
+func BenchmarkOperations(b *testing.B) {
+	var writes, reads, rows, requests int
+	for b.Loop() {
+		if !testing.RunTests(func(_, name string) (bool, error) { return name == "count", nil }, []testing.InternalTest{{Name: "count", F: func(t *testing.T) {
+			o, n := countOperations(t, 10*time.Second)
+			w, r, s := o.sums()
+			writes, reads, rows, requests = writes+w, reads+r, rows+s, requests+n
+		}}}) {
+			b.Fatal("the load failed")
+		}
+	}
+	per := func(n int) float64 { return 1000 * float64(n) / float64(requests) }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(per(writes), "blob-writes/1000")
+	b.ReportMetric(per(reads), "blob-reads/1000")
+	b.ReportMetric(per(rows), "table-ops/1000")
+}
+
+// An answer's last event waits for the append that has its end, and for nothing else when
+// no other was appended just before: the begin's was 200 ms ago.
+func TestALoneAnswerIsHeldForOneAppend(t *testing.T) {
+	const appends, event = 30 * time.Millisecond, 200 * time.Millisecond
+	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+		r.Program.Start()
+		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: int(event / time.Millisecond)})
+		r.Post(harness.ChatPath, harness.ChatStream) // opens the file
+		time.Sleep(10 * time.Second)
+		o := &operations{blobs: map[journal.Op]int{}, rows: map[string]int{}}
+		r.Fault.Store(o.blob(appends))
+		var held []time.Duration
+		for range 10 {
+			time.Sleep(10*time.Second + 7*time.Millisecond)
+			began := time.Now()
+			a := r.Post(harness.ChatPath, harness.ChatStream)
+			if a.Err != nil || !strings.HasSuffix(string(a.Body), doneEvent) {
+				t.Fatalf("%v %s", a.Err, a.Body)
+			}
+			sent := time.Duration(1+len(harness.Events(a.Body))) * event // the usage is sent too, and is taken out
+			held = append(held, time.Since(began)-sent)
+		}
+		harness.Report(t, "an append takes %v; a lone stream's last event came later by %v to %v", appends, slices.Min(held), slices.Max(held))
+		if slices.Max(held) != appends || slices.Min(held) != appends {
+			t.Errorf("held for %v", held)
+		}
+	})
+}

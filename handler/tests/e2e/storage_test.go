@@ -1,0 +1,262 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
+	"aoaigateway/handler/tests/harness"
+	"aoaigateway/handler/usage"
+)
+
+var errAway = errors.New("the storage is away")
+
+// openLoad sends perSecond requests a second in turn, however long each takes, and
+// returns what came of all of them.
+func openLoad(r *harness.Gateway, perSecond int, lasts time.Duration, turn []harness.Ask, prompt string) []harness.Observation {
+	var mu sync.Mutex
+	var seen []harness.Observation
+	var all sync.WaitGroup
+	c := &harness.Client{URL: r.URL, Key: r.Key, Team: "team-a", HTTP: r.HTTP()}
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer tick.Stop()
+	for n := range perSecond * int(lasts/time.Second) {
+		<-tick.C
+		all.Go(func() {
+			s := c.One(r.T.Context(), turn[n%len(turn)], fmt.Sprintf("%s %d [tokens:8]", prompt, n))
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, s)
+		})
+	}
+	all.Wait()
+	return seen
+}
+
+// entry is what the journal has of one request.
+type entry struct {
+	begins, ends, amends int
+	outcome              gateway.Outcome // amended
+	status               int
+	sum                  string
+	tokens               int64
+}
+
+func entries(r *harness.Gateway) map[string]*entry {
+	all := map[string]*entry{}
+	for _, line := range harness.ReadLines(r.T, r.Blobs) {
+		k := all[line.ID]
+		if k == nil {
+			k = &entry{}
+			all[line.ID] = k
+		}
+		switch line.Type {
+		case gateway.Begin:
+			k.begins++
+		case gateway.End:
+			k.ends++
+			k.outcome, k.status, k.tokens = line.Outcome, line.Status, line.Usage.Total
+			if line.Response != nil {
+				k.sum = line.Response.SHA256
+			}
+		case gateway.Amend:
+			k.amends++
+			k.outcome = line.Outcome
+		case gateway.Incomplete:
+			r.T.Errorf("%s is incomplete though no process died", line.ID)
+		}
+	}
+	return all
+}
+
+// wantKept compares what clients saw with the journal, its rows and the statistics, and
+// returns how many answers were complete.
+func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
+	r.T.Helper()
+	all := entries(r)
+	for _, s := range seen {
+		k := all[s.ID]
+		switch {
+		case k == nil || k.ends != 1 || k.begins > 1 || k.amends > 1:
+			r.T.Errorf("of an answer with status %d the journal has %+v: %+v", s.Status, k, s)
+		case s.Status != http.StatusOK:
+			if s.Complete && s.Code == "" {
+				r.T.Errorf("an error without a reason: %+v", s)
+			}
+		case s.Complete && (k.outcome != gateway.Complete || k.begins != 1):
+			r.T.Errorf("a complete answer's record says %+v", k)
+		case s.Complete && s.Unaltered && (k.sum != s.Sum || k.tokens != s.Tokens):
+			r.T.Errorf("the client has %s of %d tokens, the record %s of %d", s.Sum, s.Tokens, k.sum, k.tokens)
+		case s.Complete:
+			whole++
+		case k.outcome == gateway.Complete:
+			r.T.Errorf("a cut answer's record says %+v", k)
+		}
+	}
+	wantSound(r)
+	wantCounted(r, all)
+	return whole
+}
+
+func wantSound(r *harness.Gateway) {
+	r.T.Helper()
+	report, err := journal.Verify(r.T.Context(), journal.NewRows(r.Services.Files), r.Blobs, time.Time{}, time.Time{})
+	if err != nil || len(report.Breaks) > 0 || report.Unanchored > 0 || report.Members == 0 {
+		r.T.Errorf("verify: %+v, %v", report, err)
+	}
+}
+
+// wantCounted: the statistics are sums over the journal's ends.
+func wantCounted(r *harness.Gateway, all map[string]*entry) {
+	r.T.Helper()
+	var ends, tokens int64
+	for _, k := range all {
+		ends, tokens = ends+int64(k.ends), tokens+k.tokens
+	}
+	now := time.Now()
+	sum, err := usage.New(r.Services.Usage).Summarize(r.T.Context(), usage.Query{From: now.Add(-3 * time.Hour), To: now.Add(time.Hour)})
+	if err != nil || sum.Sum.Requests != ends || sum.Sum.Total != tokens {
+		r.T.Errorf("statistics have %+v, %v; the journal %d ends and %d tokens", sum.Sum, err, ends, tokens)
+	}
+}
+
+// blobsAway has every second operation fail after it was applied, the others before.
+func blobsAway() *harness.BlobFault {
+	var n atomic.Int64
+	f := harness.BlobFault(func(context.Context, journal.Op) (bool, error) { return n.Add(1)%2 == 0, errAway })
+	return &f
+}
+
+// blobsHang has every operation take as long as its caller has patience.
+func blobsHang() *harness.BlobFault {
+	f := harness.BlobFault(func(ctx context.Context, _ journal.Op) (bool, error) { <-ctx.Done(); return false, ctx.Err() })
+	return &f
+}
+
+func TestBlobStorageAwayForFiveSecondsUnderLoadLosesNothing(t *testing.T) {
+	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
+				r.Program.Start()
+				r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 40})
+				time.AfterFunc(5*time.Second, func() { r.Fault.Store(fault()) })
+				var peak int64
+				time.AfterFunc(10*time.Second, func() {
+					peak, _ = r.Program.Journal.Backlog()
+					r.Fault.Store(nil)
+				})
+				seen := openLoad(r, 40, 20*time.Second, harness.Asks[:5], "in the storm")
+				time.Sleep(15 * time.Second)
+				whole := wantKept(r, seen)
+				if used, _ := r.Program.Journal.Backlog(); whole != len(seen) || used != 0 || peak == 0 {
+					t.Errorf("%d of %d answers complete, %d bytes waiting at the end of the outage, %d still", whole, len(seen), peak, used)
+				}
+				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name, whole, peak>>10)
+			})
+		})
+	}
+}
+
+// The patience of an answer is 15 s, so that this is long.
+func TestBlobStorageAwayForLongIsA503WithAReasonAndEndsByItself(t *testing.T) {
+	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) { bearsLongOutage(r, fault()) })
+		})
+	}
+}
+
+const (
+	outageBegins = 10 * time.Second
+	outageEnds   = 5 * time.Minute
+)
+
+func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
+	t := r.T
+	r.Program.Start()
+	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 1000}) // streams of 10 s are under way at any time
+	began := time.Now()
+	time.AfterFunc(outageBegins, func() { r.Fault.Store(fault) })
+	time.AfterFunc(outageEnds, func() { r.Fault.Store(nil) })
+	done := make(chan struct{})
+	var peak, limit int64
+	go func() {
+		defer close(done)
+		for time.Since(began) < outageEnds {
+			time.Sleep(100 * time.Millisecond)
+			var used int64
+			used, limit = r.Program.Journal.Backlog()
+			peak = max(peak, used)
+		}
+	}()
+	seen := openLoad(r, 4, outageEnds, harness.Asks[:3], strings.Repeat("much ", 40<<10))
+	<-done
+	cut, refused := 0, 0
+	for _, s := range seen {
+		switch {
+		case s.Status == http.StatusServiceUnavailable && s.Code == "AuditLogUnavailable":
+			refused++
+		case s.Status != http.StatusOK:
+			t.Errorf("answered %d, %q", s.Status, s.Code)
+		case !s.Complete && !s.Reported:
+			t.Errorf("cut without a word: %+v", s)
+		case !s.Complete:
+			cut++
+		}
+	}
+	if cut == 0 || refused < len(seen)/2 || peak > limit || peak < limit/3 {
+		t.Errorf("%d cut, %d refused of %d; %d bytes waited of %d at most", cut, refused, len(seen), peak, limit)
+	}
+	time.Sleep(15 * time.Second)
+	after := openLoad(r, 4, 10*time.Second, harness.Asks[:3], "later")
+	time.Sleep(15 * time.Second)
+	whole := wantKept(r, append(seen, after...))
+	if late := len(after); whole < late || whole != late+len(seen)-cut-refused {
+		t.Errorf("%d complete in all, of %d after the outage", whole, late)
+	}
+	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d MiB waited; after it %d of %d answered",
+		len(seen), refused, cut, len(seen)-cut-refused, peak>>20, limit>>20, len(after), len(after))
+}
+
+// Rows are written beside the appends: without them the journal goes on, over the hour's
+// end too, where a new file waits for its row no longer than two seconds.
+func TestRowsAwayHoldUpNoAnswerAndAreCaughtUp(t *testing.T) {
+	for name, fault := range map[string]table.Fault{
+		"failing": func(_ context.Context, op table.Op, _ table.Key) (bool, error) { return op == table.OpReplace, errAway },
+		"hanging": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
+			<-ctx.Done()
+			return false, ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+				files := r.Services.Files.(*table.Mem)
+				r.Program.Start()
+				now := time.Now()
+				time.Sleep(now.Truncate(time.Hour).Add(time.Hour - 30*time.Second).Sub(now))
+				time.AfterFunc(10*time.Second, func() { files.SetFault(fault) })
+				time.AfterFunc(50*time.Second, func() { files.SetFault(nil) })
+				seen := openLoad(r, 20, time.Minute, harness.Asks[:5], "rowless")
+				time.Sleep(90 * time.Second)
+				if whole := wantKept(r, seen); whole != len(seen) {
+					t.Errorf("%d of %d answers complete", whole, len(seen))
+				}
+				blobs, err := r.Blobs.List(t.Context(), "2")
+				if err != nil || len(blobs) != 2 {
+					t.Errorf("%d files, %v", len(blobs), err)
+				}
+				harness.Report(t, "%d requests over an hour's end, rows %s for 40 s: all complete, %d files", len(seen), name, len(blobs))
+			})
+		})
+	}
+}

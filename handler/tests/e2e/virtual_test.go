@@ -1,0 +1,220 @@
+package e2e_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"aoaigateway/handler/app"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/secret"
+	"aoaigateway/handler/table"
+	"aoaigateway/handler/tests/harness"
+)
+
+// pipes are connections in memory: with them servers and clients live in a bubble, where
+// time passes as soon as everybody waits.
+type pipes map[string]chan net.Conn
+
+func (p pipes) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case p[address] <- there:
+		return here, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p pipes) transport() *http.Transport {
+	t := backend.NewTransport(nil)
+	t.DialContext, t.Proxy = p.dial, nil
+	return t
+}
+
+// serve has the server listen to the name until the returned function is called.
+func (p pipes) serve(name string, server *http.Server) (end func()) {
+	p[name+":80"] = make(chan net.Conn)
+	l := &pipeListener{conns: p[name+":80"], closed: make(chan struct{})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	return func() { _ = server.Close(); <-done }
+}
+
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { close(l.closed); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// virtually runs a test with the whole gateway, all its settings at their defaults, and
+// so many simulated regions, in virtual time.
+func inVirtualTime(t *testing.T, regions int, test func(t *testing.T, r *harness.Gateway)) {
+	t.Helper()
+	inVirtualTimeUnder(t, harness.TestPolicy, regions, func(t *testing.T, r *harness.Gateway, _ *ledger) { test(t, r) })
+}
+
+// virtuallyUnder does so under a policy, and shows what it charges.
+func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *testing.T, r *harness.Gateway, charges *ledger)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		logger := slog.New(slog.NewTextHandler(t.Output(), nil))
+		world := pipes{}
+		toRegions, toGateway := world.transport(), world.transport()
+		s, err := app.LoadSettings([]string{
+			"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true", `GATEWAY_SECRETS={"gateway-admin-key":"` + harness.AdminKey + `","k":"key"}`,
+			`GATEWAY_BACKENDS=[{"name":"a","endpoint":"https://a","priority":1,"credential":"k","models":{"chat":"chat"}}]`,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Backends = nil
+		r := &harness.Gateway{T: t, URL: "http://gateway", Client: &http.Client{Transport: toGateway}, Store: table.NewMem()}
+		r.Blobs = &journal.Mem{Fault: r.BlobOperation}
+		for i := range regions {
+			name := string(rune('a' + i))
+			region := aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true, Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}}})
+			defer world.serve(name, &http.Server{Handler: region})()
+			r.Regions = append(r.Regions, region)
+			s.Backends = append(s.Backends, backend.Region{Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1, Credential: "k", Models: map[string]string{"chat": "chat"}})
+		}
+		pol, err := policy.Parse("policy.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		charges := newLedger()
+		e := app.Services{
+			Feed:          takesAll(t),
+			Subscriptions: r.Store, Counters: charges.store, Objects: table.NewMem(), Health: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: r.Blobs,
+			Secrets: secret.Map(s.Secrets), Transport: toRegions,
+		}
+		p := app.New(s, pol, e, logger)
+		r.Settings, r.Policy, r.Services, r.Program = s, pol, e, p
+		defer p.Close(context.WithoutCancel(t.Context()))
+		defer toRegions.CloseIdleConnections()
+		defer world.serve("gateway", app.NewServer(p.Handler, logger))()
+		defer toGateway.CloseIdleConnections()
+		r.Key = r.Subscribe("default", "team-a")
+		test(t, r, charges)
+	})
+}
+
+func timed(r *harness.Gateway, body string) (harness.Answer, time.Duration) {
+	began := time.Now()
+	a := r.Post(harness.ChatPath, body)
+	return a, time.Since(began).Truncate(time.Second)
+}
+
+func comments(body []byte) (n int) {
+	for _, e := range harness.Events(body) {
+		if strings.HasPrefix(e, ":") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAStreamThatIsSilentFor150SecondsBeforeItsFirstTokenArrivesWhole(t *testing.T) {
+	for name, do := range map[string]aoaisim.Do{"no header": aoaisim.DoHang, "headers and no event": aoaisim.DoHangEvent} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+				r.Regions[0].Fault(aoaisim.Fault{Do: do, Millis: 150_000})
+				a, took := timed(r, harness.ChatStream)
+				rec := wantComplete(r, a)
+				if !strings.HasSuffix(string(a.Body), doneEvent) || rec.Usage.Estimated || took != 150*time.Second || len(rec.Attempts) != 1 {
+					t.Errorf("after %v, record %+v: %s", took, rec, a.Body)
+				}
+				if n := comments(a.Body); n != 3 { // at 100, 120 and 140 s
+					t.Errorf("%d heartbeats in %s", n, a.Body)
+				}
+			})
+		})
+	}
+}
+
+func TestAStreamThatIsSilentFor60SecondsBetweenTokensArrivesWhole(t *testing.T) {
+	inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
+		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 59_000})
+		a, took := timed(r, harness.ChatStream)
+		rec := wantComplete(r, a)
+		tokens := len(harness.Events(a.Body)) - comments(a.Body)
+		if !strings.HasSuffix(string(a.Body), doneEvent) || rec.Region != "a" || len(rec.Attempts) != 1 || took < time.Duration(tokens-1)*59*time.Second {
+			t.Errorf("%d events after %v by %s", tokens, took, rec.Region)
+		}
+		if n := comments(a.Body); n < 2*(tokens-1) {
+			t.Errorf("%d heartbeats between %d events", n, tokens)
+		}
+		wantWholeEvents(t, a.Body)
+	})
+}
+
+func TestAWholeAnswerAfter230SecondsIsATimeOutThatSaysWhatToDo(t *testing.T) {
+	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 230_000})
+		a, took := timed(r, harness.ChatBody)
+		message, _ := a.Event(t, "error", "message").(string)
+		if a.Status != http.StatusGatewayTimeout || took != 220*time.Second || !strings.Contains(message, `Ask for a stream ("stream": true)`) {
+			t.Errorf("after %v: %d %s", took, a.Status, a.Body)
+		}
+		if rec := r.RecordOf(a); rec.Status != 504 || rec.ErrorReason != "Timeout" {
+			t.Errorf("record %+v", rec)
+		}
+	})
+}
+
+func TestARegionThatStaysSilentIsLeftAfterItsTimeWhereAnotherCanAnswer(t *testing.T) {
+	for body, want := range map[string]time.Duration{harness.ChatStream: 60 * time.Second, harness.ChatBody: 100 * time.Second} {
+		inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
+			r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
+			defer r.Regions[0].ClearFaults()
+			a, took := timed(r, body)
+			if rec := wantComplete(r, a); rec.Region != "b" || rec.Attempts[0].Reason != "first-byte-timeout" || took != want {
+				t.Errorf("by %s after %v, want %v", rec.Region, took, want)
+			}
+		})
+	}
+}
+
+func TestAStreamThatFallsSilentForGoodIsCutAfterTenMinutes(t *testing.T) {
+	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStep})
+		r.Regions[0].Step(2)
+		defer r.Regions[0].ClearFaults()
+		a, took := timed(r, harness.ChatStream)
+		wantCut(r, a, gateway.UpstreamCut, "upstream_cut")
+		if n := comments(a.Body); took != 10*time.Minute || n < 29 || n > 30 {
+			t.Errorf("after %v, %d heartbeats", took, n)
+		}
+	})
+}
+
+func TestNoRequestTakesLongerThanAnHour(t *testing.T) {
+	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 9 * 60_000})
+		a, took := timed(r, harness.ChatStream)
+		if a.Err == nil || took != time.Hour || strings.Contains(string(a.Body), "[DONE]") {
+			t.Errorf("after %v: %v %s", took, a.Err, a.Body)
+		}
+	})
+}

@@ -1,0 +1,288 @@
+package harness
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"text/tabwriter"
+
+	"aoaigateway/handler/app"
+	"aoaigateway/handler/devstack/azurite"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
+)
+
+// book is the whole journal by record.
+type Journal struct {
+	blobs   journal.Blobs
+	Begins  map[string]gateway.Line
+	Ends    map[string]gateway.Line // amended
+	again   []string                // ids with two begins or two ends
+	members int
+
+	Incomplete map[string]int // how often each was noted
+}
+
+// readBook reads and verifies every file; a break ends the test.
+func ReadJournal(t *testing.T, server *azurite.Server) Journal {
+	t.Helper()
+	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := Journal{blobs: blobs, Begins: map[string]gateway.Line{}, Ends: map[string]gateway.Line{}, Incomplete: map[string]int{}}
+	for m, err := range journal.Read(t.Context(), blobs, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.members++
+		for _, raw := range m.Records {
+			line, err := gateway.ParseLine(raw)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, raw)
+			}
+			b.enter(line)
+		}
+	}
+	return b
+}
+
+func (b *Journal) enter(line gateway.Line) {
+	into := b.Begins
+	switch line.Type {
+	case gateway.Begin:
+	case gateway.Incomplete:
+		b.Incomplete[line.ID]++
+		return
+	case gateway.End:
+		into = b.Ends
+	case gateway.Amend:
+		end := b.Ends[line.ID]
+		end.Outcome = line.Outcome
+		b.Ends[line.ID] = end
+		return
+	}
+	if _, twice := into[line.ID]; twice {
+		b.again = append(b.again, line.ID)
+	}
+	into[line.ID] = line
+}
+
+// comparison of what the clients saw with what the journal holds.
+type comparison struct {
+	requests, streams, whole, refused, cut, killed, left, unanswered int
+	begins, ends, open, members, again                               int
+	long, unsent                                                     int
+
+	lostEnds, lostBegins, unlike []string // must all be empty
+}
+
+func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
+	t.Helper()
+	c := &comparison{requests: len(sights), begins: len(b.Begins), ends: len(b.Ends), members: b.members, again: len(b.again)}
+	for id := range b.Begins {
+		if _, ended := b.Ends[id]; !ended {
+			c.open++
+		}
+	}
+	held := map[string]bool{}
+	for _, s := range sights {
+		c.count(s, b)
+		c.demand(t, s, b)
+		held[s.ID] = s.Complete || s.Left
+	}
+	for id, end := range b.Ends {
+		if end.Outcome == gateway.Complete && !held[id] {
+			c.unsent++ // killed between the record and the answer's end
+		}
+	}
+	return c
+}
+
+func (c *comparison) count(s Observation, b *Journal) {
+	end, ended := b.Ends[s.ID]
+	switch {
+	case s.ID == "":
+		c.unanswered++
+	case s.Complete && s.Status >= http.StatusBadRequest:
+		c.refused++
+	case s.Complete && s.Ask.stream:
+		c.streams++
+	case s.Complete:
+		c.whole++
+		if s.Ask.Name == LongAsk.Name {
+			c.long++
+		}
+	case s.Left:
+		c.left++
+	case !ended, end.Outcome == gateway.Complete:
+		c.killed++
+	default:
+		c.cut++
+	}
+}
+
+// demand is the promise, one request at a time.
+func (c *comparison) demand(t *testing.T, s Observation, b *Journal) {
+	t.Helper()
+	end, ended := b.Ends[s.ID]
+	_, begun := b.Begins[s.ID]
+	name := fmt.Sprintf("%s %s (%s)", s.Ask.Name, s.ID, s.team)
+	if s.Complete && !ended && s.Code != "AuditLogUnavailable" {
+		c.lostEnds = append(c.lostEnds, name)
+	}
+	if s.Ask.stream && s.Status == http.StatusOK && s.seen > 0 && !begun {
+		c.lostBegins = append(c.lostBegins, name)
+	}
+	if s.Complete && ended {
+		if what := s.unlike(t, end, b); what != "" {
+			c.unlike = append(c.unlike, name+": "+what)
+		}
+	}
+}
+
+// unlike says in what an end record differs from the complete answer it stands for.
+func (s *Observation) unlike(t *testing.T, end gateway.Line, b *Journal) string {
+	t.Helper()
+	switch {
+	case end.Status != s.Status:
+		return fmt.Sprintf("status %d recorded, %d seen", end.Status, s.Status)
+	case end.Outcome != gateway.Complete && end.Outcome != gateway.Refused:
+		return fmt.Sprintf("outcome %q of an answer seen complete", end.Outcome)
+	case end.Subscription != "team-"+s.team:
+		return fmt.Sprintf("subscription %q recorded", end.Subscription)
+	case s.Tokens > 0 && end.Usage.Total != s.Tokens:
+		return fmt.Sprintf("%d tokens recorded, %d seen", end.Usage.Total, s.Tokens)
+	case end.Response == nil:
+		return "no answer recorded"
+	case s.Unaltered && end.Response.SHA256 != s.Sum:
+		return "another answer recorded than seen"
+	case end.Response.Blob != "" && blobSum(t, b.blobs, end.Response.Blob) != end.Response.SHA256:
+		return "the body's blob is not the answer"
+	}
+	return ""
+}
+
+func blobSum(t *testing.T, blobs journal.Blobs, name string) string {
+	t.Helper()
+	r, err := blobs.Open(t.Context(), name, 0)
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return ""
+	}
+	defer r.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r); err != nil {
+		t.Error(err)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func (c *comparison) Table() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(name string, n int) { _, _ = fmt.Fprintf(w, "%s\t%d\t\n", name, n) }
+	row("requests", c.requests)
+	row("completed streams", c.streams)
+	row("completed bodies", c.whole)
+	row("of them over 1 MiB", c.long)
+	row("refused", c.refused)
+	row("cut by a kill", c.killed)
+	row("cut by a region", c.cut)
+	row("left by the client", c.left)
+	row("no answer", c.unanswered)
+	row("journal members", c.members)
+	row("begin records", c.begins)
+	row("end records", c.ends)
+	row("begins without end", c.open)
+	row("ends of answers not seen complete", c.unsent)
+	row("LOST: completed, no end record", len(c.lostEnds))
+	row("LOST: streamed, no begin record", len(c.lostBegins))
+	row("records unlike the answer", len(c.unlike))
+	row("records written twice", c.again)
+	_ = w.Flush()
+	return b.String()
+}
+
+func (c *comparison) Check(t *testing.T, plan KillPlan) {
+	t.Helper()
+	for what, list := range map[string][]string{
+		"complete for the client, no end record": c.lostEnds, "streamed to the client, no begin record": c.lostBegins, "record unlike the answer": c.unlike,
+	} {
+		for _, one := range list[:min(len(list), 10)] {
+			t.Errorf("%s: %s", what, one)
+		}
+	}
+	if c.again > 0 {
+		t.Errorf("%d records stand twice in the journal", c.again)
+	}
+	// Had the load been idle, or the kills met nothing, all of the above would mean nothing.
+	for what, n := range map[string][2]int{
+		"streams completed": {c.streams, 2 * plan.Kills}, "bodies completed": {c.whole, 2 * plan.Kills}, "of them over 1 MiB": {c.long, 1},
+		"streams cut by a kill": {c.killed, plan.Kills}, "begins without end": {c.open, plan.Kills / 2}, "refusals": {c.refused, 1},
+	} {
+		if n[0] < n[1] {
+			t.Errorf("the load was too thin to prove anything: %d %s, want %d", n[0], what, n[1])
+		}
+	}
+}
+
+// readCharges sums what the quota entities of the hard products have charged, by team.
+func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
+	t.Helper()
+	store, err := table.NewAzure(table.AzureOptions{ConnectionString: server.ConnectionString(), Table: app.QuotaTable})
+	if err != nil {
+		t.Fatal(err)
+	}
+	charged := map[string]int64{}
+	for _, team := range []string{"hard", "tight"} {
+		e, err := store.Get(context.WithoutCancel(t.Context()), table.Key{Partition: team + "|subscription|team-" + team, Row: "quota"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var counters map[string]struct{ Charged int64 }
+		text, _ := e.Props["counters"].(string)
+		if err := json.Unmarshal([]byte(text), &counters); err != nil {
+			t.Fatal(err)
+		}
+		charged[team] = counters["tokens/year/hard"].Charged
+	}
+	return charged
+}
+
+// checkCharges holds the three stores against each other: charged is never less than what
+// the end records say, nor they less than what the clients hold.
+func CheckCharges(t *testing.T, charged map[string]int64, b Journal, sights []Observation) {
+	t.Helper()
+	recorded, seen := map[string]int64{}, map[string]int64{}
+	for _, end := range b.Ends {
+		if !end.Usage.Estimated {
+			recorded[strings.TrimPrefix(end.Subscription, "team-")] += end.Usage.Total
+		}
+	}
+	refused := 0
+	for _, s := range sights {
+		if s.Complete {
+			seen[s.team] += s.Tokens
+		}
+		if s.team == "tight" && s.Status == http.StatusForbidden {
+			refused++
+		}
+	}
+	for _, team := range []string{"hard", "tight"} {
+		Report(t, "%s limit: %d tokens charged, %d in end records, %d seen complete by clients", team, charged[team], recorded[team], seen[team])
+		if charged[team] < recorded[team] || recorded[team] < seen[team] || seen[team] == 0 {
+			t.Errorf("%s: charged %d, recorded %d, seen %d: each must be at least the next, and the last above 0", team, charged[team], recorded[team], seen[team])
+		}
+	}
+	if charged["tight"] > tightLimit || refused == 0 {
+		t.Errorf("%d charged under a hard limit of %d, %d requests refused by it", charged["tight"], tightLimit, refused)
+	}
+}

@@ -1,0 +1,235 @@
+package harness
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// sight is what one client saw of one request.
+type Observation struct {
+	Ask       Ask
+	team      string
+	ID        string // of the record; empty = no headers came
+	Status    int
+	Code      string // of an error answer
+	seen      int64  // bytes of the answer
+	Complete  bool   // the client holds all it would wait for
+	Left      bool   // the client's own doing
+	Reported  bool   // an error event ended the stream
+	Tokens    int64  // 0 = the answer did not say
+	Sum       string // SHA-256 of the bytes seen
+	Unaltered bool   // the gateway had nothing to remove from the region's bytes
+}
+
+// ask is one sort of request; %s is the prompt.
+type Ask struct {
+	Name, path, body string
+	stream           bool
+	plainUsage       bool // the client asks for usage itself, or the answer has it anyway
+}
+
+const responsesPath = "/openai/v1/responses"
+
+var Asks = []Ask{
+	{"chat", ChatPath, `{"messages":[{"role":"user","content":"%s"}]}`, false, true},
+	{"chat stream", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true}`, true, false},
+	{"chat stream with usage", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true},
+	{"response", responsesPath, `{"model":"chat","input":"%s"}`, false, true},
+	{"response stream", responsesPath, `{"model":"chat","input":"%s","stream":true}`, true, true},
+	{"embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"%s"}`, false, true},
+}
+
+// longAsk is answered by more than the gateway holds back as a whole, 1 MiB.
+var LongAsk = Ask{
+	"long embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21",
+	`{"input":["%s"` + strings.Repeat(`,"more"`, 80) + `]}`, false, true,
+}
+
+// client sends one request after the other.
+type Client struct {
+	URL, Key, Team string
+	Number         int
+	Asks           []Ask
+	Leaves         bool // sometimes in the middle of an answer
+	HTTP           *http.Client
+}
+
+// run goes on until stop is closed; the request under way then is seen to its end.
+func (c *Client) run(ctx context.Context, stop <-chan struct{}, see func(Observation)) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		a := c.Asks[(c.Number+n)%len(c.Asks)]
+		prompt := fmt.Sprintf("client %d asks for the %d. time [tokens:%d]", c.Number, n, 3+rand.IntN(60))
+		see(c.One(ctx, a, prompt))
+	}
+}
+
+// one sends one request and looks at the answer as far as it comes.
+func (c *Client) One(ctx context.Context, a Ask, prompt string) Observation {
+	s := Observation{Ask: a, team: c.Team}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL+a.path, strings.NewReader(fmt.Sprintf(a.body, prompt)))
+	if err != nil {
+		return s
+	}
+	req.Header.Set("Api-Key", c.Key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return s
+	}
+	defer resp.Body.Close()
+	s.ID, s.Status = resp.Header.Get("X-Gateway-Request-Id"), resp.StatusCode
+	sum := sha256.New()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		leaveAfter := -1
+		if c.Leaves && rand.IntN(10) == 0 {
+			leaveAfter = 1 + rand.IntN(5)
+		}
+		s.events(resp.Body, sum, leaveAfter)
+	} else {
+		s.whole(resp, sum)
+	}
+	s.Sum = hex.EncodeToString(sum.Sum(nil))
+	return s
+}
+
+// whole reads a body that is complete when its announced length has come.
+func (s *Observation) whole(resp *http.Response, sum hash.Hash) {
+	body, err := io.ReadAll(resp.Body)
+	sum.Write(body)
+	s.seen, s.Unaltered = int64(len(body)), true
+	s.Complete = err == nil && resp.ContentLength == s.seen
+	s.Code = gjson.GetBytes(body, "error.code").String()
+	if s.Complete && s.Status == http.StatusOK {
+		s.Tokens = gjson.GetBytes(body, "usage.total_tokens").Int()
+	}
+}
+
+// events reads a stream. Its terminal event makes it complete: clients stop reading there,
+// however the connection ends.
+func (s *Observation) events(body io.Reader, sum hash.Hash, leaveAfter int) {
+	s.Unaltered = s.Ask.plainUsage
+	r := bufio.NewReader(io.TeeReader(body, sum))
+	var event []byte
+	for n := 0; ; {
+		line, err := r.ReadBytes('\n')
+		s.seen += int64(len(line))
+		event = append(event, line...)
+		if err != nil {
+			return
+		}
+		if len(line) > 1 {
+			continue
+		}
+		s.event(event)
+		event = event[:0]
+		if n++; n == leaveAfter {
+			s.Left = true
+			return
+		}
+	}
+}
+
+func (s *Observation) event(raw []byte) {
+	_, data, _ := bytes.Cut(raw, []byte("data: "))
+	data = bytes.TrimSpace(data)
+	switch {
+	case string(data) == "[DONE]", bytes.HasPrefix(raw, []byte("event: response.completed\n")), bytes.HasPrefix(raw, []byte("event: response.incomplete\n")):
+		s.Complete = true
+	case gjson.GetBytes(data, "error").Exists(), bytes.HasPrefix(raw, []byte("event: error\n")):
+		s.Reported = true
+	}
+	for _, path := range []string{"usage.total_tokens", "response.usage.total_tokens"} {
+		if n := gjson.GetBytes(data, path).Int(); n > 0 {
+			s.Tokens = n
+		}
+	}
+}
+
+// load is many clients at work.
+type Load struct {
+	stop   chan struct{}
+	groups sync.WaitGroup
+
+	mu     sync.Mutex
+	sights []Observation
+}
+
+func StartLoad(t *testing.T, clients []*Client) *Load {
+	l := &Load{stop: make(chan struct{})}
+	for _, c := range clients {
+		l.groups.Go(func() { c.run(t.Context(), l.stop, l.see) })
+	}
+	return l
+}
+
+func (l *Load) see(s Observation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sights = append(l.sights, s)
+}
+
+// await waits, but not for ever, until so many streams and so many bodies were completed.
+func (l *Load) Await(t *testing.T, each int) {
+	t.Helper()
+	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
+		if streams, whole := l.count(); streams >= each && whole >= each {
+			return
+		}
+		if err := Pause(t.Context(), 20*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (l *Load) count() (streams, whole int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sights {
+		switch {
+		case s.Complete && s.Ask.stream:
+			streams++
+		case s.Complete:
+			whole++
+		}
+	}
+	return streams, whole
+}
+
+// end lets the requests under way come to their end and returns all that was seen.
+func (l *Load) End() []Observation {
+	close(l.stop)
+	l.groups.Wait()
+	return l.sights
+}
+
+// pause waits in the midst of real processes, which no bubble can hold.
+func Pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return errors.Join(errors.New("the test ended while it waited"), ctx.Err())
+	}
+}

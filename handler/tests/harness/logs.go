@@ -1,0 +1,20 @@
+package harness
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"aoaigateway/handler/devstack/loganalytics"
+)
+
+// tokenMaker is the managed identity of tests.
+type TokenMaker struct{ loganalytics.Tokens }
+
+func (m TokenMaker) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token := m.Make(strings.TrimSuffix(o.Scopes[0], "/.default"), time.Hour)
+	return azcore.AccessToken{Token: token, ExpiresOn: time.Now().Add(time.Hour)}, nil
+}

@@ -1,0 +1,72 @@
+package process_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/tests/harness"
+)
+
+// The client has the terminal event, and at once every gateway is killed: who made the
+// response is known all the same, by storage alone.
+func TestAResponseIsFoundAfterEveryGatewayWasKilled(t *testing.T) {
+	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
+	regions := []*aoaisim.Region{
+		w.Region(1, aoaisim.Options{Name: "a", Kind: true, StrictIDs: true}), w.Region(2, aoaisim.Options{Name: "b", Kind: true, StrictIDs: true}),
+	}
+	var fleet []*harness.Process
+	start := func() {
+		for range 2 {
+			p := harness.StartProcess(t, w.Environ())
+			p.Ready()
+			fleet = append(fleet, p)
+		}
+	}
+	start()
+	first := &harness.Gateway{T: t, URL: fleet[0].URL}
+	first.Key = first.Subscribe("default", "team")
+	foreign := first.Subscribe("default", "others")
+	for _, stream := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stream %t", stream), func(t *testing.T) {
+			regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Headers: map[string]string{"retry-after-ms": "1"}})
+			maker := &harness.Gateway{T: t, URL: fleet[0].URL, Key: first.Key}
+			made := maker.Post("/openai/v1/responses", fmt.Sprintf(`{"model":"chat","input":"hi [tokens:3]","stream":%t}`, stream))
+			for _, p := range fleet {
+				_ = p.Cmd.Process.Kill()
+				<-p.Exited
+			}
+			regions[0].ClearFaults()
+			id := gjson.GetBytes(made.Body, "id").Str
+			if stream {
+				_, created, _ := strings.Cut(string(made.Body), "data: ")
+				id = gjson.Get(created, "response.id").Str
+			}
+			if made.Status != http.StatusOK || made.Err != nil || id == "" {
+				t.Fatalf("%d, %v: %s", made.Status, made.Err, made.Body)
+			}
+			fleet = nil
+			start()
+			for i, p := range fleet {
+				regions[0].ResetCounts()
+				r := &harness.Gateway{T: t, URL: p.URL, Key: first.Key}
+				if next := r.Post("/openai/v1/responses", `{"model":"chat","input":"more","previous_response_id":"`+id+`"}`); next.Status != http.StatusOK {
+					t.Errorf("gateway %d: previous_response_id: %d %s", i, next.Status, next.Body)
+				}
+				if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+r.Key); a.Status != http.StatusOK {
+					t.Errorf("gateway %d: %d %s", i, a.Status, a.Body)
+				}
+				if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+foreign); a.Status != http.StatusNotFound {
+					t.Errorf("gateway %d: a foreign subscription is told %d %s", i, a.Status, a.Body)
+				}
+				if list := harness.Asked(regions[0]); len(list) != 0 {
+					t.Errorf("gateway %d asked the other region %v", i, list)
+				}
+			}
+		})
+	}
+}

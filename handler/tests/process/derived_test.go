@@ -1,0 +1,309 @@
+package process_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/app"
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/derive"
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/devstack/azurite"
+	"aoaigateway/handler/devstack/loganalytics"
+	"aoaigateway/handler/devstack/stack"
+	"aoaigateway/handler/journal"
+	"aoaigateway/handler/logs"
+	"aoaigateway/handler/table"
+	"aoaigateway/handler/tests/harness"
+	"aoaigateway/handler/usage"
+)
+
+// analytics is Log Analytics as processes reach it: the sink, and an identity for tokens.
+type logAnalytics struct {
+	sink   *loganalytics.Sink
+	tokens loganalytics.Tokens
+	env    []string
+}
+
+func startLogAnalytics(t *testing.T) *logAnalytics {
+	t.Helper()
+	columns := map[string]string{}
+	for _, c := range logs.Columns() {
+		columns[c.Name] = c.Type
+	}
+	a := &logAnalytics{tokens: loganalytics.Tokens{Secret: []byte("secret")}}
+	var err error
+	if a.sink, err = loganalytics.Start(loganalytics.Options{Columns: columns, Token: a.tokens.Check}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.sink.Close)
+	id, err := stack.StartIdentity("", a.tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(id.Stop)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, a.sink.CA, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.env = []string{
+		"GATEWAY_LOGS_ENDPOINT=" + a.sink.URL, "GATEWAY_LOGS_RULE=" + a.sink.Rule, "GATEWAY_DEV_CA_FILE=" + ca,
+		"IDENTITY_ENDPOINT=" + id.URL, "IDENTITY_HEADER=" + id.Header,
+	}
+	return a
+}
+
+// trouble is what befalls the sink in turn, each for a while.
+var trouble = []loganalytics.Fault{
+	{Do: loganalytics.DoStatus, Status: http.StatusTooManyRequests, RetryAfter: 1},
+	{Do: loganalytics.DoStatus, Status: http.StatusRequestEntityTooLarge, Probability: 0.7},
+	{Do: loganalytics.DoStatus, Status: http.StatusInternalServerError},
+	{Do: loganalytics.DoClose},
+	{Do: loganalytics.DoLost, Probability: 0.5}, // taken, and not answered
+}
+
+// harass has the sink fail in every way, one after the other, until ctx ends.
+func (a *logAnalytics) harass(ctx context.Context, each time.Duration) {
+	for n := 0; ; n++ {
+		if n%(len(trouble)+1) < len(trouble) { // and then a while of peace
+			a.sink.Fault(trouble[n%(len(trouble)+1)])
+		}
+		err := harness.Pause(ctx, each)
+		a.sink.ClearFaults()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Log Analytics is away in every way while one gateway works: clients notice nothing, and
+// when it is back it gets all there is, from the gateway itself.
+func TestTroubleAtLogAnalyticsCostsNoRowAndNoAnswer(t *testing.T) {
+	lasts, each := 10*time.Second, time.Second
+	if harness.Proving {
+		lasts, each = time.Minute, 10*time.Second
+	}
+	server, sink := harness.StartAzurite(t), startLogAnalytics(t)
+	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
+	w.Region(1, aoaisim.Options{Name: "steady", EventDelay: 5 * time.Millisecond, Kind: true})
+	p := harness.StartProcess(t, w.Environ(sink.env...))
+	p.Ready()
+	trouble, peace := context.WithTimeout(t.Context(), lasts)
+	defer peace()
+	load := harness.StartLoad(t, killClients(t, p.URL))
+	sink.harass(trouble, each)
+	sights := load.End()
+	for _, s := range sights {
+		if s.ID == "" || s.Status >= 500 || !s.Complete && !s.Left {
+			t.Errorf("%s %s: status %d %s, complete %v", s.Ask.Name, s.ID, s.Status, s.Code, s.Complete)
+		}
+	}
+	book := harness.ReadJournal(t, server)
+	harness.Until(t, "the sink has a row for every record", func() bool { return len(sink.best(t)) == len(book.Ends) })
+	sink.check(t, book)
+	calls := sink.sink.Counts()
+	harness.Report(t, "%d requests in %v of trouble; the sink's calls: %+v", len(sights), lasts, calls)
+	_ = p.Cmd.Process.Kill()
+	<-p.Exited
+	after := newRecovery(t, server, sink)
+	after.sweep()
+	sink.check(t, book)
+	after.checkUsage(book)
+	after.checkJournal(true)
+}
+
+// minutesOn is a table three minutes on: whoever wrote before counts as dead.
+type minutesOn struct{ table.Store }
+
+func (l minutesOn) Offset() time.Duration { return l.Store.Offset() + 3*time.Minute }
+
+// aftermath is what a sweep makes of the files of processes that were killed.
+type recovery struct {
+	t       *testing.T
+	server  *azurite.Server
+	blobs   *journal.Azure
+	rows    *journal.Rows
+	book    *usage.Book
+	derive  *derive.Deriver
+	writer  *journal.Writer
+	letters string // what the sweep said
+}
+
+func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recovery {
+	t.Helper()
+	open := func(name string) table.Store {
+		store, err := table.NewAzure(table.AzureOptions{ConnectionString: server.ConnectionString(), Table: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(a.sink.CA)
+	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Files: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
+	if e.Feed, err = (app.Settings{LogsURL: a.sink.URL, LogsRule: a.sink.Rule, LogsStream: logs.Stream}).OpenFeed(e, logger); err != nil {
+		t.Fatal(err)
+	}
+	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewRows(e.Files), book: usage.New(e.Usage)}
+	m.writer = journal.New(journal.Options{Blobs: blobs, Rows: m.rows, Logger: logger})
+	m.derive = derive.NewDeriver(derive.DeriverOptions{Journal: m.writer, Rows: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book), Logger: logger})
+	return m
+}
+
+// sweep takes everything over, and derives its own journal, of the incomplete.
+func (m *recovery) sweep() {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 4*time.Minute)
+	defer cancel()
+	var err error
+	if m.letters, err = m.derive.Sweep(ctx); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := m.writer.Close(ctx); err != nil {
+		m.t.Fatal(err)
+	}
+	m.derive.Finish(ctx)
+}
+
+// sinkRow is what the tests look at of a row.
+type sinkRow struct {
+	ID       string `json:"RecordId"`
+	Revision int    `json:"RecordRevision"`
+	Total    int64  `json:"TotalTokens"`
+	Status   int    `json:"ResponseCode"`
+}
+
+// best are the rows after de-duplication, by record.
+func (a *logAnalytics) best(t *testing.T) map[string]sinkRow {
+	t.Helper()
+	best := map[string]sinkRow{}
+	for _, raw := range a.sink.Rows() {
+		var r sinkRow
+		if err := json.Unmarshal(raw, &r); err != nil {
+			t.Fatal(err)
+		}
+		if old, ok := best[r.ID]; !ok || r.Revision > old.Revision {
+			best[r.ID] = r
+		}
+	}
+	return best
+}
+
+// check wants every record in the sink, once after de-duplication, with its figures.
+func (a *logAnalytics) check(t *testing.T, b harness.Journal) {
+	t.Helper()
+	best, copies := a.best(t), len(a.sink.Rows())
+	incomplete, missing, unlike := 0, 0, 0
+	for id, end := range b.Ends {
+		r, ok := best[id]
+		switch {
+		case !ok || r.Revision == 0:
+			missing++
+		case r.Total != end.Usage.Total || r.Status != end.Status:
+			unlike++
+		}
+	}
+	for id := range b.Begins {
+		if _, ended := b.Ends[id]; ended {
+			continue
+		}
+		if r, ok := best[id]; ok && r.Revision == 0 {
+			incomplete++
+		} else {
+			missing++
+		}
+	}
+	strays := len(best) - len(b.Ends) - incomplete
+	harness.Report(t, "sink: %d rows, %d records after de-duplication, %d of them incomplete; missing %d, unlike their record %d, of no record %d, damaged %d",
+		copies, len(best), incomplete, missing, unlike, strays, len(a.sink.Violations()))
+	if missing+unlike+len(a.sink.Violations()) > 0 || strays != 0 || len(b.Ends) == 0 {
+		t.Errorf("the sink is not what the journal is: %v", a.sink.Violations()[:min(3, len(a.sink.Violations()))])
+	}
+}
+
+// checkUsage wants the statistics to be the sums over the end records.
+func (m *recovery) checkUsage(b harness.Journal) {
+	m.t.Helper()
+	m.checkUsageOf(b, len(open(b)))
+}
+
+func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {
+	m.t.Helper()
+	var want usage.Counts
+	for _, end := range b.Ends {
+		want.Requests++
+		want.Prompt += end.Usage.Prompt
+		want.Completion += end.Usage.Completion
+		want.Total += end.Usage.Total
+	}
+	want.Incomplete = int64(incomplete)
+	now := time.Now()
+	s, err := m.book.Summarize(m.t.Context(), usage.Query{From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour), By: []string{"subscription"}})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	got := usage.Counts{Requests: s.Sum.Requests, Prompt: s.Sum.Prompt, Completion: s.Sum.Completion, Total: s.Sum.Total, Incomplete: s.Sum.Incomplete}
+	harness.Report(m.t, "usage: %d requests, %d tokens, %d incomplete; the journal says %d, %d and %d", got.Requests, got.Total, got.Incomplete, want.Requests, want.Total, want.Incomplete)
+	if got != want {
+		m.t.Errorf("usage is %+v, the end records say %+v", got, want)
+	}
+}
+
+// checkJournal verifies all of it, bodies too.
+func (m *recovery) checkJournal(bodies bool) {
+	m.t.Helper()
+	now := time.Now()
+	report, err := journal.Verify(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	harness.Report(m.t, "verify: %d files, %d members, %d records, %d bodies, %d unanchored, %d breaks; %s",
+		report.Files, report.Members, report.Records, report.Bodies, report.Unanchored, len(report.Breaks), m.letters)
+	for _, b := range report.Breaks {
+		m.t.Error(b)
+	}
+	if bodies && report.Bodies == 0 {
+		m.t.Error("no body was checked")
+	}
+}
+
+// ids of the begins that have no end, in order.
+func open(b *harness.Journal) (ids []string) {
+	for id := range b.Begins {
+		if _, ended := b.Ends[id]; !ended {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// checkIncomplete wants one incomplete record for each begin without an end, and no other.
+func checkIncomplete(b *harness.Journal, t *testing.T) {
+	t.Helper()
+	var noted []string
+	for id, n := range b.Incomplete {
+		noted = append(noted, id)
+		if n > 1 {
+			t.Errorf("%s is incomplete %d times", id, n)
+		}
+	}
+	slices.Sort(noted)
+	if open := open(b); fmt.Sprint(open) != fmt.Sprint(noted) {
+		t.Errorf("%d begins have no end, %d are noted as incomplete", len(open), len(noted))
+	}
+}
