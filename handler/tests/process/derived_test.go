@@ -238,7 +238,7 @@ func (a *logAnalytics) check(t *testing.T, b harness.Journal) {
 // checkUsage wants the statistics to be the sums over the end records.
 func (m *recovery) checkUsage(b harness.Journal) {
 	m.t.Helper()
-	m.checkUsageOf(b, len(open(b)))
+	m.checkUsageOf(b, len(open(&b)))
 }
 
 func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {

@@ -83,7 +83,7 @@ func TestNoCompletedAnswerIsLostWhenTheGatewayIsKilled(t *testing.T) {
 	harness.Report(t, "%d kills in %.0f s\n%s", plan.Kills, time.Since(began).Seconds(), found.Table())
 	found.Check(t, plan)
 	harness.CheckCharges(t, charged, book, sights)
-	checkIncomplete(book, t)
+	checkIncomplete(&book, t)
 	sink.check(t, book)
 	after.checkUsage(book)
 	after.checkJournal(true)
