@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/table"
 )
@@ -124,7 +125,7 @@ func (o *Owners) Remember(ctx context.Context, subscription, id, region string) 
 	e := table.Entity{Key: key(id), Props: map[string]any{
 		"id": id, "region": region, "subscription": subscription, "until": made.until,
 	}}
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+	for pauses := (backoff.Backoff{First: 50 * time.Millisecond, Max: time.Second}); ; {
 		_, err := o.options.Store.Insert(ctx, e)
 		if errors.Is(err, table.ErrExists) {
 			return o.same(ctx, e.Key, made)
@@ -133,10 +134,8 @@ func (o *Owners) Remember(ctx context.Context, subscription, id, region string) 
 			o.cache.put(e.Row, made)
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !pauses.Wait(ctx) {
 			return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", Message: "The gateway could not record which region keeps this answer, so it is withheld; try again, or send \"store\": false.", Err: err}
-		case <-time.After(pause):
 		}
 	}
 }

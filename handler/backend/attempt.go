@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"aoaigateway/handler/idle"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
 )
@@ -41,14 +42,14 @@ func (p *Pool) exchange(ctx context.Context, call *Call, e *effort, o options) (
 		return nil, contactFailure(ctx, line, err)
 	}
 	t.room.told(resp.Header)
-	body := &patient{ReadCloser: resp.Body}
+	body := idle.NewReader(resp.Body)
 	resp.Body = body
 	a := &Answer{
 		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
 		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.plain,
 		close: func() { stop(); _ = resp.Body.Close() },
 	}
-	impatient := sync.OnceFunc(func() { body.only(p.options.Silence, cancel) })
+	impatient := sync.OnceFunc(func() { body.SetLimit(p.options.Silence, func() { cancel(errSilent) }) })
 	f := a.commit(resp, watch, impatient)
 	if f.err != nil {
 		a.Close()
