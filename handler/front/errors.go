@@ -13,12 +13,12 @@ import (
 )
 
 // rendered is how a kind of error looks on the wire: status and OpenAI's error.type.
-type rendered struct {
+type rendering struct {
 	status int
 	kind   string
 }
 
-var renderings = map[gateway.Kind]rendered{
+var renderings = map[gateway.Kind]rendering{
 	gateway.Internal:        {http.StatusInternalServerError, "server_error"},
 	gateway.BadRequest:      {http.StatusBadRequest, "invalid_request_error"},
 	gateway.Unauthenticated: {http.StatusUnauthorized, "authentication_error"},
