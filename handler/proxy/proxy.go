@@ -122,7 +122,7 @@ func (p *Proxy) Serve(x Exchange) error {
 	if err := s.reserve(x.R.Context()); err != nil {
 		return err
 	}
-	defer s.hold.Cancel(x.R.Context())
+	defer s.hold.Release(x.R.Context())
 	if err := x.Audit.Begin(); err != nil {
 		return err
 	}
@@ -293,7 +293,7 @@ func (s *session) reserve(ctx context.Context) error {
 		return err
 	}
 	s.hold = hold
-	s.Record.LimitUnsure = hold.Unsure()
+	s.Record.LimitUnsure = hold.Degraded()
 	s.call.Before, s.call.Kept = hold.Again, hold.Keep
 	if model, _ := s.options.Policy.Model(s.Record.Model); model.Hedge && s.repeatable() {
 		s.call.Beside = s.beside
