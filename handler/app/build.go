@@ -38,7 +38,7 @@ type Program struct {
 	limiter *quota.Limiter
 	Journal *journal.Writer
 	pool    *backend.Pool
-	deriver *derive.Deriver
+	worker  *derive.Worker
 	halt    context.CancelFunc // ends the deriver's loop
 	halted  chan struct{}
 }
@@ -49,7 +49,7 @@ func (p *Program) Start() {
 	p.halt, p.halted = cancel, make(chan struct{})
 	go func() {
 		defer close(p.halted)
-		p.deriver.Run(ctx)
+		p.worker.Run(ctx)
 	}()
 }
 
@@ -61,8 +61,18 @@ func (p *Program) Close(ctx context.Context) {
 	if p.halt != nil {
 		p.halt()
 		<-p.halted
-		p.deriver.Finish(ctx)
+		p.worker.Finish(ctx)
 	}
+}
+
+// Consumers returns what derives something from the journal. Each reads the journal on its own, so that the statistics
+// do not wait for Log Analytics.
+func Consumers(e Services, counts *usage.Store) []derive.Consumer {
+	list := []derive.Consumer{counts}
+	if e.Exporter != nil {
+		list = append(list, e.Exporter)
+	}
+	return list
 }
 
 const (
@@ -87,7 +97,7 @@ type Services struct {
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
 	Transport     http.RoundTripper // to the regions
-	Feed          *logs.Feed        // to Log Analytics; nil = no rows
+	Exporter      *logs.Exporter    // to Log Analytics; nil = no rows
 }
 
 func Connect(s Settings, logger *slog.Logger) (e Services, err error) {
@@ -123,7 +133,7 @@ func Connect(s Settings, logger *slog.Logger) (e Services, err error) {
 	if e.Blobs, err = s.OpenBlobs(e.Identity); err != nil {
 		return e, err
 	}
-	e.Feed, err = s.OpenFeed(e, logger)
+	e.Exporter, err = s.OpenExporter(e, logger)
 	return e, err
 }
 
@@ -132,10 +142,10 @@ func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error
 }
 
 func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
-	rows := journal.NewRows(e.Files)
-	writer := journal.New(journal.Options{Blobs: e.Blobs, Rows: rows, Logger: logger, Interval: s.Interval})
-	book := usage.New(e.Usage)
-	deriver := derive.NewDeriver(derive.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.Blobs, Consumers: Consumers(e, book), Logger: logger})
+	manifest := journal.NewManifest(e.Files)
+	writer := journal.New(journal.Options{Blobs: e.Blobs, Manifest: manifest, Logger: logger, Interval: s.Interval})
+	counts := usage.New(e.Usage)
+	worker := derive.New(derive.Options{Journal: writer, Manifest: manifest, Blobs: e.Blobs, Consumers: Consumers(e, counts), Logger: logger})
 	log := audit.New(audit.Options{Journal: writer, Bodies: e.Blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
 	limiter := quota.New(quota.Options{Store: e.Counters, Policy: pol, Logger: logger})
 	for i := range s.Backends {
@@ -149,7 +159,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 	entra := s.entra(e.Transport, logger)
 	callers := auth.New(keys, auth.Options{Entra: entra})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, Changed: callers.Forget, Logger: logger},
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Counts: counts, Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.Secrets, AdminKey: s.AdminKeySecret, Entra: entra,
 	}
 	owners := affinity.New(affinity.Options{Table: e.Objects, WriteTimeout: s.AuditWait})
@@ -161,11 +171,11 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 	handler := front.New(front.Options{
 		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Timer: []front.Step{
 			{Name: "affinity", Run: owners.Purge},
-			{Name: "journal", Run: deriver.Sweep},
+			{Name: "journal", Run: worker.Recover},
 		},
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, ClientIdleTimeout: s.ClientPace,
 	})
-	return &Program{Handler: handler, limiter: limiter, Journal: writer, pool: pool, deriver: deriver}
+	return &Program{Handler: handler, limiter: limiter, Journal: writer, pool: pool, worker: worker}
 }
 
 // routesOf are the policy's words on a region, model by model.
@@ -215,19 +225,19 @@ func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retrie
 
 // openFeed is nil without an endpoint. Rows that are refused stand in the audit container,
 // below aside/.
-func (s Settings) OpenFeed(e Services, logger *slog.Logger) (*logs.Feed, error) {
+func (s Settings) OpenExporter(e Services, logger *slog.Logger) (*logs.Exporter, error) {
 	if s.LogsURL == "" {
 		return nil, nil //nolint:nilnil // no rows then
 	}
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
-		Aside: logs.AsideIn(e.Blobs.Put),
+		DeadLetter: logs.DeadLetterIn(e.Blobs.Put),
 	})
 	if err != nil {
 		return nil, err
 	}
 	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.Blobs.Open(ctx, name, 0) }
-	return &logs.Feed{Rows: logs.Rows{BodyURL: s.bodyURL(), Open: open}, Shipper: shipper}, nil
+	return &logs.Exporter{Mapper: logs.Mapper{BodyURL: s.bodyURL(), Open: open}, Shipper: shipper}, nil
 }
 
 // bodyURL is where the audit container's blobs are.

@@ -14,7 +14,6 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
-	"aoaigateway/handler/policy"
 	"aoaigateway/handler/quota"
 )
 
@@ -284,7 +283,7 @@ func (s *session) finish(client context.Context, produced bool) error {
 // price notes what the answer cost, where the policy says.
 func (s *session) price() {
 	if m, ok := s.options.Policy.Cost(s.usage, s.Record.Model); ok && s.kind.Metered() {
-		s.Record.Cost = &gateway.Cost{Amount: policy.Decimal(m.Millionths), Currency: m.Currency, PriceVersion: m.PriceVersion}
+		s.Record.Cost = &gateway.Cost{Millionths: m.Millionths, Currency: m.Currency, PriceVersion: m.PriceVersion}
 	}
 }
 

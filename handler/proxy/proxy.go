@@ -151,7 +151,7 @@ func (s *session) admit() error {
 	}
 	s.product = product
 	if product.Log == policy.LogNone {
-		s.Audit.FiguresOnly()
+		s.Audit.MetadataOnly()
 	}
 	s.Audit.Redact(s.redactions[product.Name])
 	return nil
