@@ -44,19 +44,19 @@ func localVerbs(environ []string) (Verbs, error) {
 		err = fmt.Errorf("create needs the policy file, whose products it checks; set GATEWAY_POLICY to it, such as infra/policy.yaml: %w", err)
 	}
 	if err != nil {
-		return unruled{m, err}, nil
+		return withoutPolicy{m, err}, nil
 	}
 	return m, nil
 }
 
 // unruled are the verbs without a policy.
-type unruled struct {
+type withoutPolicy struct {
 	*admin.Manager
 	why error
 }
 
 // Create implements Verbs.
-func (u unruled) Create(context.Context, admin.NewSubscription) (admin.Created, error) {
+func (u withoutPolicy) Create(context.Context, admin.NewSubscription) (admin.Created, error) {
 	return admin.Created{}, u.why
 }
 

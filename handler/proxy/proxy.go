@@ -38,20 +38,20 @@ type Options struct {
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
-	VersionFloor     string        // classic api-versions below it are lifted; empty = none
-	MaxBody          int64         // bytes of a request body; default 100 MiB
-	Heartbeat        time.Duration // silence on a stream after which a comment is sent; default 20 s
-	StreamBeginAfter time.Duration // a stream without its first event is begun then; default 100 s
-	ClientPace       time.Duration // how long a client may stay silent in its body; default 60 s
-	AnswerTimeout    time.Duration // until a whole answer must have begun; default 220 s
-	TotalTimeout     time.Duration // of any request; default 60 min
+	APIVersionFloor   string        // classic api-versions below it are lifted; empty = none
+	MaxBody           int64         // bytes of a request body; default 100 MiB
+	Heartbeat         time.Duration // silence on a stream after which a comment is sent; default 20 s
+	StreamBeginAfter  time.Duration // a stream without its first event is begun then; default 100 s
+	ClientIdleTimeout time.Duration // how long a client may stay silent in its body; default 60 s
+	AnswerTimeout     time.Duration // until a whole answer must have begun; default 220 s
+	TotalTimeout      time.Duration // of any request; default 60 min
 }
 
 func (o Options) withDefaults() Options {
 	setDefault(&o.MaxBody, 100<<20)
 	setDefault(&o.Heartbeat, 20*time.Second)
 	setDefault(&o.StreamBeginAfter, 100*time.Second)
-	setDefault(&o.ClientPace, time.Minute)
+	setDefault(&o.ClientIdleTimeout, time.Minute)
 	setDefault(&o.AnswerTimeout, 220*time.Second)
 	setDefault(&o.TotalTimeout, time.Hour)
 	if o.Logger == nil {
@@ -235,7 +235,7 @@ func (s *session) prepare(body []byte) error {
 		if version == "" {
 			return &gateway.Error{Kind: gateway.NotFound, Code: "404", Message: "Resource not found"}
 		}
-		version = openai.LiftVersion(version, s.options.VersionFloor)
+		version = openai.LiftVersion(version, s.options.APIVersionFloor)
 	}
 	s.call = backend.Call{
 		Method: s.R.Method, Path: upstreamPath(s.R.URL.Path, s.Match), Query: query, APIVersion: version,
