@@ -84,7 +84,7 @@ func (o *Owners) Find(ctx context.Context, subscription, id string) (region stri
 		case errors.Is(err, table.ErrNotFound):
 			return "", ErrNotFound
 		case err != nil:
-			return "", &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", RetryAfter: time.Second, Message: "The gateway cannot look up now which region keeps the object that the request refers to. Try again.", Err: err}
+			return "", gateway.StorageUnavailable.New("The gateway cannot look up now which region keeps the object that the request refers to. Try again.").WithRetry(time.Second).WithCause(err)
 		}
 		o.cache.put(k.Row, known)
 	}
@@ -135,7 +135,7 @@ func (o *Owners) Remember(ctx context.Context, subscription, id, region string) 
 		}
 		select {
 		case <-ctx.Done():
-			return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", Message: "The gateway could not record which region keeps this answer, so it is withheld; try again, or send \"store\": false.", Err: err}
+			return gateway.StorageUnavailable.New("The gateway could not record which region keeps this answer, so it is withheld; try again, or send \"store\": false.").WithCause(err)
 		case <-time.After(pause):
 		}
 	}
@@ -146,7 +146,7 @@ func (o *Owners) same(ctx context.Context, k table.Key, made owner) error {
 	known, err := o.read(ctx, k)
 	switch {
 	case err != nil:
-		return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", Message: "The gateway could not record which region keeps this answer, so it is withheld; try again.", Err: err}
+		return gateway.StorageUnavailable.New("The gateway could not record which region keeps this answer, so it is withheld; try again.").WithCause(err)
 	case known.region != made.region || known.subscription != made.subscription:
 		return fmt.Errorf("affinity: two regions gave out one id: %s and %s", known.region, made.region)
 	}

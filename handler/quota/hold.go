@@ -99,7 +99,7 @@ func (s *scope) giveUp(o *op, cause error) {
 	switch {
 	case o.said:
 	case cause != nil:
-		s.refuse(o, &gateway.Error{Kind: gateway.ClientGone, Message: "The client left while its limits were checked.", Err: cause})
+		s.refuse(o, gateway.ClientConnectionFailure.Because(cause))
 	case s.hard:
 		s.refuse(o, storeAway(s.firstHard(), s.lastErr))
 	default:
