@@ -10,7 +10,7 @@
 //	audit                       begin and end records of every exchange
 //	table  journal  secret      Table Storage, Blob Storage, Key Vault, each with a memory twin
 //	policy  openai  sse  breaker  products and limits; the wire format; event framing; the breaker
-//	gateway                     the vocabulary everything above speaks
+//	gateway  idle  backoff      the vocabulary everything above speaks; time limits; pauses
 //
 // A package imports only rows below its own, and never its neighbours; a test holds it
 // to that. aoaisim, funchost and devstack are the local stand-ins and are never linked

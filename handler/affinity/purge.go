@@ -16,11 +16,11 @@ const (
 )
 
 // Purge deletes what is over from the partition whose turn it is.
-func (o *Owners) Purge(ctx context.Context) (string, error) {
+func (o *Store) Purge(ctx context.Context) (string, error) {
 	now := o.now()
 	turn := fmt.Sprintf("%02x", now.Unix()/int64(sweepPeriod/time.Second)%partitions)
 	kept, gone := 0, 0
-	for e, err := range o.options.Store.Scan(ctx, turn) {
+	for e, err := range o.options.Table.Scan(ctx, turn) {
 		if err != nil {
 			return "", err
 		}
@@ -29,7 +29,7 @@ func (o *Owners) Purge(ctx context.Context) (string, error) {
 			kept++
 			continue
 		}
-		if err := o.options.Store.Delete(ctx, e); err != nil && !errors.Is(err, table.ErrNotFound) {
+		if err := o.options.Table.Delete(ctx, e); err != nil && !errors.Is(err, table.ErrNotFound) {
 			return "", err
 		}
 		gone++

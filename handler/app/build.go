@@ -142,7 +142,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 	}
 	pool := backend.New(backend.Options{
 		Regions: s.Backends, Secrets: e.Secrets, Identity: e.Identity, Transport: e.Transport, Logger: logger,
-		FirstByte: s.FirstByte, StreamFirstByte: s.StreamFirstByte, Silence: s.Silence, Shared: e.Health,
+		FirstByteTimeout: s.FirstByte, StreamFirstByteTimeout: s.StreamFirstByte, IdleTimeout: s.Silence, Shared: e.Health,
 	})
 	keys := auth.NewSubscriptions(e.Subscriptions)
 	entra := s.entra(e.Transport, logger)
@@ -151,10 +151,10 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, Changed: callers.Forget, Logger: logger},
 		Pool:    pool, Secrets: e.Secrets, AdminKey: s.AdminKeySecret, Entra: entra,
 	}
-	owners := affinity.New(affinity.Options{Store: e.Objects, Wait: s.AuditWait})
+	owners := affinity.New(affinity.Options{Table: e.Objects, WriteTimeout: s.AuditWait})
 	inference := proxy.New(proxy.Options{
 		Limiter: limiter, Pool: pool, Owners: owners, Policy: pol, Logger: logger, VersionFloor: s.VersionFloor,
-		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, CommitAfter: s.CommitAfter, AnswerTimeout: s.AnswerTimeout,
+		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter, AnswerTimeout: s.AnswerTimeout,
 		ClientPace: s.ClientPace,
 	})
 	handler := front.New(front.Options{
@@ -162,7 +162,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 			{Name: "affinity", Run: owners.Purge},
 			{Name: "journal", Run: deriver.Sweep},
 		},
-		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, Pace: s.ClientPace,
+		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, ClientIdleTimeout: s.ClientPace,
 	})
 	return &Program{Handler: handler, limiter: limiter, Journal: writer, pool: pool, deriver: deriver}
 }

@@ -22,35 +22,35 @@ import (
 // settings is everything the process is told from outside. One loader fills it; no
 // package reads the environment.
 type Settings struct {
-	Port            string
-	Backends        []backend.Region
-	PolicyFile      string
-	Storage         string // connection string; local work only
-	TableURL        string
-	BlobURL         string
-	VaultURL        string
-	Secrets         map[string]string // instead of a vault; local work only
-	AdminKeySecret  string
-	VersionFloor    string
-	Fronted         bool
-	MaxBodyMB       int64
-	Relaxed         bool
-	AuditWait       time.Duration
-	Interval        time.Duration
-	FirstByte       time.Duration
-	StreamFirstByte time.Duration
-	AnswerTimeout   time.Duration
-	Silence         time.Duration
-	Heartbeat       time.Duration
-	CommitAfter     time.Duration
-	ClientPace      time.Duration
-	Entra           EntraSettings
-	LogsURL         string // Logs Ingestion endpoint; empty = rows are not shipped
-	LogsRule        string
-	LogsStream      string
-	CAFile          string
-	InAzure         bool
-	ClientID        string // of a user-assigned identity
+	Port             string
+	Backends         []backend.Region
+	PolicyFile       string
+	Storage          string // connection string; local work only
+	TableURL         string
+	BlobURL          string
+	VaultURL         string
+	Secrets          map[string]string // instead of a vault; local work only
+	AdminKeySecret   string
+	VersionFloor     string
+	Fronted          bool
+	MaxBodyMB        int64
+	Relaxed          bool
+	AuditWait        time.Duration
+	Interval         time.Duration
+	FirstByte        time.Duration
+	StreamFirstByte  time.Duration
+	AnswerTimeout    time.Duration
+	Silence          time.Duration
+	Heartbeat        time.Duration
+	StreamBeginAfter time.Duration
+	ClientPace       time.Duration
+	Entra            EntraSettings
+	LogsURL          string // Logs Ingestion endpoint; empty = rows are not shipped
+	LogsRule         string
+	LogsStream       string
+	CAFile           string
+	InAzure          bool
+	ClientID         string // of a user-assigned identity
 }
 
 // setting is one row of the table that the loader walks and the README shows.
@@ -85,7 +85,7 @@ var SettingRows = []setting{
 	{"GATEWAY_ANSWER_TIMEOUT", "220s", "When an answer that is no stream is given up with 504. The Functions front end cuts at 230 s.", durationInto(time.Second, func(s *Settings) *time.Duration { return &s.AnswerTimeout })},
 	{"GATEWAY_SILENCE_TIMEOUT", "10m", "Silence in the middle of a region's answer after which it counts as cut.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.Silence })},
 	{"GATEWAY_HEARTBEAT", "20s", "Silence on a stream after which a comment is sent.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.Heartbeat })},
-	{"GATEWAY_STREAM_BEGIN_AFTER", "100s", "When a stream is begun with a comment although no region has sent anything; failures after that are error events.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.CommitAfter })},
+	{"GATEWAY_STREAM_BEGIN_AFTER", "100s", "When a stream is begun with a comment although no region has sent anything; failures after that are error events.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamBeginAfter })},
 	{"GATEWAY_CLIENT_PACE", "60s", "How long a client may pause in the middle of its body, or not take its answer, before it is given up.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.ClientPace })},
 	{"GATEWAY_LOGS_ENDPOINT", "", "Logs Ingestion endpoint of the data collection rule, reached with the managed identity. Empty: nothing goes to Log Analytics.", urlInto("https://<rule>.<region>-1.ingest.monitor.azure.com", func(s *Settings) *string { return &s.LogsURL })},
 	{"GATEWAY_LOGS_RULE", "", "The rule's immutable id, `dcr-…`.", (*Settings).setLogsRule},

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"hash"
 	"io"
@@ -19,7 +20,7 @@ type Capture struct {
 	contentType string
 	size        int64
 	hash        hash.Hash
-	buf         []byte  // all bytes so far, while they are at most maxInline
+	buf         []byte  // all bytes so far, while they are at most gateway.MaxInline
 	up          *upload // takes all bytes once they are more
 	err         error   // the upload failed; nothing is kept from then on
 	assembled   json.RawMessage
@@ -44,8 +45,8 @@ func (d *digest) Write(p []byte) (int, error) {
 	return d.w.Write(p)
 }
 
-func (d *digest) sum() *gateway.Stored {
-	return &gateway.Stored{Size: d.size, SHA256: hexSum(d.hash.Sum(nil))}
+func (d *digest) sum() *gateway.Digest {
+	return &gateway.Digest{Size: d.size, SHA256: hex.EncodeToString(d.hash.Sum(nil))}
 }
 
 // Assembles says, before the first byte, that Assembled will be called, and tells whether
@@ -74,7 +75,7 @@ func (c *Capture) keep(p []byte) error {
 		return nil
 	case c.err != nil:
 		return c.err
-	case c.up == nil && len(c.buf)+len(p) <= maxInline:
+	case c.up == nil && len(c.buf)+len(p) <= gateway.MaxInline:
 		c.buf = append(c.buf, p...)
 		return nil
 	case c.up == nil:
@@ -121,13 +122,13 @@ func (c *Capture) Assembled(obj json.RawMessage) {
 	if c.rules != nil {
 		obj, c.found = c.rules.JSON(obj)
 	}
-	c.assembled, _ = oneLine(obj)
+	c.assembled, _ = gateway.OneLine(obj)
 }
 
 // finish makes the body durable where it is large, and describes it.
 func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
-	b := &gateway.Body{Size: c.size, SHA256: hexSum(c.hash.Sum(nil)), ContentType: c.contentType}
-	if len(c.assembled) <= maxInline {
+	b := &gateway.Body{Size: c.size, SHA256: hex.EncodeToString(c.hash.Sum(nil)), ContentType: c.contentType}
+	if len(c.assembled) <= gateway.MaxInline {
 		b.Assembled = c.assembled
 	}
 	buf := c.buf
@@ -135,11 +136,10 @@ func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	switch {
 	case c.up != nil:
 		return c.finishUpload(ctx, b)
-	case len(c.assembled) > maxInline && c.raw:
-		sum := sha256.Sum256(c.assembled)
-		b.Stored = &gateway.Stored{Size: int64(len(c.assembled)), SHA256: hexSum(sum[:])}
+	case len(c.assembled) > gateway.MaxInline && c.raw:
+		b.Stored = new(gateway.DigestOf(c.assembled))
 		return b, c.put(ctx, b, c.assembled)
-	case len(c.assembled) > maxInline:
+	case len(c.assembled) > gateway.MaxInline:
 		return b, c.put(ctx, b, buf)
 	case b.Assembled == nil && !c.figures:
 		c.fill(b, buf)
@@ -182,7 +182,7 @@ func (c *Capture) fill(b *gateway.Body, body []byte) {
 		}
 		body, c.found = redact(body)
 	}
-	fill(b, body)
+	b.SetContent(body)
 }
 
 // upload feeds a blob through a pipe, which holds nothing: the writer waits for the reader.

@@ -15,7 +15,7 @@ import (
 type Exchange struct {
 	log      *Log
 	rec      *gateway.Record
-	body     []byte // a request body over maxInline, until it is durable
+	body     []byte // a request body over gateway.MaxInline, until it is durable
 	begin    *begin // nil until Begin
 	capture  *Capture
 	figures  bool          // sizes and hashes only, no content
@@ -45,18 +45,18 @@ func (x *Exchange) Redact(rules *redact.Rules) { x.rules = rules }
 // Request records the client's body. body must not change and is kept until its record is
 // durable.
 func (x *Exchange) Request(contentType string, body []byte) {
-	sum := sha256.Sum256(body)
-	b := &gateway.Body{Size: int64(len(body)), SHA256: hexSum(sum[:]), ContentType: contentType}
+	wire := gateway.DigestOf(body)
+	b := &gateway.Body{Size: wire.Size, SHA256: wire.SHA256, ContentType: contentType}
 	if x.figures {
 		x.rec.Request = b
 		return
 	}
 	body = x.redacted(b, body)
-	if len(body) > maxInline {
+	if len(body) > gateway.MaxInline {
 		b.Blob = blobName(x.rec.ID, "request")
 		x.body = body
 	} else {
-		fill(b, body)
+		b.SetContent(body)
 	}
 	x.rec.Request = b
 }
@@ -72,9 +72,8 @@ func (x *Exchange) redacted(b *gateway.Body, body []byte) []byte {
 	}
 	body, n := take(body)
 	x.rec.Redactions += n
-	if len(body) > maxInline {
-		sum := sha256.Sum256(body)
-		b.Stored = &gateway.Stored{Size: int64(len(body)), SHA256: hexSum(sum[:])}
+	if len(body) > gateway.MaxInline {
+		b.Stored = new(gateway.DigestOf(body))
 	}
 	return body
 }
@@ -112,7 +111,7 @@ func (x *Exchange) Begin() error {
 func (x *Exchange) onlyFigures() {
 	x.body = nil
 	if b := x.rec.Request; b != nil {
-		x.rec.Request = &gateway.Body{Size: b.Size, SHA256: b.SHA256, ContentType: b.ContentType}
+		x.rec.Request = b.WithoutContent()
 	}
 }
 
@@ -220,7 +219,7 @@ func (x *Exchange) End(ctx context.Context) error {
 		return nil
 	default:
 		if x.withhold() && p != nil {
-			_, _ = x.log.o.Journal.Append(x.log.amend(x.rec)) // corrects the queued end as well as can be
+			_, _ = x.log.o.Journal.Append(gateway.EncodeAmend(x.rec)) // corrects the queued end as well as can be
 		}
 		return unavailable("The answer could not be recorded in time, so it is withheld; try again.", err)
 	}
@@ -235,7 +234,7 @@ func (x *Exchange) Withhold() bool {
 	if !x.withhold() {
 		return false
 	}
-	_, _ = x.log.o.Journal.Append(x.log.amend(x.rec)) // as well as can be
+	_, _ = x.log.o.Journal.Append(gateway.EncodeAmend(x.rec)) // as well as can be
 	return true
 }
 

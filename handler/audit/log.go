@@ -55,6 +55,11 @@ func (l *Log) Exchange(rec *gateway.Record) *Exchange {
 	return &Exchange{log: l, rec: rec}
 }
 
+// encode renders rec as a line, with the content of the request's body only when whole is set.
+func (l *Log) encode(t gateway.LineType, rec *gateway.Record, whole bool) ([]byte, error) {
+	return gateway.Line{Type: t, Relaxed: l.o.Relaxed, Record: *rec}.Encode(whole)
+}
+
 // crowded leaves half the backlog to the ends of requests already let in.
 func (l *Log) crowded() bool {
 	used, limit := l.o.Journal.Backlog()

@@ -63,7 +63,8 @@ func reasonOf(err error) string {
 
 const jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
 
-func TestEveryPlaceAKeyMayStand(t *testing.T) {
+// Every place a key may stand.
+func TestKeyPlaces(t *testing.T) {
 	r := newRig(t)
 	k := r.keys.Primary
 	for _, place := range [][]string{
@@ -86,7 +87,8 @@ func TestEveryPlaceAKeyMayStand(t *testing.T) {
 	}
 }
 
-func TestTheFirstKeyPresentDecides(t *testing.T) {
+// The first key present decides.
+func TestFirstKeyDecides(t *testing.T) {
 	r := newRig(t)
 	for _, c := range []struct {
 		want  string
@@ -107,7 +109,8 @@ func TestTheFirstKeyPresentDecides(t *testing.T) {
 	}
 }
 
-func TestASuspendedSubscriptionIsRefusedAndStillNamed(t *testing.T) {
+// A suspended subscription is refused and still named.
+func TestSuspendedIsNamed(t *testing.T) {
 	r := newRig(t)
 	if _, err := r.subs.SetState(t.Context(), "team-a", auth.Suspended); err != nil {
 		t.Fatal(err)
@@ -125,7 +128,8 @@ func TestASuspendedSubscriptionIsRefusedAndStillNamed(t *testing.T) {
 	}
 }
 
-func TestRotationReplacesOneKeyAndLeavesTheOther(t *testing.T) {
+// Rotation replaces one key and leaves the other.
+func TestRotateLeavesOtherKey(t *testing.T) {
 	r := newRig(t)
 	_, fresh, err := r.subs.Rotate(t.Context(), "team-a", auth.Primary)
 	if err != nil || fresh.Primary == "" || fresh.Secondary != "" || fresh.Primary == r.keys.Primary {
@@ -139,7 +143,7 @@ func TestRotationReplacesOneKeyAndLeavesTheOther(t *testing.T) {
 }
 
 // A process killed between any two writes leaves keys that work as before or as after.
-func TestRotationBrokenOffAnywhereLeavesNoHalfKey(t *testing.T) {
+func TestRotateBrokenOffAnywhere(t *testing.T) {
 	for broken := range 5 {
 		for _, applied := range []bool{false, true} {
 			r := newRig(t)
@@ -171,7 +175,8 @@ func TestRotationBrokenOffAnywhereLeavesNoHalfKey(t *testing.T) {
 	}
 }
 
-func TestKeysAreRememberedForAMinuteGoodAndBad(t *testing.T) {
+// Good and bad keys are remembered for a minute.
+func TestAuthenticatorRemembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		gets := 0
@@ -191,7 +196,7 @@ func TestKeysAreRememberedForAMinuteGoodAndBad(t *testing.T) {
 	})
 }
 
-func TestGuessesPushNoCallerOutOfMemory(t *testing.T) {
+func TestAuthenticatorKeepsCallers(t *testing.T) {
 	r := newRig(t)
 	r.auth = auth.New(r.subs, auth.Options{Size: 4})
 	if _, err := r.call(t, "Api-Key="+r.keys.Primary); err != nil {
@@ -206,7 +211,8 @@ func TestGuessesPushNoCallerOutOfMemory(t *testing.T) {
 	}
 }
 
-func TestAKnownKeyOutlivesItsStoreForAWhileAndAStrangerDoesNot(t *testing.T) {
+// A known key outlives its store for a while and a stranger does not.
+func TestAuthenticatorWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		if _, err := r.call(t, "Api-Key="+r.keys.Primary); err != nil {
@@ -227,7 +233,8 @@ func TestAKnownKeyOutlivesItsStoreForAWhileAndAStrangerDoesNot(t *testing.T) {
 	})
 }
 
-func TestImportedKeysWorkAndBelongToOneSubscription(t *testing.T) {
+// Imported keys work and belong to one subscription.
+func TestCreateImportsKeys(t *testing.T) {
 	r := newRig(t)
 	imported := auth.Keys{Primary: "0123456789abcdef0123456789abcdef", Secondary: "fedcba9876543210fedcba9876543210"}
 	if _, _, err := r.subs.Create(t.Context(), auth.Subscription{ID: "old-team", Product: "default"}, imported); err != nil {
@@ -245,7 +252,8 @@ func TestImportedKeysWorkAndBelongToOneSubscription(t *testing.T) {
 	}
 }
 
-func TestBadIDsKeysAndStatesAreRefused(t *testing.T) {
+// Bad ids, keys and states are refused.
+func TestCreateRefusals(t *testing.T) {
 	r := newRig(t)
 	for _, id := range []string{"team-a", "a/b", "../x", strings.Repeat("x", 81), "ü"} {
 		if _, _, err := r.subs.Create(t.Context(), auth.Subscription{ID: id}, auth.Keys{}); gateway.KindOf(err) != gateway.BadRequest {

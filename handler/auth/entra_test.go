@@ -42,7 +42,8 @@ func with(claims map[string]any, name string, value any) map[string]any {
 	return claims
 }
 
-func TestALoneTokenIsItsPersonOrItsApplicationUnderTheirRolesProduct(t *testing.T) {
+// A token without a key stands for its person or application, under their role's product.
+func TestTokenAloneNamesCaller(t *testing.T) {
 	r, tenant := entraRig(t, nil)
 	for name, c := range map[string]struct {
 		claims map[string]any
@@ -62,7 +63,8 @@ func TestALoneTokenIsItsPersonOrItsApplicationUnderTheirRolesProduct(t *testing.
 	}
 }
 
-func TestATokenBesideAKeyAddsTheUserAndNothingElse(t *testing.T) {
+// A token beside a key adds the user and nothing else.
+func TestTokenWithKeyAddsUser(t *testing.T) {
 	r, tenant := entraRig(t, nil)
 	for _, claims := range []map[string]any{authtest.Claims(), authtest.Claims("product.gold")} {
 		c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+tenant.Token(claims))
@@ -80,7 +82,8 @@ func TestATokenBesideAKeyAddsTheUserAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestWithoutEntraATokenBesideAKeyIsNotRead(t *testing.T) {
+// Without Entra, a token beside a key is not read.
+func TestTokenIgnoredWithoutEntra(t *testing.T) {
 	r := newRig(t)
 	c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+jwt)
 	if err != nil || c.User != "" {
@@ -88,7 +91,8 @@ func TestWithoutEntraATokenBesideAKeyIsNotRead(t *testing.T) {
 	}
 }
 
-func TestProductsAreChosenByRoleThenByHeader(t *testing.T) {
+// Products are chosen by role then by header.
+func TestTokenProductChoice(t *testing.T) {
 	for name, c := range map[string]struct {
 		fallback string
 		roles    []string
@@ -171,7 +175,8 @@ func badTokens(tenant *authtest.Issuer) map[string][2]string {
 	}
 }
 
-func TestEveryBadTokenIsRefusedWithItsReasonAndShownToNobody(t *testing.T) {
+// Every bad token is refused with its reason and shown to nobody.
+func TestTokenRefusals(t *testing.T) {
 	var logged strings.Builder
 	r, tenant := entraRig(t, func(o *auth.EntraOptions) { o.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 	for name, c := range badTokens(tenant) {
@@ -194,7 +199,8 @@ func TestEveryBadTokenIsRefusedWithItsReasonAndShownToNobody(t *testing.T) {
 	}
 }
 
-func TestClocksMayDifferByLessThanAMinute(t *testing.T) {
+// Clocks may differ by less than a minute.
+func TestTokenClockTolerance(t *testing.T) {
 	r, tenant := entraRig(t, nil)
 	for _, c := range []map[string]any{
 		with(authtest.Claims("product.gold"), "exp", time.Now().Add(-30*time.Second).Unix()),
@@ -206,7 +212,8 @@ func TestClocksMayDifferByLessThanAMinute(t *testing.T) {
 	}
 }
 
-func TestKeysAreAskedForWhenATokenNeedsThemAndSeldom(t *testing.T) {
+// Keys are fetched only when a token needs them.
+func TestJWKSFetchedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, tenant := entraRig(t, nil)
 		ask := func() string {
@@ -252,7 +259,8 @@ func TestKeysAreAskedForWhenATokenNeedsThemAndSeldom(t *testing.T) {
 	})
 }
 
-func TestKeysOutliveTheirIssuerForADay(t *testing.T) {
+// Keys outlive their issuer for a day.
+func TestJWKSOutliveIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, tenant := entraRig(t, nil)
 		ask := func() (gateway.Kind, bool) {
@@ -287,7 +295,8 @@ func TestKeysOutliveTheirIssuerForADay(t *testing.T) {
 	})
 }
 
-func TestAWithdrawnKeyProvesNothingOnceTheKeysAreFetchedAnew(t *testing.T) {
+// A withdrawn key proves nothing once the keys are fetched anew.
+func TestJWKSWithdrawnKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, tenant := entraRig(t, nil)
 		claims := with(authtest.Claims("product.gold"), "exp", time.Now().Add(48*time.Hour).Unix())
@@ -313,7 +322,8 @@ func (hangs) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-func TestAnIssuerThatHangsHoldsNobodyForLong(t *testing.T) {
+// An issuer that hangs holds nobody for long.
+func TestJWKSIssuerHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, tenant := entraRig(t, func(o *auth.EntraOptions) { o.Transport = hangs{} })
 		began := time.Now()

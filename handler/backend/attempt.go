@@ -1,216 +1,95 @@
 package backend
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"strings"
-	"sync"
 	"time"
 
+	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
-	"aoaigateway/handler/sse"
 )
 
-var (
-	errFirstByte = errors.New("no first byte in time")
-	errSilent    = errors.New("the region fell silent in the middle of its answer")
-)
+// effort is one region's part in a call: one attempt, or a second where that can help.
+// Two may run side by side, so that each keeps its own books.
+type attempt struct {
+	target         target
+	pass           breaker.Pass
+	hasAlternative func() bool // says whether somebody else could be asked
 
-// exchange sends the request and reads up to the commit point. The watch ends the
-// attempt when the region is silent and another one could be asked instead.
-func (p *Pool) exchange(ctx context.Context, call *Call, e *effort, o options) (*Answer, failure) {
-	t := e.target
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := sync.OnceFunc(func() { cancel(context.Canceled) })
-	watch := p.watch(call, cancel, e.another)
-	defer watch.stop()
-	req, err := p.request(ctx, call, t, o)
-	if err != nil {
-		stop()
-		return nil, failure{outcome: unsent, reason: "no-credential", err: err}
-	}
-	line := &contact{since: time.Now()}
-	resp, err := p.options.Transport.RoundTrip(line.traced(req)) //nolint:bodyclose // Answer.Close does
-	if err != nil {
-		stop()
-		return nil, contactFailure(ctx, line, err)
-	}
-	t.room.told(resp.Header)
-	body := &patient{ReadCloser: resp.Body}
-	resp.Body = body
-	a := &Answer{
-		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
-		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.plain,
-		close: func() { stop(); _ = resp.Body.Close() },
-	}
-	impatient := sync.OnceFunc(func() { body.only(p.options.Silence, cancel) })
-	f := a.commit(resp, watch, impatient)
-	if f.err != nil {
-		a.Close()
-		return nil, readFailure(ctx, f)
-	}
-	impatient()
-	f.wait = retryAfter(resp.Header)
-	if f.outcome == answered {
-		f.outcome = classify(a.Status, f.wait)
-		f.reason = map[outcome]string{throttled: "throttled", serverError: "server-error", denied: "credential-refused", conflict: "conflict"}[f.outcome]
-	}
-	if decisions[f.outcome].next {
-		f.answer = a
-		return nil, f
-	}
-	return a, f
+	answer  *Answer
+	failure failure // when there is no answer
+	tries   []gateway.Attempt
+	took    time.Duration // of the last attempt
+
+	cancel     context.CancelCauseFunc // nil unless it may be outrun
+	panicValue any
 }
 
-func (p *Pool) request(ctx context.Context, call *Call, t target, o options) (*http.Request, error) {
-	body, err := call.body(t, o.plain)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, call.Method, call.url(t, call.version(t)), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header = call.Header.Clone()
-	req.Header.Set("Accept-Encoding", "identity")
-	if err := p.authorize(ctx, req, t.Region, o.renew); err != nil {
-		return nil, err
-	}
-	return req, nil
+// options tell an effort's attempts apart.
+type tryOptions struct {
+	withoutUsage bool // without the usage we asked for
+	renewSecret  bool // with a newer secret
 }
 
-// watch cancels a silent attempt once its time is over and another region is open; while
-// none is, it looks again every second.
-type watch struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	done  bool
-}
-
-func (p *Pool) watch(call *Call, cancel context.CancelCauseFunc, another func() bool) *watch {
-	limit := p.options.FirstByte
-	if call.Stream {
-		limit = p.options.StreamFirstByte
-	}
-	if call.FirstByte > 0 {
-		limit = call.FirstByte
-	}
-	w := &watch{}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(limit, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		switch {
-		case w.done:
-		case another():
-			cancel(errFirstByte)
-		default:
-			w.timer.Reset(time.Second)
+// run asks the region, a second time where that can help: with a renewed secret after a
+// 401, without stream_options after a 400 that names them.
+func (p *Pool) attempt(ctx context.Context, call *Call, e *attempt) {
+	_, plain := p.noUsage.Load(e.target.key())
+	plain = plain && call.PlainBody != nil
+	p.try(ctx, call, e, tryOptions{withoutUsage: plain})
+	if refused := e.failure; refused.outcome == denied && refused.answer.Status == http.StatusUnauthorized && e.target.Credential != ManagedIdentity {
+		p.try(ctx, call, e, tryOptions{withoutUsage: plain, renewSecret: true})
+		if e.failure.outcome == unsent { // the old one was refused, and that is the trouble
+			e.failure = refused
+		} else {
+			refused.discard()
 		}
-	})
-	return w
-}
-
-func (w *watch) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.done = true
-	w.timer.Stop()
-}
-
-// commit reads what must be there before the answer counts. Only a stream may be silent
-// for as long as the watch bears it: of anything else the first byte was the header.
-func (a *Answer) commit(resp *http.Response, w *watch, impatient func()) failure {
-	if resp.StatusCode < http.StatusOK {
-		return failure{reason: "bad-status", err: fmt.Errorf("backend: a final answer of status %d", resp.StatusCode)}
 	}
-	body, err := plainBody(resp)
-	if err != nil {
-		return failure{reason: "bad-encoding", err: err}
-	}
-	if resp.StatusCode < 300 && isEventStream(resp.Header) {
-		return a.commitStream(body)
-	}
-	if impatient(); resp.StatusCode < 300 {
-		w.stop()
-	}
-	var whole bytes.Buffer
-	whole.Grow(int(min(max(resp.ContentLength, 0), WholeBody)) + bytes.MinRead)
-	if _, err := whole.ReadFrom(io.LimitReader(body, WholeBody+1)); err != nil {
-		return failure{reason: "broken-body", err: err}
-	}
-	a.Whole = whole.Bytes()
-	if whole.Len() > WholeBody {
-		a.Rest = body
-		return failure{}
-	}
-	a.Close()
-	return failure{}
-}
-
-func isEventStream(h http.Header) bool {
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
-}
-
-func (a *Answer) commitStream(body io.Reader) failure {
-	a.Events = sse.NewReader(body)
-	for {
-		e, err := a.Events.Next()
-		if err == nil && e.Half {
-			err = io.ErrUnexpectedEOF
+	if e.answer != nil && e.answer.Status == http.StatusBadRequest && call.PlainBody != nil && !plain && openai.RefusesStreamOptions(e.answer.Whole) {
+		e.answer.Close()
+		p.try(ctx, call, e, tryOptions{withoutUsage: true})
+		if e.answer != nil && e.answer.Status < 300 { // else the client's own stream_options were meant
+			p.noUsage.Store(e.target.key(), struct{}{})
 		}
-		if err != nil {
-			return failure{reason: "cut-before-first-event", err: noEOF(err)}
-		}
-		if e.Data == nil && len(e.Name) == 0 {
-			a.Lead = append(a.Lead, e.Raw...)
-			continue
-		}
-		a.First = sse.Event{Raw: bytes.Clone(e.Raw), Name: bytes.Clone(e.Name), Data: bytes.Clone(e.Data)}
-		if openai.Classify(e.Name, e.Data) == openai.Failure && !openai.ClientsFault(e.Data) {
-			a.Events = sse.NewReader(bytes.NewReader(nil))
-			return failure{outcome: inBand, reason: "error-event"}
-		}
-		return failure{}
 	}
 }
 
-// plainBody undoes a gzip nobody asked for.
-func plainBody(resp *http.Response) (io.Reader, error) {
-	if !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
-		return resp.Body, nil
+// once makes one attempt and notes it.
+func (p *Pool) try(ctx context.Context, call *Call, e *attempt, o tryOptions) {
+	start, t := time.Now(), e.target
+	note := gateway.Attempt{Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t), Start: start.UTC()}
+	e.answer, e.failure = p.roundTrip(ctx, call, e, o)
+	if e.answer == nil && ctx.Err() != nil {
+		e.failure.outcome, e.failure.reason = clientLeft, "client-cancelled"
+		if errors.Is(context.Cause(ctx), errHedgeLost) {
+			e.failure.outcome, e.failure.reason = hedgeLost, reasonHedgeLost
+		}
 	}
-	z, err := gzip.NewReader(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("backend: gzip answer: %w", noEOF(err))
+	e.took = time.Since(start)
+	if a := cmpAnswer(e.answer, e.failure.answer); a != nil {
+		note.Status = a.Status
+		note.RequestID = a.Header.Get("Apim-Request-Id")
 	}
-	resp.Header.Del("Content-Encoding")
-	resp.Header.Del("Content-Length")
-	return z, nil
+	note.Millis, note.Reason = e.took.Milliseconds(), e.failure.reason
+	e.tries = append(e.tries, note)
+	if e.failure.reason != "" && e.failure.outcome != hedgeLost {
+		p.options.Logger.Info("attempt failed", "region", t.Name, "deployment", t.deployment, "reason", e.failure.reason, "error", e.failure.err)
+	}
 }
 
-// noEOF makes sure that an early end is an error wherever it shows.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+func cmpAnswer(a, b *Answer) *Answer {
+	if a != nil {
+		return a
 	}
-	return err
+	return b
 }
 
-func readFailure(ctx context.Context, f failure) failure {
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errFirstByte):
-		return failure{outcome: tooSlow, reason: "first-byte-timeout", err: errFirstByte}
-	case errors.Is(cause, errSilent):
-		f.reason, f.err = "fell-silent", errSilent
+// lag is the sample of first bytes that the effort belongs to.
+func (e *attempt) latency(stream bool) *latencyWindow {
+	if stream {
+		return &e.target.latencies[1]
 	}
-	f.outcome = broken
-	return f
+	return &e.target.latencies[0]
 }

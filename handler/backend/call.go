@@ -16,20 +16,20 @@ import (
 
 // Call is one request to whichever region answers. The pool reads it and fills Attempts.
 type Call struct {
-	Method      string
-	Path        string      // decoded, from the endpoint's root; {deployment} stands for the region's name
-	Query       url.Values  // without keys and api-version
-	Header      http.Header // already cleaned of everything a region must not see
-	Body        []byte
-	PlainBody   []byte        // Body without the usage we asked for; nil when we asked for none
-	APIVersion  string        // empty = send none
-	Model       string        // empty = any region will do
-	ModelInBody bool          // the body names the deployment
-	Stream      bool          // the client asked for a stream
-	Need        int64         // tokens a region will hold for it, as far as known
-	FirstByte   time.Duration // the model's own time-out; 0 = the pool's
-	Pin         string        // only this region may answer; empty = any
-	PinReason   string        // why, in words that follow "the region that"; clients read it
+	Method           string
+	Path             string      // decoded, from the endpoint's root; {deployment} stands for the region's name
+	Query            url.Values  // without keys and api-version
+	Header           http.Header // already cleaned of everything a region must not see
+	Body             []byte
+	PlainBody        []byte        // Body without the usage we asked for; nil when we asked for none
+	APIVersion       string        // empty = send none
+	Model            string        // empty = any region will do
+	ModelInBody      bool          // the body names the deployment
+	Stream           bool          // the client asked for a stream
+	Need             int64         // tokens a region will hold for it, as far as known
+	FirstByteTimeout time.Duration // the model's own time-out; 0 = the pool's
+	Pin              string        // only this region may answer; empty = any
+	PinReason        string        // why, in words that follow "the region that"; clients read it
 
 	// Before is called ahead of every further region; an error ends the call.
 	Before func(context.Context) error

@@ -58,27 +58,27 @@ func (r *Region) route(model string) Route {
 
 // Options of a Pool.
 type Options struct {
-	Regions         []Region
-	Secrets         secret.Source
-	Identity        azcore.TokenCredential // nil when no region uses it
-	Transport       http.RoundTripper
-	Logger          *slog.Logger
-	FirstByte       time.Duration // until a whole answer's first byte; default 100 s
-	StreamFirstByte time.Duration // until a stream's first event; default 60 s
-	Silence         time.Duration // in the middle of an answer; default 10 min
-	Breaker         breaker.Options
-	Shared          table.Store // breaker states of all instances; nil = this process's own
+	Regions                []Region
+	Secrets                secret.Source
+	Identity               azcore.TokenCredential // nil when no region uses it
+	Transport              http.RoundTripper
+	Logger                 *slog.Logger
+	FirstByteTimeout       time.Duration // until a whole answer's first byte; default 100 s
+	StreamFirstByteTimeout time.Duration // until a stream's first event; default 60 s
+	IdleTimeout            time.Duration // in the middle of an answer; default 10 min
+	Breaker                breaker.Options
+	Shared                 table.Store // breaker states of all instances; nil = this process's own
 }
 
 func (o Options) withDefaults() Options {
-	if o.FirstByte == 0 {
-		o.FirstByte = 100 * time.Second
+	if o.FirstByteTimeout == 0 {
+		o.FirstByteTimeout = 100 * time.Second
 	}
-	if o.StreamFirstByte == 0 {
-		o.StreamFirstByte = 60 * time.Second
+	if o.StreamFirstByteTimeout == 0 {
+		o.StreamFirstByteTimeout = 60 * time.Second
 	}
-	if o.Silence == 0 {
-		o.Silence = 10 * time.Minute
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 10 * time.Minute
 	}
 	if o.Transport == nil {
 		o.Transport = NewTransport(nil)
@@ -91,22 +91,22 @@ func (o Options) withDefaults() Options {
 
 // Pool is the set of regions. Safe for concurrent use.
 type Pool struct {
-	options   Options
-	standings sync.Map // place → *standing
-	noUsage   sync.Map // target.String() → struct{}: refuses stream_options
-	shared    *shared  // nil = this process's own knowledge only
+	options     Options
+	deployments sync.Map        // place → *standing
+	noUsage     sync.Map        // target.String() → struct{}: refuses stream_options
+	shared      *sharedBreakers // nil = this process's own knowledge only
 }
 
 // place is a deployment of a region; deployment is empty for calls that name no model.
-type place struct{ region, deployment string }
+type deploymentKey struct{ region, deployment string }
 
-func (p place) String() string { return p.region + "/" + p.deployment }
+func (p deploymentKey) String() string { return p.region + "/" + p.deployment }
 
 // standing is what is known of a place.
-type standing struct {
-	breaker *breaker.Breaker
-	room    room
-	lags    [2]lag // of whole answers, of streams
+type deploymentState struct {
+	breaker   *breaker.Breaker
+	headroom  headroom
+	latencies [2]latencyWindow // of whole answers, of streams
 }
 
 // New returns a pool whose breakers are all closed.
@@ -127,9 +127,9 @@ func (p *Pool) has(region string) bool {
 }
 
 // learn takes over what another instance found out.
-func (p *Pool) learn(at place, wait time.Duration, throttled bool) {
-	b := p.standing(at).breaker
-	p.changed(at, b, b.Learn(wait, throttled), "told by another instance")
+func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
+	b := p.deployment(at).breaker
+	p.logChange(at, b, b.Learn(wait, throttled), "told by another instance")
 }
 
 // Serves says whether any region has the model.
@@ -163,10 +163,10 @@ type target struct {
 	*Region
 	deployment string // empty for calls that name no model
 	route      Route  // the region's, or the model's own there
-	*standing
+	*deploymentState
 }
 
-func (t target) place() place { return place{t.Name, t.deployment} }
+func (t target) key() deploymentKey { return deploymentKey{t.Name, t.deployment} }
 
 // targets lists where a call could go, best priority first.
 func (p *Pool) targets(call *Call) []target {
@@ -177,46 +177,46 @@ func (p *Pool) targets(call *Call) []target {
 		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
 			continue
 		}
-		list = append(list, target{r, deployment, r.route(call.Model), p.standing(place{r.Name, deployment})})
+		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{r.Name, deployment})})
 	}
 	slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
 	return list
 }
 
-func (p *Pool) standing(at place) *standing {
-	if s, ok := p.standings.Load(at); ok {
-		return s.(*standing)
+func (p *Pool) deployment(at deploymentKey) *deploymentState {
+	if s, ok := p.deployments.Load(at); ok {
+		return s.(*deploymentState)
 	}
-	s, _ := p.standings.LoadOrStore(at, &standing{breaker: breaker.New(p.options.Breaker)})
-	return s.(*standing)
+	s, _ := p.deployments.LoadOrStore(at, &deploymentState{breaker: breaker.New(p.options.Breaker)})
+	return s.(*deploymentState)
 }
 
 // Do answers the call from the first region that can. The error is a *gateway.Error.
 // call.Attempts has every try, whatever came of it.
 func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
-	p.shared.await(ctx)
-	f := p.field(call)
+	p.shared.awaitFirstRead(ctx)
+	f := p.candidates(call)
 	var best failure
 	for {
 		e := f.next()
 		if e == nil {
 			return exhausted(call, f, best)
 		}
-		p.changed(e.target.place(), e.target.breaker, e.pass.Change, "probe")
+		p.logChange(e.target.key(), e.target.breaker, e.pass.Change, "probe")
 		if err := call.again(ctx); err != nil {
 			e.pass.Forget()
 			best.discard()
 			return nil, err
 		}
-		for _, e := range p.race(ctx, call, e, f) {
+		for _, e := range p.ask(ctx, call, e, f) {
 			if e.answer != nil {
 				best.discard()
 				e.answer.broke = func() { p.brokeOff(e.target) }
 				return e.answer, nil
 			}
-			f.learn(e)
-			if e.failed.outcome != held && e.failed.outcome != outrun {
-				best = worse(best, e.failed)
+			f.record(e)
+			if e.failure.outcome != notReserved && e.failure.outcome != hedgeLost {
+				best = preferred(best, e.failure)
 			}
 		}
 		if ctx.Err() != nil {
@@ -230,18 +230,18 @@ func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
 // reported as good already.
 func (p *Pool) brokeOff(t target) {
 	if pass, ok := t.breaker.Allow(); ok {
-		p.report(&effort{target: t, pass: pass, failed: failure{outcome: broken, reason: "cut"}})
+		p.report(&attempt{target: t, pass: pass, failure: failure{outcome: broken, reason: "cut"}})
 	}
 }
 
-func (p *Pool) report(e *effort) {
-	f, b := e.failed, e.target.breaker
+func (p *Pool) report(e *attempt) {
+	f, b := e.failure, e.target.breaker
 	_, known, _ := b.Status()
 	var change breaker.Change
 	switch d := decisions[f.outcome]; {
-	case d.trip == untold:
+	case d.trip == ignore:
 		e.pass.Forget()
-	case d.trip == atOnce:
+	case d.trip == tripNow:
 		change = e.pass.Trip(f.wait, f.outcome == throttled)
 	case d.trip == counted && f.wait > 0:
 		change = e.pass.Trip(f.wait, false)
@@ -251,13 +251,13 @@ func (p *Pool) report(e *effort) {
 		change = e.pass.Success()
 	}
 	if _, wait, throttled := b.Status(); wait > known {
-		p.shared.tell(e.target.place(), wait, throttled)
+		p.shared.publish(e.target.key(), wait, throttled)
 	}
-	p.changed(e.target.place(), b, change, f.reason)
+	p.logChange(e.target.key(), b, change, f.reason)
 }
 
 // changed logs a change of state.
-func (p *Pool) changed(at place, b *breaker.Breaker, c breaker.Change, reason string) {
+func (p *Pool) logChange(at deploymentKey, b *breaker.Breaker, c breaker.Change, reason string) {
 	if c.Happened() {
 		_, wait, _ := b.Status()
 		p.options.Logger.Info("backend breaker changed", "region", at.region, "deployment", at.deployment,
@@ -283,13 +283,13 @@ func (p *Pool) Health() []Health {
 	var list []Health
 	for _, r := range p.options.Regions {
 		deployments := slices.Sorted(maps.Values(r.Models))
-		if _, used := p.standings.Load(place{r.Name, ""}); used {
+		if _, used := p.deployments.Load(deploymentKey{r.Name, ""}); used {
 			deployments = slices.Insert(deployments, 0, "") // operations that name no model
 		}
 		for _, deployment := range slices.Compact(deployments) {
-			s := p.standing(place{r.Name, deployment})
+			s := p.deployment(deploymentKey{r.Name, deployment})
 			state, wait, throttled := s.breaker.Status()
-			tokens, requests := s.room.now()
+			tokens, requests := s.headroom.known()
 			list = append(list, Health{r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open, tokens, requests})
 		}
 	}

@@ -15,24 +15,24 @@ import (
 const (
 	sharedPartition = "regions"
 	sharedPeriod    = 5 * time.Second
-	sharedPatience  = 200 * time.Millisecond // of the first pick, for the first reading
+	sharedFirstWait = 200 * time.Millisecond // of the first pick, for the first reading
 	sharedTimeout   = 4 * time.Second        // of one reading or writing
 )
 
 // shared is what instances tell each other of open breakers. One goroutine reads and
 // writes; the request's path only leaves a word. A nil shared tells and knows nothing.
-type shared struct {
-	store table.Store
-	pool  *Pool
-	first chan struct{} // closed once the first reading is over, or waited for long enough
-	once  sync.Once
-	stop  context.CancelFunc
-	ended chan struct{}
+type sharedBreakers struct {
+	store     table.Store
+	pool      *Pool
+	firstRead chan struct{} // closed once the first reading is over, or waited for long enough
+	once      sync.Once
+	stop      context.CancelFunc
+	ended     chan struct{}
 
-	mu    sync.Mutex
-	news  map[place]opening
-	word  chan struct{}
-	known map[place]time.Time // openUntil as last read or written; the goroutine's own
+	mu       sync.Mutex
+	pending  map[deploymentKey]opening
+	wake     chan struct{}
+	lastRead map[deploymentKey]time.Time // openUntil as last read or written; the goroutine's own
 }
 
 type opening struct {
@@ -40,20 +40,20 @@ type opening struct {
 	throttled bool
 }
 
-func newShared(store table.Store, pool *Pool) *shared {
+func newShared(store table.Store, pool *Pool) *sharedBreakers {
 	if store == nil {
 		return nil
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &shared{
-		store: store, pool: pool, first: make(chan struct{}), stop: stop, ended: make(chan struct{}),
-		news: map[place]opening{}, word: make(chan struct{}, 1), known: map[place]time.Time{},
+	s := &sharedBreakers{
+		store: store, pool: pool, firstRead: make(chan struct{}), stop: stop, ended: make(chan struct{}),
+		pending: map[deploymentKey]opening{}, wake: make(chan struct{}, 1), lastRead: map[deploymentKey]time.Time{},
 	}
 	go s.run(ctx)
 	return s
 }
 
-func (s *shared) close() {
+func (s *sharedBreakers) close() {
 	if s != nil {
 		s.stop()
 		<-s.ended
@@ -61,55 +61,55 @@ func (s *shared) close() {
 }
 
 // await gives the first reading a moment, once for all callers.
-func (s *shared) await(ctx context.Context) {
+func (s *sharedBreakers) awaitFirstRead(ctx context.Context) {
 	if s == nil {
 		return
 	}
 	select {
-	case <-s.first:
+	case <-s.firstRead:
 		return
 	default:
 	}
-	s.once.Do(func() { time.AfterFunc(sharedPatience, s.begin()) })
+	s.once.Do(func() { time.AfterFunc(sharedFirstWait, s.begin()) })
 	select {
-	case <-s.first:
+	case <-s.firstRead:
 	case <-ctx.Done():
 	}
 }
 
 // begin returns what ends the waiting.
-func (s *shared) begin() func() {
+func (s *sharedBreakers) begin() func() {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		select {
-		case <-s.first:
+		case <-s.firstRead:
 		default:
-			close(s.first)
+			close(s.firstRead)
 		}
 	}
 }
 
 // tell leaves word that a breaker stays open for wait.
-func (s *shared) tell(at place, wait time.Duration, throttled bool) {
+func (s *sharedBreakers) publish(at deploymentKey, wait time.Duration, throttled bool) {
 	if s == nil {
 		return
 	}
 	until := s.now().Add(wait)
 	s.mu.Lock()
-	if until.After(s.news[at].until) {
-		s.news[at] = opening{until, throttled}
+	if until.After(s.pending[at].until) {
+		s.pending[at] = opening{until, throttled}
 	}
 	s.mu.Unlock()
 	select {
-	case s.word <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (s *shared) now() time.Time { return time.Now().Add(s.store.Offset()) }
+func (s *sharedBreakers) now() time.Time { return time.Now().Add(s.store.Offset()) }
 
-func (s *shared) run(ctx context.Context) {
+func (s *sharedBreakers) run(ctx context.Context) {
 	defer close(s.ended)
 	tick := time.NewTicker(sharedPeriod)
 	defer tick.Stop()
@@ -119,7 +119,7 @@ func (s *shared) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.word:
+		case <-s.wake:
 			s.write(ctx)
 		case <-tick.C:
 			s.read(ctx)
@@ -130,7 +130,7 @@ func (s *shared) run(ctx context.Context) {
 
 // read opens breakers that others found to be open. A row is learned once: a breaker that
 // closed since, by a probe of ours, stays closed until there is news.
-func (s *shared) read(ctx context.Context) {
+func (s *sharedBreakers) read(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sharedTimeout)
 	defer cancel()
 	for e, err := range s.store.Scan(ctx, sharedPartition) {
@@ -142,48 +142,48 @@ func (s *shared) read(ctx context.Context) {
 	}
 }
 
-func (s *shared) learn(e table.Entity) {
+func (s *sharedBreakers) learn(e table.Entity) {
 	region, _ := e.Props["region"].(string)
 	deployment, _ := e.Props["deployment"].(string)
 	until, _ := e.Props["openUntil"].(time.Time)
 	throttled, _ := e.Props["throttled"].(bool)
-	at := place{region, deployment}
-	if !until.After(s.known[at]) {
+	at := deploymentKey{region, deployment}
+	if !until.After(s.lastRead[at]) {
 		return
 	}
-	s.known[at] = until
+	s.lastRead[at] = until
 	if wait := until.Sub(s.now()); wait > 0 && s.pool.has(region) {
 		s.pool.learn(at, wait, throttled)
 	}
 }
 
-func (s *shared) write(ctx context.Context) {
+func (s *sharedBreakers) write(ctx context.Context) {
 	s.mu.Lock()
-	news := s.news
-	s.news = map[place]opening{}
+	news := s.pending
+	s.pending = map[deploymentKey]opening{}
 	s.mu.Unlock()
 	for at, o := range news {
-		if !o.until.After(s.known[at]) || !o.until.After(s.now()) {
+		if !o.until.After(s.lastRead[at]) || !o.until.After(s.now()) {
 			continue
 		}
 		if err := s.extend(ctx, at, o); err != nil {
 			s.failed(ctx, "write", err)
-			s.again(at, o)
+			s.requeue(at, o)
 		}
 	}
 }
 
 // again keeps what could not be written for the next period.
-func (s *shared) again(at place, o opening) {
+func (s *sharedBreakers) requeue(at deploymentKey, o opening) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o.until.After(s.news[at].until) {
-		s.news[at] = o
+	if o.until.After(s.pending[at].until) {
+		s.pending[at] = o
 	}
 }
 
 // extend moves a row's openUntil forward, whoever else writes.
-func (s *shared) extend(ctx context.Context, at place, o opening) error {
+func (s *sharedBreakers) extend(ctx context.Context, at deploymentKey, o opening) error {
 	ctx, cancel := context.WithTimeout(ctx, sharedTimeout)
 	defer cancel()
 	row := table.Entity{Key: table.Key{Partition: sharedPartition, Row: at.region + "|" + at.deployment}, Props: map[string]any{
@@ -206,7 +206,7 @@ func (s *shared) extend(ctx context.Context, at place, o opening) error {
 			_, err = s.store.Replace(ctx, row)
 		}
 		if err == nil {
-			s.known[at] = o.until.UTC()
+			s.lastRead[at] = o.until.UTC()
 			return nil
 		}
 		if !errors.Is(err, table.ErrExists) && !errors.Is(err, table.ErrConflict) && !errors.Is(err, table.ErrNotFound) {
@@ -215,7 +215,7 @@ func (s *shared) extend(ctx context.Context, at place, o opening) error {
 	}
 }
 
-func (s *shared) failed(ctx context.Context, what string, err error) {
+func (s *sharedBreakers) failed(ctx context.Context, what string, err error) {
 	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		s.pool.options.Logger.Warn("shared breaker state not reached", "operation", what, "error", err)
 	}

@@ -63,7 +63,7 @@ type Breaker struct {
 	until     time.Time
 	throttled bool   // the last trip was a refusal for load, not a failure
 	epoch     uint64 // counts state changes
-	tally     tally
+	window    rollingWindow
 	probing   bool
 }
 
@@ -123,11 +123,11 @@ func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 // Learn opens the breaker for as long as others found out that it should be; it never
 // shortens what this process knows itself.
 func (b *Breaker) Learn(wait time.Duration, throttled bool) Change {
-	return b.told(func() { b.learn(wait, throttled) })
+	return b.update(func() { b.learn(wait, throttled) })
 }
 
 // told takes one word in and says what it changed.
-func (b *Breaker) told(word func()) Change {
+func (b *Breaker) update(word func()) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.state
@@ -146,7 +146,7 @@ func (b *Breaker) learn(wait time.Duration, throttled bool) {
 }
 
 // Success reports an attempt that the backend answered.
-func (p Pass) Success() Change { return p.b.told(p.success) }
+func (p Pass) Success() Change { return p.b.update(p.success) }
 
 func (p Pass) success() {
 	b := p.b
@@ -155,7 +155,7 @@ func (p Pass) success() {
 	case b.state == HalfOpen:
 		b.enter(Closed)
 	default:
-		b.tally.add(time.Now(), b.options.Window, false)
+		b.window.add(time.Now(), b.options.Window, false)
 	}
 }
 
@@ -169,7 +169,7 @@ func (p Pass) Forget() {
 }
 
 // Fail reports a failure; enough of them trip the breaker.
-func (p Pass) Fail() Change { return p.b.told(p.fail) }
+func (p Pass) Fail() Change { return p.b.update(p.fail) }
 
 func (p Pass) fail() {
 	b := p.b
@@ -180,9 +180,9 @@ func (p Pass) fail() {
 		b.trip(b.options.Cooldown, false)
 		return
 	}
-	b.tally.add(time.Now(), b.options.Window, true)
-	calls, failures := b.tally.sum()
-	if b.tally.row >= b.options.Failures || failures >= b.options.Failures && float64(failures) >= b.options.Rate*float64(calls) {
+	b.window.add(time.Now(), b.options.Window, true)
+	calls, failures := b.window.sum()
+	if b.window.consecutive >= b.options.Failures || failures >= b.options.Failures && float64(failures) >= b.options.Rate*float64(calls) {
 		b.trip(b.options.Cooldown, false)
 	}
 }
@@ -190,7 +190,7 @@ func (p Pass) fail() {
 // Trip opens the breaker at once: for wait, or the cooldown when wait is 0. throttled
 // says that load was the reason. A trip of an older state only extends an open one.
 func (p Pass) Trip(wait time.Duration, throttled bool) Change {
-	return p.b.told(func() { p.trip(wait, throttled) })
+	return p.b.update(func() { p.trip(wait, throttled) })
 }
 
 func (p Pass) trip(wait time.Duration, throttled bool) {
@@ -223,5 +223,5 @@ func (b *Breaker) enter(s State) {
 	b.state = s
 	b.epoch++
 	b.probing = false
-	b.tally = tally{}
+	b.window = rollingWindow{}
 }

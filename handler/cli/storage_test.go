@@ -11,7 +11,7 @@ import (
 )
 
 // The person's token comes from az, else from azd; a stand-in for each prints one.
-func TestTheCommandLineUsesThePersonSignedInWithAzOrAzd(t *testing.T) {
+func TestOperatorCredential(t *testing.T) {
 	for name, c := range map[string]struct{ az, azd, want string }{
 		"az":               {`echo '{"accessToken":"from-az","expires_on":4102444800}'`, `echo '{"token":"from-azd","expiresOn":"2099-12-31T00:00:00Z"}'`, "from-az"},
 		"az is signed out": {`echo "Please run 'az login' to setup account." >&2; exit 1`, `echo '{"token":"from-azd","expiresOn":"2099-12-31T00:00:00Z"}'`, "from-azd"},

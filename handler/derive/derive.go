@@ -267,7 +267,7 @@ func (r *reader) line(ctx context.Context, f journal.File, m journal.Member, i i
 		return err
 	}
 	if line.Request != nil {
-		r.size += len(line.Request.JSON) + len(line.Request.Text) + len(line.Request.Base64)
+		r.size += line.Request.ContentSize()
 	}
 	r.portion = append(r.portion, journal.Entry{Line: line, Offset: m.Offset, Index: i, Seq: m.Seq, Hash: m.Hash})
 	return nil

@@ -3,7 +3,6 @@ package derive
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 
@@ -180,6 +179,9 @@ func kind(raw []byte) (t gateway.LineType, id string) {
 // complete makes a line self-contained.
 func (b *begins) complete(ctx context.Context, raw []byte) (gateway.Line, error) {
 	line, err := gateway.ParseLine(raw)
+	if _, newer := errors.AsType[*gateway.VersionError](err); newer {
+		return line, err
+	}
 	if err != nil {
 		return line, errNoLine
 	}
@@ -189,7 +191,7 @@ func (b *begins) complete(ctx context.Context, raw []byte) (gateway.Line, error)
 		}
 	}
 	r := line.Request
-	if line.Type == gateway.Incomplete || r == nil || r.Size == 0 || r.JSON != nil || r.Text != "" || r.Base64 != nil || r.Blob != "" {
+	if line.Type == gateway.Incomplete || r == nil || r.Size == 0 || r.HasContent() || r.Blob != "" {
 		return line, nil
 	}
 	found, err := b.beginLine(ctx, line.ID)
@@ -197,7 +199,7 @@ func (b *begins) complete(ctx context.Context, raw []byte) (gateway.Line, error)
 		return line, err
 	}
 	if begin, err := gateway.ParseLine(found); err == nil && begin.Request != nil {
-		r.JSON, r.Text, r.Base64 = begin.Request.JSON, begin.Request.Text, begin.Request.Base64
+		r.CopyContent(begin.Request)
 	}
 	return line, nil
 }
@@ -229,6 +231,6 @@ func incomplete(id string, begin []byte) []byte {
 	if rest, ok := bytes.CutPrefix(begin, beginHead); ok && len(begin) < journal.MaxLine-64 {
 		return append([]byte(`{"type":"incomplete"`), rest...)
 	}
-	line, _ := json.Marshal(map[string]string{"type": string(gateway.Incomplete), "id": id}) // cannot fail
+	line, _ := gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: id}}.Encode(false) // cannot fail
 	return line
 }

@@ -28,15 +28,15 @@ import (
 
 // Options of a Handler.
 type Options struct {
-	Auth    *auth.Authenticator
-	Audit   *audit.Log
-	Proxy   *proxy.Proxy
-	Admin   func(http.ResponseWriter, *http.Request) error // everything below /manage
-	Timer   []Step                                         // tasks of the timer's run
-	Logger  *slog.Logger
-	Fronted bool          // the edge's X-Gateway-Client-IP names the client
-	InAzure bool          // the peer is the Functions host, never the client
-	Pace    time.Duration // how long a client may not take its answer; default 60 s
+	Auth              *auth.Authenticator
+	Audit             *audit.Log
+	Proxy             *proxy.Proxy
+	Admin             func(http.ResponseWriter, *http.Request) error // everything below /manage
+	Timer             []Step                                         // tasks of the timer's run
+	Logger            *slog.Logger
+	Fronted           bool          // the edge's X-Gateway-Client-IP names the client
+	InAzure           bool          // the peer is the Functions host, never the client
+	ClientIdleTimeout time.Duration // how long a client may not take its answer; default 60 s
 }
 
 // MaxHeader bounds a request's URL and headers, names and values together. The server must let
@@ -51,8 +51,8 @@ type Handler struct {
 
 // New builds the route table.
 func New(o Options) *Handler {
-	if o.Pace == 0 {
-		o.Pace = time.Minute
+	if o.ClientIdleTimeout == 0 {
+		o.ClientIdleTimeout = time.Minute
 	}
 	h := &Handler{options: o, routes: httprouter.New()}
 	h.routes.RedirectTrailingSlash = false
@@ -60,8 +60,8 @@ func New(o Options) *Handler {
 	h.routes.HandleMethodNotAllowed = false
 	h.routes.HandleOPTIONS = false
 	h.routes.NotFound = http.HandlerFunc(h.unknown)
-	h.routes.HandlerFunc(http.MethodGet, "/", ready)
-	h.routes.HandlerFunc(http.MethodGet, "/healthz", healthy)
+	h.routes.HandlerFunc(http.MethodGet, "/", readiness)
+	h.routes.HandlerFunc(http.MethodGet, "/healthz", health)
 	h.routes.Handler(http.MethodPost, "/sweep", &timer{steps: o.Timer, logger: o.Logger})
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
 		h.routes.HandlerFunc(method, "/manage/*path", h.manage)
@@ -71,12 +71,12 @@ func New(o Options) *Handler {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	out := newResponse(w, h.options.Pace)
+	out := newResponse(w, h.options.ClientIdleTimeout)
 	defer out.done()
-	defer h.recovered(out, r)
-	r.URL.Path = collapse(r.URL.Path)
+	defer h.recoverPanic(out, r)
+	r.URL.Path = collapseSlashes(r.URL.Path)
 	if r.URL.RawPath != "" {
-		r.URL.RawPath = collapse(r.URL.RawPath)
+		r.URL.RawPath = collapseSlashes(r.URL.RawPath)
 	}
 	h.routes.ServeHTTP(out, r)
 }
@@ -84,7 +84,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // recovered turns a panic into an error of ours, or breaks off what had begun: a clean end
 // would pass for a whole answer. ErrAbortHandler is the server's own way to break a
 // connection off and must reach it.
-func (h *Handler) recovered(w *response, r *http.Request) {
+func (h *Handler) recoverPanic(w *response, r *http.Request) {
 	v := recover()
 	if v == nil {
 		return
@@ -93,19 +93,19 @@ func (h *Handler) recovered(w *response, r *http.Request) {
 		panic(v)
 	}
 	h.options.Logger.Error("panic", "value", v, "path", r.URL.Path, "stack", string(debug.Stack()))
-	if w.begun {
+	if w.started {
 		panic(http.ErrAbortHandler)
 	}
 	_ = writeError(w, gateway.Panic.Because(nil))
 }
 
 // collapse drops what a client's doubled slash put before the path.
-func collapse(path string) string { return "/" + strings.TrimLeft(path, "/") }
+func collapseSlashes(path string) string { return "/" + strings.TrimLeft(path, "/") }
 
 // ready answers the host's start-up probe.
-func ready(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+func readiness(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
-func healthy(w http.ResponseWriter, _ *http.Request) {
+func health(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 }
@@ -134,10 +134,10 @@ func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
 
 // openai serves one inference request and keeps its record.
 func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
-	rec := h.arrive(r)
+	rec := h.newRecord(r)
 	x := h.options.Audit.Exchange(rec)
 	w.Header().Set("X-Gateway-Request-Id", rec.ID)
-	defer h.lost(r.Context(), rec, x)
+	defer h.recordPanic(r.Context(), rec, x)
 	err := h.infer(w, r, rec, x)
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
 		err = h.refuse(r.Context(), w, e, rec, x)
@@ -151,9 +151,9 @@ func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
 }
 
 // lost keeps the record of a request that a panic ends.
-func (h *Handler) lost(ctx context.Context, rec *gateway.Record, x *audit.Exchange) {
+func (h *Handler) recordPanic(ctx context.Context, rec *gateway.Record, x *audit.Exchange) {
 	if !x.Ended() {
-		note(rec, gateway.Panic.Because(nil))
+		recordError(rec, gateway.Panic.Because(nil))
 		_ = x.End(ctx)
 	}
 }
@@ -189,7 +189,7 @@ func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.
 		rec.Status = e.Kind.Status()
 		return writeError(w, e)
 	}
-	note(rec, e)
+	recordError(rec, e)
 	capture := x.Response("application/json")
 	_, _ = capture.Write(errorBody(e))
 	if err := x.End(ctx); err != nil {
@@ -200,7 +200,7 @@ func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.
 	return writeError(w, e)
 }
 
-func note(rec *gateway.Record, e *gateway.Error) {
+func recordError(rec *gateway.Record, e *gateway.Error) {
 	rec.Status = e.Kind.Status()
 	rec.ErrorReason, rec.ErrorMessage, rec.Limit = e.Code, e.Message, e.Limit
 	rec.TotalMilli = time.Since(rec.Time).Milliseconds()
@@ -217,7 +217,7 @@ func note(rec *gateway.Record, e *gateway.Error) {
 }
 
 // arrive makes the record of a request.
-func (h *Handler) arrive(r *http.Request) *gateway.Record {
+func (h *Handler) newRecord(r *http.Request) *gateway.Record {
 	now := time.Now()
 	rec := &gateway.Record{ID: newID(now), Time: now, Method: r.Method, URL: loggedURL(r.URL), ClientAgent: r.UserAgent()}
 	rec.IP = h.clientIP(r)

@@ -7,20 +7,20 @@ import (
 
 // unreadTime is how long the rest of a body that nobody wanted is waited for: net/http
 // reads on before it sends a short answer, for as long as the client likes.
-const unreadTime = time.Second
+const unreadBodyTime = time.Second
 
 // response is the way to the client. It knows whether anything has left, and it gives up
 // a client that takes nothing for the length of pace.
 type response struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	pace    time.Duration
-	renew   time.Time // when the write deadline is to be moved on; not at each write
-	begun   bool
+	control     *http.ResponseController
+	idleTimeout time.Duration
+	renew       time.Time // when the write deadline is to be moved on; not at each write
+	started     bool
 }
 
 func newResponse(w http.ResponseWriter, pace time.Duration) *response {
-	return &response{ResponseWriter: w, control: http.NewResponseController(w), pace: pace}
+	return &response{ResponseWriter: w, control: http.NewResponseController(w), idleTimeout: pace}
 }
 
 // Unwrap lets a http.ResponseController reach the connection.
@@ -28,16 +28,16 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(status int) {
-	w.begun = true
+	w.started = true
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter. The deadline is for the flush that follows, too.
 func (w *response) Write(p []byte) (int, error) {
-	w.begun = true
+	w.started = true
 	if now := time.Now(); now.After(w.renew) {
-		_ = w.control.SetWriteDeadline(now.Add(w.pace))
-		w.renew = now.Add(w.pace / 8)
+		_ = w.control.SetWriteDeadline(now.Add(w.idleTimeout))
+		w.renew = now.Add(w.idleTimeout / 8)
 	}
 	return w.ResponseWriter.Write(p)
 }
@@ -46,5 +46,5 @@ func (w *response) Write(p []byte) (int, error) {
 // buffered and the next request, whose read deadline is set anew.
 func (w *response) done() {
 	_ = w.control.SetWriteDeadline(time.Time{})
-	_ = w.control.SetReadDeadline(time.Now().Add(unreadTime))
+	_ = w.control.SetReadDeadline(time.Now().Add(unreadBodyTime))
 }

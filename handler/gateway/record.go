@@ -1,9 +1,6 @@
 package gateway
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // Outcome says how an exchange ended for the client.
 type Outcome string
@@ -28,27 +25,6 @@ type Attempt struct {
 	Status     int       `json:"status,omitempty"` // 0 = no answer
 	Reason     string    `json:"reason,omitempty"` // throttled, server-error, refused, reset, first-byte-timeout, …; empty = answered
 	RequestID  string    `json:"requestId,omitempty"`
-}
-
-// Body is one recorded message body: exactly one of JSON, Text, Base64 and Blob is
-// set, none of them for an empty body. Size and SHA256 are the wire's even where personal
-// data was taken out of the content.
-type Body struct {
-	Size        int64           `json:"size"`   // bytes on the wire
-	SHA256      string          `json:"sha256"` // hex, of the bytes on the wire
-	ContentType string          `json:"contentType,omitempty"`
-	JSON        json.RawMessage `json:"json,omitempty"`      // a whole JSON value
-	Text        string          `json:"text,omitempty"`      // valid UTF-8 that is no JSON
-	Base64      []byte          `json:"base64,omitempty"`    // anything else
-	Blob        string          `json:"blob,omitempty"`      // name under bodies/, for bodies over 1 MiB
-	Assembled   json.RawMessage `json:"assembled,omitempty"` // a stream as the equivalent whole object; size and hash are the stream's
-	Stored      *Stored         `json:"stored,omitempty"`    // what stands in Blob, where that is not what was on the wire
-}
-
-// Stored is a blob that is not as its body was on the wire.
-type Stored struct {
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
 }
 
 // Record is one request, from arrival to end. front makes it, every step fills in what

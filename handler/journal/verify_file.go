@@ -194,7 +194,7 @@ func (c *checked) bodiesOf(ctx context.Context, blobs Blobs, m *linked, lines []
 
 // body compares a blob with what the record says of it, once a file.
 func (c *checked) body(ctx context.Context, blobs Blobs, m *linked, b *gateway.Body) {
-	key := b.Blob + " " + b.SHA256
+	key := b.Blob + " " + b.InBlob().SHA256
 	if c.seen[key] {
 		return
 	}
@@ -217,7 +217,8 @@ func (c *checked) body(ctx context.Context, blobs Blobs, m *linked, b *gateway.B
 		return
 	}
 	c.bodies++
-	if got := hex.EncodeToString(sum.Sum(nil)); size != b.Size || got != b.SHA256 {
-		c.broken(m.wrong("names %s with %d bytes and SHA-256 %.12s…, which has %d and %.12s…", b.Blob, b.Size, b.SHA256, size, got))
+	want, got := b.InBlob(), gateway.Digest{Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}
+	if got != want {
+		c.broken(m.wrong("names %s with %d bytes and SHA-256 %.12s…, which has %d and %.12s…", b.Blob, want.Size, want.SHA256, got.Size, got.SHA256))
 	}
 }

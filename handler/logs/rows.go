@@ -129,7 +129,7 @@ func (r Rows) uri(b *gateway.Body, c content, file string) string {
 	switch {
 	case b.Blob != "":
 		return r.url(b.Blob)
-	case !c.whole && len(b.JSON)+len(b.Text)+len(b.Base64)+len(b.Assembled) > 0 && file != "":
+	case !c.whole && b.HasContent() && file != "":
 		return r.url(file)
 	default:
 		return ""

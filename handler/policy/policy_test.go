@@ -42,7 +42,8 @@ func parse(t *testing.T, text string) *policy.Policy {
 	return p
 }
 
-func TestAWholeFileIsReadWithItsDefaults(t *testing.T) {
+// A whole file is read with its defaults.
+func TestParseReadsWholeFile(t *testing.T) {
 	p := parse(t, whole)
 	got, _ := p.Product("default")
 	want := policy.Product{
@@ -86,7 +87,8 @@ func TestAWholeFileIsReadWithItsDefaults(t *testing.T) {
 	}
 }
 
-func TestAProductAllowsTheModelsItNames(t *testing.T) {
+// A product allows the models it names.
+func TestProductAllows(t *testing.T) {
 	p := parse(t, whole)
 	for _, tc := range []struct {
 		product, model string
@@ -106,7 +108,8 @@ func TestAProductAllowsTheModelsItNames(t *testing.T) {
 	}
 }
 
-func TestHardTokensIsAboutHardLimitsOnTokensAndTheirCost(t *testing.T) {
+// HardTokens is about hard limits on tokens and their cost.
+func TestHardTokens(t *testing.T) {
 	p := parse(t, `
 version: 1
 products:
@@ -127,7 +130,8 @@ currency: EUR
 	}
 }
 
-func TestTheShippedPolicyIsGoodAndNamesNoModel(t *testing.T) {
+// The shipped policy is good and names no model.
+func TestShippedPolicyIsValid(t *testing.T) {
 	data, err := os.ReadFile("../../infra/policy.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +177,8 @@ func (m mistakes) check(t *testing.T) {
 	}
 }
 
-func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
+// Mistakes in the file name their place and the remedy.
+func TestParseReportsFileMistakes(t *testing.T) {
 	mistakes{
 		"empty file":      {"", []string{"1:1: the file is empty; it needs version and products"}},
 		"comment only":    {"# nothing", []string{"1:1: the file is empty; it needs version and products"}},
@@ -194,7 +199,8 @@ func TestMistakesInTheFileNameTheirPlaceAndTheRemedy(t *testing.T) {
 	}.check(t)
 }
 
-func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
+// Mistakes in products name their place and the remedy.
+func TestParseReportsProductMistakes(t *testing.T) {
 	mistakes{
 		"unknown key, near": {product("    maxOutputToken: 4"), []string{
 			`4:5: products.a: unknown key "maxOutputToken"; did you mean maxOutputTokens?`,
@@ -224,7 +230,8 @@ func TestMistakesInProductsNameTheirPlaceAndTheRemedy(t *testing.T) {
 	}.check(t)
 }
 
-func TestMistakesInLimitsNameTheirPlaceAndTheRemedy(t *testing.T) {
+// Mistakes in limits name their place and the remedy.
+func TestParseReportsLimitMistakes(t *testing.T) {
 	mistakes{
 		"limits as mapping":  {product("    limits: {tokens: 5, per: day}"), []string{"4:13: products.a.limits: is a mapping; write a list such as [{tokens: 100000, per: minute}]"}},
 		"limit without unit": {product("    limits: [{per: day}]"), []string{"4:14: products.a.limits[0]: says not what it counts; add tokens: N, requests: N, cost: N or concurrent: N"}},
@@ -258,7 +265,8 @@ func priced(price, limits string) string {
 	return "version: 1\ncurrency: USD\nmodels:\n  m: {" + price + "}\nproducts:\n  a: {" + limits + "}\n"
 }
 
-func TestMistakesAboutMoneyNameTheirPlaceAndTheRemedy(t *testing.T) {
+// Mistakes about money name their place and the remedy.
+func TestParseReportsMoneyMistakes(t *testing.T) {
 	const good = "price: {input: 2, output: 8}"
 	const amount = "; it must be an amount such as 2 or 0.075, with up to 7 digits before the point and 6 after it"
 	mistakes{
@@ -284,7 +292,8 @@ func TestMistakesAboutMoneyNameTheirPlaceAndTheRemedy(t *testing.T) {
 	}.check(t)
 }
 
-func TestMistakesInConcurrencyRoutesAndLoggingNameTheirPlaceAndTheRemedy(t *testing.T) {
+// Mistakes in concurrency, routes and logging name their place and the remedy.
+func TestParseReportsRouteMistakes(t *testing.T) {
 	mistakes{
 		"concurrent with per": {product("    limits: [{concurrent: 5, per: day}]"), []string{"4:14: products.a.limits[0]: counts requests under way, at any one time; drop per"}},
 		"concurrent twice": {product("    limits:\n    - {concurrent: 5}\n    - {name: x, concurrent: 6}"), []string{
@@ -297,7 +306,8 @@ func TestMistakesInConcurrencyRoutesAndLoggingNameTheirPlaceAndTheRemedy(t *test
 	}.check(t)
 }
 
-func TestMistakesInRedactionsNameTheirPlaceAndTheRemedy(t *testing.T) {
+// Mistakes in redactions name their place and the remedy.
+func TestParseReportsRedactMistakes(t *testing.T) {
 	mistakes{
 		"undeclared": {product("    redact: [emial]"), []string{`4:14: products.a.redact[0]: "emial" is not declared under patterns, nor one of email, card and iban; did you mean email?`}},
 		"twice":      {product("    redact: [card, card]"), []string{`4:20: products.a.redact[1]: "card" is named twice; drop one`}},
@@ -307,14 +317,15 @@ func TestMistakesInRedactionsNameTheirPlaceAndTheRemedy(t *testing.T) {
 	}.check(t)
 }
 
-func TestAProductsRedactionsComeWithTheirPatterns(t *testing.T) {
+// A product's redactions come with their patterns.
+func TestProductRedactions(t *testing.T) {
 	p, _ := parse(t, "version: 1\nproducts: {a: {redact: [staff, email]}}\npatterns: {staff: 'E-[0-9]+'}").Product("a")
 	if len(p.Redact) != 2 || p.Redact[0].Name != "staff" || !p.Redact[0].Pattern.MatchString("E-1") || p.Redact[1].Name != "email" || p.Redact[1].Pattern != nil {
 		t.Errorf("redact %+v", p.Redact)
 	}
 }
 
-func TestAnchorsAreFollowed(t *testing.T) {
+func TestParseFollowsAnchors(t *testing.T) {
 	p := parse(t, "version: 1\nproducts:\n  a: &x {limits: [&l {tokens: 5, per: day}]}\n  b: *x\n  c: {limits: [*l]}")
 	for _, name := range []string{"a", "b", "c"} {
 		if product, _ := p.Product(name); len(product.Limits) != 1 || product.Name != name {

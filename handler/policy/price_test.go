@@ -13,7 +13,8 @@ import (
 
 var nano = policy.Price{Input: 100_000, CachedInput: 25_000, Output: 400_000} // 0.10, 0.025 and 0.40 for a million
 
-func TestAnAnswerCostsWhatThePriceListSays(t *testing.T) {
+// An answer costs what the price list says.
+func TestPriceOf(t *testing.T) {
 	for name, tc := range map[string]struct {
 		usage gateway.Usage
 		want  int64
@@ -34,7 +35,8 @@ func TestAnAnswerCostsWhatThePriceListSays(t *testing.T) {
 	}
 }
 
-func TestCostIsExactAtAnySizeAndNeverMoreThanTheMost(t *testing.T) {
+// Cost is exact at any size and never more than the most.
+func TestPriceIsExactAtAnySize(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := func(name string, most int64) int64 { return rapid.Int64Range(0, most).Draw(t, name) }
 		p := policy.Price{Input: n("input", 1e13), Output: n("output", 1e13)}
@@ -62,7 +64,8 @@ func TestCostIsExactAtAnySizeAndNeverMoreThanTheMost(t *testing.T) {
 	})
 }
 
-func TestMoneyIsWrittenAsPeopleDo(t *testing.T) {
+// Money is written as people do.
+func TestDecimal(t *testing.T) {
 	for millionths, want := range map[int64]string{0: "0.00", 1: "0.000001", 75_000: "0.075", 500_000: "0.50", 12_000_000: "12.00", 12_345_678: "12.345678"} {
 		if got := policy.Decimal(millionths); got != want {
 			t.Errorf("%d is written %q, want %q", millionths, got, want)
@@ -70,7 +73,8 @@ func TestMoneyIsWrittenAsPeopleDo(t *testing.T) {
 	}
 }
 
-func TestThePolicyPricesAnAnswerAndNamesItsPriceList(t *testing.T) {
+// The policy prices an answer and names its price list.
+func TestPolicyCost(t *testing.T) {
 	p := parse(t, whole)
 	got, ok := p.Cost(gateway.Usage{Prompt: 1000, Cached: 600, Completion: 100, Total: 1100}, "GPT-4.1")
 	if want := (policy.Money{Millionths: 1900, Currency: "USD", PriceVersion: "2027-01-15"}); got != want || !ok || got.String() != "0.0019 USD" {

@@ -167,7 +167,8 @@ var judged = map[string]struct {
 	"route, unknown":      {priced("regions: {r: {endpoint: x}}", ""), false},
 }
 
-func TestTheSchemaJudgesAsTheParserDoes(t *testing.T) {
+// The schema judges as the parser does.
+func TestSchemaMatchesParser(t *testing.T) {
 	s := schema(t)
 	for name, tc := range judged {
 		_, perr := policy.Parse("p", []byte(tc.text))
@@ -182,7 +183,7 @@ func TestTheSchemaJudgesAsTheParserDoes(t *testing.T) {
 }
 
 // No schema can tell these; the parser must.
-func TestOnlyTheParserSeesWhatDependsOnOtherParts(t *testing.T) {
+func TestParserSeesMoreThanSchema(t *testing.T) {
 	s := schema(t)
 	for name, text := range map[string]string{
 		"undeclared model":    "version: 1\nmodels: {b: {}}\nproducts: {a: {models: [c]}}",
@@ -205,7 +206,8 @@ func TestOnlyTheParserSeesWhatDependsOnOtherParts(t *testing.T) {
 	}
 }
 
-func TestTheShippedPolicyNamesItsSchemaAndObeysIt(t *testing.T) {
+// The shipped policy names its schema and obeys it.
+func TestShippedPolicyObeysSchema(t *testing.T) {
 	data, err := os.ReadFile("../../infra/policy.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -262,7 +262,7 @@ func (s *session) finish(client context.Context, produced bool) error {
 	var settled sync.WaitGroup
 	settled.Go(func() {
 		if !produced && !s.known {
-			s.hold.Cancel(client)
+			s.hold.Release(client)
 			return
 		}
 		err := s.hold.Settle(client, s.usage)

@@ -14,7 +14,7 @@ func (s *session) repeatable() bool {
 
 // beside holds what an attempt beside the present one may use.
 func (s *session) beside(ctx context.Context) (release func(kept bool), err error) {
-	hold, err := s.hold.Beside(ctx)
+	hold, err := s.hold.Hedge(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -22,6 +22,6 @@ func (s *session) beside(ctx context.Context) (release func(kept bool), err erro
 		if kept {
 			hold.Keep()
 		}
-		go hold.Cancel(context.WithoutCancel(ctx)) // the limiter sees it through; the answer need not wait
+		go hold.Release(context.WithoutCancel(ctx)) // the limiter sees it through; the answer need not wait
 	}, nil
 }

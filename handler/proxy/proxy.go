@@ -34,23 +34,23 @@ var ErrAborted = errors.New("proxy: answer broken off")
 type Options struct {
 	Limiter *quota.Limiter
 	Pool    *backend.Pool
-	Owners  *affinity.Owners
+	Owners  *affinity.Store
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
-	VersionFloor  string        // classic api-versions below it are lifted; empty = none
-	MaxBody       int64         // bytes of a request body; default 100 MiB
-	Heartbeat     time.Duration // silence on a stream after which a comment is sent; default 20 s
-	CommitAfter   time.Duration // a stream without its first event is begun then; default 100 s
-	ClientPace    time.Duration // how long a client may stay silent in its body; default 60 s
-	AnswerTimeout time.Duration // until a whole answer must have begun; default 220 s
-	TotalTimeout  time.Duration // of any request; default 60 min
+	VersionFloor     string        // classic api-versions below it are lifted; empty = none
+	MaxBody          int64         // bytes of a request body; default 100 MiB
+	Heartbeat        time.Duration // silence on a stream after which a comment is sent; default 20 s
+	StreamBeginAfter time.Duration // a stream without its first event is begun then; default 100 s
+	ClientPace       time.Duration // how long a client may stay silent in its body; default 60 s
+	AnswerTimeout    time.Duration // until a whole answer must have begun; default 220 s
+	TotalTimeout     time.Duration // of any request; default 60 min
 }
 
 func (o Options) withDefaults() Options {
 	setDefault(&o.MaxBody, 100<<20)
 	setDefault(&o.Heartbeat, 20*time.Second)
-	setDefault(&o.CommitAfter, 100*time.Second)
+	setDefault(&o.StreamBeginAfter, 100*time.Second)
 	setDefault(&o.ClientPace, time.Minute)
 	setDefault(&o.AnswerTimeout, 220*time.Second)
 	setDefault(&o.TotalTimeout, time.Hour)
@@ -122,7 +122,7 @@ func (p *Proxy) Serve(x Exchange) error {
 	if err := s.reserve(x.R.Context()); err != nil {
 		return err
 	}
-	defer s.hold.Cancel(x.R.Context())
+	defer s.hold.Release(x.R.Context())
 	if err := x.Audit.Begin(); err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (s *session) prepare(body []byte) error {
 		Stream: s.req.Stream,
 	}
 	known, _ := s.options.Policy.Model(model)
-	s.call.FirstByte = known.FirstByteTimeout
+	s.call.FirstByteTimeout = known.FirstByteTimeout
 	return s.edit(body)
 }
 
@@ -293,7 +293,7 @@ func (s *session) reserve(ctx context.Context) error {
 		return err
 	}
 	s.hold = hold
-	s.Record.LimitUnsure = hold.Unsure()
+	s.Record.LimitUnsure = hold.Degraded()
 	s.call.Before, s.call.Kept = hold.Again, hold.Keep
 	if model, _ := s.options.Policy.Model(s.Record.Model); model.Hedge && s.repeatable() {
 		s.call.Beside = s.beside

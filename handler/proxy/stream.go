@@ -119,7 +119,7 @@ func (o *stream) stop() (begun bool) {
 func (s *session) runStream(ctx, client context.Context) error {
 	out := newStream(s)
 	defer out.stop()
-	out.beginAt(client, s.options.CommitAfter)
+	out.beginAt(client, s.options.StreamBeginAfter)
 	answer, err := s.options.Pool.Do(ctx, &s.call)
 	s.Record.Attempts = s.call.Attempts
 	if err != nil {

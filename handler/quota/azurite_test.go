@@ -18,14 +18,14 @@ import (
 
 // forgetful notes what all writes charge, and may lose the answer of one write in ten,
 // after the store has applied it.
-type forgetful struct {
+type lossyStore struct {
 	table.Store
 	lost *atomic.Int64 // nil = none is lost
 	ops  *atomic.Int64
 	seen *windows
 }
 
-func (f forgetful) answer(e table.Entity, err error) (table.Entity, error) {
+func (f lossyStore) answer(e table.Entity, err error) (table.Entity, error) {
 	f.ops.Add(1)
 	if err == nil {
 		f.seen.note(e)
@@ -37,24 +37,24 @@ func (f forgetful) answer(e table.Entity, err error) (table.Entity, error) {
 	return e, err
 }
 
-func (f forgetful) Get(ctx context.Context, key table.Key) (table.Entity, error) {
+func (f lossyStore) Get(ctx context.Context, key table.Key) (table.Entity, error) {
 	f.ops.Add(1)
 	return f.Store.Get(ctx, key)
 }
 
-func (f forgetful) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
+func (f lossyStore) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
 	return f.answer(f.Store.Insert(ctx, e))
 }
 
-func (f forgetful) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
+func (f lossyStore) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
 	return f.answer(f.Store.Replace(ctx, e))
 }
 
 // tally counts what becomes of requests.
-type tally struct{ granted, full, contended, lost, ops atomic.Int64 }
+type outcomes struct{ granted, full, contended, lost, ops atomic.Int64 }
 
 // request reserves bound and settles at used.
-func (n *tally) request(ctx context.Context, l *quota.Limiter, bound, used int64) error {
+func (n *outcomes) request(ctx context.Context, l *quota.Limiter, bound, used int64) error {
 	res, err := l.Reserve(ctx, alice, "gpt", tokens(bound))
 	switch kind := gateway.KindOf(err); {
 	case err == nil:
@@ -73,12 +73,12 @@ func (n *tally) request(ctx context.Context, l *quota.Limiter, bound, used int64
 // Eight instances with their own connections spend one hard limit to its end, four
 // requests at a time each, with answers lost on the way: what the store has is what was
 // used, to the token, at no time over the limit.
-func TestEightInstancesSpendALimitExactlyOverARealStore(t *testing.T) {
+func TestEightInstancesOnAzurite(t *testing.T) {
 	const instances, parallel, each, bound, used, limit = 8, 4, 10, 100, 60, 15_000
-	r := newRig(t, fmt.Sprintf("tokens: %d, per: year, hard: true", limit), "requests: 100000, per: minute")
-	var n tally
+	r := newHarness(t, fmt.Sprintf("tokens: %d, per: year, hard: true", limit), "requests: 100000, per: minute")
+	var n outcomes
 	seen := newWindows()
-	open := realStore(t, r, forgetful{lost: &n.lost, ops: &n.ops, seen: seen})
+	open := realStore(t, r, lossyStore{lost: &n.lost, ops: &n.ops, seen: seen})
 	var wg sync.WaitGroup
 	began := time.Now()
 	for range instances {
@@ -114,7 +114,7 @@ func TestEightInstancesSpendALimitExactlyOverARealStore(t *testing.T) {
 }
 
 // pressure is what 64 clients of eight instances ask of one limit for a while.
-type pressure struct {
+type load struct {
 	limit, bound int64
 	atLeast      time.Duration
 
@@ -126,7 +126,7 @@ type pressure struct {
 }
 
 // enough tells whether the work may end: a minute's limit was asked for three times over.
-func (p *pressure) enough(began time.Time) bool {
+func (p *load) enough(began time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, n := range p.asked {
@@ -138,7 +138,7 @@ func (p *pressure) enough(began time.Time) bool {
 }
 
 // client makes requests that last a few milliseconds, one after another.
-func (p *pressure) client(ctx context.Context, t *testing.T, l *quota.Limiter, seed uint64) {
+func (p *load) client(ctx context.Context, t *testing.T, l *quota.Limiter, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for began := time.Now(); !p.enough(began); {
 		used := 1 + rng.Int64N(p.bound)
@@ -149,7 +149,7 @@ func (p *pressure) client(ctx context.Context, t *testing.T, l *quota.Limiter, s
 			p.refused++
 		} else {
 			p.granted++
-			p.answered[quota.Stamps(res)[0]] += used
+			p.answered[quota.WindowIDs(res)[0]] += used
 		}
 		p.mu.Unlock()
 		if err != nil && gateway.KindOf(err) != gateway.RateLimited {
@@ -167,14 +167,14 @@ func (p *pressure) client(ctx context.Context, t *testing.T, l *quota.Limiter, s
 // Eight instances, 64 clients and a hard limit per minute that they would pass several
 // times over, beside one per day: nothing is charged over it, hardly anything is left of
 // it, and the table is asked little.
-func TestSixtyFourClientsUseAHardLimitUpOverARealStore(t *testing.T) {
+func TestSixtyFourClientsOnAzurite(t *testing.T) {
 	const instances, clients = 8, 64
-	p := &pressure{limit: 1_000_000, bound: 1000, atLeast: 6 * time.Second, asked: map[int64]int64{}, answered: map[int64]int64{}}
-	r := newRig(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", p.limit), "tokens: 100000000, per: day, hard: true")
+	p := &load{limit: 1_000_000, bound: 1000, atLeast: 6 * time.Second, asked: map[int64]int64{}, answered: map[int64]int64{}}
+	r := newHarness(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", p.limit), "tokens: 100000000, per: day, hard: true")
 	var ops atomic.Int64
 	seen := newWindows()
 	seen.per = "/minute/"
-	open := realStore(t, r, forgetful{ops: &ops, seen: seen})
+	open := realStore(t, r, lossyStore{ops: &ops, seen: seen})
 	var wg sync.WaitGroup
 	fleet := make([]*quota.Limiter, instances)
 	began := time.Now()
@@ -216,7 +216,7 @@ func TestSixtyFourClientsUseAHardLimitUpOverARealStore(t *testing.T) {
 }
 
 // realStore starts Azurite and returns what opens one more instance on it.
-func realStore(t *testing.T, r *rig, wire forgetful) func() *quota.Limiter {
+func realStore(t *testing.T, r *harness, wire lossyStore) func() *quota.Limiter {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

@@ -27,7 +27,7 @@ func BenchmarkReserveFromALease(b *testing.B) {
 		"hard": {"tokens: 100000000000, per: day, hard: true", "requests: 600000000, per: day, hard: true", "concurrent: 100000, hard: true"},
 	} {
 		b.Run(name, func(b *testing.B) {
-			r := newRig(b, limits...)
+			r := newHarness(b, limits...)
 			l := r.limiter()
 			took := make([]time.Duration, 0, 1<<20)
 			b.ReportAllocs()
@@ -42,7 +42,7 @@ func BenchmarkReserveFromALease(b *testing.B) {
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "reserve-p50-ns")
 			b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "reserve-p99-ns")
-			b.ReportMetric(float64(r.spent())/float64(b.N)*1000, "table-ops/1000")
+			b.ReportMetric(float64(r.operations())/float64(b.N)*1000, "table-ops/1000")
 			if err := l.Close(b.Context()); err != nil {
 				b.Error(err)
 			}
@@ -71,7 +71,7 @@ func BenchmarkTableOperations(b *testing.B) {
 // up to 4 s, and returns the table operations for 1,000 of them.
 func operationsWhenBusy(t *testing.T) float64 {
 	const rate, total = 200, 12_000
-	r, rng := newRig(t, shipped...), rand.New(rand.NewPCG(1, 2))
+	r, rng := newHarness(t, shipped...), rand.New(rand.NewPCG(1, 2))
 	l := r.limiter()
 	var wg sync.WaitGroup
 	for range total {
@@ -87,13 +87,13 @@ func operationsWhenBusy(t *testing.T) float64 {
 	if err := l.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	return float64(r.spent()) / total * 1000
+	return float64(r.operations()) / total * 1000
 }
 
 // operationsWhenQuiet makes a request a minute and returns the table operations for each.
 func operationsWhenQuiet(t *testing.T) float64 {
 	const total = 60
-	r := newRig(t, shipped...)
+	r := newHarness(t, shipped...)
 	l := r.limiter()
 	for range total {
 		res := r.reserve(l, 400)
@@ -101,7 +101,7 @@ func operationsWhenQuiet(t *testing.T) float64 {
 		r.settle(res, 250)
 		time.Sleep(40 * time.Second)
 	}
-	return float64(r.spent()) / total
+	return float64(r.operations()) / total
 }
 
 func TestLimitsCostTheTableLittle(t *testing.T) {
@@ -122,10 +122,10 @@ func TestLimitsCostTheTableLittle(t *testing.T) {
 }
 
 // Of 100,000 callers the last few thousand are remembered.
-func TestMemoryIsBoundedWithAHundredThousandScopesSeen(t *testing.T) {
+func TestCountersBoundMemory(t *testing.T) {
 	const callers, most = 100_000, 32 << 20
-	r := newRig(t, "tokens: 1000, per: minute, by: ip", "requests: 10, per: day, by: ip", "concurrent: 5, hard: true, by: ip")
-	l := quota.New(quota.Options{Store: nowhere{table.NewMem()}, Policy: r.rules})
+	r := newHarness(t, "tokens: 1000, per: minute, by: ip", "requests: 10, per: day, by: ip", "concurrent: 5, hard: true, by: ip")
+	l := quota.New(quota.Options{Store: blackHole{table.NewMem()}, Policy: r.rules})
 	before := heap()
 	for i := range callers {
 		c := alice
@@ -140,8 +140,8 @@ func TestMemoryIsBoundedWithAHundredThousandScopesSeen(t *testing.T) {
 		}
 	}
 	grew := heap() - before
-	t.Logf("%d scopes remembered, heap grown by %.1f MB", quota.Scopes(l), float64(grew)/(1<<20))
-	if n := quota.Scopes(l); n > 2*4096 || grew > most {
+	t.Logf("%d scopes remembered, heap grown by %.1f MB", quota.CounterCount(l), float64(grew)/(1<<20))
+	if n := quota.CounterCount(l); n > 2*4096 || grew > most {
 		t.Errorf("%d scopes in %d bytes, want %d in %d at most", n, grew, 2*4096, most)
 	}
 }

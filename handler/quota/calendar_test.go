@@ -14,7 +14,7 @@ import (
 // Requests come twice a second around the end of a window, each lasting 3 s, from two
 // instances with leases: each is charged to the window that it was admitted in, and
 // settled there, if that is still open.
-func TestWindowsChangeUnderRequestsInTheMiddle(t *testing.T) {
+func TestWindowEndsDuringRequests(t *testing.T) {
 	for _, tc := range []struct{ per, end string }{
 		{"minute", "2000-01-01T00:01:00Z"},
 		{"hour", "2000-01-01T01:00:00Z"},
@@ -25,7 +25,7 @@ func TestWindowsChangeUnderRequestsInTheMiddle(t *testing.T) {
 		{"month", "2000-05-01T00:00:00Z"}, // a month of 30 days
 		{"year", "2001-01-01T00:00:00Z"},
 	} {
-		bubble(t, []string{"tokens: 100000, per: " + tc.per + ", hard: true"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"tokens: 100000, per: " + tc.per + ", hard: true"}, func(t *testing.T, r *harness) {
 			end, err := time.Parse(time.RFC3339, tc.end)
 			if err != nil {
 				t.Fatal(err)
@@ -41,7 +41,7 @@ func TestWindowsChangeUnderRequestsInTheMiddle(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 40 {
 				res := r.reserve(fleet[i%2], 100)
-				admission, stamp := time.Now(), quota.Stamps(res)[0]
+				admission, stamp := time.Now(), quota.WindowIDs(res)[0]
 				if closed := stamp < end.Unix(); closed != admission.Before(end) {
 					t.Errorf("per %s: admitted at %v, charged to the window of %v", tc.per, admission, time.Unix(stamp, 0).UTC())
 				} else if closed {
@@ -79,9 +79,9 @@ func TestWindowsChangeUnderRequestsInTheMiddle(t *testing.T) {
 
 // An instance learns that the store's clock is 2 s behind what it believed, just after the
 // minute began: its windows stay where they are.
-func TestAClockSetBackMovesNoWindowBack(t *testing.T) {
+func TestClockSetBack(t *testing.T) {
 	for _, busy := range []bool{true, false} {
-		bubble(t, []string{"requests: 30, per: minute, hard: true", "requests: 1000, per: day"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"requests: 30, per: minute, hard: true", "requests: 1000, per: day"}, func(t *testing.T, r *harness) {
 			store := &skewedStore{Mem: r.mem, seen: newWindows()}
 			l := quota.New(quota.Options{Store: store, Policy: r.rules})
 			at(t, "2000-01-01T00:00:59Z")
@@ -122,13 +122,13 @@ func TestAClockSetBackMovesNoWindowBack(t *testing.T) {
 
 // Each write of eight busy instances in turn goes wrong in each way: nothing is over, and
 // what the table has in the end is what was used, to the token.
-func TestOneFaultAtAnyWriteOfABusyFleetLosesAndDoublesNothing(t *testing.T) {
+func TestBusyWriterOneFault(t *testing.T) {
 	for name, fault := range faultKinds {
 		for nth := 0; ; nth++ {
 			hit := false
-			bubble(t, []string{"tokens: 40000, per: day, hard: true", "concurrent: 100, hard: true"}, func(t *testing.T, r *rig) {
+			bubble(t, []string{"tokens: 40000, per: day, hard: true", "concurrent: 100, hard: true"}, func(t *testing.T, r *harness) {
 				hit = r.breakNth(nth, fault.apply, fault.err, func() {
-					granted, refusals := crowdOf(t, r, 8, 12, 200*time.Millisecond)
+					granted, refusals := requestSteadily(t, r, 8, 12, 200*time.Millisecond)
 					r.heal()
 					if left := r.left(); left != 40_000-60*granted || refusals > 0 {
 						t.Errorf("%s at write %d: %d left after %d granted and %d refused, want %d", name, nth, left, granted, refusals, 40_000-60*granted)
@@ -147,7 +147,7 @@ func TestOneFaultAtAnyWriteOfABusyFleetLosesAndDoublesNothing(t *testing.T) {
 }
 
 // breakNth has one write go wrong while work runs, and tells whether there were so many.
-func (r *rig) breakNth(nth int, apply bool, err error, work func()) (hit bool) {
+func (r *harness) breakNth(nth int, apply bool, err error, work func()) (hit bool) {
 	var mu sync.Mutex
 	writes := 0
 	r.fault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
@@ -169,16 +169,16 @@ func (r *rig) breakNth(nth int, apply bool, err error, work func()) (hit bool) {
 }
 
 // The answers of all writes are lost, and all of them were applied.
-func TestAFleetThatNeverHearsOfItsWritesLosesNothing(t *testing.T) {
+func TestWriterWithoutAnswers(t *testing.T) {
 	for _, err := range []error{errAway, table.ErrConflict} {
-		bubble(t, []string{"tokens: 100000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"tokens: 100000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 			r.fault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
 				if isWrite(op) {
 					return true, err
 				}
 				return true, nil
 			})
-			granted, refusals := crowdOf(t, r, 8, 20, time.Second)
+			granted, refusals := requestSteadily(t, r, 8, 20, time.Second)
 			r.heal()
 			if left := r.left(); left != 100_000-60*granted || granted+refusals != 160 || refusals > 16 {
 				t.Errorf("%v: %d left after %d granted and %d refused, want %d", err, left, granted, refusals, 100_000-60*granted)

@@ -15,7 +15,7 @@ import (
 )
 
 // budget is a rig whose product may use two models with prices, and one without.
-func budget(t reporter, limits string) *rig {
+func costHarness(t reporter, limits string) *harness {
 	t.Helper()
 	rules, err := policy.Parse("test", []byte(`
 version: 1
@@ -32,7 +32,7 @@ products:
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rig{t: t, mem: table.NewMem(), rules: rules}
+	return &harness{t: t, mem: table.NewMem(), rules: rules}
 }
 
 // answered is the usage of an answer with half of its prompt cached.
@@ -42,7 +42,7 @@ func answered(prompt, completion int64) gateway.Usage {
 
 // A prompt of 1,000 tokens, half of them cached, with an answer of 100 costs
 // 500 × 2.00 + 500 × 0.50 + 100 × 8.00 for a million: 0.00205. Its bound is 0.010.
-func TestABudgetStopsAtTheRequestThatItCannotPayFor(t *testing.T) {
+func TestCostLimitStops(t *testing.T) {
 	for _, tc := range []struct {
 		budget  string
 		granted int
@@ -56,7 +56,7 @@ func TestABudgetStopsAtTheRequestThatItCannotPayFor(t *testing.T) {
 		{"1.000", 483},    // 1 - 483 × 0.00205 = 0.00985
 		{"1.999999", 971}, // 1.999999 - 970 × 0.00205 = 0.011499, - 971 × 0.00205 = 0.009449
 	} {
-		r := budget(t, "{name: budget, cost: "+tc.budget+", per: month, hard: true}")
+		r := costHarness(t, "{name: budget, cost: "+tc.budget+", per: month, hard: true}")
 		l, granted := r.limiter(), 0
 		for ; granted < 2000; granted++ {
 			res, err := l.Reserve(t.Context(), alice, "GPT", quota.Cost{Bound: 2000, BoundOutput: 1000})
@@ -77,9 +77,10 @@ func TestABudgetStopsAtTheRequestThatItCannotPayFor(t *testing.T) {
 	}
 }
 
-func TestABudgetOfOnePriceCountsEachModelAtItsOwn(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, _ *rig) {
-		r := budget(t, "{cost: 1, per: day, hard: true}")
+// A budget of one price counts each model at its own.
+func TestCostLimitPricesEachModel(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, _ *harness) {
+		r := costHarness(t, "{cost: 1, per: day, hard: true}")
 		l := r.limiter()
 		for model, want := range map[string]int64{"gpt": 2_050, "embed": 100} {
 			before := r.spentMoney(l)
@@ -102,7 +103,7 @@ func TestABudgetOfOnePriceCountsEachModelAtItsOwn(t *testing.T) {
 }
 
 // spentMoney is what the table says was charged to the product's cost limit.
-func (r *rig) spentMoney(l *quota.Limiter) int64 {
+func (r *harness) spentMoney(l *quota.Limiter) int64 {
 	r.t.Helper()
 	if err := l.Close(r.t.Context()); err != nil {
 		r.t.Fatal(err)
@@ -118,9 +119,10 @@ func (r *rig) spentMoney(l *quota.Limiter) int64 {
 	return sum
 }
 
-func TestASoftBudgetHoldsTheEstimatesPrice(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, _ *rig) {
-		r := budget(t, "{name: spend, cost: 0.01, per: day}")
+// A soft budget holds the estimate's price.
+func TestSoftCostHoldsEstimate(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, _ *harness) {
+		r := costHarness(t, "{name: spend, cost: 0.01, per: day}")
 		l := r.limiter()
 		cost := quota.Cost{Estimate: 1100, EstimateOutput: 100, Bound: 1_000_000}
 		res, err := l.Reserve(t.Context(), alice, "gpt", cost) // 1000 × 2.00 + 100 × 8.00
@@ -140,8 +142,9 @@ func TestASoftBudgetHoldsTheEstimatesPrice(t *testing.T) {
 	})
 }
 
-func TestWhatABudgetCannotCountOrNeverPayIsRefused(t *testing.T) {
-	r := budget(t, "{name: budget, cost: 0.01, per: minute, hard: true}")
+// What a budget cannot count or never pay is refused.
+func TestCostLimitRefuses(t *testing.T) {
+	r := costHarness(t, "{name: budget, cost: 0.01, per: minute, hard: true}")
 	l := r.limiter()
 	for name, tc := range map[string]struct {
 		model string
@@ -165,10 +168,10 @@ func TestWhatABudgetCannotCountOrNeverPayIsRefused(t *testing.T) {
 
 // Whatever was reserved and used, what a hard budget says was spent is the sum of the
 // answers' prices, and never more than it.
-func TestABudgetIsSpentToTheMillionth(t *testing.T) {
+func TestCostLimitIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int64Range(10_000, 1_000_000).Draw(t, "limit")
-		r := budget(t, fmt.Sprintf("{cost: %s, per: year, hard: true}", policy.Decimal(limit)))
+		r := costHarness(t, fmt.Sprintf("{cost: %s, per: year, hard: true}", policy.Decimal(limit)))
 		l := r.limiter()
 		price, _ := r.rules.Model("gpt")
 		var spent int64

@@ -9,250 +9,250 @@ import (
 
 // change is one compare-and-swap: frozen, so that it can be sent again as it is.
 type change struct {
-	base      *reading
-	next      state
-	id        string
-	at        time.Time // ours, when it was decided
-	decisions []decision
-	admitted  int
-	refused   int
-	adjusted  bool
-	frees     bool    // slots
-	entering  int64   // slots of those admitted
-	took      []int64 // what was admitted, and the size of the lease
+	base       *reading
+	next       state
+	id         string
+	at         time.Time // ours, when it was decided
+	decisions  []decision
+	admitted   int
+	refused    int
+	adjusted   bool
+	freesSlots bool    // slots
+	newSlots   int64   // slots of those admitted
+	charged    []int64 // what was admitted, and the size of the lease
 
-	how     handling
-	asked   bool // somebody needs more, and may have it
-	returns bool // the lease, or some of it, goes back
-	dirty   bool // the entity must be written
-	stale   bool // it says something of an old reading: read, and decide again
+	leaseAction  leaseAction
+	wantsLease   bool // somebody needs more, and may have it
+	returnsLease bool // the lease, or some of it, goes back
+	dirty        bool // the entity must be written
+	stale        bool // it says something of an old reading: read, and decide again
 
-	left   []int64 // in the entity after it
-	size   []int64 // of the lease after it
-	leased []int64 // taken ahead: the lease's, once it is certain
-	stamps []int64 // where that was charged
-	spare  int64   // slots taken ahead
-	slots  int64   // what it says of ours
-	room   int64   // slots that could still be had after it
+	left         []int64 // in the entity after it
+	leaseSize    []int64 // of the lease after it
+	leaseCharged []int64 // taken ahead: the lease's, once it is certain
+	windowIDs    []int64 // where that was charged
+	spareSlots   int64   // slots taken ahead
+	slots        int64   // what it says of ours
+	available    int64   // slots that could still be had after it
 }
 
 type decision struct {
-	op     *op
-	stamps []int64
-	no     *refusal
-	left   []int64
+	update    *update
+	windowIDs []int64
+	denied    *denial
+	left      []int64
 }
 
 // How a change treats the lease.
-type handling int
+type leaseAction int
 
 const (
-	leave handling = iota // as it is
-	keep                  // it stays in use, and the change makes it larger or smaller
-	fold                  // all of it goes back, and the change takes a new one
+	leaseUntouched leaseAction = iota // as it is
+	leaseResized                      // it stays in use, and the change makes it larger or smaller
+	leaseReplaced                     // all of it goes back, and the change takes a new one
 )
 
 // decide applies a batch to the newest reading, and the lease with it.
-func (s *scope) decide(batch []*op) *change {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := &change{base: s.cached, next: s.cached.clone(), at: time.Now()}
-	c.next.advance(s.limiter.now())
-	c.how = s.handle(c, batch)
-	if c.how != leave && s.hand.amounts != nil {
-		c.returns = c.next.adjust(s.limits, negative(s.hand.amounts), s.hand.stamps)
+func (c *counter) decide(batch []*update) *change {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := &change{base: c.latest, next: c.latest.clone(), at: time.Now()}
+	ch.next.advance(c.limiter.now())
+	ch.leaseAction = c.chooseLeaseAction(ch, batch)
+	if ch.leaseAction != leaseUntouched && c.lease.amounts != nil {
+		ch.returnsLease = ch.next.adjust(c.limits, negative(c.lease.amounts), c.lease.windowIDs)
 	}
-	for _, o := range batch {
-		s.apply(c, o)
+	for _, u := range batch {
+		c.apply(ch, u)
 	}
-	makes, age := makes(batch), time.Since(s.cached.read)
-	c.stale = c.refused > 0 && age > refusalMemory || makes && c.admitted == 0 && age > leaseLife
-	if c.stale || s.mayWait(c) {
-		return c
+	makes, age := wantsHold(batch), time.Since(c.latest.read)
+	ch.stale = ch.refused > 0 && age > refusalMemory || makes && ch.admitted == 0 && age > leaseLife
+	if ch.stale || c.canWait(ch) {
+		return ch
 	}
-	c.asked = (s.renew || makes) && c.refused == 0 && !s.flush
-	s.renew = false
-	s.takeAhead(c)
-	s.countSlots(c)
-	s.commit(c)
-	c.id = s.nextID()
-	c.next.wrote(c.id)
-	c.next.prune()
-	return c
+	ch.wantsLease = (c.renewLease || makes) && ch.refused == 0 && !c.returnLease
+	c.renewLease = false
+	c.chargeLease(ch)
+	c.countSlots(ch)
+	c.withdrawLease(ch)
+	ch.id = c.nextID()
+	ch.next.recordWrite(ch.id)
+	ch.next.prune()
+	return ch
 }
 
 // handle chooses what becomes of the lease: it stays in use only while that disturbs
 // nobody, and is used up before more is asked for.
-func (s *scope) handle(c *change, batch []*op) handling {
+func (c *counter) chooseLeaseAction(ch *change, batch []*update) leaseAction {
 	switch {
-	case makes(batch):
-		return fold
-	case s.hand.empty():
-		return leave
-	case s.flush || !s.demand.busy(c.at):
-		return fold
-	case !s.renew && c.at.Before(s.hand.until):
-		return leave
-	case !c.at.Before(s.hand.until) || !c.next.same(s.limits, s.hand.stamps, c.next.stamps(s.limits)):
-		return fold
+	case wantsHold(batch):
+		return leaseReplaced
+	case c.lease.empty():
+		return leaseUntouched
+	case c.returnLease || !c.arrivals.warrantsLease(ch.at):
+		return leaseReplaced
+	case !c.renewLease && ch.at.Before(c.lease.until):
+		return leaseUntouched
+	case !ch.at.Before(c.lease.until) || !ch.next.sameWindows(c.limits, c.lease.windowIDs, ch.next.windowIDs(c.limits)):
+		return leaseReplaced
 	}
-	return keep
+	return leaseResized
 }
 
 // mayWait tells whether a change does nothing but refuse, and send back a lease that was
 // too small: while the refusal is remembered, that can wait.
-func (s *scope) mayWait(c *change) bool {
-	return c.refused > 0 && c.admitted == 0 && !c.adjusted && !c.frees && !s.due(c.at) && c.at.Sub(s.returned) < refusalMemory
+func (c *counter) canWait(ch *change) bool {
+	return ch.refused > 0 && ch.admitted == 0 && !ch.adjusted && !ch.freesSlots && !c.needsWrite(ch.at) && ch.at.Sub(c.leaseReturned) < refusalMemory
 }
 
 // makes tells whether somebody waits for a hold.
-func makes(batch []*op) bool {
-	return slices.ContainsFunc(batch, func(o *op) bool { return o.final == nil && !o.hold.over })
+func wantsHold(batch []*update) bool {
+	return slices.ContainsFunc(batch, func(u *update) bool { return u.final == nil && !u.hold.ended })
 }
 
-func (s *scope) apply(c *change, o *op) {
-	d := decision{op: o}
+func (c *counter) apply(ch *change, u *update) {
+	d := decision{update: u}
 	switch {
-	case o.final != nil:
-		c.adjusted = c.next.adjust(s.limits, o.deltas(s.limits), o.hold.stamps) || c.adjusted
-		c.frees = c.frees || o.frees
-	case o.hold.over:
+	case u.final != nil:
+		ch.adjusted = ch.next.adjust(c.limits, u.deltas(c.limits), u.hold.windowIDs) || ch.adjusted
+		ch.freesSlots = ch.freesSlots || u.freesSlot
+	case u.hold.ended:
 		return
 	default:
-		s.admit(c, &d)
+		c.admit(ch, &d)
 	}
-	c.decisions = append(c.decisions, d)
+	ch.decisions = append(ch.decisions, d)
 }
 
 // admit decides about one hold.
-func (s *scope) admit(c *change, d *decision) {
-	h, slot := d.op.hold, int64(0)
-	if h.slot && !h.inside {
+func (c *counter) admit(ch *change, d *decision) {
+	h, slot := d.update.hold, int64(0)
+	if h.needsSlot && !h.hasSlot {
 		slot = 1
-		if room, tightest := c.next.room(s.concurrent, s.name, s.slots.n+c.entering); room < 1 {
-			d.no = &refusal{limit: tightest, wait: time.Second}
-			c.refused++
+		if room, tightest := ch.next.freeSlots(c.concurrent, c.name, c.slots.inUse+ch.newSlots); room < 1 {
+			d.denied = &denial{limit: tightest, wait: time.Second}
+			ch.refused++
 			return
 		}
 	}
-	if d.stamps, d.no = c.next.admit(s.limits, h.amounts); d.no != nil {
-		c.refused++
+	if d.windowIDs, d.denied = ch.next.admit(c.limits, h.amounts); d.denied != nil {
+		ch.refused++
 		return
 	}
-	c.entering += slot
-	d.left = c.next.left(s.limits)
-	if slot > 0 || some(h.amounts) {
-		c.admitted++
-		c.took = plus(c.took, h.amounts)
+	ch.newSlots += slot
+	d.left = ch.next.left(c.limits)
+	if slot > 0 || anyNonZero(h.amounts) {
+		ch.admitted++
+		ch.charged = plus(ch.charged, h.amounts)
 	}
 }
 
 // takeAhead charges the new lease: nothing when a limit is near, or when the old one came
 // to its end and nobody asks.
-func (s *scope) takeAhead(c *change) {
-	if c.asked {
-		c.size = s.demand.lease(c.at, c.next.left(s.limits))
+func (c *counter) chargeLease(ch *change) {
+	if ch.wantsLease {
+		ch.leaseSize = c.arrivals.leaseSize(ch.at, ch.next.left(c.limits))
 	}
-	if c.size != nil {
-		c.next.charge(s.limits, c.size)
-		c.took = plus(c.took, c.size)
+	if ch.leaseSize != nil {
+		ch.next.charge(c.limits, ch.leaseSize)
+		ch.charged = plus(ch.charged, ch.leaseSize)
 	} else {
-		c.size = make([]int64, len(s.limits))
+		ch.leaseSize = make([]int64, len(c.limits))
 	}
-	c.stamps, c.left = c.next.stamps(s.limits), c.next.left(s.limits)
+	ch.windowIDs, ch.left = ch.next.windowIDs(c.limits), ch.next.left(c.limits)
 }
 
 // countSlots says how many slots the entity is to count as ours: those in use, and a few
 // more while requests come quickly and the limits are far.
-func (s *scope) countSlots(c *change) {
-	if len(s.concurrent) == 0 {
+func (c *counter) countSlots(ch *change) {
+	if len(c.concurrent) == 0 {
 		return
 	}
-	inUse := s.slots.n + c.entering
-	room, _ := c.next.room(s.concurrent, s.name, inUse)
+	inUse := c.slots.inUse + ch.newSlots
+	room, _ := ch.next.freeSlots(c.concurrent, c.name, inUse)
 	switch {
-	case c.how == leave:
-		c.spare = s.hand.slots
-	case c.asked && s.demand.busy(c.at):
-		c.spare = max(min(s.slots.peak-inUse, room/portion), 0)
+	case ch.leaseAction == leaseUntouched:
+		ch.spareSlots = c.lease.slots
+	case ch.wantsLease && c.arrivals.warrantsLease(ch.at):
+		ch.spareSlots = max(min(c.slots.peak-inUse, room/leaseShare), 0)
 	}
-	c.slots, c.room = inUse+c.spare, room-c.spare
-	c.next.setSlots(s.name, c.slots)
+	ch.slots, ch.available = inUse+ch.spareSlots, room-ch.spareSlots
+	ch.next.setSlots(c.name, ch.slots)
 }
 
 // commit tells whether the entity must be written, and takes out of the lease what the
 // change gives back. If the change comes to nothing, that is an adjustment like any other.
-func (s *scope) commit(c *change) {
-	ours := c.base.slots[s.name].n
-	c.dirty = c.adjusted || c.admitted > 0 || c.slots != ours || c.slots > 0 && c.at.Sub(s.slots.renewed) >= slotRenew
-	switch c.how {
-	case leave:
-		c.spare = 0
-	case keep:
-		c.dirty = c.dirty || !slices.Equal(c.size, s.hand.amounts)
-		s.resize(c)
-	case fold:
-		if c.dirty = c.dirty || c.returns || some(c.size); c.returns {
-			s.returned = c.at
-			s.giveBack(c, s.hand.amounts, s.hand.stamps)
+func (c *counter) withdrawLease(ch *change) {
+	ours := ch.base.slots[c.name].n
+	ch.dirty = ch.adjusted || ch.admitted > 0 || ch.slots != ours || ch.slots > 0 && ch.at.Sub(c.slots.renewedAt) >= slotRenew
+	switch ch.leaseAction {
+	case leaseUntouched:
+		ch.spareSlots = 0
+	case leaseResized:
+		ch.dirty = ch.dirty || !slices.Equal(ch.leaseSize, c.lease.amounts)
+		c.resizeLease(ch)
+	case leaseReplaced:
+		if ch.dirty = ch.dirty || ch.returnsLease || anyNonZero(ch.leaseSize); ch.returnsLease {
+			c.leaseReturned = ch.at
+			c.returnFromLease(ch, c.lease.amounts, c.lease.windowIDs)
 		}
-		s.hand, s.flush, c.leased = lease{}, false, c.size
+		c.lease, c.returnLease, ch.leaseCharged = lease{}, false, ch.leaseSize
 	}
 }
 
 // resize changes the lease in place.
-func (s *scope) resize(c *change) {
-	back := make([]int64, len(c.size))
-	c.leased = make([]int64, len(c.size))
-	for i, n := range c.size {
-		back[i] = max(s.hand.amounts[i]-n, 0)
-		c.leased[i] = max(n-s.hand.amounts[i], 0)
-		s.hand.amounts[i] -= back[i]
+func (c *counter) resizeLease(ch *change) {
+	back := make([]int64, len(ch.leaseSize))
+	ch.leaseCharged = make([]int64, len(ch.leaseSize))
+	for i, n := range ch.leaseSize {
+		back[i] = max(c.lease.amounts[i]-n, 0)
+		ch.leaseCharged[i] = max(n-c.lease.amounts[i], 0)
+		c.lease.amounts[i] -= back[i]
 	}
-	if some(back) {
-		s.giveBack(c, back, s.hand.stamps)
+	if anyNonZero(back) {
+		c.returnFromLease(ch, back, c.lease.windowIDs)
 	}
-	more := c.spare - s.hand.slots
-	s.hand.slots += min(more, 0)
-	c.spare = max(more, 0)
+	more := ch.spareSlots - c.lease.slots
+	c.lease.slots += min(more, 0)
+	ch.spareSlots = max(more, 0)
 }
 
 // giveBack makes an op of what c returns of the lease.
-func (s *scope) giveBack(c *change, amounts, stamps []int64) {
-	h := &hold{amounts: amounts, stamps: stamps, charged: true, over: true}
-	o := s.enqueue(&op{hold: h, final: make([]int64, len(amounts))})
-	c.decisions = append(c.decisions, decision{op: o})
+func (c *counter) returnFromLease(ch *change, amounts, windowIDs []int64) {
+	h := &hold{amounts: amounts, windowIDs: windowIDs, charged: true, ended: true}
+	u := c.enqueue(&update{hold: h, final: make([]int64, len(amounts))})
+	ch.decisions = append(ch.decisions, decision{update: u})
 }
 
 // receive puts what a change took ahead into the lease, now that it is certain.
-func (s *scope) receive(c *change) {
-	if c.how == leave || c.how == fold && !some(c.leased) && c.spare == 0 {
+func (c *counter) extendLease(ch *change) {
+	if ch.leaseAction == leaseUntouched || ch.leaseAction == leaseReplaced && !anyNonZero(ch.leaseCharged) && ch.spareSlots == 0 {
 		return
 	}
-	s.renew = false
-	amounts, slots := c.leased, s.hand.slots+c.spare
-	if old := s.hand; some(old.amounts) {
-		if c.next.same(s.limits, old.stamps, c.stamps) {
+	c.renewLease = false
+	amounts, slots := ch.leaseCharged, c.lease.slots+ch.spareSlots
+	if old := c.lease; anyNonZero(old.amounts) {
+		if ch.next.sameWindows(c.limits, old.windowIDs, ch.windowIDs) {
 			amounts = plus(amounts, old.amounts)
 		} else {
-			h := &hold{amounts: old.amounts, stamps: old.stamps, charged: true, over: true}
-			s.enqueue(&op{hold: h, final: make([]int64, len(old.amounts))})
+			h := &hold{amounts: old.amounts, windowIDs: old.windowIDs, charged: true, ended: true}
+			c.enqueue(&update{hold: h, final: make([]int64, len(old.amounts))})
 		}
 	}
-	life := s.lifetime(c.stamps, c.next.time)
-	s.hand = lease{amounts: amounts, stamps: c.stamps, slots: slots, until: c.at.Add(life)}
+	life := c.leaseLifetime(ch.windowIDs, ch.next.time)
+	c.lease = lease{amounts: amounts, windowIDs: ch.windowIDs, slots: slots, until: ch.at.Add(life)}
 	if life == leaseLife {
-		s.hand.renewAt = s.hand.until.Add(-renewBefore)
+		c.lease.renewAt = c.lease.until.Add(-renewBefore)
 	}
 }
 
 // stamps is where the state would charge now.
-func (s *state) stamps(limits []policy.Limit) []int64 {
-	stamps := make([]int64, len(limits))
+func (s *state) windowIDs(limits []policy.Limit) []int64 {
+	windowIDs := make([]int64, len(limits))
 	for i, l := range limits {
-		stamps[i] = s.counter(l).stamp(l)
+		windowIDs[i] = s.limit(l).windowID(l)
 	}
-	return stamps
+	return windowIDs
 }
 
 func negative(amounts []int64) []int64 {
@@ -271,6 +271,6 @@ func plus(a, b []int64) []int64 {
 	return out
 }
 
-func some(amounts []int64) bool {
+func anyNonZero(amounts []int64) bool {
 	return slices.ContainsFunc(amounts, func(n int64) bool { return n != 0 })
 }

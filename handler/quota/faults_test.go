@@ -31,7 +31,7 @@ var faultKinds = map[string]struct {
 
 // crowd has some limiters on one store make requests at once, each holding bound and
 // settling at used, and returns how many were granted and refused.
-func crowd(t *testing.T, r *rig, limiters, requests int, bound, used int64) (granted, refusals int64) {
+func requestAtOnce(t *testing.T, r *harness, limiters, requests int, bound, used int64) (granted, refusals int64) {
 	t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -68,10 +68,10 @@ func crowd(t *testing.T, r *rig, limiters, requests int, bound, used int64) (gra
 
 // Each write in turn goes wrong in each way, with three instances at work: nothing is
 // over the limit, and what the store has is what was used, to the token.
-func TestOneFaultAtAnyWriteLosesAndDoublesNothing(t *testing.T) {
+func TestWriterOneFault(t *testing.T) {
 	for name, fault := range faultKinds {
 		for nth := range 24 {
-			bubble(t, []string{"tokens: 1000, per: day, hard: true", "requests: 1000, per: day"}, func(t *testing.T, r *rig) {
+			bubble(t, []string{"tokens: 1000, per: day, hard: true", "requests: 1000, per: day"}, func(t *testing.T, r *harness) {
 				var mu sync.Mutex
 				writes, hit := 0, false
 				r.fault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
@@ -86,7 +86,7 @@ func TestOneFaultAtAnyWriteLosesAndDoublesNothing(t *testing.T) {
 					}
 					return true, nil
 				})
-				granted, refusals := crowd(t, r, 3, 6, 100, 60)
+				granted, refusals := requestAtOnce(t, r, 3, 6, 100, 60)
 				r.heal()
 				if !hit {
 					t.Fatalf("%s at write %d: there were only %d", name, nth, writes)
@@ -104,9 +104,9 @@ func TestOneFaultAtAnyWriteLosesAndDoublesNothing(t *testing.T) {
 
 // Any operation fails in any way with a chance of one in five: still nothing over, and
 // at worst the counter says more than was used.
-func TestAnyFaultsNeverGiveMoreThanAHardLimit(t *testing.T) {
+func TestWriterAnyFaults(t *testing.T) {
 	for seed := range uint64(30) {
-		bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 			var mu sync.Mutex
 			rng := rand.New(rand.NewPCG(seed, 1))
 			r.fault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
@@ -120,7 +120,7 @@ func TestAnyFaultsNeverGiveMoreThanAHardLimit(t *testing.T) {
 				}
 				return rng.IntN(2) == 0, []error{errAway, table.ErrConflict}[rng.IntN(2)]
 			})
-			granted := manyHolds(t, r, 4, 8, 100)
+			granted := reserveAtOnce(t, r, 4, 8, 100)
 			r.heal()
 			if left := r.left(); granted > 10 || left > 1000-100*granted {
 				t.Errorf("seed %d: %d holds of 100 granted, %d left of 1,000", seed, granted, left)
@@ -130,7 +130,7 @@ func TestAnyFaultsNeverGiveMoreThanAHardLimit(t *testing.T) {
 }
 
 // manyHolds has limiters reserve without ever settling, and counts the grants.
-func manyHolds(t *testing.T, r *rig, limiters, requests int, n int64) (granted int64) {
+func reserveAtOnce(t *testing.T, r *harness, limiters, requests int, n int64) (granted int64) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for range limiters {
@@ -152,10 +152,10 @@ func manyHolds(t *testing.T, r *rig, limiters, requests int, n int64) (granted i
 
 // A write's answer is lost, and before the writer can look, more others have written than
 // the entity remembers: the hold is made again, the refund is not.
-func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
+func TestUnknownWriteGrantsLess(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		for _, others := range []int{5, 80} {
-			bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+			bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 				l := r.limiter()
 				held := r.reserve(l, 100)
 				lose := func(what func()) {
@@ -203,8 +203,8 @@ func TestWhatCannotBeKnownIsReadAsWhatGrantsLess(t *testing.T) {
 
 // A write that was given up arrives after all, when its writer has already read that it
 // did not: it must count once.
-func TestAWriteThatArrivesLateCountsOnce(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+func TestLateWriteCountsOnce(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		r.reserve(l, 1)
 		late := &lateStore{Mem: r.mem}
@@ -220,8 +220,8 @@ func TestAWriteThatArrivesLateCountsOnce(t *testing.T) {
 
 // Four instances whose idea of the store's clock differs by up to 3 s, some of whose
 // holds are never settled, as after a kill.
-func TestAWindowThatClosesUnderHoldsIsNeverOver(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: minute, hard: true"}, func(t *testing.T, r *rig) {
+func TestWindowClosesUnderHolds(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: minute, hard: true"}, func(t *testing.T, r *harness) {
 		seen := newWindows()
 		var wg sync.WaitGroup
 		for i := range 4 {

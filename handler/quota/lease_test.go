@@ -13,7 +13,7 @@ import (
 )
 
 // pace makes n requests, every so often, that hold 100 and use 60 at once.
-func (r *rig) pace(l *quota.Limiter, n int, every time.Duration) {
+func (r *harness) requestEvery(l *quota.Limiter, n int, every time.Duration) {
 	r.t.Helper()
 	for range n {
 		r.settle(r.reserve(l, 100), 60)
@@ -22,17 +22,18 @@ func (r *rig) pace(l *quota.Limiter, n int, every time.Duration) {
 }
 
 // away has the store refuse everything.
-func (r *rig) away() {
+func (r *harness) storeAway() {
 	r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway })
 }
 
-func TestABusyScopeIsServedFromItsLease(t *testing.T) {
-	bubble(t, []string{"tokens: 1000000, per: day, hard: true", "requests: 100000, per: day"}, func(t *testing.T, r *rig) {
+// A busy counter is served from its lease.
+func TestLeaseServesBusyCounter(t *testing.T) {
+	bubble(t, []string{"tokens: 1000000, per: day, hard: true", "requests: 100000, per: day"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 20, 50*time.Millisecond)
-		r.spent()
-		r.pace(l, 200, 50*time.Millisecond) // 10 s
-		if n := r.spent(); n > 20 {
+		r.requestEvery(l, 20, 50*time.Millisecond)
+		r.operations()
+		r.requestEvery(l, 200, 50*time.Millisecond) // 10 s
+		if n := r.operations(); n > 20 {
 			t.Errorf("%d store operations in 10 s, want about one for each lease", n)
 		}
 		if err := l.Close(t.Context()); err != nil {
@@ -44,29 +45,31 @@ func TestABusyScopeIsServedFromItsLease(t *testing.T) {
 	})
 }
 
-func TestALeaseGoesBackAfterTwoSecondsWithoutRequests(t *testing.T) {
-	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A lease goes back after two seconds without requests.
+func TestLeaseReturnsWhenIdle(t *testing.T) {
+	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 40, 50*time.Millisecond)
+		r.requestEvery(l, 40, 50*time.Millisecond)
 		if got := r.left(); got > 1_000_000-40*60-100 {
 			t.Errorf("%d left while the scope is busy, want less: a lease is out", got)
 		}
 		time.Sleep(2*time.Second + time.Millisecond)
-		r.spent()
+		r.operations()
 		if got := r.left(); got != 1_000_000-40*60 {
 			t.Errorf("%d left 2 s later, want %d", got, 1_000_000-40*60)
 		}
 		time.Sleep(time.Hour)
-		if n := r.spent(); n != 1 {
+		if n := r.operations(); n != 1 {
 			t.Errorf("%d store operations in an idle hour, want only this test's own reading", n)
 		}
 	})
 }
 
-func TestASlowScopeGivesEverythingBackWhenItSettles(t *testing.T) {
-	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A slow counter gives everything back when it settles.
+func TestSettleReturnsLeaseWhenSlow(t *testing.T) {
+	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 10, 50*time.Millisecond) // a lease is out, until 2 s after the last
+		r.requestEvery(l, 10, 50*time.Millisecond) // a lease is out, until 2 s after the last
 		slow := r.reserve(l, 100)
 		time.Sleep(1900 * time.Millisecond)
 		held := r.left()
@@ -82,12 +85,12 @@ func TestASlowScopeGivesEverythingBackWhenItSettles(t *testing.T) {
 	})
 }
 
-func TestALeaseEndsWithItsWindow(t *testing.T) {
+func TestLeaseEndsWithItsWindow(t *testing.T) {
 	limits := []string{"tokens: 1000000, per: minute, hard: true", "tokens: 5000000, per: day, hard: true"}
-	bubble(t, limits, func(t *testing.T, r *rig) {
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		at(t, "2000-01-01T00:00:59Z")
 		l := r.limiter()
-		r.pace(l, 19, 50*time.Millisecond) // until 59.95
+		r.requestEvery(l, 19, 50*time.Millisecond) // until 59.95
 		early := r.reserve(l, 100)
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {
 			time.Sleep(300 * time.Millisecond)
@@ -100,7 +103,7 @@ func TestALeaseEndsWithItsWindow(t *testing.T) {
 			t.Errorf("held after %v: from the lease of a minute that is over", took)
 		}
 		r.heal()
-		first, second := quota.Stamps(early), quota.Stamps(late)
+		first, second := quota.WindowIDs(early), quota.WindowIDs(late)
 		if first[0] == second[0] || first[1] != second[1] {
 			t.Errorf("charged to the windows %v, then %v; want another minute, the same day", first, second)
 		}
@@ -116,8 +119,9 @@ func TestALeaseEndsWithItsWindow(t *testing.T) {
 	})
 }
 
-func TestNearItsLimitAScopeTakesOnlyWhatItNeeds(t *testing.T) {
-	bubble(t, []string{"tokens: 100000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// Near its limit a counter takes only what it needs.
+func TestLeaseStopsNearLimit(t *testing.T) {
+	bubble(t, []string{"tokens: 100000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		for range 999 {
 			r.settle(r.reserve(l, 100), 100)
@@ -135,15 +139,15 @@ func TestNearItsLimitAScopeTakesOnlyWhatItNeeds(t *testing.T) {
 
 // A killed instance strands its reservations and at most 2 s of its rate, and only until
 // the window ends.
-func TestAKilledInstanceStrandsLittleAndNotForLong(t *testing.T) {
+func TestKilledInstanceStrandsLittle(t *testing.T) {
 	const rate, bound = 20, 100
-	bubble(t, []string{"tokens: 1000000, per: hour, hard: true"}, func(t *testing.T, r *rig) {
-		l := quota.New(quota.Options{Store: mortal(r.mem, time.Now().Add(10*time.Second)), Policy: r.rules})
+	bubble(t, []string{"tokens: 1000000, per: hour, hard: true"}, func(t *testing.T, r *harness) {
+		l := quota.New(quota.Options{Store: dyingStore(r.mem, time.Now().Add(10*time.Second)), Policy: r.rules})
 		const held = 10
 		for range held {
 			r.reserve(l, bound) // under way when it dies
 		}
-		r.pace(l, 10*rate, time.Second/rate)
+		r.requestEvery(l, 10*rate, time.Second/rate)
 		time.Sleep(time.Minute)
 		stranded := 1_000_000 - r.left() - 10*rate*60
 		t.Logf("stranded: %d by %d reservations, %d by the lease", held*bound, held, stranded-held*bound)
@@ -157,11 +161,12 @@ func TestAKilledInstanceStrandsLittleAndNotForLong(t *testing.T) {
 	})
 }
 
-func TestAHardLimitWithoutItsStoreSpendsTheLeaseInHand(t *testing.T) {
-	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A hard limit without its store spends the lease in hand.
+func TestHardLimitSpendsLeaseOffline(t *testing.T) {
+	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 60, 50*time.Millisecond)
-		r.away()
+		r.requestEvery(l, 60, 50*time.Millisecond)
+		r.storeAway()
 		began, served := time.Now(), 0
 		for time.Since(began) < time.Minute {
 			res, err := l.Reserve(t.Context(), alice, "gpt", tokens(100))
@@ -189,11 +194,12 @@ func TestAHardLimitWithoutItsStoreSpendsTheLeaseInHand(t *testing.T) {
 	})
 }
 
-func TestASoftLimitWithoutItsStoreGoesOnAtItsLastRate(t *testing.T) {
-	bubble(t, []string{"requests: 600, per: hour"}, func(t *testing.T, r *rig) {
+// A soft limit without its store goes on at its last rate.
+func TestDegradedKeepsLastRate(t *testing.T) {
+	bubble(t, []string{"requests: 600, per: hour"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 100, 100*time.Millisecond) // 10 a second
-		r.away()
+		r.requestEvery(l, 100, 100*time.Millisecond) // 10 a second
+		r.storeAway()
 		time.Sleep(5 * time.Second)
 		_ = r.reserve(l, 0) // notices
 		for _, tc := range []struct {
@@ -205,7 +211,7 @@ func TestASoftLimitWithoutItsStoreGoesOnAtItsLastRate(t *testing.T) {
 				res, err := l.Reserve(t.Context(), alice, "gpt", tokens(0))
 				e, refused := errors.AsType[*gateway.Error](err)
 				switch {
-				case err == nil && res.Unsure():
+				case err == nil && res.Degraded():
 					passed++
 				case refused && e.Kind == gateway.RateLimited && e.Limit == "requests-per-hour" && e.RetryAfter >= time.Second:
 				default:
@@ -225,10 +231,11 @@ func TestASoftLimitWithoutItsStoreGoesOnAtItsLastRate(t *testing.T) {
 	})
 }
 
-func TestASettlementIntoTheLeaseWaitsForNothing(t *testing.T) {
-	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A settlement into the lease waits for nothing.
+func TestSettleInLeaseDoesNotWait(t *testing.T) {
+	bubble(t, []string{"tokens: 1000000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 20, 50*time.Millisecond)
+		r.requestEvery(l, 20, 50*time.Millisecond)
 		less, more := r.reserve(l, 100), r.reserve(l, 100)
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {
 			time.Sleep(time.Second)
@@ -250,19 +257,20 @@ func TestASettlementIntoTheLeaseWaitsForNothing(t *testing.T) {
 	})
 }
 
-func TestARefusedRequestReturnsToTheLeasesOfTheScopesBeforeIt(t *testing.T) {
+// A refused request returns to the leases of the counters before it.
+func TestRefusalReturnsToLeases(t *testing.T) {
 	limits := []string{"tokens: 1000000, per: day, hard: true, by: ip", "requests: 20, per: day, hard: true, by: product"}
-	bubble(t, limits, func(t *testing.T, r *rig) {
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.pace(l, 20, 50*time.Millisecond)
-		r.spent()
+		r.requestEvery(l, 20, 50*time.Millisecond)
+		r.operations()
 		for range 100 {
 			if e := r.refused(l, alice, 100); e.Limit != "requests-per-day-by-product" {
 				t.Fatalf("refused by %q", e.Limit)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		if n := r.spent(); n > 16 {
+		if n := r.operations(); n > 16 {
 			t.Errorf("%d store operations for 100 refusals in 2 s, want the leases and a reading each 250 ms", n)
 		}
 		if err := l.Close(t.Context()); err != nil {
@@ -284,19 +292,19 @@ func TestARefusedRequestReturnsToTheLeasesOfTheScopesBeforeIt(t *testing.T) {
 
 // Two instances with a request each two minutes, so that one of them always finds what
 // the other wrote.
-func TestOneRequestAMinuteFromTwoInstancesCostsThreeOperationsAScope(t *testing.T) {
-	bubble(t, []string{"tokens: 100000, per: minute", "tokens: 1000000, per: month"}, func(t *testing.T, r *rig) {
+func TestTwoQuietInstancesOperations(t *testing.T) {
+	bubble(t, []string{"tokens: 100000, per: minute", "tokens: 1000000, per: month"}, func(t *testing.T, r *harness) {
 		fleet := []*quota.Limiter{r.limiter(), r.limiter()}
 		for i := range 40 {
 			if i == 4 {
-				r.spent() // now each knows that it is not alone
+				r.operations() // now each knows that it is not alone
 			}
 			res := r.reserve(fleet[i%2], 100)
 			time.Sleep(20 * time.Second)
 			r.settle(res, 60)
 			time.Sleep(40 * time.Second)
 		}
-		if n := float64(r.spent()) / 36; n > 3 {
+		if n := float64(r.operations()) / 36; n > 3 {
 			t.Errorf("%.2f store operations a request, want 3 at most", n)
 		}
 	})
@@ -304,11 +312,11 @@ func TestOneRequestAMinuteFromTwoInstancesCostsThreeOperationsAScope(t *testing.
 
 // An instance whose every write meets somebody else's works from leases even at a rate at
 // which it would else write twice a request.
-func TestACrowdOfSlowInstancesWorksFromLeases(t *testing.T) {
-	bubble(t, []string{"tokens: 100000000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+func TestLeaseServesManyInstances(t *testing.T) {
+	bubble(t, []string{"tokens: 100000000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		const instances, requests = 30, 60
-		granted, refusals := crowdOf(t, r, instances, requests, time.Second)
-		perRequest := float64(r.spent()) / (instances * requests)
+		granted, refusals := requestSteadily(t, r, instances, requests, time.Second)
+		perRequest := float64(r.operations()) / (instances * requests)
 		t.Logf("%.2f table operations a request", perRequest)
 		if refusals > 0 || perRequest > 2.5 {
 			t.Errorf("%d granted, %d refused, %.2f table operations a request; want none refused and 2.5 at most", granted, refusals, perRequest)
@@ -319,7 +327,7 @@ func TestACrowdOfSlowInstancesWorksFromLeases(t *testing.T) {
 	})
 }
 
-func crowdOf(t *testing.T, r *rig, instances, requests int, every time.Duration) (granted, refusals int64) {
+func requestSteadily(t *testing.T, r *harness, instances, requests int, every time.Duration) (granted, refusals int64) {
 	t.Helper()
 	type result struct{ granted, refused int64 }
 	results := make(chan result)
@@ -352,8 +360,8 @@ func crowdOf(t *testing.T, r *rig, instances, requests int, every time.Duration)
 	return granted, refusals
 }
 
-func TestManyScopesLeaseApart(t *testing.T) {
-	bubble(t, []string{"tokens: 100000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+func TestLeasesAreIndependent(t *testing.T) {
+	bubble(t, []string{"tokens: 100000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		for i := range 400 {
 			c := alice

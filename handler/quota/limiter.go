@@ -32,9 +32,9 @@ type Limiter struct {
 
 	writerNames atomic.Int64
 
-	plans   map[string]*productPlan
-	scopes  scopes
-	writers writers
+	products      map[string]*compiledProduct
+	counters      counters
+	activeWriters activeWriters
 }
 
 const (
@@ -52,10 +52,10 @@ func New(o Options) *Limiter {
 	}
 	l := &Limiter{
 		store: o.Store, policy: o.Policy, log: o.Logger,
-		started: time.Now(), process: hex.EncodeToString(random), plans: map[string]*productPlan{},
+		started: time.Now(), process: hex.EncodeToString(random), products: map[string]*compiledProduct{},
 	}
 	for _, p := range o.Policy.Products() {
-		l.plans[p.Name] = plan(p)
+		l.products[p.Name] = compile(p)
 	}
 	return l
 }
@@ -73,7 +73,7 @@ type Cost struct {
 // applies, or returns the *gateway.Error that refuses it and holds nothing. The caller
 // defers Cancel. A product without limits costs no store operation.
 func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, cost Cost) (*Reservation, error) {
-	product, ok := l.plans[c.Product]
+	product, ok := l.products[c.Product]
 	if !ok {
 		return nil, gateway.ProductNotFound.Because(nil)
 	}
@@ -84,24 +84,24 @@ func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, c
 	if err := fits(product, model, r); err != nil {
 		return nil, err
 	}
-	for _, p := range product.scopes {
-		value, err := p.value(c, model)
+	for _, p := range product.counters {
+		value, err := p.counterKey(c, model)
 		if err != nil {
 			return nil, err
 		}
-		r.parts = append(r.parts, part{scope: l.scopes.get(l, p, value)})
+		r.holds = append(r.holds, counterHold{counter: l.counters.get(l, p, value)})
 	}
-	if product.slots {
+	if product.hardSlots {
 		r.done = make(chan struct{})
 	}
-	if err := r.take(ctx, 1); err != nil {
+	if err := r.reserve(ctx, 1); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
 // fits refuses what no hard limit could let through, and what has no price.
-func fits(product *productPlan, model string, r *Reservation) error {
+func fits(product *compiledProduct, model string, r *Reservation) error {
 	for _, limit := range product.Limits {
 		switch {
 		case limit.Unit == policy.Cost && !r.model.Priced && r.cost.Bound > 0:
@@ -116,8 +116,8 @@ func fits(product *productPlan, model string, r *Reservation) error {
 // Close returns what is leased, and waits until that and all settlements have reached the
 // store, or were given up, or ctx ends. The limiter can be used on.
 func (l *Limiter) Close(ctx context.Context) error {
-	l.scopes.each((*scope).flushNow)
-	if err := l.writers.wait(ctx); err != nil {
+	l.counters.each((*counter).flush)
+	if err := l.activeWriters.wait(ctx); err != nil {
 		return fmt.Errorf("quota: settlements not yet stored: %w", err)
 	}
 	return nil
@@ -130,6 +130,6 @@ func (l *Limiter) now() time.Time {
 
 // writerName makes a name that no other writer has, for its writes and slots: two scopes
 // of one key may be at work in one process, when one was forgotten.
-func (l *Limiter) writerName() string {
+func (l *Limiter) newWriterName() string {
 	return l.process + "-" + strconv.FormatInt(l.writerNames.Add(1), base36)
 }

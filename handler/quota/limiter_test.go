@@ -14,31 +14,32 @@ import (
 	"aoaigateway/handler/table"
 )
 
-func TestAProductWithoutLimitsTouchesNoStore(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, r *rig) {
+// A product without limits touches no store.
+func TestLimiterWithoutLimits(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		res := r.reserve(l, 1_000_000)
 		if err := res.Again(t.Context()); err != nil {
 			t.Error(err)
 		}
 		r.settle(res, 5)
-		res.Cancel(t.Context())
-		if n := r.spent(); n != 0 || res.Unsure() || res.Remaining() != (quota.Remaining{}) {
+		res.Release(t.Context())
+		if n := r.operations(); n != 0 || res.Degraded() || res.Remaining() != (quota.Remaining{}) {
 			t.Errorf("%d store operations, want none", n)
 		}
 	})
 }
 
-func TestAnUnknownProductIsRefused(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, r *rig) {
+func TestLimiterRefusesUnknownProduct(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *harness) {
 		if e := r.refused(r.limiter(), gateway.Caller{Product: "gone"}, 1); e.Kind != gateway.Forbidden {
 			t.Errorf("%+v", e)
 		}
 	})
 }
 
-func TestWindowsFollowTheStoresClock(t *testing.T) {
-	bubble(t, []string{"requests: 1, per: minute, hard: true"}, func(t *testing.T, r *rig) {
+func TestWindowsFollowStoreClock(t *testing.T) {
+	bubble(t, []string{"requests: 1, per: minute, hard: true"}, func(t *testing.T, r *harness) {
 		at(t, "2000-01-01T00:00:50Z")
 		r.mem.SetOffset(9 * time.Second)
 		l := r.limiter()
@@ -54,15 +55,16 @@ func TestWindowsFollowTheStoresClock(t *testing.T) {
 	})
 }
 
-func TestOneRequestAMinuteCostsThreeOperationsAScope(t *testing.T) {
-	bubble(t, []string{"tokens: 100000, per: minute", "tokens: 1000000, per: month", "requests: 60, per: minute"}, func(t *testing.T, r *rig) {
+// One request a minute costs three operations a counter.
+func TestQuietCounterOperations(t *testing.T) {
+	bubble(t, []string{"tokens: 100000, per: minute", "tokens: 1000000, per: month", "requests: 60, per: minute"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		for range 3 {
-			r.spent()
+			r.operations()
 			res := r.reserve(l, 100)
 			time.Sleep(20 * time.Second)
 			r.settle(res, 60)
-			if n := r.spent(); n > 3 {
+			if n := r.operations(); n > 3 {
 				t.Errorf("%d store operations, want 3 at most", n)
 			}
 			time.Sleep(40 * time.Second)
@@ -70,23 +72,23 @@ func TestOneRequestAMinuteCostsThreeOperationsAScope(t *testing.T) {
 	})
 }
 
-func TestARefusalIsRemembered(t *testing.T) {
-	bubble(t, []string{"requests: 1, per: day"}, func(t *testing.T, r *rig) {
+func TestRefusalIsRemembered(t *testing.T) {
+	bubble(t, []string{"requests: 1, per: day"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		r.reserve(l, 1)
-		r.spent()
+		r.operations()
 		for range 1000 {
 			_ = r.refused(l, alice, 1)
 			time.Sleep(time.Millisecond)
 		}
-		if n := r.spent(); n < 3 || n > 5 {
+		if n := r.operations(); n < 3 || n > 5 {
 			t.Errorf("%d store operations for 1,000 refusals in a second, want one each 250 ms", n)
 		}
 	})
 }
 
 func TestWaitersShareOneWrite(t *testing.T) {
-	bubble(t, []string{"tokens: 100, per: day, hard: true"}, func(t *testing.T, r *rig) {
+	bubble(t, []string{"tokens: 100, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {
 			time.Sleep(10 * time.Millisecond)
 			return true, nil
@@ -105,18 +107,18 @@ func TestWaitersShareOneWrite(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := r.spent(); granted != 100 || n > 5 {
+		if n := r.operations(); granted != 100 || n > 5 {
 			t.Errorf("%d of 200 granted with %d store operations, want 100 and 5 at most", granted, n)
 		}
 	})
 }
 
-func TestARefusalReturnsTheScopesBeforeIt(t *testing.T) {
+func TestRefusalReturnsEarlierHolds(t *testing.T) {
 	limits := []string{
 		"tokens: 1000, per: day, hard: true, by: ip", "requests: 2, per: day, by: ip",
 		"tokens: 100, per: day, by: product, name: all",
 	}
-	bubble(t, limits, func(t *testing.T, r *rig) {
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		r.reserve(l, 100)
 		for range 5 {
@@ -136,11 +138,11 @@ func TestARefusalReturnsTheScopesBeforeIt(t *testing.T) {
 	})
 }
 
-func TestScopesAreApart(t *testing.T) {
+func TestCountersAreIndependent(t *testing.T) {
 	bob := alice
 	bob.Subscription, bob.User, bob.IP = "bob", "u2", "10.0.0.2"
 	for by, want := range map[string]bool{"subscription": true, "user": true, "ip": true, "model": false, "product": false} {
-		bubble(t, []string{"requests: 1, per: day, by: " + by}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"requests: 1, per: day, by: " + by}, func(t *testing.T, r *harness) {
 			l := r.limiter()
 			r.reserve(l, 1)
 			_, err := l.Reserve(t.Context(), bob, "GPT", tokens(1))
@@ -155,15 +157,16 @@ func TestScopesAreApart(t *testing.T) {
 	}
 }
 
-func TestCallersWithoutTheValueAreNotWithoutTheLimit(t *testing.T) {
-	bubble(t, []string{"requests: 1, per: day, by: user"}, func(t *testing.T, r *rig) {
+// Callers without the value are not without the limit.
+func TestCallersWithoutCounterKey(t *testing.T) {
+	bubble(t, []string{"requests: 1, per: day, by: user"}, func(t *testing.T, r *harness) {
 		l, key := r.limiter(), gateway.Caller{Product: "p", Subscription: "alice"}
 		if _, err := l.Reserve(t.Context(), key, "m", tokens(1)); err != nil {
 			t.Fatal(err)
 		}
 		_ = r.refused(l, key, 1)
 	})
-	bubble(t, []string{"requests: 1, per: day"}, func(t *testing.T, r *rig) {
+	bubble(t, []string{"requests: 1, per: day"}, func(t *testing.T, r *harness) {
 		l, user := r.limiter(), gateway.Caller{Product: "p", User: "u"}
 		if _, err := l.Reserve(t.Context(), user, "m", tokens(1)); err != nil {
 			t.Fatal(err)
@@ -173,19 +176,20 @@ func TestCallersWithoutTheValueAreNotWithoutTheLimit(t *testing.T) {
 			t.Errorf("another user without a subscription: %v", err)
 		}
 	})
-	bubble(t, []string{"requests: 1, per: day, by: ip"}, func(t *testing.T, r *rig) {
+	bubble(t, []string{"requests: 1, per: day, by: ip"}, func(t *testing.T, r *harness) {
 		if e := r.refused(r.limiter(), gateway.Caller{Product: "p", Subscription: "a"}, 1); e.Kind != gateway.Forbidden {
 			t.Errorf("without an address: %+v", e)
 		}
 	})
 }
 
-func TestRemainingNamesTheTightestLimits(t *testing.T) {
+// Remaining names the tightest limits.
+func TestRemainingNamesTightest(t *testing.T) {
 	limits := []string{
 		"tokens: 6000, per: minute", "tokens: 5000, per: minute, by: product", "requests: 60, per: minute",
 		"tokens: 90000, per: month", "tokens: 80000, per: day",
 	}
-	bubble(t, limits, func(t *testing.T, r *rig) {
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		got := r.reserve(r.limiter(), 100).Remaining()
 		want := quota.Remaining{
 			Tokens:   quota.Left{Limit: "tokens-per-minute-by-product", Amount: 5000, Left: 4900},
@@ -198,8 +202,9 @@ func TestRemainingNamesTheTightestLimits(t *testing.T) {
 	})
 }
 
-func TestManyIdleScopesAreForgottenWithoutLosingTheirCounts(t *testing.T) {
-	bubble(t, []string{"requests: 1, per: day, by: ip"}, func(t *testing.T, r *rig) {
+// Many idle counters are forgotten without losing their counts.
+func TestCountersForgetIdle(t *testing.T) {
+	bubble(t, []string{"requests: 1, per: day, by: ip"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		ask := func(i int) error {
 			c := alice
@@ -215,7 +220,7 @@ func TestManyIdleScopesAreForgottenWithoutLosingTheirCounts(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 			}
 		}
-		if n := quota.Scopes(l); n > 1500 {
+		if n := quota.CounterCount(l); n > 1500 {
 			t.Errorf("%d scopes are kept, want the idle ones forgotten", n)
 		}
 		if ask(0) == nil {

@@ -11,32 +11,32 @@ import (
 )
 
 // refused is API Management's answer for a limit without room, word for word.
-func refused(no refusal) *gateway.Error {
+func quotaRefusal(denied denial) *gateway.Error {
 	e := gateway.QuotaUsedUp.Because(nil)
-	minute := no.limit.Per == policy.Minute
-	if minute || no.limit.Unit == policy.Concurrent {
+	minute := denied.limit.Per == policy.Minute
+	if minute || denied.limit.Unit == policy.Concurrent {
 		e = gateway.RateLimitExceeded.Because(nil)
 	}
-	e = e.WithLimit(no.limit.Name).WithRetry(jittered(no.wait))
+	e = e.WithLimit(denied.limit.Name).WithRetry(jittered(denied.wait))
 	seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 	switch {
-	case no.limit.Unit == policy.Concurrent:
+	case denied.limit.Unit == policy.Concurrent:
 		e.Message = fmt.Sprintf("Concurrency limit is exceeded. Try again in %d seconds.", seconds)
-	case no.limit.Unit == policy.Requests && minute:
+	case denied.limit.Unit == policy.Requests && minute:
 		e.Message = fmt.Sprintf("Rate limit is exceeded. Try again in %d seconds.", seconds)
-	case no.limit.Unit == policy.Requests:
+	case denied.limit.Unit == policy.Requests:
 		e.Message = fmt.Sprintf("Out of call volume quota. Quota will be replenished in %02d:%02d:%02d.",
 			seconds/3600, seconds/60%60, seconds%60)
 	case minute:
-		e.Message = fmt.Sprintf("%s limit is exceeded. Try again in %d seconds.", noun(no.limit), seconds)
+		e.Message = fmt.Sprintf("%s limit is exceeded. Try again in %d seconds.", unitNoun(denied.limit), seconds)
 	default:
-		e.Message = fmt.Sprintf("%s quota is exceeded. Try again in %s.", noun(no.limit), words(seconds))
+		e.Message = fmt.Sprintf("%s quota is exceeded. Try again in %s.", unitNoun(denied.limit), durationText(seconds))
 	}
 	return e
 }
 
 // noun is what a limit of tokens or cost counts.
-func noun(l policy.Limit) string {
+func unitNoun(l policy.Limit) string {
 	if l.Unit == policy.Cost {
 		return "Cost"
 	}
@@ -49,7 +49,7 @@ func jittered(d time.Duration) time.Duration {
 }
 
 // words says a time in its two largest units, rounded up: "3 hours 12 minutes".
-func words(seconds int64) string {
+func durationText(seconds int64) string {
 	units := []struct {
 		name string
 		n    int64
@@ -65,14 +65,14 @@ func words(seconds int64) string {
 			whole, rest = whole+1, 0
 		}
 		if rest == 0 {
-			return count(whole, u.name)
+			return plural(whole, u.name)
 		}
-		return count(whole, u.name) + " " + count(rest, smaller.name)
+		return plural(whole, u.name) + " " + plural(rest, smaller.name)
 	}
-	return count(seconds, "second")
+	return plural(seconds, "second")
 }
 
-func count(n int64, name string) string {
+func plural(n int64, name string) string {
 	if n == 1 {
 		return "1 " + name
 	}
@@ -92,23 +92,25 @@ func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	}
 	e.Message = fmt.Sprintf("%s %s is exceeded. This request may %s, but %s allows %s per %s in all, "+
 		"so it will never fit. Lower max_tokens, max_completion_tokens or max_output_tokens, n or best_of, or the prompt.",
-		noun(l), what, most, l.Name, allowed, l.Per)
+		unitNoun(l), what, most, l.Name, allowed, l.Per)
 	return e.WithLimit(l.Name)
 }
 
 // unpriced refuses what a limit on cost cannot count.
 func unpriced(l policy.Limit, model string) *gateway.Error {
-	return gateway.ModelNotPriced.New("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model).WithLimit(l.Name)
+	return gateway.ModelNotPriced.
+		New("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model).
+		WithLimit(l.Name)
 }
 
 // contended refuses a hold that lost the race for its entity for too long.
-func contended(l policy.Limit) *gateway.Error {
+func contentionError(l policy.Limit) *gateway.Error {
 	return gateway.RateLimitExceeded.New("Too many requests are being counted against the limit %s. Try again in 1 second.", l.Name).
 		WithLimit(l.Name).WithRetry(time.Second)
 }
 
 // storeAway refuses because a hard limit cannot be checked.
-func storeAway(l policy.Limit, cause error) *gateway.Error {
+func storeUnavailable(l policy.Limit, cause error) *gateway.Error {
 	return gateway.LimitUnavailable.New("The limit %s cannot be checked now. Try again in 1 second.", l.Name).
 		WithLimit(l.Name).WithRetry(time.Second).WithCause(cause)
 }

@@ -43,7 +43,7 @@ func TestRefusalsAreAPIManagements(t *testing.T) {
 			3*time.Hour + 30*time.Minute,
 		},
 	} {
-		bubble(t, []string{tc.limit}, func(t *testing.T, r *rig) {
+		bubble(t, []string{tc.limit}, func(t *testing.T, r *harness) {
 			at(t, tc.at)
 			l := r.limiter()
 			cost := int64(100)
@@ -68,26 +68,28 @@ func TestRefusalsAreAPIManagements(t *testing.T) {
 	}
 }
 
-func TestWhatNeverFitsAHardLimitIsSaidSoBeforeTheStoreIsAsked(t *testing.T) {
+// What never fits a hard limit is refused before the store is read.
+func TestReserveRefusesWhatNeverFits(t *testing.T) {
 	for limit, kind := range map[string]gateway.Kind{
 		"tokens: 100, per: minute, hard: true": gateway.RateLimited,
 		"tokens: 100, per: day, hard: true":    gateway.QuotaExceeded,
 	} {
-		bubble(t, []string{limit}, func(_ *testing.T, r *rig) {
+		bubble(t, []string{limit}, func(_ *testing.T, r *harness) {
 			e := r.refused(r.limiter(), alice, 101)
 			if e.Kind != kind || !strings.Contains(e.Message, "never fit") || !strings.Contains(e.Message, "101") || e.RetryAfter != 0 {
 				t.Errorf("%s: %+v", limit, e)
 			}
-			if n := r.spent(); n != 0 {
+			if n := r.operations(); n != 0 {
 				t.Errorf("%d store operations", n)
 			}
 		})
 	}
 }
 
-func TestASoftLimitLetsALongRequestPassWhenItIsUnused(t *testing.T) {
+// A soft limit lets a long request pass when it is unused.
+func TestSoftLimitPassesLongRequest(t *testing.T) {
 	for _, limit := range []string{"tokens: 100, per: minute", "tokens: 100, per: day"} {
-		bubble(t, []string{limit}, func(_ *testing.T, r *rig) {
+		bubble(t, []string{limit}, func(_ *testing.T, r *harness) {
 			l := r.limiter()
 			r.settle(r.reserve(l, 5000), 5000)
 			_ = r.refused(l, alice, 1)

@@ -18,55 +18,55 @@ var ErrPending = errors.New("quota: settling goes on in the background")
 type Reservation struct {
 	cost  Cost
 	model policy.Model
-	parts []part // one for each scope, in their fixed order
-	kept  bool   // the present attempt's hold stays
-	over  bool   // settled or cancelled
+	holds []counterHold // one for each scope, in their fixed order
+	kept  bool          // the present attempt's hold stays
+	ended bool          // settled or cancelled
 
 	done chan struct{} // closed once lost is set; nil = nothing can be lost
 	lost atomic.Pointer[gateway.Error]
 }
 
 // part is a reservation in one scope, for the present attempt.
-type part struct {
-	scope *scope
-	hold  *hold
-	granted
+type counterHold struct {
+	counter *counter
+	hold    *hold
+	result
 }
 
 // take makes a hold in every scope, or in none. Further attempts count as no request and
 // need no slot.
-func (r *Reservation) take(ctx context.Context, requests int64) error {
-	parts := slices.Clone(r.parts)
+func (r *Reservation) reserve(ctx context.Context, requests int64) error {
+	parts := slices.Clone(r.holds)
 	for i := range parts {
 		p := &parts[i]
-		p.hold = &hold{amounts: r.amounts(p.scope.limits, requests)}
+		p.hold = &hold{amounts: r.amounts(p.counter.limits, requests)}
 		if requests > 0 {
-			r.wantSlot(p.scope, p.hold)
+			r.requestSlot(p.counter, p.hold)
 		}
-		if p.granted = p.scope.take(ctx, p.hold); p.err != nil {
+		if p.result = p.counter.reserve(ctx, p.hold); p.err != nil {
 			for _, earlier := range parts[:i] {
-				earlier.scope.adjust(earlier.hold, make([]int64, len(earlier.hold.amounts)))
+				earlier.counter.settle(earlier.hold, make([]int64, len(earlier.hold.amounts)))
 			}
 			return p.err
 		}
 	}
-	r.parts, r.kept = parts, false
+	r.holds, r.kept = parts, false
 	return nil
 }
 
 // wantSlot has the hold take a slot where one is needed.
-func (r *Reservation) wantSlot(s *scope, h *hold) {
-	h.slot = len(s.concurrent) > 0
+func (r *Reservation) requestSlot(s *counter, h *hold) {
+	h.needsSlot = len(s.concurrent) > 0
 	for _, l := range s.concurrent {
 		if l.Hard {
-			h.lost = func() { r.lose(l) }
+			h.onLost = func() { r.loseSlot(l) }
 			return
 		}
 	}
 }
 
-func (r *Reservation) lose(l policy.Limit) {
-	if r.lost.CompareAndSwap(nil, slotsLost(l)) {
+func (r *Reservation) loseSlot(l policy.Limit) {
+	if r.lost.CompareAndSwap(nil, slotLostError(l)) {
 		close(r.done)
 	}
 }
@@ -115,17 +115,17 @@ func (r *Reservation) amount(l policy.Limit, requests int64) int64 {
 // cost once more, or returns the *gateway.Error that refuses; else the hold is still
 // there. It counts no request.
 func (r *Reservation) Again(ctx context.Context) error {
-	if r.over || !r.kept {
+	if r.ended || !r.kept {
 		return nil
 	}
-	old := r.parts
-	if err := r.take(ctx, 0); err != nil {
+	old := r.holds
+	if err := r.reserve(ctx, 0); err != nil {
 		return err
 	}
 	for i, p := range old {
-		p.scope.move(p.hold, r.parts[i].hold)
-		if p.unsure {
-			p.scope.adjust(p.hold, p.hold.amounts)
+		p.counter.transferSlot(p.hold, r.holds[i].hold)
+		if p.degraded {
+			p.counter.settle(p.hold, p.hold.amounts)
 		}
 	}
 	return nil
@@ -135,6 +135,18 @@ func (r *Reservation) Again(ctx context.Context) error {
 // charge stays whatever comes.
 func (r *Reservation) Keep() { r.kept = true }
 
+// Hedge holds the request's cost once more, for an attempt that runs beside the present
+// one, or returns the *gateway.Error that refuses it. It counts no request and takes no
+// slot. The new reservation is settled or cancelled on its own; it may be made on another
+// goroutine while the first one rests.
+func (r *Reservation) Hedge(ctx context.Context) (*Reservation, error) {
+	hedge := &Reservation{cost: r.cost, model: r.model, holds: slices.Clone(r.holds)}
+	if err := hedge.reserve(ctx, 0); err != nil {
+		return nil, err
+	}
+	return hedge, nil
+}
+
 // Settle turns the hold into what was used, once. It waits up to 200 ms for the store,
 // also when ctx has ended; after that it returns ErrPending and goes on in the
 // background. Under an estimated usage, and for an attempt that was kept, hard limits
@@ -143,7 +155,7 @@ func (r *Reservation) Keep() { r.kept = true }
 func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
 	tokens := min(max(u.Total, 0), maxCost)
 	cost := min(r.model.Price.Of(u), maxCost)
-	return r.end(ctx, func(l policy.Limit, held int64) int64 {
+	return r.finish(ctx, func(l policy.Limit, held int64) int64 {
 		used := tokens
 		switch l.Unit {
 		case policy.Requests:
@@ -161,8 +173,8 @@ func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
 
 // Cancel gives back what was not kept; after Settle it does nothing, so callers defer
 // it. Requests stay counted. It waits as Settle does.
-func (r *Reservation) Cancel(ctx context.Context) {
-	_ = r.end(ctx, func(l policy.Limit, held int64) int64 {
+func (r *Reservation) Release(ctx context.Context) {
+	_ = r.finish(ctx, func(l policy.Limit, held int64) int64 {
 		if r.kept || l.Unit == policy.Requests {
 			return held
 		}
@@ -171,19 +183,19 @@ func (r *Reservation) Cancel(ctx context.Context) {
 }
 
 // end changes every hold to what final says and waits for the store a little.
-func (r *Reservation) end(ctx context.Context, final func(l policy.Limit, held int64) int64) error {
-	if r.over {
+func (r *Reservation) finish(ctx context.Context, final func(l policy.Limit, held int64) int64) error {
+	if r.ended {
 		return nil
 	}
-	r.over = true
+	r.ended = true
 	var waits []<-chan struct{}
-	for _, p := range r.parts {
+	for _, p := range r.holds {
 		amounts := slices.Clone(p.hold.amounts)
-		for i, l := range p.scope.limits {
+		for i, l := range p.counter.limits {
 			amounts[i] = final(l, amounts[i])
 		}
-		if p.unsure || p.hold.slot || !slices.Equal(amounts, p.hold.amounts) {
-			if done := p.scope.adjust(p.hold, amounts); done != settled {
+		if p.degraded || p.hold.needsSlot || !slices.Equal(amounts, p.hold.amounts) {
+			if done := p.counter.settle(p.hold, amounts); done != alreadySettled {
 				waits = append(waits, done)
 			}
 		}
@@ -204,8 +216,8 @@ func (r *Reservation) end(ctx context.Context, final func(l policy.Limit, held i
 }
 
 // Unsure tells whether a soft limit let the request go on without its store.
-func (r *Reservation) Unsure() bool {
-	return slices.ContainsFunc(r.parts, func(p part) bool { return p.unsure })
+func (r *Reservation) Degraded() bool {
+	return slices.ContainsFunc(r.holds, func(p counterHold) bool { return p.degraded })
 }
 
 // Left is what a limit could still give when the reservation was made.
@@ -225,9 +237,9 @@ type Remaining struct {
 // Remaining returns what was left beside this reservation.
 func (r *Reservation) Remaining() Remaining {
 	var out Remaining
-	for _, p := range r.parts {
+	for _, p := range r.holds {
 		for i, left := range p.left {
-			l := p.scope.limits[i]
+			l := p.counter.limits[i]
 			var to *Left
 			switch {
 			case l.Per != policy.Minute && l.Unit == policy.Tokens:

@@ -10,15 +10,15 @@ import (
 )
 
 // ending is what may happen to a reservation of 100 under a limit of 1,000.
-type ending struct {
+type settlement struct {
 	name string
 	end  func(*testing.T, *quota.Reservation)
 	hard bool
 	want int64 // left
 }
 
-func (e ending) check(t *testing.T) {
-	bubble(t, []string{fmt.Sprintf("tokens: 1000, per: day, hard: %v", e.hard), "requests: 3, per: day"}, func(t *testing.T, r *rig) {
+func (e settlement) check(t *testing.T) {
+	bubble(t, []string{fmt.Sprintf("tokens: 1000, per: day, hard: %v", e.hard), "requests: 3, per: day"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		e.end(t, r.reserve(l, 100))
 		if got := r.left(); got != e.want {
@@ -31,8 +31,9 @@ func (e ending) check(t *testing.T) {
 	})
 }
 
-func TestSettlingCorrectsTheHoldBothWays(t *testing.T) {
-	for _, e := range []ending{
+// Settling corrects the hold both ways.
+func TestSettleCorrectsHold(t *testing.T) {
+	for _, e := range []settlement{
 		{"less", func(t *testing.T, r *quota.Reservation) { _ = r.Settle(t.Context(), usage(30)) }, true, 970},
 		{"more", func(t *testing.T, r *quota.Reservation) { _ = r.Settle(t.Context(), usage(130)) }, true, 870},
 		{"nothing", func(t *testing.T, r *quota.Reservation) { _ = r.Settle(t.Context(), usage(0)) }, true, 1000},
@@ -54,14 +55,15 @@ func TestSettlingCorrectsTheHoldBothWays(t *testing.T) {
 	}
 }
 
-func TestCancelReturnsWhatWasNotKept(t *testing.T) {
-	for _, e := range []ending{
-		{"cancelled", func(t *testing.T, r *quota.Reservation) { r.Cancel(t.Context()) }, true, 1000},
+// Release returns what was not kept.
+func TestReleaseReturnsUnkept(t *testing.T) {
+	for _, e := range []settlement{
+		{"cancelled", func(t *testing.T, r *quota.Reservation) { r.Release(t.Context()) }, true, 1000},
 		{"cancelled after settle", func(t *testing.T, r *quota.Reservation) {
 			_ = r.Settle(t.Context(), usage(30))
-			r.Cancel(t.Context())
+			r.Release(t.Context())
 		}, true, 970},
-		{"kept, then cancelled", func(t *testing.T, r *quota.Reservation) { r.Keep(); r.Cancel(t.Context()) }, true, 900},
+		{"kept, then cancelled", func(t *testing.T, r *quota.Reservation) { r.Keep(); r.Release(t.Context()) }, true, 900},
 		{"kept, then settled lower", func(t *testing.T, r *quota.Reservation) {
 			r.Keep()
 			_ = r.Settle(t.Context(), usage(30))
@@ -80,15 +82,16 @@ func TestCancelReturnsWhatWasNotKept(t *testing.T) {
 			_ = r.Again(t.Context())
 			r.Keep()
 			_ = r.Again(t.Context())
-			r.Cancel(t.Context())
+			r.Release(t.Context())
 		}, true, 800},
 	} {
 		t.Run(e.name, e.check)
 	}
 }
 
-func TestTheEndOfAReservationOutlivesItsClient(t *testing.T) {
-	for _, e := range []ending{
+// The end of a reservation outlives its client.
+func TestSettleOutlivesClient(t *testing.T) {
+	for _, e := range []settlement{
 		{"client gone", func(t *testing.T, r *quota.Reservation) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -99,29 +102,30 @@ func TestTheEndOfAReservationOutlivesItsClient(t *testing.T) {
 		{"client gone, cancelled", func(t *testing.T, r *quota.Reservation) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			r.Cancel(ctx)
+			r.Release(ctx)
 		}, true, 1000},
 	} {
 		t.Run(e.name, e.check)
 	}
 }
 
-func TestARefusedFurtherAttemptLeavesTheFirstCharged(t *testing.T) {
-	bubble(t, []string{"tokens: 150, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A refused further attempt leaves the first charged.
+func TestAgainRefusedKeepsFirst(t *testing.T) {
+	bubble(t, []string{"tokens: 150, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		res := r.reserve(r.limiter(), 100)
 		res.Keep()
 		if err := res.Again(t.Context()); gateway.KindOf(err) != gateway.QuotaExceeded {
 			t.Errorf("Again: %v, want a refusal", err)
 		}
-		res.Cancel(t.Context())
+		res.Release(t.Context())
 		if got := r.left(); got != 50 {
 			t.Errorf("%d left, want 50", got)
 		}
 	})
 }
 
-func TestARefundAfterItsWindowIsDropped(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: hour, hard: true"}, func(t *testing.T, r *rig) {
+func TestRefundAfterWindowDropped(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: hour, hard: true"}, func(t *testing.T, r *harness) {
 		at(t, "2000-01-01T00:59:59Z")
 		l := r.limiter()
 		early := r.reserve(l, 1000)
@@ -134,8 +138,9 @@ func TestARefundAfterItsWindowIsDropped(t *testing.T) {
 	})
 }
 
-func TestUseBeyondTheHoldIsChargedToTheCurrentWindow(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: hour, hard: true"}, func(t *testing.T, r *rig) {
+// Use beyond the hold is charged to the current window.
+func TestSettleChargesOverage(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: hour, hard: true"}, func(t *testing.T, r *harness) {
 		at(t, "2000-01-01T00:59:59Z")
 		early := r.reserve(r.limiter(), 100)
 		at(t, "2000-01-01T01:00:01Z")

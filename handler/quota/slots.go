@@ -13,9 +13,9 @@ import (
 
 // How long a process has its slots for.
 const (
-	slotLife  = 60 * time.Second // from a write on; then they are free again
-	slotRenew = 20 * time.Second // written again after this
-	slotCut   = 50 * time.Second // not renewed for so long: hard limits cut the requests
+	slotLife      = 60 * time.Second // from a write on; then they are free again
+	slotRenew     = 20 * time.Second // written again after this
+	slotLostAfter = 50 * time.Second // not renewed for so long: hard limits cut the requests
 )
 
 // slot is how many requests one writer has under way, and until when that is believed. It
@@ -26,7 +26,7 @@ type slot struct {
 }
 
 // others counts the slots of all writers but one, as far as they are believed.
-func (s *state) others(writer string) (n int64) {
+func (s *state) slotsOfOthers(writer string) (n int64) {
 	for name, held := range s.slots {
 		if name != writer && held.until > s.time.Unix() {
 			n += held.n
@@ -37,10 +37,10 @@ func (s *state) others(writer string) (n int64) {
 
 // room is how many more requests the limits let a writer have under way that has n;
 // without limits there is always one more. It names the tightest limit.
-func (s *state) room(limits []policy.Limit, writer string, n int64) (room int64, tightest policy.Limit) {
+func (s *state) freeSlots(limits []policy.Limit, writer string, n int64) (room int64, tightest policy.Limit) {
 	room = 1
 	for i, l := range limits {
-		if r := l.Amount - s.others(writer) - n; i == 0 || r < room {
+		if r := l.Amount - s.slotsOfOthers(writer) - n; i == 0 || r < room {
 			room, tightest = r, l
 		}
 	}
@@ -60,7 +60,7 @@ func (s *state) setSlots(writer string, n int64) {
 }
 
 // slotText writes slots as writer=n@until, with blanks between.
-func slotText(slots map[string]slot) string {
+func formatSlots(slots map[string]slot) string {
 	parts := make([]string, 0, len(slots))
 	for _, name := range slices.Sorted(maps.Keys(slots)) {
 		parts = append(parts, fmt.Sprintf("%s=%d@%d", name, slots[name].n, slots[name].until))
@@ -68,7 +68,7 @@ func slotText(slots map[string]slot) string {
 	return strings.Join(parts, " ")
 }
 
-func slotsOf(text string) (map[string]slot, error) {
+func parseSlots(text string) (map[string]slot, error) {
 	if text == "" {
 		return nil, nil
 	}

@@ -14,7 +14,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-func (r *rig) requireFull(l *quota.Limiter) {
+func (r *harness) requireFull(l *quota.Limiter) {
 	r.t.Helper()
 	e := r.refused(l, alice, 1)
 	if e.Kind != gateway.RateLimited || e.Limit != "few" || e.Code != "RateLimitExceeded" || e.RetryAfter < time.Second ||
@@ -25,27 +25,28 @@ func (r *rig) requireFull(l *quota.Limiter) {
 
 // forget waits until a free slot has gone back, and a reading older than that is no longer
 // refused on: a quarter of a second each.
-func forget() { time.Sleep(600 * time.Millisecond) }
+func waitRefusalMemory() { time.Sleep(600 * time.Millisecond) }
 
-func TestRequestsUnderWayAreLimitedOverAllInstances(t *testing.T) {
+// Requests under way are limited over all instances.
+func TestSlotsAreSharedByInstances(t *testing.T) {
 	for _, hard := range []string{"true", "false"} {
-		bubble(t, []string{"name: few, concurrent: 3, hard: " + hard}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"name: few, concurrent: 3, hard: " + hard}, func(t *testing.T, r *harness) {
 			a, b := r.limiter(), r.limiter()
 			first, second, third := r.reserve(a, 1), r.reserve(b, 1), r.reserve(b, 1)
 			r.requireFull(a)
 			r.requireFull(b)
 			r.settle(first, 1)
-			forget()
+			waitRefusalMemory()
 			fourth := r.reserve(b, 1)
 			r.requireFull(a)
-			second.Cancel(t.Context())
-			forget()
+			second.Release(t.Context())
+			waitRefusalMemory()
 			fifth := r.reserve(a, 1)
 			r.requireFull(b)
 			for _, res := range []*quota.Reservation{third, fourth, fifth, fifth} {
-				res.Cancel(t.Context())
+				res.Release(t.Context())
 			}
-			forget()
+			waitRefusalMemory()
 			for range 3 {
 				r.reserve(a, 1)
 			}
@@ -54,8 +55,9 @@ func TestRequestsUnderWayAreLimitedOverAllInstances(t *testing.T) {
 	}
 }
 
-func TestARequestHasOneSlotWhateverItsAttempts(t *testing.T) {
-	bubble(t, []string{"name: few, concurrent: 1, hard: true", "tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A request has one slot whatever its attempts.
+func TestSlotIsOnePerRequest(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 1, hard: true", "tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		res := r.reserve(l, 100)
 		for range 3 {
@@ -66,16 +68,17 @@ func TestARequestHasOneSlotWhateverItsAttempts(t *testing.T) {
 		}
 		r.requireFull(r.limiter())
 		r.settle(res, 50)
-		forget()
+		waitRefusalMemory()
 		if got := r.reserve(r.limiter(), 0).Remaining().Quota.Left; got != 1000-350 {
 			t.Errorf("%d left, want %d", got, 1000-350)
 		}
 	})
 }
 
-func TestARefusalByAnotherLimitFreesTheSlot(t *testing.T) {
+// A refusal by another limit frees the slot.
+func TestSlotFreedByOtherRefusal(t *testing.T) {
 	limits := []string{"concurrent: 1, hard: true, by: ip", "tokens: 10, per: day, hard: true"}
-	bubble(t, limits, func(t *testing.T, r *rig) {
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		for _, n := range []int64{8, 8, 2} {
 			res, err := l.Reserve(t.Context(), alice, "gpt", tokens(n))
@@ -90,15 +93,16 @@ func TestARefusalByAnotherLimitFreesTheSlot(t *testing.T) {
 	})
 }
 
-func TestASlotIsRenewedWhileItsRequestLasts(t *testing.T) {
-	bubble(t, []string{"name: few, concurrent: 1, hard: true"}, func(t *testing.T, r *rig) {
+// A slot is renewed while its request lasts.
+func TestSlotIsRenewed(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 1, hard: true"}, func(t *testing.T, r *harness) {
 		res, other := r.reserve(r.limiter(), 1), r.limiter()
-		r.spent()
+		r.operations()
 		for range 60 {
 			r.requireFull(other)
 			time.Sleep(10 * time.Second)
 		}
-		if n := r.spent(); n > 60+30+30 {
+		if n := r.operations(); n > 60+30+30 {
 			t.Errorf("%d store operations in 10 minutes, want a renewal each 20 s beside the refusals", n)
 		}
 		select {
@@ -110,15 +114,16 @@ func TestASlotIsRenewedWhileItsRequestLasts(t *testing.T) {
 			t.Errorf("Err: %v", res.Err())
 		}
 		r.settle(res, 1)
-		forget()
+		waitRefusalMemory()
 		r.reserve(other, 1)
 	})
 }
 
-func TestASlotIsFreeAMinuteAfterItsInstanceDied(t *testing.T) {
-	bubble(t, []string{"name: few, concurrent: 2, hard: true"}, func(t *testing.T, r *rig) {
+// A slot is free a minute after its instance died.
+func TestSlotOutlivesDeadInstance(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 2, hard: true"}, func(t *testing.T, r *harness) {
 		began := time.Now()
-		dead := quota.New(quota.Options{Store: mortal(r.mem, began.Add(time.Second)), Policy: r.rules})
+		dead := quota.New(quota.Options{Store: dyingStore(r.mem, began.Add(time.Second)), Policy: r.rules})
 		r.reserve(dead, 1)
 		r.reserve(dead, 1)
 		l := r.limiter()
@@ -132,7 +137,8 @@ func TestASlotIsFreeAMinuteAfterItsInstanceDied(t *testing.T) {
 	})
 }
 
-func TestASlotThatCannotBeRenewedIsGivenUpBeforeOthersTakeIt(t *testing.T) {
+// A slot that cannot be renewed is given up before others take it.
+func TestSlotLostBeforeOthersTakeIt(t *testing.T) {
 	for name, fault := range map[string]table.Fault{
 		"refuses": func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway },
 		"hangs": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
@@ -140,8 +146,8 @@ func TestASlotThatCannotBeRenewedIsGivenUpBeforeOthersTakeIt(t *testing.T) {
 			return false, ctx.Err()
 		},
 	} {
-		bubble(t, []string{"name: few, concurrent: 2, hard: true"}, func(t *testing.T, r *rig) {
-			cut := &faulty{Mem: r.mem}
+		bubble(t, []string{"name: few, concurrent: 2, hard: true"}, func(t *testing.T, r *harness) {
+			cut := &faultyStore{Mem: r.mem}
 			l := quota.New(quota.Options{Store: cut, Policy: r.rules})
 			began := time.Now()
 			first, second := r.reserve(l, 1), r.reserve(l, 1)
@@ -160,25 +166,25 @@ func TestASlotThatCannotBeRenewedIsGivenUpBeforeOthersTakeIt(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			third, fourth := r.reserve(other, 1), r.reserve(other, 1)
 			cut.set(nil)
-			first.Cancel(t.Context())
+			first.Release(t.Context())
 			_ = second.Settle(t.Context(), usage(1))
 			time.Sleep(time.Minute)
 			r.requireFull(l)
-			third.Cancel(t.Context())
-			fourth.Cancel(t.Context())
-			forget()
+			third.Release(t.Context())
+			fourth.Release(t.Context())
+			waitRefusalMemory()
 			r.reserve(l, 1)
 		})
 	}
 }
 
-func TestASoftSlotOutlivesItsStore(t *testing.T) {
-	bubble(t, []string{"name: few, concurrent: 2"}, func(t *testing.T, r *rig) {
+func TestSoftSlotOutlivesStore(t *testing.T) {
+	bubble(t, []string{"name: few, concurrent: 2"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
-		r.away()
+		r.storeAway()
 		first := r.reserve(l, 1)
-		if !first.Unsure() || first.Done() != nil {
-			t.Errorf("unsure %v, may be lost %v", first.Unsure(), first.Done() != nil)
+		if !first.Degraded() || first.Done() != nil {
+			t.Errorf("unsure %v, may be lost %v", first.Degraded(), first.Done() != nil)
 		}
 		time.Sleep(2 * time.Minute)
 		r.heal()
@@ -187,13 +193,13 @@ func TestASoftSlotOutlivesItsStore(t *testing.T) {
 		r.reserve(other, 1)
 		r.requireFull(other) // the entity knows of the first by now
 		r.settle(first, 1)
-		forget()
+		waitRefusalMemory()
 		r.reserve(other, 1)
 	})
 }
 
 // Slots of a busy scope are leased too.
-func TestBusySlotsCostTheTableLittle(t *testing.T) {
+func TestSlotsCostTheTableLittle(t *testing.T) {
 	for _, tc := range []struct {
 		limit string
 		want  float64 // operations for 1,000 requests
@@ -201,7 +207,7 @@ func TestBusySlotsCostTheTableLittle(t *testing.T) {
 		{"name: few, concurrent: 1000, hard: true", 40},
 		{"name: few, concurrent: 12, hard: true", 400}, // 8 under way on average: near its limit
 	} {
-		bubble(t, []string{tc.limit}, func(t *testing.T, r *rig) {
+		bubble(t, []string{tc.limit}, func(t *testing.T, r *harness) {
 			l, rng := r.limiter(), rand.New(rand.NewPCG(1, 1))
 			const rate, total = 200, 4000
 			var wg sync.WaitGroup
@@ -223,7 +229,7 @@ func TestBusySlotsCostTheTableLittle(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			got := float64(r.spent()) / total * 1000
+			got := float64(r.operations()) / total * 1000
 			t.Logf("%s: %.1f table operations for 1,000 requests, %d refused", tc.limit, got, refusals)
 			if got > tc.want || tc.want == 40 && refusals > 0 {
 				t.Errorf("want %.0f at most", tc.want)
@@ -237,7 +243,7 @@ func TestBusySlotsCostTheTableLittle(t *testing.T) {
 }
 
 // slotsIn is what the product's only entity says of slots.
-func slotsIn(t *testing.T, r *rig) string {
+func slotsIn(t *testing.T, r *harness) string {
 	t.Helper()
 	for e, err := range r.mem.Scan(t.Context(), "p|subscription|alice") {
 		if err != nil {
@@ -251,10 +257,10 @@ func slotsIn(t *testing.T, r *rig) string {
 
 // Many instances, some of which die or lose their store, ask for more than there is: the
 // requests that believe to have a slot are never more than the limit.
-func TestThereAreNeverMoreRequestsUnderWayThanAHardLimitSays(t *testing.T) {
+func TestSlotsNeverExceedHardLimit(t *testing.T) {
 	const limit = 7
 	for seed := range uint64(5) {
-		bubble(t, []string{"name: few, concurrent: 7, hard: true"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"name: few, concurrent: 7, hard: true"}, func(t *testing.T, r *harness) {
 			var mu sync.Mutex
 			under, most, granted := 0, 0, 0
 			add := func(n int) {
@@ -266,7 +272,7 @@ func TestThereAreNeverMoreRequestsUnderWayThanAHardLimitSays(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range uint64(12) {
 				rng := rand.New(rand.NewPCG(seed, i))
-				store := &faulty{Mem: r.mem}
+				store := &faultyStore{Mem: r.mem}
 				l := quota.New(quota.Options{Store: store, Policy: r.rules})
 				stop := time.Now().Add(time.Duration(60+rng.IntN(300)) * time.Second)
 				time.AfterFunc(time.Until(stop), func() { store.set(hang) }) // it is killed, or cut off
@@ -288,7 +294,7 @@ func TestThereAreNeverMoreRequestsUnderWayThanAHardLimitSays(t *testing.T) {
 							case <-res.Done():
 							}
 							add(-1)
-							res.Cancel(t.Context())
+							res.Release(t.Context())
 						}
 					})
 				}

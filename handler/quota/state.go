@@ -14,20 +14,20 @@ import (
 
 // remembered is how many writers' last ids an entity keeps. As each has one write under
 // way at a time, its last id tells the fate of it, however often others wrote meanwhile.
-const remembered = 64
+const rememberedWriters = 64
 
 // state is what a scope's entity holds. Its methods are pure but for the receiver.
 type state struct {
-	time     time.Time // the latest any writer decided at; nobody decides earlier
-	writes   int64
-	ids      []string // writer.number: the last of each of the last writers, oldest first
-	counters map[string]counter
-	slots    map[string]slot // by writer; nil = none
+	time   time.Time // the latest any writer decided at; nobody decides earlier
+	writes int64
+	ids    []string // writer.number: the last of each of the last writers, oldest first
+	limits map[string]limitState
+	slots  map[string]slot // by writer; nil = none
 }
 
 // counterKey names a limit's counter by what it counts, not by the limit's name or size:
 // a limit that is renamed or resized keeps its counter.
-func counterKey(l policy.Limit) string {
+func limitKey(l policy.Limit) string {
 	key := string(l.Unit) + "/" + string(l.Per)
 	if l.Hard {
 		key += "/hard"
@@ -36,7 +36,7 @@ func counterKey(l policy.Limit) string {
 }
 
 func (s *state) clone() state {
-	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), counters: maps.Clone(s.counters), slots: maps.Clone(s.slots)}
+	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), limits: maps.Clone(s.limits), slots: maps.Clone(s.slots)}
 }
 
 // advance moves the state to now, or leaves it where it is when that is later.
@@ -48,60 +48,60 @@ func (s *state) advance(now time.Time) {
 
 // counter returns a limit's counter at the state's time. One that turned from soft to
 // hard or back in the middle of its window goes on from where it was.
-func (s *state) counter(l policy.Limit) counter {
-	if c, ok := s.counters[counterKey(l)]; ok {
+func (s *state) limit(l policy.Limit) limitState {
+	if c, ok := s.limits[limitKey(l)]; ok {
 		return c.roll(l, s.time)
 	}
 	other := l
 	other.Hard = !l.Hard
-	if c, ok := s.counters[counterKey(other)]; ok && !isBucket(l) && !isBucket(other) {
+	if c, ok := s.limits[limitKey(other)]; ok && !isBucket(l) && !isBucket(other) {
 		return c.roll(l, s.time)
 	}
-	return fresh(l, s.time)
+	return newLimitState(l, s.time)
 }
 
 // left is what each limit could still give.
 func (s *state) left(limits []policy.Limit) []int64 {
 	left := make([]int64, len(limits))
 	for i, l := range limits {
-		left[i] = s.counter(l).left(l)
+		left[i] = s.limit(l).left(l)
 	}
 	return left
 }
 
 // refusal is the limit that has no room, and for how long.
-type refusal struct {
+type denial struct {
 	limit policy.Limit
 	wait  time.Duration
 }
 
 // admit charges amounts, one for each limit, if all limits have room; else it charges
 // nothing and returns the limit that makes the caller wait longest.
-func (s *state) admit(limits []policy.Limit, amounts []int64) (stamps []int64, no *refusal) {
+func (s *state) admit(limits []policy.Limit, amounts []int64) (windowIDs []int64, denied *denial) {
 	for i, l := range limits {
-		if wait := s.counter(l).wait(l, amounts[i], s.time); wait > 0 && (no == nil || wait > no.wait) {
-			no = &refusal{limit: l, wait: wait}
+		if wait := s.limit(l).wait(l, amounts[i], s.time); wait > 0 && (denied == nil || wait > denied.wait) {
+			denied = &denial{limit: l, wait: wait}
 		}
 	}
-	if no != nil {
-		return nil, no
+	if denied != nil {
+		return nil, denied
 	}
 	return s.charge(limits, amounts), nil
 }
 
 // charge takes amounts, room or not, and says where they were charged.
-func (s *state) charge(limits []policy.Limit, amounts []int64) (stamps []int64) {
-	stamps = make([]int64, len(limits))
-	for i, before := range s.all(limits) {
+func (s *state) charge(limits []policy.Limit, amounts []int64) (windowIDs []int64) {
+	windowIDs = make([]int64, len(limits))
+	for i, before := range s.limitStates(limits) {
 		c := before.charge(limits[i], amounts[i])
-		s.counters[counterKey(limits[i])], stamps[i] = c, c.stamp(limits[i])
+		s.limits[limitKey(limits[i])], windowIDs[i] = c, c.windowID(limits[i])
 	}
-	return stamps
+	return windowIDs
 }
 
 // same tells whether two charges were made in the same windows, and so that what is left
 // of both may be kept as one; a bucket's must be young enough to be given back.
-func (s *state) same(limits []policy.Limit, a, b []int64) bool {
+func (s *state) sameWindows(limits []policy.Limit, a, b []int64) bool {
 	for i, l := range limits {
 		switch {
 		case isBucket(l):
@@ -117,53 +117,53 @@ func (s *state) same(limits []policy.Limit, a, b []int64) bool {
 
 // all returns the counters of limits as they are before any of them is changed: one that
 // is new must not begin with what its soft or hard twin was charged just now.
-func (s *state) all(limits []policy.Limit) []counter {
-	list := make([]counter, len(limits))
+func (s *state) limitStates(limits []policy.Limit) []limitState {
+	list := make([]limitState, len(limits))
 	for i, l := range limits {
-		list[i] = s.counter(l)
+		list[i] = s.limit(l)
 	}
 	return list
 }
 
 // adjust adds deltas, one for each limit: what is below zero goes back to where stamps
 // says it was charged, what is above is charged now. It tells whether anything changed.
-func (s *state) adjust(limits []policy.Limit, deltas, stamps []int64) (changed bool) {
-	for i, before := range s.all(limits) {
+func (s *state) adjust(limits []policy.Limit, deltas, windowIDs []int64) (changed bool) {
+	for i, before := range s.limitStates(limits) {
 		l, after := limits[i], before
 		switch {
 		case deltas[i] > 0:
 			after = before.charge(l, deltas[i])
 		case deltas[i] < 0:
-			after = before.refund(l, -deltas[i], stamps[i])
+			after = before.refund(l, -deltas[i], windowIDs[i])
 		}
 		if after != before {
-			s.counters[counterKey(l)], changed = after, true
+			s.limits[limitKey(l)], changed = after, true
 		}
 	}
 	return changed
 }
 
 // wrote notes a write of that id.
-func (s *state) wrote(id string) {
+func (s *state) recordWrite(id string) {
 	s.writes++
 	writer, _, _ := strings.Cut(id, ".")
 	s.ids = slices.DeleteFunc(s.ids, func(old string) bool { return strings.HasPrefix(old, writer+".") })
 	s.ids = append(s.ids, id)
-	s.ids = s.ids[max(0, len(s.ids)-remembered):]
+	s.ids = s.ids[max(0, len(s.ids)-rememberedWriters):]
 }
 
 // remembersSince tells whether a write made after base would still be among the ids: none
 // was dropped yet, or too few came, or one that is older is there.
 func (s *state) remembersSince(base state) bool {
 	since := s.writes - base.writes
-	return since >= 1 && (len(s.ids) < remembered || since < remembered ||
+	return since >= 1 && (len(s.ids) < rememberedWriters || since < rememberedWriters ||
 		slices.ContainsFunc(base.ids, func(id string) bool { return slices.Contains(s.ids, id) }))
 }
 
 // prune drops slots that are over, and counters whose window is; those of limits we do not know are kept
 // until then, for an instance with another policy may.
 func (s *state) prune() {
-	maps.DeleteFunc(s.counters, func(key string, c counter) bool {
+	maps.DeleteFunc(s.limits, func(key string, c limitState) bool {
 		parts := strings.Split(key, "/")
 		if c.Window == 0 {
 			return s.time.UnixMilli()-c.At > 2*time.Minute.Milliseconds()
@@ -176,17 +176,17 @@ func (s *state) prune() {
 
 // props is the entity as it is stored; all of it can be read by a person.
 func (s *state) props() (map[string]any, error) {
-	counters, err := json.Marshal(s.counters)
+	counters, err := json.Marshal(s.limits)
 	if err != nil {
 		return nil, err
 	}
 	return map[string]any{
 		"time": s.time, "writes": s.writes, "ids": strings.Join(s.ids, " "), "counters": string(counters),
-		"slots": slotText(s.slots),
+		"slots": formatSlots(s.slots),
 	}, nil
 }
 
-func stateOf(e table.Entity) (state, error) {
+func parseState(e table.Entity) (state, error) {
 	at, ok1 := e.Props["time"].(time.Time)
 	writes, ok2 := e.Props["writes"].(int64)
 	ids, ok3 := e.Props["ids"].(string)
@@ -194,13 +194,13 @@ func stateOf(e table.Entity) (state, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 {
 		return state{}, fmt.Errorf("quota: entity %v was not written by this gateway", e.Key)
 	}
-	s := state{time: at, writes: writes, ids: strings.Fields(ids), counters: map[string]counter{}}
-	if err := json.Unmarshal([]byte(counters), &s.counters); err != nil {
+	s := state{time: at, writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
+	if err := json.Unmarshal([]byte(counters), &s.limits); err != nil {
 		return state{}, fmt.Errorf("quota: entity %v: counters: %w", e.Key, err)
 	}
 	slots, _ := e.Props["slots"].(string) // absent before there were any
 	var err error
-	if s.slots, err = slotsOf(slots); err != nil {
+	if s.slots, err = parseSlots(slots); err != nil {
 		return state{}, fmt.Errorf("quota: entity %v: %w", e.Key, err)
 	}
 	return s, nil

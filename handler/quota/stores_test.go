@@ -113,8 +113,8 @@ func (s *skewedStore) Replace(ctx context.Context, e table.Entity) (table.Entity
 
 // mortal is the connection of an instance that is killed at a certain time: nothing that
 // it does after that reaches the table.
-func mortal(mem *table.Mem, dies time.Time) *faulty {
-	return &faulty{Mem: mem, f: func(ctx context.Context, op table.Op, key table.Key) (bool, error) {
+func dyingStore(mem *table.Mem, dies time.Time) *faultyStore {
+	return &faultyStore{Mem: mem, f: func(ctx context.Context, op table.Op, key table.Key) (bool, error) {
 		if time.Now().Before(dies) {
 			return true, nil
 		}
@@ -123,19 +123,19 @@ func mortal(mem *table.Mem, dies time.Time) *faulty {
 }
 
 // faulty is one instance's connection to a table that serves the others well.
-type faulty struct {
+type faultyStore struct {
 	*table.Mem
 	mu sync.Mutex
 	f  table.Fault
 }
 
-func (s *faulty) set(f table.Fault) {
+func (s *faultyStore) set(f table.Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.f = f
 }
 
-func (s *faulty) fail(ctx context.Context, op table.Op, key table.Key) error {
+func (s *faultyStore) fail(ctx context.Context, op table.Op, key table.Key) error {
 	s.mu.Lock()
 	f := s.f
 	s.mu.Unlock()
@@ -146,21 +146,21 @@ func (s *faulty) fail(ctx context.Context, op table.Op, key table.Key) error {
 	return err
 }
 
-func (s *faulty) Get(ctx context.Context, key table.Key) (table.Entity, error) {
+func (s *faultyStore) Get(ctx context.Context, key table.Key) (table.Entity, error) {
 	if err := s.fail(ctx, table.OpGet, key); err != nil {
 		return table.Entity{}, err
 	}
 	return s.Mem.Get(ctx, key)
 }
 
-func (s *faulty) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
+func (s *faultyStore) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
 	if err := s.fail(ctx, table.OpInsert, e.Key); err != nil {
 		return table.Entity{}, err
 	}
 	return s.Mem.Insert(ctx, e)
 }
 
-func (s *faulty) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
+func (s *faultyStore) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
 	if err := s.fail(ctx, table.OpReplace, e.Key); err != nil {
 		return table.Entity{}, err
 	}
@@ -174,12 +174,12 @@ func hang(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
 
 // nowhere is a table that takes everything and keeps nothing, so that a test can measure
 // what limiters keep.
-type nowhere struct{ *table.Mem }
+type blackHole struct{ *table.Mem }
 
-func (nowhere) Get(context.Context, table.Key) (table.Entity, error) {
+func (blackHole) Get(context.Context, table.Key) (table.Entity, error) {
 	return table.Entity{}, table.ErrNotFound
 }
 
-func (nowhere) Insert(_ context.Context, e table.Entity) (table.Entity, error) { return e, nil }
+func (blackHole) Insert(_ context.Context, e table.Entity) (table.Entity, error) { return e, nil }
 
-func (nowhere) Replace(_ context.Context, e table.Entity) (table.Entity, error) { return e, nil }
+func (blackHole) Replace(_ context.Context, e table.Entity) (table.Entity, error) { return e, nil }

@@ -12,7 +12,8 @@ import (
 	"aoaigateway/handler/table"
 )
 
-func TestAHardLimitWaitsTwoSecondsForItsStoreAndThenRefuses(t *testing.T) {
+// A hard limit waits two seconds for its store and then refuses.
+func TestHardLimitWaitsForStore(t *testing.T) {
 	for name, fault := range map[string]table.Fault{
 		"refuses": func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway },
 		"hangs": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
@@ -23,7 +24,7 @@ func TestAHardLimitWaitsTwoSecondsForItsStoreAndThenRefuses(t *testing.T) {
 			return true, map[bool]error{true: errAway}[op != table.OpInsert]
 		},
 	} {
-		bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 			r.fault(fault)
 			l, began := r.limiter(), time.Now()
 			e := r.refused(l, alice, 400)
@@ -42,8 +43,9 @@ func TestAHardLimitWaitsTwoSecondsForItsStoreAndThenRefuses(t *testing.T) {
 	}
 }
 
-func TestAStoreThatComesBackInTimeIsWaitedFor(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A store that comes back in time is waited for.
+func TestStoreBackInTime(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway })
 		time.AfterFunc(1200*time.Millisecond, r.heal)
 		r.reserve(r.limiter(), 1000)
@@ -53,7 +55,8 @@ func TestAStoreThatComesBackInTimeIsWaitedFor(t *testing.T) {
 	})
 }
 
-func TestASoftLimitGoesOnWithoutItsStoreAndSaysSo(t *testing.T) {
+// A soft limit goes on without its store and says so.
+func TestDegradedSaysSo(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault table.Fault
 		first time.Duration
@@ -64,17 +67,17 @@ func TestASoftLimitGoesOnWithoutItsStoreAndSaysSo(t *testing.T) {
 			return false, ctx.Err()
 		}, time.Second},
 	} {
-		bubble(t, []string{"tokens: 1000, per: day", "requests: 100, per: day"}, func(t *testing.T, r *rig) {
+		bubble(t, []string{"tokens: 1000, per: day", "requests: 100, per: day"}, func(t *testing.T, r *harness) {
 			r.fault(tc.fault)
 			l, began := r.limiter(), time.Now()
 			first := r.reserve(l, 100)
-			if took := time.Since(began); took != tc.first || !first.Unsure() {
-				t.Errorf("%s: first after %v, unsure %v; want %v, true", name, took, first.Unsure(), tc.first)
+			if took := time.Since(began); took != tc.first || !first.Degraded() {
+				t.Errorf("%s: first after %v, unsure %v; want %v, true", name, took, first.Degraded(), tc.first)
 			}
 			began = time.Now()
 			second, third := r.reserve(l, 100), r.reserve(l, 100)
-			if took := time.Since(began); took != 0 || !second.Unsure() || second.Remaining().Quota.Limit != "" {
-				t.Errorf("%s: the next two after %v, unsure %v", name, took, second.Unsure())
+			if took := time.Since(began); took != 0 || !second.Degraded() || second.Remaining().Quota.Limit != "" {
+				t.Errorf("%s: the next two after %v, unsure %v", name, took, second.Degraded())
 			}
 			if err := second.Settle(t.Context(), usage(70)); !errors.Is(err, quota.ErrPending) {
 				t.Errorf("%s: Settle: %v, want ErrPending", name, err)
@@ -82,20 +85,21 @@ func TestASoftLimitGoesOnWithoutItsStoreAndSaysSo(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			r.heal()
 			_ = first.Settle(t.Context(), usage(50)) // the writer may still be pausing
-			third.Cancel(t.Context())
+			third.Release(t.Context())
 			if err := l.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
 			last := r.reserve(r.limiter(), 0)
-			if got := last.Remaining().Quota.Left; got != 880 || last.Unsure() {
+			if got := last.Remaining().Quota.Left; got != 880 || last.Degraded() {
 				t.Errorf("%s: %d left, want 880: what was used meanwhile is charged when the store is back", name, got)
 			}
 		})
 	}
 }
 
-func TestSettlingIsGivenUpInTheEnd(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// Settling is given up in the end.
+func TestSettleGivesUp(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		res := r.reserve(l, 100)
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway })
@@ -121,9 +125,10 @@ func TestSettlingIsGivenUpInTheEnd(t *testing.T) {
 	})
 }
 
-func TestALimitWhoseEntityIsAlwaysContendedIsGivenUpAfterASecond(t *testing.T) {
+// A limit whose entity is always contended is given up after a second.
+func TestContendedCounterGivesUp(t *testing.T) {
 	for _, hard := range []bool{true, false} {
-		bubble(t, []string{fmt.Sprintf("tokens: 100000, per: day, hard: %v", hard)}, func(t *testing.T, r *rig) {
+		bubble(t, []string{fmt.Sprintf("tokens: 100000, per: day, hard: %v", hard)}, func(t *testing.T, r *harness) {
 			racing := &racingStore{Mem: r.mem}
 			l, began := quota.New(quota.Options{Store: racing, Policy: r.rules}), time.Now()
 			res, err := l.Reserve(t.Context(), alice, "gpt", tokens(100))
@@ -135,7 +140,7 @@ func TestALimitWhoseEntityIsAlwaysContendedIsGivenUpAfterASecond(t *testing.T) {
 			if hard && (!refused || e.Kind != gateway.RateLimited || e.RetryAfter != time.Second) {
 				t.Errorf("hard: %v, want RateLimited with Retry-After 1", err)
 			}
-			if !hard && (err != nil || !res.Unsure()) {
+			if !hard && (err != nil || !res.Degraded()) {
 				t.Errorf("soft: %v, want it to go on, unsure", err)
 			}
 			racing.stop()
@@ -153,8 +158,9 @@ func TestALimitWhoseEntityIsAlwaysContendedIsGivenUpAfterASecond(t *testing.T) {
 	}
 }
 
-func TestAClientThatLeavesWhileWaitingHoldsNothing(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *rig) {
+// A client that leaves while waiting holds nothing.
+func TestClientLeavingHoldsNothing(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {
 			time.Sleep(500 * time.Millisecond)
 			return true, nil
@@ -175,8 +181,9 @@ func TestAClientThatLeavesWhileWaitingHoldsNothing(t *testing.T) {
 	})
 }
 
-func TestASettlementWaitsNoLongerThan200Milliseconds(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day, hard: true", "tokens: 1000, per: day, by: product, name: all"}, func(t *testing.T, r *rig) {
+// A settlement waits no longer than 200 milliseconds.
+func TestSettleWaitsBriefly(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day, hard: true", "tokens: 1000, per: day, by: product, name: all"}, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		res := r.reserve(l, 100)
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {
@@ -200,8 +207,9 @@ func TestASettlementWaitsNoLongerThan200Milliseconds(t *testing.T) {
 	})
 }
 
-func TestASoftHoldThatWasSettledBeforeItWasMadeIsNotMade(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day"}, func(t *testing.T, r *rig) {
+// A soft hold that was settled before it was made is not made.
+func TestSettledHoldIsNotMadeLater(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day"}, func(t *testing.T, r *harness) {
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {
 			time.Sleep(700 * time.Millisecond)
 			return true, nil
@@ -210,7 +218,7 @@ func TestASoftHoldThatWasSettledBeforeItWasMadeIsNotMade(t *testing.T) {
 		go func() { _ = r.reserve(l, 100).Settle(t.Context(), usage(100)) }() // written after 1.4 s
 		time.Sleep(300 * time.Millisecond)
 		second := r.reserve(l, 100) // goes on after 1.3 s, not yet sent
-		if !second.Unsure() {
+		if !second.Degraded() {
 			t.Error("not unsure after a second of waiting")
 		}
 		_ = second.Settle(t.Context(), usage(70))
@@ -224,8 +232,9 @@ func TestASoftHoldThatWasSettledBeforeItWasMadeIsNotMade(t *testing.T) {
 	})
 }
 
-func TestAKeptAttemptThatWentOnWithoutTheStoreIsChargedLater(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day"}, func(t *testing.T, r *rig) {
+// A kept attempt that went on without the store is charged later.
+func TestDegradedHoldIsChargedLater(t *testing.T) {
+	bubble(t, []string{"tokens: 1000, per: day"}, func(t *testing.T, r *harness) {
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway })
 		l := r.limiter()
 		res := r.reserve(l, 100)

@@ -11,7 +11,8 @@ import (
 
 var periods = []policy.Period{policy.Minute, policy.Hour, policy.Day, policy.Week, policy.Month, policy.Year}
 
-func TestWindowsBeginAndEndWhereTheCalendarSays(t *testing.T) {
+// Windows begin and end where the calendar says.
+func TestWindowFollowsCalendar(t *testing.T) {
 	for _, tc := range []struct {
 		per            policy.Period
 		at, start, end string
@@ -45,7 +46,8 @@ func drawTime(t *rapid.T) time.Time {
 	return time.Unix(rapid.Int64Range(0, 4_000_000_000).Draw(t, "unix"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns"))
 }
 
-func TestWindowsCoverAllTimeWithoutGapOrOverlap(t *testing.T) {
+// Windows cover all time without gap or overlap.
+func TestWindowsHaveNoGaps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		per, at := rapid.SampledFrom(periods).Draw(t, "per"), drawTime(t)
 		start := windowStart(per, at)

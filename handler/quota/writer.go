@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	callTimeout   = time.Second            // one store operation
-	refusalMemory = 250 * time.Millisecond // a reading older than this refuses nobody
-	failingFor    = time.Second            // soft holds do not wait for a store that failed this lately
-	settleFor     = 30 * time.Second       // an adjustment is given up after this
+	storeCallTimeout = time.Second            // one store operation
+	refusalMemory    = 250 * time.Millisecond // a reading older than this refuses nobody
+	storeFailingFor  = time.Second            // soft holds do not wait for a store that failed this lately
+	settleTimeout    = 30 * time.Second       // an adjustment is given up after this
 )
 
 // writer is the part of a scope that one goroutine owns at a time.
 type writer struct {
 	name     string
 	sent     int64
-	cached   *reading // newest reading or write; nil = none to rely on
+	latest   *reading // newest reading or write; nil = none to rely on
 	pending  *change  // sent, and its fate not known yet
 	failures int      // of the store, in a row
 	losses   int      // of races, in a row
@@ -37,80 +37,80 @@ type reading struct {
 }
 
 // run is the scope's only writer; it ends when nothing is queued.
-func (s *scope) run() {
-	defer s.limiter.writers.ended()
-	for s.more() {
-		s.round()
+func (c *counter) run() {
+	defer c.limiter.activeWriters.ended()
+	for c.hasWork() {
+		c.step()
 	}
 }
 
 // more drops what is out of date and tells whether anything is left to do.
-func (s *scope) more() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (c *counter) hasWork() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now := time.Now()
-	s.cutLate(now)
-	if s.pending == nil {
-		s.resolve(func(o *op) bool { return o.pointless(s.limits) })
+	c.cancelLateSlots(now)
+	if c.pending == nil {
+		c.complete(func(u *update) bool { return u.noop(c.limits) })
 	}
-	late := func(o *op) bool { return now.Sub(o.since) > settleFor }
-	lost := !s.hand.empty() && now.Sub(s.hand.until) > settleFor
-	if lost || slices.ContainsFunc(s.queue, late) {
-		s.limiter.log.Warn("quota settlement given up", "scope", s.key.Partition, "error", s.lastErr)
-		s.resolve(late)
+	late := func(u *update) bool { return now.Sub(u.since) > settleTimeout }
+	lost := !c.lease.empty() && now.Sub(c.lease.until) > settleTimeout
+	if lost || slices.ContainsFunc(c.queue, late) {
+		c.limiter.log.Warn("quota settlement given up", "scope", c.key.Partition, "error", c.lastErr)
+		c.complete(late)
 	}
 	if lost {
-		s.hand = lease{}
+		c.lease = lease{}
 	}
-	if len(s.queue) > 0 || s.due(now) {
+	if len(c.queue) > 0 || c.needsWrite(now) {
 		return true
 	}
-	if s.pending != nil {
-		s.pending, s.cached = nil, nil
-		if len(s.concurrent) > 0 {
-			s.slots.told = -1
+	if c.pending != nil {
+		c.pending, c.latest = nil, nil
+		if len(c.concurrent) > 0 {
+			c.slots.recorded = -1
 			return true
 		}
 	}
-	s.running = false
-	s.arm()
+	c.running = false
+	c.setTimer()
 	return false
 }
 
 // resolve takes the ops that match out of the queue. Called with mu held.
-func (s *scope) resolve(match func(*op) bool) {
-	s.queue = slices.DeleteFunc(s.queue, func(o *op) bool {
-		if match(o) {
-			o.gone = true
-			o.say(granted{})
+func (c *counter) complete(match func(*update) bool) {
+	c.queue = slices.DeleteFunc(c.queue, func(u *update) bool {
+		if match(u) {
+			u.resolved = true
+			u.complete(result{})
 		}
-		return o.gone
+		return u.resolved
 	})
 }
 
 // round does one step: find out what became of the last write, or make the next.
-func (s *scope) round() {
-	if s.pending != nil {
-		s.reconcile()
+func (c *counter) step() {
+	if c.pending != nil {
+		c.reconcile()
 		return
 	}
-	s.mu.Lock()
-	batch := slices.Clone(s.queue)
-	s.mu.Unlock()
-	if s.cached == nil || !s.demand.current(time.Since(s.cached.read)) {
-		if !s.load() {
+	c.mu.Lock()
+	batch := slices.Clone(c.queue)
+	c.mu.Unlock()
+	if c.latest == nil || !c.arrivals.likelyCurrent(time.Since(c.latest.read)) {
+		if !c.load() {
 			return
 		}
 	}
-	c := s.decide(batch)
+	ch := c.decide(batch)
 	switch {
-	case c.stale:
-		s.load()
-	case c.dirty:
-		s.pending = c
-		s.send()
+	case ch.stale:
+		c.load()
+	case ch.dirty:
+		c.pending = ch
+		c.send()
 	default:
-		s.finish(c)
+		c.finish(ch)
 	}
 }
 
@@ -121,199 +121,199 @@ func (w *writer) nextID() string {
 }
 
 // send writes the pending change and finishes it if the answer is clear.
-func (s *scope) send() {
-	c := s.pending
-	props, err := c.next.props()
-	e := table.Entity{Key: s.key, Rev: c.base.rev, Props: props}
+func (c *counter) send() {
+	ch := c.pending
+	props, err := ch.next.props()
+	e := table.Entity{Key: c.key, Rev: ch.base.rev, Props: props}
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), storeCallTimeout)
 		defer cancel()
-		if c.base.exists {
-			e, err = s.limiter.store.Replace(ctx, e)
+		if ch.base.exists {
+			e, err = c.limiter.store.Replace(ctx, e)
 		} else {
-			e, err = s.limiter.store.Insert(ctx, e)
+			e, err = c.limiter.store.Insert(ctx, e)
 		}
 	}
 	switch {
 	case err == nil:
-		s.failures = 0
-		s.cached = &reading{state: c.next, rev: e.Rev, exists: true, read: time.Now()}
-		s.finish(c)
+		c.failures = 0
+		c.latest = &reading{state: ch.next, rev: e.Rev, exists: true, read: time.Now()}
+		c.finish(ch)
 	case errors.Is(err, table.ErrConflict), errors.Is(err, table.ErrExists), errors.Is(err, table.ErrNotFound):
 		// Even these may be the echo of our own write, repeated on the way: read.
 	default:
-		s.failed(err)
+		c.storeFailed(err)
 	}
 }
 
 // load reads the entity.
-func (s *scope) load() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+func (c *counter) load() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), storeCallTimeout)
 	defer cancel()
-	e, err := s.limiter.store.Get(ctx, s.key)
-	r := &reading{state: state{counters: map[string]counter{}}, read: time.Now()}
+	e, err := c.limiter.store.Get(ctx, c.key)
+	r := &reading{state: state{limits: map[string]limitState{}}, read: time.Now()}
 	if err == nil {
 		r.rev, r.exists = e.Rev, true
-		r.state, err = stateOf(e)
+		r.state, err = parseState(e)
 	}
 	if err != nil && !errors.Is(err, table.ErrNotFound) {
-		s.failed(err)
+		c.storeFailed(err)
 		return false
 	}
-	s.meet(r)
-	s.cached, s.failures = r, 0
+	c.recordOthers(r)
+	c.latest, c.failures = r, 0
 	return true
 }
 
 // meet notes what others wrote since the last reading.
-func (s *scope) meet(r *reading) {
-	if s.cached == nil {
+func (c *counter) recordOthers(r *reading) {
+	if c.latest == nil {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.demand.noteOthers(max(r.writes-s.cached.writes, 0), r.read.Sub(s.cached.read))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.arrivals.recordOthers(max(r.writes-c.latest.writes, 0), r.read.Sub(c.latest.read))
 }
 
 // reconcile finds out by reading what became of the pending change.
-func (s *scope) reconcile() {
-	if !s.load() {
+func (c *counter) reconcile() {
+	if !c.load() {
 		return
 	}
-	c, now := s.pending, s.cached
+	ch, now := c.pending, c.latest
 	switch {
-	case slices.Contains(now.ids, c.id):
-		s.finish(c)
-	case now.exists == c.base.exists && now.rev == c.base.rev:
+	case slices.Contains(now.ids, ch.id):
+		c.finish(ch)
+	case now.exists == ch.base.exists && now.rev == ch.base.rev:
 		// Not applied, but it may still be under way: only the same bytes may be sent.
-		s.pause(&s.losses, 4*time.Millisecond, 128*time.Millisecond)
-		s.send()
-	case now.remembersSince(c.base.state):
-		s.pending = nil
-		s.contended()
+		c.pause(&c.losses, 4*time.Millisecond, 128*time.Millisecond)
+		c.send()
+	case now.remembersSince(ch.base.state):
+		c.pending = nil
+		c.endLostRace()
 	default:
-		s.pending = nil
-		s.unknown(c)
-		s.contended()
+		c.pending = nil
+		c.assumeLess(ch)
+		c.endLostRace()
 	}
 }
 
 // unknown says of a change of which nothing can be known any more what grants less:
 // holds and charges are made again, refunds are not.
-func (s *scope) unknown(c *change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range c.decisions {
-		d.op.redone = true
+func (c *counter) assumeLess(ch *change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range ch.decisions {
+		d.update.mayBeApplied = true
 	}
-	if len(s.concurrent) > 0 {
-		s.slots.told = -1
+	if len(c.concurrent) > 0 {
+		c.slots.recorded = -1
 	}
 }
 
 // finish tells everybody what a change that is now certain did for them.
-func (s *scope) finish(c *change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending, s.losses, s.failingUntil, s.pace.level = nil, 0, time.Time{}, nil
-	for _, d := range c.decisions {
-		s.conclude(d)
+func (c *counter) finish(ch *change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending, c.losses, c.failingUntil, c.degraded.budget = nil, 0, time.Time{}, nil
+	for _, d := range ch.decisions {
+		c.conclude(d)
 	}
-	if c.left != nil {
-		s.left, s.slots.peak = c.left, s.slots.n
-		s.slots.told, s.slots.room = c.slots, c.room
+	if ch.left != nil {
+		c.left, c.slots.peak = ch.left, c.slots.inUse
+		c.slots.recorded, c.slots.available = ch.slots, ch.available
 	}
-	if some(c.took) {
-		s.pace.last = c.took
+	if anyNonZero(ch.charged) {
+		c.degraded.lastCharged = ch.charged
 	}
-	if c.dirty {
-		s.slots.renewed = c.at
+	if ch.dirty {
+		c.slots.renewedAt = ch.at
 	}
-	s.receive(c)
-	s.serve()
-	s.queue = slices.DeleteFunc(s.queue, func(o *op) bool { return o.gone })
+	c.extendLease(ch)
+	c.serveFromLease()
+	c.queue = slices.DeleteFunc(c.queue, func(u *update) bool { return u.resolved })
 }
 
-func (s *scope) conclude(d decision) {
-	o := d.op
-	o.gone = true
+func (c *counter) conclude(d decision) {
+	u := d.update
+	u.resolved = true
 	switch {
-	case o.final != nil:
-		o.say(granted{})
-	case d.no != nil:
-		s.pace.know(time.Now(), d.no)
-		o.say(granted{err: refused(*d.no)})
+	case u.final != nil:
+		u.complete(result{})
+	case d.denied != nil:
+		c.degraded.recordDecision(time.Now(), d.denied)
+		u.complete(result{err: quotaRefusal(*d.denied)})
 	default:
-		s.pace.know(time.Now(), nil)
-		o.hold.charged, o.hold.stamps = true, d.stamps
-		if !o.hold.over {
-			s.enter(o.hold)
+		c.degraded.recordDecision(time.Now(), nil)
+		u.hold.charged, u.hold.windowIDs = true, d.windowIDs
+		if !u.hold.ended {
+			c.takeSlot(u.hold)
 		}
-		o.say(granted{left: d.left})
+		u.complete(result{left: d.left})
 	}
 }
 
 // serve makes holds for those who came meanwhile out of the new lease.
-func (s *scope) serve() {
+func (c *counter) serveFromLease() {
 	now := time.Now()
-	for _, o := range s.queue {
-		if o.gone || o.final != nil || o.hold.over {
+	for _, u := range c.queue {
+		if u.resolved || u.final != nil || u.hold.ended {
 			continue
 		}
-		if left, ok := s.spend(now, o.hold); ok {
-			o.gone = true
-			o.say(granted{left: left})
+		if left, ok := c.holdFromLease(now, u.hold); ok {
+			u.resolved = true
+			u.complete(result{left: left})
 		}
 	}
 }
 
 // contended lets go, after a lost race, of those who waited long enough, and pauses.
-func (s *scope) contended() {
-	s.release(func(o *op) bool { return time.Since(o.since) >= softWait }, contended(s.firstHard()))
-	s.pause(&s.losses, 4*time.Millisecond, 128*time.Millisecond)
+func (c *counter) endLostRace() {
+	c.endWaits(func(u *update) bool { return time.Since(u.since) >= softHoldWait }, contentionError(c.firstHard()))
+	c.pause(&c.losses, 4*time.Millisecond, 128*time.Millisecond)
 }
 
 // failed notes that the store is away, lets soft holds go on without it, and pauses.
-func (s *scope) failed(err error) {
-	s.mu.Lock()
-	if s.failures == 0 {
-		s.limiter.log.Warn("quota store failed", "scope", s.key.Partition, "error", err)
+func (c *counter) storeFailed(err error) {
+	c.mu.Lock()
+	if c.failures == 0 {
+		c.limiter.log.Warn("quota store failed", "scope", c.key.Partition, "error", err)
 	}
-	s.lastErr = err
-	s.failingUntil = time.Now().Add(failingFor)
-	s.mu.Unlock()
-	if !s.hard {
-		s.release(func(*op) bool { return true }, nil)
+	c.lastErr = err
+	c.failingUntil = time.Now().Add(storeFailingFor)
+	c.mu.Unlock()
+	if !c.hard {
+		c.endWaits(func(*update) bool { return true }, nil)
 	}
-	s.pause(&s.failures, 20*time.Millisecond, 500*time.Millisecond)
+	c.pause(&c.failures, 20*time.Millisecond, 500*time.Millisecond)
 }
 
 // release ends the wait of those who match: hard ones hear hard, soft ones go on without
 // the store. What is on its way to the entity stays queued.
-func (s *scope) release(match func(*op) bool, hard error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, o := range slices.Clone(s.queue) {
+func (c *counter) endWaits(match func(*update) bool, hard error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range slices.Clone(c.queue) {
 		switch {
-		case o.final != nil || o.said || !match(o):
+		case u.final != nil || u.completed || !match(u):
 			continue
-		case s.hard:
-			s.refuse(o, hard)
+		case c.hard:
+			c.refuse(u, hard)
 		default:
-			s.goAlone(o)
+			c.degrade(u)
 		}
-		o.gone = !s.isPending(o)
+		u.resolved = !c.isPending(u)
 	}
-	s.queue = slices.DeleteFunc(s.queue, func(o *op) bool { return o.gone })
+	c.queue = slices.DeleteFunc(c.queue, func(u *update) bool { return u.resolved })
 }
 
-func (s *scope) isPending(o *op) bool {
-	return s.pending != nil && slices.ContainsFunc(s.pending.decisions, func(d decision) bool { return d.op == o })
+func (c *counter) isPending(u *update) bool {
+	return c.pending != nil && slices.ContainsFunc(c.pending.decisions, func(d decision) bool { return d.update == u })
 }
 
 // pause waits a random time that doubles in the mean with each in a row, so that
 // instances do not meet again.
-func (s *scope) pause(row *int, first, most time.Duration) {
+func (c *counter) pause(row *int, first, most time.Duration) {
 	mean := min(first<<min(*row, 10), most)
 	*row++
 	time.Sleep(mean/2 + rand.N(mean)) //nolint:gosec // a pause needs no secrecy

@@ -57,7 +57,8 @@ func get(t *testing.T, s secret.Source, want string) {
 	}
 }
 
-func TestAValueIsKeptForItsTimeThenAskedForAgain(t *testing.T) {
+// A value is kept for its time then asked for again.
+func TestGetCachesForTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{}
 		v.value.Store("one")
@@ -74,7 +75,8 @@ func TestAValueIsKeptForItsTimeThenAskedForAgain(t *testing.T) {
 	})
 }
 
-func TestAVaultThatFailsIsCoveredByTheOldValue(t *testing.T) {
+// A vault that fails is covered by the old value.
+func TestGetServesStaleValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{}
 		v.value.Store("one")
@@ -95,7 +97,8 @@ func TestAVaultThatFailsIsCoveredByTheOldValue(t *testing.T) {
 	})
 }
 
-func TestRefreshNeverAnswersWithTheOldValue(t *testing.T) {
+// Refresh never answers with the old value.
+func TestRefreshIsNeverStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{}
 		v.value.Store("one")
@@ -113,7 +116,8 @@ func TestRefreshNeverAnswersWithTheOldValue(t *testing.T) {
 	})
 }
 
-func TestManyWaitForOneQuestionAndLeaveAlone(t *testing.T) {
+// Many callers share one request; one that leaves ends only its own wait.
+func TestGetSharesOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{slow: time.Second}
 		v.value.Store("one")
@@ -139,7 +143,8 @@ func TestManyWaitForOneQuestionAndLeaveAlone(t *testing.T) {
 	})
 }
 
-func TestAnUnknownNameIsNotFound(t *testing.T) {
+// An unknown name is not found.
+func TestGetUnknownName(t *testing.T) {
 	v := &vault{}
 	for _, s := range []secret.Source{v.source(t), secret.Map{}} {
 		if _, err := s.Get(t.Context(), "other"); !errors.Is(err, secret.ErrNotFound) {

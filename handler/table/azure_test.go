@@ -40,7 +40,8 @@ func open(t *testing.T, o table.AzureOptions) *table.Azure {
 	return s
 }
 
-func TestAzureKeepsTheContract(t *testing.T) {
+// Azure keeps the contract.
+func TestAzureContract(t *testing.T) {
 	server := startAzurite(t)
 	for _, retries := range []bool{false, true} {
 		t.Run(fmt.Sprintf("retries %v", retries), func(t *testing.T) {
@@ -55,7 +56,8 @@ func TestAzureKeepsTheContract(t *testing.T) {
 	}
 }
 
-func TestATableIsMadeOnceAndSharedByAllWhoOpenIt(t *testing.T) {
+// A table is made once and shared by all who open it.
+func TestAzureCreatesTableOnce(t *testing.T) {
 	server := startAzurite(t)
 	o := table.AzureOptions{ConnectionString: server.ConnectionString(), Table: "shared"}
 	first, second := open(t, o), open(t, o)
@@ -107,7 +109,8 @@ func behindLossy(t *testing.T, retries bool) (*table.Azure, *lossy) {
 	return s, hop
 }
 
-func TestALostAnswerIsNeitherSuccessNorConflict(t *testing.T) {
+// A lost answer is neither success nor conflict.
+func TestAzureLostAnswer(t *testing.T) {
 	for _, retries := range []bool{false, true} {
 		s, hop := behindLossy(t, retries)
 		e, err := s.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p"}, Props: map[string]any{"n": int64(1)}})
@@ -130,7 +133,8 @@ func TestALostAnswerIsNeitherSuccessNorConflict(t *testing.T) {
 	}
 }
 
-func TestRetriesRepeatReadsAndWritesThatWereNotApplied(t *testing.T) {
+// Retries repeat reads and writes that were not applied.
+func TestRetryingRepeatsWhatIsSafe(t *testing.T) {
 	s, hop := behindLossy(t, true)
 	hop.busy.Store(1)
 	if _, err := s.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p"}}); err != nil {
@@ -142,7 +146,8 @@ func TestRetriesRepeatReadsAndWritesThatWereNotApplied(t *testing.T) {
 	}
 }
 
-func TestWithoutRetriesEveryMethodSendsOneRequest(t *testing.T) {
+// Without retries every method sends one request.
+func TestOnceSendsOneRequest(t *testing.T) {
 	s, hop := behindLossy(t, false)
 	hop.busy.Store(2)
 	if _, err := s.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p"}}); err == nil {
@@ -156,7 +161,7 @@ func TestWithoutRetriesEveryMethodSendsOneRequest(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesHalfAnAddress(t *testing.T) {
+func TestNewAzureRefusesHalfAddress(t *testing.T) {
 	for name, o := range map[string]table.AzureOptions{
 		"nothing":           {Table: "t"},
 		"URL alone":         {Table: "t", ServiceURL: "https://x.table.core.windows.net"},

@@ -9,7 +9,7 @@ import (
 
 // A store d ahead of us answers with dates cut to the second: what is learnt from any run
 // of answers is within a second and a round trip of d, and never jumps while d stays.
-func TestOffsetStaysWithinWhatTheAnswersAllow(t *testing.T) {
+func TestOffsetStaysWithinAnswers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ahead := time.Duration(rapid.Int64Range(-3e12, 3e12).Draw(t, "ahead"))
 		c, now := newClock(), time.Unix(1_800_000_000, 0)
@@ -28,7 +28,8 @@ func TestOffsetStaysWithinWhatTheAnswersAllow(t *testing.T) {
 	})
 }
 
-func TestOffsetFollowsAStepOfTheStoresClock(t *testing.T) {
+// The offset follows a step of the store's clock.
+func TestOffsetFollowsStep(t *testing.T) {
 	c, now := newClock(), time.Unix(1_800_000_000, 0)
 	c.note(now, now, now)
 	c.note(now.Add(time.Hour), now, now)

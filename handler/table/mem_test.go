@@ -9,11 +9,13 @@ import (
 	"aoaigateway/handler/table/tabletest"
 )
 
-func TestMemKeepsTheContract(t *testing.T) {
+// Mem keeps the contract.
+func TestMemContract(t *testing.T) {
 	tabletest.Run(t, func(*testing.T) table.Store { return table.NewMem() })
 }
 
-func TestMemFailsAsToldBeforeOrAfterApplying(t *testing.T) {
+// Mem fails as told before or after applying.
+func TestMemFailsAsTold(t *testing.T) {
 	lost := errors.New("lost")
 	key := table.Key{Partition: "p"}
 	for name, tc := range map[string]struct {

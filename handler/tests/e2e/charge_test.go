@@ -154,7 +154,7 @@ func TestEveryWayARequestCanEndIsChargedAsItShould(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newChargeRig(t, chargePolicy, func(s *app.Settings) {
 				if c.early {
-					s.CommitAfter = 20 * time.Millisecond
+					s.StreamBeginAfter = 20 * time.Millisecond
 				}
 			})
 			for i, faults := range [][]aoaisim.Fault{c.first, c.second} {

@@ -101,7 +101,7 @@ func wantWholeEvents(t *testing.T, stream []byte) {
 }
 
 func TestAStreamBegunBeforeItsRegionSpeaksStillEndsWhole(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.CommitAfter = 30 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.StreamBeginAfter = 30 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 150})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	rec := wantComplete(r, a)
@@ -114,7 +114,9 @@ func TestAStreamBegunBeforeItsRegionSpeaksStillEndsWhole(t *testing.T) {
 }
 
 func TestAStreamBegunEarlyCanStillFailOver(t *testing.T) {
-	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) { s.CommitAfter, s.StreamFirstByte = 30*time.Millisecond, 150*time.Millisecond }})
+	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
+		s.StreamBeginAfter, s.StreamFirstByte = 30*time.Millisecond, 150*time.Millisecond
+	}})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	if rec := wantComplete(r, a); rec.Region != "b" || len(rec.Attempts) != 2 {
@@ -136,7 +138,7 @@ func TestAStreamBegunEarlyShowsALateFailureAsAnErrorEvent(t *testing.T) {
 		"answered as no stream": {200, wholeChat, "upstream_error", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.CommitAfter = 30 * time.Millisecond }})
+			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.StreamBeginAfter = 30 * time.Millisecond }})
 			r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 150})
 			r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: c.status, Body: c.body})
 			a := r.Post(harness.ChatPath, harness.ChatStream)

@@ -15,17 +15,17 @@ import (
 
 // contact is what a failed attempt must know of its connection. The transport may tell
 // more after it has given up.
-type contact struct {
-	since  time.Time
-	reused atomic.Bool
-	begun  atomic.Bool // a byte of the answer came
+type connTrace struct {
+	since     time.Time
+	reused    atomic.Bool
+	firstByte atomic.Bool // a byte of the answer came
 }
 
 // traced has the transport tell.
-func (c *contact) traced(req *http.Request) *http.Request {
+func (c *connTrace) attach(req *http.Request) *http.Request {
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn:              func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) },
-		GotFirstResponseByte: func() { c.begun.Store(true) },
+		GotFirstResponseByte: func() { c.firstByte.Store(true) },
 	}))
 }
 
@@ -33,24 +33,24 @@ func (c *contact) traced(req *http.Request) *http.Request {
 // it; one that breaks down at work takes longer, or resets.
 const staleTime = time.Second
 
-func (c *contact) stale(err error) bool {
+func (c *connTrace) stale(err error) bool {
 	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
-	return closed && c.reused.Load() && !c.begun.Load() && time.Since(c.since) < staleTime
+	return closed && c.reused.Load() && !c.firstByte.Load() && time.Since(c.since) < staleTime
 }
 
-func contactFailure(ctx context.Context, c *contact, err error) failure {
+func transportFailure(ctx context.Context, c *connTrace, err error) failure {
 	if errors.Is(context.Cause(ctx), errFirstByte) {
-		return failure{outcome: tooSlow, reason: "first-byte-timeout", err: errFirstByte}
+		return failure{outcome: firstByteTimeout, reason: "first-byte-timeout", err: errFirstByte}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		reason := "connect-failed"
 		if op.Timeout() {
 			reason = "connect-timeout"
 		}
-		return failure{outcome: noContact, reason: reason, err: err}
+		return failure{outcome: notConnected, reason: reason, err: err}
 	}
 	if text := err.Error(); strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") || strings.Contains(text, "TLS handshake timeout") {
-		return failure{outcome: noContact, reason: "tls-failed", err: err}
+		return failure{outcome: notConnected, reason: "tls-failed", err: err}
 	}
 	if c.stale(err) {
 		return failure{outcome: stale, reason: "stale-connection", err: err}

@@ -16,7 +16,7 @@ import (
 
 var errAway = errors.New("storage is away")
 
-func remember(t *testing.T, o *affinity.Owners, subscription, id, region string) {
+func remember(t *testing.T, o *affinity.Store, subscription, id, region string) {
 	t.Helper()
 	if err := o.Remember(t.Context(), subscription, id, region); err != nil {
 		t.Fatal(err)
@@ -26,8 +26,8 @@ func remember(t *testing.T, o *affinity.Owners, subscription, id, region string)
 func TestAnotherInstanceFindsTheRegionThatMadeAnID(t *testing.T) {
 	store := table.NewMem()
 	for _, id := range []string{"resp_1", `odd/id\#?` + "\n" + strings.Repeat("x", 3000)} {
-		remember(t, affinity.New(affinity.Options{Store: store}), "team", id, "west")
-		other := affinity.New(affinity.Options{Store: store})
+		remember(t, affinity.New(affinity.Options{Table: store}), "team", id, "west")
+		other := affinity.New(affinity.Options{Table: store})
 		for range 2 {
 			if region, err := other.Find(t.Context(), "team", id); err != nil || region != "west" {
 				t.Errorf("%q, %v", region, err)
@@ -37,7 +37,7 @@ func TestAnotherInstanceFindsTheRegionThatMadeAnID(t *testing.T) {
 }
 
 func TestAForeignSubscriptionsIDIsAsMissingAsOneThatNeverWas(t *testing.T) {
-	o := affinity.New(affinity.Options{Store: table.NewMem()})
+	o := affinity.New(affinity.Options{Table: table.NewMem()})
 	remember(t, o, "team", "resp_1", "west")
 	_, foreign := o.Find(t.Context(), "others", "resp_1")
 	_, missing := o.Find(t.Context(), "others", "resp_2")
@@ -55,7 +55,7 @@ func TestMissesAreNotRememberedAndHitsAre(t *testing.T) {
 		}
 		return true, nil
 	})
-	here, there := affinity.New(affinity.Options{Store: store}), affinity.New(affinity.Options{Store: store})
+	here, there := affinity.New(affinity.Options{Table: store}), affinity.New(affinity.Options{Table: store})
 	if _, err := here.Find(t.Context(), "team", "resp_1"); !errors.Is(err, affinity.ErrNotFound) {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestMissesAreNotRememberedAndHitsAre(t *testing.T) {
 func TestTheCacheIsBoundedAndKeepsWhatIsUsed(t *testing.T) {
 	store := table.NewMem()
 	gets := 0
-	o := affinity.New(affinity.Options{Store: store, Cache: 20})
+	o := affinity.New(affinity.Options{Table: store, CacheSize: 20})
 	remember(t, o, "team", "used", "west")
 	for i := range 100 {
 		remember(t, o, "team", fmt.Sprint("resp_", i), "west")
@@ -95,7 +95,7 @@ func TestTheCacheIsBoundedAndKeepsWhatIsUsed(t *testing.T) {
 func TestAnIDIsForgottenAfterItsLifeAndPurged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
-		o := affinity.New(affinity.Options{Store: store, Life: time.Hour})
+		o := affinity.New(affinity.Options{Table: store, Lifetime: time.Hour})
 		for i := range 50 {
 			remember(t, o, "team", fmt.Sprint("old_", i), "west")
 		}
@@ -103,7 +103,7 @@ func TestAnIDIsForgottenAfterItsLifeAndPurged(t *testing.T) {
 		if _, err := o.Find(t.Context(), "team", "old_0"); !errors.Is(err, affinity.ErrNotFound) {
 			t.Errorf("after its life: %v", err)
 		}
-		remember(t, affinity.New(affinity.Options{Store: store, Life: 1000 * time.Hour}), "team", "new", "west")
+		remember(t, affinity.New(affinity.Options{Table: store, Lifetime: 1000 * time.Hour}), "team", "new", "west")
 		for range 256 {
 			if _, err := o.Purge(t.Context()); err != nil {
 				t.Fatal(err)
@@ -137,7 +137,7 @@ func TestAWriteIsTriedUntilStorageIsBackAndMayHaveBeenApplied(t *testing.T) {
 				}
 				return true, nil
 			})
-			o := affinity.New(affinity.Options{Store: store})
+			o := affinity.New(affinity.Options{Table: store})
 			remember(t, o, "team", "resp_1", "west")
 			if region, err := o.Find(t.Context(), "team", "resp_1"); err != nil || region != "west" {
 				t.Errorf("applied %t: %q, %v", applied, region, err)
@@ -149,7 +149,7 @@ func TestAWriteIsTriedUntilStorageIsBackAndMayHaveBeenApplied(t *testing.T) {
 func TestWhileStorageIsAwayNothingIsCalledMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
-		o := affinity.New(affinity.Options{Store: store})
+		o := affinity.New(affinity.Options{Table: store})
 		remember(t, o, "team", "known", "west")
 		store.SetFault(func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
 			<-ctx.Done()
@@ -170,7 +170,7 @@ func TestWhileStorageIsAwayNothingIsCalledMissing(t *testing.T) {
 }
 
 func TestAnIDThatIsTakenIsNotGivenToAnother(t *testing.T) {
-	o := affinity.New(affinity.Options{Store: table.NewMem()})
+	o := affinity.New(affinity.Options{Table: table.NewMem()})
 	remember(t, o, "team", "resp_1", "west")
 	remember(t, o, "team", "resp_1", "west")
 	if err := o.Remember(t.Context(), "others", "resp_1", "west"); err == nil {

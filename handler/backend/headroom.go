@@ -8,13 +8,13 @@ import (
 )
 
 // roomLife is how long a region's word on what is left holds: its limits are per minute.
-const roomLife = time.Minute
+const headroomLife = time.Minute
 
 const unknown = -1
 
 // room is what a deployment has left by the x-ratelimit-remaining headers of its answers,
 // less what was sent there since.
-type room struct {
+type headroom struct {
 	mu       sync.Mutex
 	tokens   int64
 	requests int64
@@ -22,8 +22,8 @@ type room struct {
 }
 
 // told takes in the headers of an answer.
-func (r *room) told(h http.Header) {
-	tokens, requests := remaining(h, "X-Ratelimit-Remaining-Tokens"), remaining(h, "X-Ratelimit-Remaining-Requests")
+func (r *headroom) update(h http.Header) {
+	tokens, requests := remainingHeader(h, "X-Ratelimit-Remaining-Tokens"), remainingHeader(h, "X-Ratelimit-Remaining-Requests")
 	if tokens == unknown && requests == unknown {
 		return
 	}
@@ -32,7 +32,7 @@ func (r *room) told(h http.Header) {
 	r.tokens, r.requests, r.at = tokens, requests, time.Now()
 }
 
-func remaining(h http.Header, name string) int64 {
+func remainingHeader(h http.Header, name string) int64 {
 	n, err := strconv.ParseInt(h.Get(name), 10, 64)
 	if err != nil || n < 0 {
 		return unknown
@@ -41,23 +41,23 @@ func remaining(h http.Header, name string) int64 {
 }
 
 // left is what is known now; the caller holds mu.
-func (r *room) left() (tokens, requests int64) {
-	if time.Since(r.at) >= roomLife {
+func (r *headroom) remaining() (tokens, requests int64) {
+	if time.Since(r.at) >= headroomLife {
 		return unknown, unknown
 	}
 	return r.tokens, r.requests
 }
 
 // fits says whether one more request would find room; what is not known does.
-func (r *room) fits(need int64) bool {
+func (r *headroom) fits(need int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	tokens, requests := r.left()
+	tokens, requests := r.remaining()
 	return requests != 0 && (tokens == unknown || tokens > 0 && tokens >= need)
 }
 
 // take books a request that is being sent.
-func (r *room) take(need int64) {
+func (r *headroom) deduct(need int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.tokens > 0 {
@@ -69,10 +69,10 @@ func (r *room) take(need int64) {
 }
 
 // now is for people: nil where nothing is known.
-func (r *room) now() (tokens, requests *int64) {
+func (r *headroom) known() (tokens, requests *int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, n := r.left()
+	t, n := r.remaining()
 	if t != unknown {
 		tokens = &t
 	}

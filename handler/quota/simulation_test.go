@@ -30,7 +30,7 @@ type simulation struct {
 }
 
 // account is what a simulation counts.
-type account struct {
+type ledger struct {
 	mu       sync.Mutex      // of all below; the maps are by window
 	asked    map[int64]int64 // tokens requests would have used
 	settled  map[int64]int64 // tokens used by requests admitted there
@@ -45,10 +45,10 @@ type account struct {
 
 // wire is one instance's connection: slow, faulty, cut for good when the instance dies,
 // and with a clock of its own.
-type wire struct {
+type link struct {
 	*table.Mem
 	sim  *simulation
-	acc  *account
+	acc  *ledger
 	seen *windows
 	skew time.Duration
 
@@ -60,7 +60,7 @@ type wire struct {
 var errCut = errors.New("connection cut")
 
 // pass delays an operation and decides what becomes of it.
-func (w *wire) pass(ctx context.Context, write bool) (apply bool, err error) {
+func (w *link) pass(ctx context.Context, write bool) (apply bool, err error) {
 	w.mu.Lock()
 	delay := time.Duration(2+w.rng.IntN(12)) * time.Millisecond
 	fate := w.rng.IntN(300)
@@ -84,14 +84,14 @@ func (w *wire) pass(ctx context.Context, write bool) (apply bool, err error) {
 	return write && fate%3 == 1, errCut
 }
 
-func (w *wire) Get(ctx context.Context, key table.Key) (table.Entity, error) {
+func (w *link) Get(ctx context.Context, key table.Key) (table.Entity, error) {
 	if _, err := w.pass(ctx, false); err != nil {
 		return table.Entity{}, err
 	}
 	return w.Mem.Get(context.WithoutCancel(ctx), key)
 }
 
-func (w *wire) write(ctx context.Context, e table.Entity, put func(context.Context, table.Entity) (table.Entity, error)) (table.Entity, error) {
+func (w *link) write(ctx context.Context, e table.Entity, put func(context.Context, table.Entity) (table.Entity, error)) (table.Entity, error) {
 	apply, err := w.pass(ctx, true)
 	if !apply {
 		return table.Entity{}, err
@@ -106,32 +106,32 @@ func (w *wire) write(ctx context.Context, e table.Entity, put func(context.Conte
 	return got, perr
 }
 
-func (w *wire) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
+func (w *link) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
 	return w.write(ctx, e, w.Mem.Insert)
 }
 
-func (w *wire) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
+func (w *link) Replace(ctx context.Context, e table.Entity) (table.Entity, error) {
 	return w.write(ctx, e, w.Mem.Replace)
 }
 
-func (w *wire) Offset() time.Duration { return w.skew }
+func (w *link) Offset() time.Duration { return w.skew }
 
 // member is one instance of the fleet.
-type member struct {
-	*wire
+type instance struct {
+	*link
 	limiter *quota.Limiter
 	life    context.Context    // of the instance and its requests
 	end     context.CancelFunc // of life
 	stop    context.CancelFunc // no more requests come
 }
 
-func (s *simulation) member(t *testing.T, r *rig, acc *account, seen *windows, n uint64) *member {
+func (s *simulation) newInstance(t *testing.T, r *harness, acc *ledger, seen *windows, n uint64) *instance {
 	rng := rand.New(rand.NewPCG(s.seed, n))
-	w := &wire{Mem: r.mem, sim: s, acc: acc, seen: seen, rng: rng}
+	w := &link{Mem: r.mem, sim: s, acc: acc, seen: seen, rng: rng}
 	if s.skew > 0 {
 		w.skew = time.Duration(rng.Int64N(int64(2*s.skew))) - s.skew
 	}
-	m := &member{wire: w, limiter: quota.New(quota.Options{Store: w, Policy: r.rules})}
+	m := &instance{link: w, limiter: quota.New(quota.Options{Store: w, Policy: r.rules})}
 	m.life, m.end = context.WithCancel(t.Context())
 	coming, stop := context.WithCancel(m.life)
 	m.stop = stop
@@ -140,7 +140,7 @@ func (s *simulation) member(t *testing.T, r *rig, acc *account, seen *windows, n
 }
 
 // serve makes requests come at random.
-func (m *member) serve(coming context.Context, rng *rand.Rand) {
+func (m *instance) serve(coming context.Context, rng *rand.Rand) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
@@ -156,7 +156,7 @@ func (m *member) serve(coming context.Context, rng *rand.Rand) {
 	}
 }
 
-func (m *member) request(ctx context.Context, used int64, lasts time.Duration) {
+func (m *instance) request(ctx context.Context, used int64, lasts time.Duration) {
 	asked := time.Now().Truncate(time.Minute).Unix()
 	m.acc.mu.Lock()
 	m.acc.asked[asked] += used
@@ -178,11 +178,11 @@ func (m *member) request(ctx context.Context, used int64, lasts time.Duration) {
 	}
 	select {
 	case <-ctx.Done():
-		m.count(res, func(a *account, window int64) { a.stranded[window] += m.sim.bound })
+		m.inWindow(res, func(a *ledger, window int64) { a.stranded[window] += m.sim.bound })
 		return
 	case <-time.After(lasts):
 	}
-	m.count(res, func(a *account, window int64) {
+	m.inWindow(res, func(a *ledger, window int64) {
 		a.settled[window] += used
 		if time.Now().Unix() >= window+60 {
 			a.unused[window] += m.sim.bound - used
@@ -192,9 +192,9 @@ func (m *member) request(ctx context.Context, used int64, lasts time.Duration) {
 }
 
 // count notes something in the window that a reservation was charged to.
-func (m *member) count(res *quota.Reservation, note func(*account, int64)) {
+func (m *instance) inWindow(res *quota.Reservation, note func(*ledger, int64)) {
 	window := time.Now().Truncate(time.Hour).Unix() // of one that the store knows nothing of
-	if stamps := quota.Stamps(res); stamps != nil {
+	if stamps := quota.WindowIDs(res); stamps != nil {
 		window = stamps[0]
 	}
 	m.acc.mu.Lock()
@@ -203,14 +203,14 @@ func (m *member) count(res *quota.Reservation, note func(*account, int64)) {
 }
 
 // run lets the fleet work and returns what was counted.
-func (s *simulation) run(t *testing.T, r *rig) (*account, *windows) {
-	acc := &account{asked: map[int64]int64{}, settled: map[int64]int64{}, unused: map[int64]int64{}, stranded: map[int64]int64{}}
+func (s *simulation) run(t *testing.T, r *harness) (*ledger, *windows) {
+	acc := &ledger{asked: map[int64]int64{}, settled: map[int64]int64{}, unused: map[int64]int64{}, stranded: map[int64]int64{}}
 	seen := newWindows()
 	rng := rand.New(rand.NewPCG(s.seed, 99))
-	fleet, n := []*member{}, uint64(0)
+	fleet, n := []*instance{}, uint64(0)
 	for range s.instances {
 		n++
-		fleet = append(fleet, s.member(t, r, acc, seen, n))
+		fleet = append(fleet, s.newInstance(t, r, acc, seen, n))
 	}
 	end := time.Now().Add(time.Duration(s.minutes) * time.Minute)
 	for s.kill > 0 && time.Now().Before(end) {
@@ -219,7 +219,7 @@ func (s *simulation) run(t *testing.T, r *rig) (*account, *windows) {
 		fleet[i].die()
 		acc.killed++
 		n++
-		fleet[i] = s.member(t, r, acc, seen, n)
+		fleet[i] = s.newInstance(t, r, acc, seen, n)
 	}
 	time.Sleep(time.Until(end))
 	for _, m := range fleet {
@@ -230,7 +230,7 @@ func (s *simulation) run(t *testing.T, r *rig) (*account, *windows) {
 	return acc, seen
 }
 
-func (m *member) die() {
+func (m *instance) die() {
 	m.mu.Lock()
 	m.dead = true
 	m.mu.Unlock()
@@ -239,7 +239,7 @@ func (m *member) die() {
 
 // check prints what became of each window and holds it against the limit; use is what it
 // must have been used to, in per cent.
-func (s *simulation) check(t *testing.T, acc *account, seen *windows, use float64) {
+func (s *simulation) check(t *testing.T, acc *ledger, seen *windows, use float64) {
 	acc.mu.Lock()
 	defer acc.mu.Unlock()
 	for minute := range s.minutes {
@@ -266,17 +266,18 @@ func (s *simulation) check(t *testing.T, acc *account, seen *windows, use float6
 func (s *simulation) test(t *testing.T, use float64) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", s.limit))
+		r := newHarness(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", s.limit))
 		acc, seen := s.run(t, r)
 		s.check(t, acc, seen, use)
 		// What kills stranded is gone with its window.
 		res := r.reserve(r.limiter(), s.limit)
 		t.Logf("the whole limit of %d was free again afterwards", s.limit)
-		res.Cancel(t.Context())
+		res.Release(t.Context())
 	})
 }
 
-func TestAFleetUsesAHardLimitUpAndNeverGoesOver(t *testing.T) {
+// A fleet uses a hard limit up and never goes over.
+func TestFleetUsesUpHardLimit(t *testing.T) {
 	for name, s := range map[string]simulation{
 		"50 instances, a request a second each":           {instances: 50, rate: 1, bound: 1000, answer: 2 * time.Second, limit: 600_000},
 		"50 instances, five requests a second each":       {instances: 50, rate: 5, bound: 1000, answer: 2 * time.Second, limit: 3_000_000},
@@ -293,7 +294,7 @@ func TestAFleetUsesAHardLimitUpAndNeverGoesOver(t *testing.T) {
 }
 
 // Every twentieth operation fails, fails after applying, or hangs.
-func TestAFleetWithAFaultyStoreNeverGoesOver(t *testing.T) {
+func TestFleetWithFaultyStore(t *testing.T) {
 	for seed := range uint64(2) {
 		s := simulation{instances: 50, rate: 5, bound: 1000, answer: 2 * time.Second, limit: 3_000_000, minutes: 2, faults: 5, skew: 2 * time.Second, seed: seed}
 		s.test(t, 97)
@@ -302,7 +303,7 @@ func TestAFleetWithAFaultyStoreNeverGoesOver(t *testing.T) {
 
 // Windows close with reservations and leases in flight, clocks differ by up to 2 s either
 // way, writes go wrong, and an instance is killed each second.
-func TestAFleetUnderFireNeverGoesOver(t *testing.T) {
+func TestFleetWithFaultsAndKills(t *testing.T) {
 	for seed := range uint64(2) {
 		s := simulation{
 			instances: 50, rate: 5, bound: 1000, answer: 4 * time.Second, limit: 3_000_000, minutes: 3,
@@ -314,11 +315,11 @@ func TestAFleetUnderFireNeverGoesOver(t *testing.T) {
 
 // A soft limit holds estimates, and goes on without its store, so that it may be passed a
 // little.
-func TestAFleetHardlyPassesASoftLimit(t *testing.T) {
+func TestFleetWithSoftLimit(t *testing.T) {
 	for faults, most := range map[int]float64{0: 2, 2: 5} {
 		s := simulation{instances: 50, rate: 5, bound: 1000, answer: 2 * time.Second, limit: 3_000_000, minutes: 2, faults: faults, seed: 1}
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, fmt.Sprintf("tokens: %d, per: hour", s.limit))
+			r := newHarness(t, fmt.Sprintf("tokens: %d, per: hour", s.limit))
 			acc, _ := s.run(t, r)
 			acc.mu.Lock()
 			defer acc.mu.Unlock()

@@ -15,53 +15,53 @@ import (
 type outcome int
 
 const (
-	answered    outcome = iota // the region's answer, good or the client's own fault
-	throttled                  // 429
-	serverError                // 408, 499, 5xx
-	conflict                   // 409 that names a time; without one it is an answer
-	denied                     // 401, 403: our credential
-	unsent                     // nothing could be sent: our credential cannot be fetched
-	noContact                  // refused, unreachable, no name, TLS failure
-	broken                     // reset or garbage before the commit point
-	tooSlow                    // no first byte in time
-	inBand                     // a stream that opens with an error event
-	stale                      // the region had closed the connection before it saw the request
-	outrun                     // another region was faster
-	clientGone                 // nobody waits any more
-	held                       // not allowed: its tokens could not be reserved
+	answered         outcome = iota // the region's answer, good or the client's own fault
+	throttled                       // 429
+	serverError                     // 408, 499, 5xx
+	conflict                        // 409 that names a time; without one it is an answer
+	denied                          // 401, 403: our credential
+	unsent                          // nothing could be sent: our credential cannot be fetched
+	notConnected                    // refused, unreachable, no name, TLS failure
+	broken                          // reset or garbage before the commit point
+	firstByteTimeout                // no first byte in time
+	errorEvent                      // a stream that opens with an error event
+	stale                           // the region had closed the connection before it saw the request
+	hedgeLost                       // another region was faster
+	clientLeft                      // nobody waits any more
+	notReserved                     // not allowed: its tokens could not be reserved
 )
 
 type trip int
 
 const (
-	untold trip = iota // it says nothing about the region
-	never
+	ignore trip = iota // it says nothing about the region
+	success
 	counted // a few within a window; at once when the region named a time
-	atOnce
+	tripNow
 )
 
 // decision says what an outcome means for the breaker and for the request.
 type decision struct {
-	trip trip
-	next bool // try the next region
-	keep bool // tokens may have been used: the reservation stays charged
+	trip       trip
+	failover   bool // try the next region
+	keepCharge bool // tokens may have been used: the reservation stays charged
 }
 
 var decisions = map[outcome]decision{
-	answered:    {never, false, false},
-	throttled:   {atOnce, true, false},
-	serverError: {counted, true, true},
-	conflict:    {atOnce, true, false},
-	denied:      {never, true, false},
-	unsent:      {untold, true, false},
-	noContact:   {atOnce, true, false},
-	broken:      {counted, true, true},
-	tooSlow:     {atOnce, true, true},
-	inBand:      {counted, true, true},
-	stale:       {untold, true, true},
-	outrun:      {untold, false, true},
-	clientGone:  {untold, false, true},
-	held:        {untold, false, false},
+	answered:         {success, false, false},
+	throttled:        {tripNow, true, false},
+	serverError:      {counted, true, true},
+	conflict:         {tripNow, true, false},
+	denied:           {success, true, false},
+	unsent:           {ignore, true, false},
+	notConnected:     {tripNow, true, false},
+	broken:           {counted, true, true},
+	firstByteTimeout: {tripNow, true, true},
+	errorEvent:       {counted, true, true},
+	stale:            {ignore, true, true},
+	hedgeLost:        {ignore, false, true},
+	clientLeft:       {ignore, false, true},
+	notReserved:      {ignore, false, false},
 }
 
 func classify(status int, wait time.Duration) outcome {
@@ -96,7 +96,7 @@ func (f failure) discard() {
 
 // worse keeps what is more useful to the client: a region's own words before our silence,
 // the later before the earlier.
-func worse(a, b failure) failure {
+func preferred(a, b failure) failure {
 	if b.answer == nil && a.answer != nil {
 		return a
 	}
@@ -105,8 +105,8 @@ func worse(a, b failure) failure {
 }
 
 // exhausted is the answer when no region is left.
-func exhausted(call *Call, f *field, last failure) (*Answer, error) {
-	wait, all, some := f.load()
+func exhausted(call *Call, f *candidates, last failure) (*Answer, error) {
+	wait, all, some := f.throttling()
 	if call.Pin != "" {
 		return pinnedFailed(call, f, last, wait, all)
 	}
@@ -125,7 +125,7 @@ func exhausted(call *Call, f *field, last failure) (*Answer, error) {
 		e.Message = "The gateway cannot fetch its own credential for the region now. Its operators find the reason in its log."
 	case last.answer != nil:
 		return last.answer, nil
-	case last.outcome == tooSlow:
+	case last.outcome == firstByteTimeout:
 		e = gateway.Timeout.Because(last.err)
 		e.Message = "No region began to answer in time. Ask for a stream (\"stream\": true) to get long answers as they are written."
 	default:
@@ -137,7 +137,7 @@ func exhausted(call *Call, f *field, last failure) (*Answer, error) {
 
 // pinnedFailed is the answer when the one region that could answer did not: its own words
 // if it has any, else why nobody else was asked.
-func pinnedFailed(call *Call, f *field, last failure, wait time.Duration, throttled bool) (*Answer, error) {
+func pinnedFailed(call *Call, f *candidates, last failure, wait time.Duration, throttled bool) (*Answer, error) {
 	e := gateway.BackendConnectionFailure.Because(last.err).WithRetry(max(wait, time.Second))
 	what := "cannot be reached now"
 	switch {
@@ -152,7 +152,7 @@ func pinnedFailed(call *Call, f *field, last failure, wait time.Duration, thrott
 		what = "does not serve this model, or is not in the gateway's settings any more"
 	case throttled:
 		e, what = gateway.RateLimitExceeded.Because(last.err).WithRetry(e.RetryAfter), "is at its limit"
-	case last.outcome == tooSlow:
+	case last.outcome == firstByteTimeout:
 		e, what = gateway.Timeout.Because(last.err).WithRetry(e.RetryAfter), "did not begin to answer in time"
 	}
 	last.discard()
@@ -165,14 +165,14 @@ const probeTime = time.Second
 
 // load says how long it is until a region may be willing again, and whether it is load
 // that keeps all of them, or some, from answering.
-func (f *field) load() (wait time.Duration, all, some bool) {
+func (f *candidates) throttling() (wait time.Duration, all, some bool) {
 	wait, all = math.MaxInt64, len(f.list) > 0
 	for _, t := range f.list {
 		state, w, busy := t.breaker.Status()
 		if state == breaker.HalfOpen {
 			w = probeTime
 		}
-		came := f.came[t.Name]
+		came := f.lastOutcome[t.Name]
 		busy = busy && state != breaker.Closed || came == throttled
 		all, some = all && busy, some || busy
 		if state != breaker.Closed || came != throttled && came != denied && came != unsent {

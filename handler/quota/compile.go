@@ -13,45 +13,45 @@ import (
 )
 
 // scopePlan is one `by` of a product, with the limits that count by it.
-type scopePlan struct {
+type compiledCounter struct {
 	product    string
 	by         policy.By
 	limits     []policy.Limit // that count in windows
 	concurrent []policy.Limit
 }
 
-func (p *scopePlan) hard() bool {
+func (p *compiledCounter) hard() bool {
 	return slices.ContainsFunc(p.all(), func(l policy.Limit) bool { return l.Hard })
 }
 
-func (p *scopePlan) all() []policy.Limit {
+func (p *compiledCounter) all() []policy.Limit {
 	return slices.Concat(p.limits, p.concurrent)
 }
 
 // productPlan is a product made ready for its requests.
-type productPlan struct {
+type compiledProduct struct {
 	policy.Product
-	scopes []*scopePlan // in the order in which all instances reserve them
-	slots  bool         // one of its limits is concurrent and hard
+	counters  []*compiledCounter // in the order in which all instances reserve them
+	hardSlots bool               // one of its limits is concurrent and hard
 }
 
 // plan groups a product's limits into scopes.
-func plan(p policy.Product) *productPlan {
-	out := &productPlan{Product: p}
+func compile(p policy.Product) *compiledProduct {
+	out := &compiledProduct{Product: p}
 	for _, by := range []policy.By{policy.ByIP, policy.ByUser, policy.BySubscription, policy.ByModel, policy.ByProduct} {
-		one := &scopePlan{product: p.Name, by: by}
+		counter := &compiledCounter{product: p.Name, by: by}
 		for _, l := range p.Limits {
 			switch {
 			case l.By != by:
 			case l.Unit == policy.Concurrent:
-				one.concurrent = append(one.concurrent, l)
-				out.slots = out.slots || l.Hard
+				counter.concurrent = append(counter.concurrent, l)
+				out.hardSlots = out.hardSlots || l.Hard
 			default:
-				one.limits = append(one.limits, l)
+				counter.limits = append(counter.limits, l)
 			}
 		}
-		if one.limits != nil || one.concurrent != nil {
-			out.scopes = append(out.scopes, one)
+		if counter.limits != nil || counter.concurrent != nil {
+			out.counters = append(out.counters, counter)
 		}
 	}
 	return out
@@ -59,7 +59,7 @@ func plan(p policy.Product) *productPlan {
 
 // value is what the scope counts by, for one request. Callers without a user share one
 // counter per subscription, callers without a subscription have one each.
-func (p *scopePlan) value(c gateway.Caller, model string) (string, error) {
+func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, error) {
 	switch p.by {
 	case policy.ByIP:
 		if c.IP == "" {
@@ -89,7 +89,7 @@ const plainKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 
 // keyOf makes an entity's key that a person can read; what a key may not hold becomes
 // =HH, and what is too long ends in a hash.
-func keyOf(product string, by policy.By, value string) table.Key {
+func entityKey(product string, by policy.By, value string) table.Key {
 	var b strings.Builder
 	for _, c := range []byte(product + "|" + string(by) + "|" + value) {
 		if strings.IndexByte(plainKey, c) >= 0 {

@@ -111,7 +111,7 @@ func TestAModelsOwnFirstByteTimeOutHolds(t *testing.T) {
 			}
 			p, _ := newPool(t, map[string][]reply{"a": {hanging}, "b": {better}})
 			c := call(stream)
-			c.FirstByte = 7 * time.Second
+			c.FirstByteTimeout = 7 * time.Second
 			start := time.Now()
 			if a, err := p.Do(t.Context(), c); err != nil || a.Region != "b" || time.Since(start) != 7*time.Second {
 				t.Errorf("%+v, %v after %v", a, err, time.Since(start))

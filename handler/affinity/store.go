@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/table"
 )
@@ -25,39 +26,39 @@ var ErrNotFound = errors.New("affinity: no such object of this subscription")
 
 // Options of Owners.
 type Options struct {
-	Store table.Store
-	Life  time.Duration // how long an object is known; default 31 days: the service keeps responses for 30
-	Wait  time.Duration // how long Remember tries; default 15 s
-	Look  time.Duration // how long Find tries; default 2 s
-	Cache int           // how many objects are kept in memory; default 10,000
+	Table        table.Store
+	Lifetime     time.Duration // how long an object is known; default 31 days: the service keeps responses for 30
+	WriteTimeout time.Duration // how long Remember tries; default 15 s
+	ReadTimeout  time.Duration // how long Find tries; default 2 s
+	CacheSize    int           // how many objects are kept in memory; default 10,000
 }
 
 func (o Options) withDefaults() Options {
-	if o.Life == 0 {
-		o.Life = 31 * 24 * time.Hour
+	if o.Lifetime == 0 {
+		o.Lifetime = 31 * 24 * time.Hour
 	}
-	if o.Wait == 0 {
-		o.Wait = 15 * time.Second
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = 15 * time.Second
 	}
-	if o.Look == 0 {
-		o.Look = 2 * time.Second
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 2 * time.Second
 	}
-	if o.Cache == 0 {
-		o.Cache = 10_000
+	if o.CacheSize == 0 {
+		o.CacheSize = 10_000
 	}
 	return o
 }
 
 // Owners knows the regions of objects. Safe for concurrent use.
-type Owners struct {
+type Store struct {
 	options Options
 	cache   cache
 }
 
 // New returns Owners over a store. It touches nothing yet.
-func New(o Options) *Owners {
+func New(o Options) *Store {
 	o = o.withDefaults()
-	return &Owners{options: o, cache: cache{size: o.Cache / 2}}
+	return &Store{options: o, cache: cache{size: o.CacheSize / 2}}
 }
 
 // owner is one row.
@@ -71,11 +72,11 @@ func key(id string) table.Key {
 	return table.Key{Partition: hex.EncodeToString(sum[:1]), Row: hex.EncodeToString(sum[:])}
 }
 
-func (o *Owners) now() time.Time { return time.Now().Add(o.options.Store.Offset()) }
+func (o *Store) now() time.Time { return time.Now().Add(o.options.Table.Offset()) }
 
 // Find returns the region that keeps the subscription's object, or ErrNotFound. When the
 // store cannot be asked the error is a *gateway.Error: what is not known is not missing.
-func (o *Owners) Find(ctx context.Context, subscription, id string) (region string, err error) {
+func (o *Store) Find(ctx context.Context, subscription, id string) (region string, err error) {
 	k := key(id)
 	known, ok := o.cache.get(k.Row)
 	if !ok {
@@ -94,10 +95,10 @@ func (o *Owners) Find(ctx context.Context, subscription, id string) (region stri
 	return known.region, nil
 }
 
-func (o *Owners) read(ctx context.Context, k table.Key) (owner, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.options.Look)
+func (o *Store) read(ctx context.Context, k table.Key) (owner, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.options.ReadTimeout)
 	defer cancel()
-	e, err := o.options.Store.Get(ctx, k)
+	e, err := o.options.Table.Get(ctx, k)
 	if err != nil {
 		return owner{}, err
 	}
@@ -117,32 +118,30 @@ func parse(e table.Entity) (known owner, err error) {
 
 // Remember makes it durable that the region made the subscription's object. Storage is
 // tried again until Wait is over.
-func (o *Owners) Remember(ctx context.Context, subscription, id, region string) error {
-	ctx, cancel := context.WithTimeout(ctx, o.options.Wait)
+func (o *Store) Remember(ctx context.Context, subscription, id, region string) error {
+	ctx, cancel := context.WithTimeout(ctx, o.options.WriteTimeout)
 	defer cancel()
-	made := owner{region, subscription, o.now().Add(o.options.Life)}
+	made := owner{region, subscription, o.now().Add(o.options.Lifetime)}
 	e := table.Entity{Key: key(id), Props: map[string]any{
 		"id": id, "region": region, "subscription": subscription, "until": made.until,
 	}}
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		_, err := o.options.Store.Insert(ctx, e)
+	for pauses := (backoff.Backoff{First: 50 * time.Millisecond, Max: time.Second}); ; {
+		_, err := o.options.Table.Insert(ctx, e)
 		if errors.Is(err, table.ErrExists) {
-			return o.same(ctx, e.Key, made)
+			return o.checkExisting(ctx, e.Key, made)
 		}
 		if err == nil {
 			o.cache.put(e.Row, made)
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !pauses.Wait(ctx) {
 			return gateway.StorageUnavailable.New("The gateway could not record which region keeps this answer, so it is withheld; try again, or send \"store\": false.").WithCause(err)
-		case <-time.After(pause):
 		}
 	}
 }
 
 // same is content with a row that an earlier try of ours has written, its answer lost.
-func (o *Owners) same(ctx context.Context, k table.Key, made owner) error {
+func (o *Store) checkExisting(ctx context.Context, k table.Key, made owner) error {
 	known, err := o.read(ctx, k)
 	switch {
 	case err != nil:

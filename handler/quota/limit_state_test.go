@@ -21,12 +21,12 @@ func drawLimit(t *rapid.T, hard bool) policy.Limit {
 // Writers with clocks up to 2 s apart reserve and settle against one state: what was
 // admitted in a window, less what was given back to it, never exceeds a hard limit, and
 // the state's own time never goes back.
-func TestAHardLimitIsNeverExceededByAdmission(t *testing.T) {
+func TestHardLimitNeverExceeded(t *testing.T) {
 	type held struct{ stamp, amount int64 }
 	rapid.Check(t, func(t *rapid.T) {
 		l := drawLimit(t, true)
 		limits := []policy.Limit{l}
-		s, now, admitted := state{counters: map[string]counter{}}, drawTime(t), map[int64]int64{}
+		s, now, admitted := state{limits: map[string]limitState{}}, drawTime(t), map[int64]int64{}
 		var holds []held
 		step := windowEnd(l.Per, windowStart(l.Per, now)).Sub(windowStart(l.Per, now)).Milliseconds() / 5
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -58,38 +58,39 @@ func TestAHardLimitIsNeverExceededByAdmission(t *testing.T) {
 			if admitted[stamps[0]] > l.Amount {
 				t.Fatalf("%d admitted in one window of a limit of %d", admitted[stamps[0]], l.Amount)
 			}
-			if c := s.counter(l); c.Charged != admitted[stamps[0]] {
+			if c := s.limit(l); c.Charged != admitted[stamps[0]] {
 				t.Fatalf("counter says %d, admitted were %d", c.Charged, admitted[stamps[0]])
 			}
 		}
 	})
 }
 
-func TestARefundOfAClosedWindowIsDropped(t *testing.T) {
+// A refund of a closed window is dropped.
+func TestRefundDropsClosedWindow(t *testing.T) {
 	l := policy.Limit{Unit: policy.Tokens, Amount: 100, Per: policy.Hour, Hard: true}
 	limits, at := []policy.Limit{l}, time.Date(2027, 1, 1, 9, 59, 59, 0, time.UTC)
-	s := state{counters: map[string]counter{}}
+	s := state{limits: map[string]limitState{}}
 	s.advance(at)
 	old, _ := s.admit(limits, []int64{80})
 	s.advance(at.Add(2 * time.Second))
 	if _, no := s.admit(limits, []int64{70}); no != nil {
 		t.Fatalf("the next hour refuses: %+v", no)
 	}
-	if s.adjust(limits, []int64{-80}, old) || s.counter(l).Charged != 70 {
-		t.Errorf("charged %d after the late refund, want 70", s.counter(l).Charged)
+	if s.adjust(limits, []int64{-80}, old) || s.limit(l).Charged != 70 {
+		t.Errorf("charged %d after the late refund, want 70", s.limit(l).Charged)
 	}
 	s.advance(at) // a clock behind: still the new hour
-	if s.counter(l).Charged != 70 {
+	if s.limit(l).Charged != 70 {
 		t.Errorf("the window moved back")
 	}
 }
 
 // Over any stretch of time a bucket gives at most itself full and the refill meanwhile.
-func TestABucketGivesNoMoreThanItselfAndItsRefill(t *testing.T) {
+func TestTokenBucketGivesRefill(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := policy.Limit{Unit: policy.Tokens, Amount: rapid.Int64Range(1, 100_000).Draw(t, "amount"), Per: policy.Minute}
 		limits := []policy.Limit{l}
-		s, start := state{counters: map[string]counter{}}, drawTime(t).Truncate(time.Millisecond)
+		s, start := state{limits: map[string]limitState{}}, drawTime(t).Truncate(time.Millisecond)
 		now, given := start, int64(0)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, 40_000).Draw(t, "pause")) * time.Millisecond)
@@ -117,10 +118,10 @@ func TestABucketGivesNoMoreThanItselfAndItsRefill(t *testing.T) {
 	})
 }
 
-func TestABucketOwesNoMoreThanAMinute(t *testing.T) {
+func TestTokenBucketDebtIsBounded(t *testing.T) {
 	l := policy.Limit{Unit: policy.Tokens, Amount: 600, Per: policy.Minute}
 	now := time.Unix(1_800_000_000, 0)
-	c := fresh(l, now).charge(l, 1_000_000).charge(l, 1_000_000)
+	c := newLimitState(l, now).charge(l, 1_000_000).charge(l, 1_000_000)
 	if wait := c.wait(l, 1, now); wait <= time.Minute || wait > time.Minute+time.Second {
 		t.Errorf("wait %v after a charge far over the limit, want a minute and a little", wait)
 	}
@@ -130,24 +131,26 @@ func TestABucketOwesNoMoreThanAMinute(t *testing.T) {
 	}
 }
 
-func TestABucketTakesBackOnlyWithinAMinute(t *testing.T) {
+// A bucket takes back only within a minute.
+func TestTokenBucketRefundExpires(t *testing.T) {
 	l := policy.Limit{Unit: policy.Tokens, Amount: 600, Per: policy.Minute}
 	now := time.Unix(1_800_000_000, 0)
-	c := fresh(l, now).charge(l, 600)
-	if got := c.refund(l, 500, c.stamp(l)).left(l); got != 500 {
+	c := newLimitState(l, now).charge(l, 600)
+	if got := c.refund(l, 500, c.windowID(l)).left(l); got != 500 {
 		t.Errorf("%d left after a refund of 500 at once", got)
 	}
 	later := c.roll(l, now.Add(time.Minute)).charge(l, 600)
-	if got := later.refund(l, 500, c.stamp(l)).left(l); got != 0 {
+	if got := later.refund(l, 500, c.windowID(l)).left(l); got != 0 {
 		t.Errorf("%d left after a refund a minute late, want 0", got)
 	}
 }
 
-func TestRoundingNeverKeepsASmallLimitShut(t *testing.T) {
+// Rounding never keeps a small limit shut.
+func TestSmallLimitRefills(t *testing.T) {
 	for _, amount := range []int64{1, 3, 7, 59, 61} {
 		l := policy.Limit{Unit: policy.Requests, Amount: amount, Per: policy.Minute}
 		now := time.Unix(1_800_000_000, 0)
-		c := fresh(l, now)
+		c := newLimitState(l, now)
 		for range 50 {
 			c = c.charge(l, amount)
 			for range 59_999 / 7 {
@@ -165,51 +168,54 @@ func TestRoundingNeverKeepsASmallLimitShut(t *testing.T) {
 	}
 }
 
-func TestALimitKeepsItsCounterWhenItIsRenamedResizedOrHardened(t *testing.T) {
+// A limit keeps its counter when it is renamed, resized or made hard.
+func TestLimitKeepsStateWhenEdited(t *testing.T) {
 	now := time.Date(2027, 5, 10, 0, 0, 0, 0, time.UTC)
 	soft := policy.Limit{Name: "a", Unit: policy.Tokens, Amount: 100, Per: policy.Month}
-	s := state{counters: map[string]counter{}}
+	s := state{limits: map[string]limitState{}}
 	s.advance(now)
 	if _, no := s.admit([]policy.Limit{soft}, []int64{60}); no != nil {
 		t.Fatal(no)
 	}
 	changed := policy.Limit{Name: "b", Unit: policy.Tokens, Amount: 80, Per: policy.Month, Hard: true}
-	if left := s.counter(changed).left(changed); left != 20 {
+	if left := s.limit(changed).left(changed); left != 20 {
 		t.Errorf("%d left of 80 after 60 were used under the old name, want 20", left)
 	}
 	s.prune()
-	if _, ok := s.counters[counterKey(soft)]; !ok {
+	if _, ok := s.limits[limitKey(soft)]; !ok {
 		t.Error("a counter was dropped while its window is open")
 	}
 	s.advance(now.AddDate(0, 1, 0))
 	s.prune()
-	if len(s.counters) != 0 {
-		t.Errorf("counters of closed windows were kept: %v", s.counters)
+	if len(s.limits) != 0 {
+		t.Errorf("counters of closed windows were kept: %v", s.limits)
 	}
 }
 
-func TestOneRefusalChargesNoneOfTheLimits(t *testing.T) {
+// One refusal charges none of the limits.
+func TestAdmitIsAllOrNothing(t *testing.T) {
 	limits := []policy.Limit{
 		{Name: "calls", Unit: policy.Requests, Amount: 10, Per: policy.Minute, Hard: true},
 		{Name: "day", Unit: policy.Tokens, Amount: 5, Per: policy.Day, Hard: true},
 		{Name: "hour", Unit: policy.Tokens, Amount: 5, Per: policy.Hour, Hard: true},
 	}
-	s := state{counters: map[string]counter{}}
+	s := state{limits: map[string]limitState{}}
 	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 0, time.UTC))
 	_, no := s.admit(limits, []int64{1, 6, 6})
 	if no == nil || no.limit.Name != "day" || no.wait != 23*time.Hour {
 		t.Errorf("refusal %+v, want that of the limit with the longest wait", no)
 	}
-	if len(s.counters) != 0 {
-		t.Errorf("charged all the same: %v", s.counters)
+	if len(s.limits) != 0 {
+		t.Errorf("charged all the same: %v", s.limits)
 	}
 }
 
-func TestAStateComesBackFromTheStoreAsItWas(t *testing.T) {
-	s := state{counters: map[string]counter{}}
+// A state comes back from the store as it was.
+func TestStateRoundTrip(t *testing.T) {
+	s := state{limits: map[string]limitState{}}
 	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 123456789, time.UTC))
 	for i := range 80 {
-		s.wrote(fmt.Sprintf("w%d.1", i))
+		s.recordWrite(fmt.Sprintf("w%d.1", i))
 	}
 	s.setSlots("p1", 3)
 	limits := []policy.Limit{
@@ -223,44 +229,44 @@ func TestAStateComesBackFromTheStoreAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := m.Insert(t.Context(), table.Entity{Key: keyOf("p", policy.ByProduct, ""), Props: props})
+	e, err := m.Insert(t.Context(), table.Entity{Key: entityKey("p", policy.ByProduct, ""), Props: props})
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := stateOf(e)
+	back, err := parseState(e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(s, back, cmp.AllowUnexported(state{}, slot{})); diff != "" {
 		t.Errorf("state (-stored +read):\n%s", diff)
 	}
-	if len(back.ids) != remembered || back.writes != 80 {
-		t.Errorf("%d ids and %d writes, want %d and 80", len(back.ids), back.writes, remembered)
+	if len(back.ids) != rememberedWriters || back.writes != 80 {
+		t.Errorf("%d ids and %d writes, want %d and 80", len(back.ids), back.writes, rememberedWriters)
 	}
 	delete(e.Props, "slots") // as an entity was before there were slots
-	if _, err := stateOf(e); err != nil {
+	if _, err := parseState(e); err != nil {
 		t.Error(err)
 	}
 	e.Props["slots"] = "p1=3"
-	if _, err := stateOf(e); err == nil {
+	if _, err := parseState(e); err == nil {
 		t.Error("a broken slot was read")
 	}
 	delete(e.Props, "writes")
-	if _, err := stateOf(e); err == nil {
+	if _, err := parseState(e); err == nil {
 		t.Error("a foreign entity was read as a state")
 	}
 }
 
 // Among any writes of any writers, one of ours that is not among the ids is said not to
 // have been made only if it was not; and with few writers that is always said.
-func TestTheLastIdOfEachWriterTellsTheFateOfAWrite(t *testing.T) {
+func TestStateRemembersWriteIDs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, writers := state{counters: map[string]counter{}}, rapid.IntRange(1, 100).Draw(t, "writers")
+		s, writers := state{limits: map[string]limitState{}}, rapid.IntRange(1, 100).Draw(t, "writers")
 		n := 0
 		others := func(name string) {
 			for range rapid.IntRange(0, 150).Draw(t, name) {
 				n++
-				s.wrote(fmt.Sprintf("w%d.%d", rapid.IntRange(1, writers).Draw(t, "writer"), n))
+				s.recordWrite(fmt.Sprintf("w%d.%d", rapid.IntRange(1, writers).Draw(t, "writer"), n))
 			}
 		}
 		others("before")
@@ -268,7 +274,7 @@ func TestTheLastIdOfEachWriterTellsTheFateOfAWrite(t *testing.T) {
 		others("meanwhile")
 		applied := rapid.Bool().Draw(t, "applied")
 		if applied {
-			s.wrote("us.1")
+			s.recordWrite("us.1")
 		}
 		others("after")
 		if slices.Contains(s.ids, "us.1") || s.writes == base.writes {
@@ -277,10 +283,10 @@ func TestTheLastIdOfEachWriterTellsTheFateOfAWrite(t *testing.T) {
 		if applied && s.remembersSince(base) {
 			t.Fatalf("said not to be made, but it was; %d writes since", s.writes-base.writes)
 		}
-		if !s.remembersSince(base) && writers < remembered {
+		if !s.remembersSince(base) && writers < rememberedWriters {
 			t.Fatalf("not known, with only %d writers", writers)
 		}
-		if len(s.ids) > remembered {
+		if len(s.ids) > rememberedWriters {
 			t.Fatalf("%d ids", len(s.ids))
 		}
 	})

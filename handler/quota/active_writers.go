@@ -7,19 +7,19 @@ import (
 
 // writers counts the goroutines that write. A WaitGroup would not do: new ones may start
 // while somebody waits.
-type writers struct {
+type activeWriters struct {
 	mu   sync.Mutex
 	n    int
 	idle chan struct{} // closed when n falls to 0; nil = nobody waits
 }
 
-func (w *writers) started() {
+func (w *activeWriters) started() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.n++
 }
 
-func (w *writers) ended() {
+func (w *activeWriters) ended() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.n--; w.n == 0 && w.idle != nil {
@@ -28,7 +28,7 @@ func (w *writers) ended() {
 	}
 }
 
-func (w *writers) wait(ctx context.Context) error {
+func (w *activeWriters) wait(ctx context.Context) error {
 	w.mu.Lock()
 	if w.n == 0 {
 		w.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	lagSize  = 128
-	lagLeast = 20 // observations without which nobody knows what is late
+	latencySize  = 128
+	latencyLeast = 20 // observations without which nobody knows what is late
 
 	// Hedges are at most one request in ten, ten behind each other at most: when a region
 	// becomes slow for all, its old sample must not double the load.
@@ -17,29 +17,29 @@ const (
 )
 
 // lag knows how long the last answers of a deployment took to the commit point.
-type lag struct {
+type latencyWindow struct {
 	mu     sync.Mutex
-	last   [lagSize]time.Duration
+	last   [latencySize]time.Duration
 	seen   int
 	credit float64 // hedges that may still be made
 }
 
 // add takes one in. An attempt that was outrun counts with the time it had: left out, the
 // slow ones would be missing, and what counts as late would shrink and shrink.
-func (l *lag) add(took time.Duration) {
+func (l *latencyWindow) observe(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last[l.seen%lagSize] = took
+	l.last[l.seen%latencySize] = took
 	l.seen++
 	l.credit = min(l.credit+hedgeShare, hedgeBurst)
 }
 
 // late is the time within which 95 of 100 answers began.
-func (l *lag) late() (time.Duration, bool) {
+func (l *latencyWindow) p95() (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(l.seen, lagSize)
-	if n < lagLeast {
+	n := min(l.seen, latencySize)
+	if n < latencyLeast {
 		return 0, false
 	}
 	sorted := l.last
@@ -48,7 +48,7 @@ func (l *lag) late() (time.Duration, bool) {
 }
 
 // spend takes leave for one hedge.
-func (l *lag) spend() bool {
+func (l *latencyWindow) spend() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.credit < 1 {

@@ -24,17 +24,17 @@ type reporter interface {
 }
 
 // rig is one store with any number of limiters on it, all of one product "p".
-type rig struct {
+type harness struct {
 	t     reporter
 	mem   *table.Mem
 	rules *policy.Policy
 
-	mu  sync.Mutex
-	ops int
+	mu    sync.Mutex
+	count int
 }
 
 // newRig takes the product's limits as the policy file has them, one a line.
-func newRig(t reporter, limits ...string) *rig {
+func newHarness(t reporter, limits ...string) *harness {
 	t.Helper()
 	text := "version: 1\nproducts:\n  p:\n    maxOutputTokens: 1\n    limits:\n"
 	for _, l := range limits {
@@ -47,35 +47,35 @@ func newRig(t reporter, limits ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, mem: table.NewMem(), rules: rules}
+	r := &harness{t: t, mem: table.NewMem(), rules: rules}
 	r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return true, nil })
 	return r
 }
 
 // fault has f decide about store operations, which go on being counted.
-func (r *rig) fault(f table.Fault) {
+func (r *harness) fault(f table.Fault) {
 	r.mem.SetFault(func(ctx context.Context, op table.Op, key table.Key) (bool, error) {
 		r.mu.Lock()
-		r.ops++
+		r.count++
 		r.mu.Unlock()
 		return f(ctx, op, key)
 	})
 }
 
-func (r *rig) heal() {
+func (r *harness) heal() {
 	r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return true, nil })
 }
 
 // spent returns the store operations since the last call.
-func (r *rig) spent() int {
+func (r *harness) operations() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.ops
-	r.ops = 0
+	n := r.count
+	r.count = 0
 	return n
 }
 
-func (r *rig) limiter() *quota.Limiter {
+func (r *harness) limiter() *quota.Limiter {
 	return quota.New(quota.Options{Store: r.mem, Policy: r.rules})
 }
 
@@ -85,7 +85,7 @@ func tokens(n int64) quota.Cost { return quota.Cost{Estimate: n, Bound: n} }
 
 func usage(n int64) gateway.Usage { return gateway.Usage{Total: n} }
 
-func (r *rig) reserve(l *quota.Limiter, n int64) *quota.Reservation {
+func (r *harness) reserve(l *quota.Limiter, n int64) *quota.Reservation {
 	r.t.Helper()
 	res, err := l.Reserve(r.t.Context(), alice, "gpt", tokens(n))
 	if err != nil {
@@ -94,7 +94,7 @@ func (r *rig) reserve(l *quota.Limiter, n int64) *quota.Reservation {
 	return res
 }
 
-func (r *rig) refused(l *quota.Limiter, c gateway.Caller, n int64) *gateway.Error {
+func (r *harness) refused(l *quota.Limiter, c gateway.Caller, n int64) *gateway.Error {
 	r.t.Helper()
 	res, err := l.Reserve(r.t.Context(), c, "gpt", tokens(n))
 	e, ok := errors.AsType[*gateway.Error](err)
@@ -104,7 +104,7 @@ func (r *rig) refused(l *quota.Limiter, c gateway.Caller, n int64) *gateway.Erro
 	return e
 }
 
-func (r *rig) settle(res *quota.Reservation, n int64) {
+func (r *harness) settle(res *quota.Reservation, n int64) {
 	r.t.Helper()
 	if err := res.Settle(r.t.Context(), usage(n)); err != nil {
 		r.t.Fatalf("Settle(%d): %v", n, err)
@@ -112,7 +112,7 @@ func (r *rig) settle(res *quota.Reservation, n int64) {
 }
 
 // left is what the tightest long token limit has left, asked by a fresh instance.
-func (r *rig) left() int64 {
+func (r *harness) left() int64 {
 	r.t.Helper()
 	res := r.reserve(r.limiter(), 0)
 	return res.Remaining().Quota.Left
@@ -128,7 +128,7 @@ func at(t *testing.T, s string) {
 	time.Sleep(time.Until(to))
 }
 
-func bubble(t *testing.T, limits []string, test func(t *testing.T, r *rig)) {
+func bubble(t *testing.T, limits []string, test func(t *testing.T, r *harness)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newRig(t, limits...)) })
+	synctest.Test(t, func(t *testing.T) { test(t, newHarness(t, limits...)) })
 }

@@ -10,28 +10,28 @@ import (
 
 // field is where one call can go and where it has been. Whoever waits for a silent
 // region looks at it from a goroutine of its own.
-type field struct {
+type candidates struct {
 	list []target // by priority
 	need int64    // tokens
 
-	mu    sync.Mutex
-	tried map[string]bool
-	came  map[string]outcome // what the last effort at a region came to
+	mu          sync.Mutex
+	tried       map[string]bool
+	lastOutcome map[string]outcome // what the last effort at a region came to
 }
 
-func (p *Pool) field(call *Call) *field {
-	return &field{list: p.targets(call), need: call.Need, tried: map[string]bool{}, came: map[string]outcome{}}
+func (p *Pool) candidates(call *Call) *candidates {
+	return &candidates{list: p.targets(call), need: call.Need, tried: map[string]bool{}, lastOutcome: map[string]outcome{}}
 }
 
 // next takes leave for an effort at the best untried target: the lowest priority that
 // has an open one, there by weight. Targets that are about to refuse for load are passed
 // by, whatever their priority, while any other is open.
-func (f *field) next() *effort {
+func (f *candidates) next() *attempt {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, roomy := range []bool{true, false} {
 		e := f.pick(func(t target) bool {
-			return !f.tried[t.Name] && t.breaker.Ready() && (!roomy || t.room.fits(f.need))
+			return !f.tried[t.Name] && t.breaker.Ready() && (!roomy || t.headroom.fits(f.need))
 		})
 		if e != nil {
 			return e
@@ -42,21 +42,21 @@ func (f *field) next() *effort {
 
 // beside takes leave for an effort beside the first: it is no probe, goes nowhere that is
 // about to refuse, and is not made when there were many of late.
-func (f *field) beside(first *effort, stream bool) *effort {
+func (f *candidates) nextHedge(first *attempt, stream bool) *attempt {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	healthy := func(t target) bool {
 		state, _, _ := t.breaker.Status()
-		return !f.tried[t.Name] && state == breaker.Closed && t.room.fits(f.need)
+		return !f.tried[t.Name] && state == breaker.Closed && t.headroom.fits(f.need)
 	}
-	if !slices.ContainsFunc(f.list, healthy) || !first.lag(stream).spend() {
+	if !slices.ContainsFunc(f.list, healthy) || !first.latency(stream).spend() {
 		return nil
 	}
 	return f.pick(healthy)
 }
 
 // another says whether somebody else could be asked.
-func (f *field) another() bool {
+func (f *candidates) hasAlternative() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.list, func(t target) bool { return !f.tried[t.Name] && t.breaker.Ready() })
@@ -64,29 +64,29 @@ func (f *field) another() bool {
 
 // learn notes what an effort came to. After a stale connection the region can be asked
 // once more: it has not seen the request.
-func (f *field) learn(e *effort) {
+func (f *candidates) record(e *attempt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	name, now := e.target.Name, e.failed.outcome
-	if now == stale && f.came[name] != stale {
+	name, now := e.target.Name, e.failure.outcome
+	if now == stale && f.lastOutcome[name] != stale {
 		delete(f.tried, name)
 	}
-	f.came[name] = now
+	f.lastOutcome[name] = now
 }
 
 // pick is called with mu held.
-func (f *field) pick(wanted func(target) bool) *effort {
+func (f *candidates) pick(wanted func(target) bool) *attempt {
 	for rest := f.list; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
 			n++
 		}
-		for open := filter(rest[:n], wanted); len(open) > 0; {
+		for open := matching(rest[:n], wanted); len(open) > 0; {
 			i := weighted(open)
 			if pass, ok := open[i].breaker.Allow(); ok {
-				open[i].room.take(f.need)
+				open[i].headroom.deduct(f.need)
 				f.tried[open[i].Name] = true
-				return &effort{target: open[i], pass: pass, another: f.another}
+				return &attempt{target: open[i], pass: pass, hasAlternative: f.hasAlternative}
 			}
 			open = slices.Delete(open, i, i+1)
 		}
@@ -95,7 +95,7 @@ func (f *field) pick(wanted func(target) bool) *effort {
 	return nil
 }
 
-func filter(group []target, wanted func(target) bool) (open []target) {
+func matching(group []target, wanted func(target) bool) (open []target) {
 	for _, t := range group {
 		if wanted(t) {
 			open = append(open, t)
