@@ -18,6 +18,7 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/derive"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
@@ -82,7 +83,7 @@ type Services struct {
 	Health        table.Store // of the regions, as all instances know it
 	Usage         table.Store
 	Files         table.Store // one row for each file of the journal
-	Blobs         journal.Blobs
+	Blobs         blob.Store
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
 	Transport     http.RoundTripper // to the regions
@@ -126,8 +127,8 @@ func Connect(s Settings, logger *slog.Logger) (e Services, err error) {
 	return e, err
 }
 
-func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*journal.Azure, error) {
-	return journal.NewAzure(journal.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: AuditContainer})
+func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error) {
+	return blob.NewAzure(blob.AzureOptions{ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: AuditContainer})
 }
 
 func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/audit"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 )
@@ -18,16 +19,16 @@ import (
 // rig is a log over memory whose storage can be broken.
 type rig struct {
 	*audit.Log
-	journal *journal.Mem
-	bodies  *journal.Mem
+	journal *blob.Mem
+	bodies  *blob.Mem
 	writer  *journal.Writer
 }
 
-type hook = func(ctx context.Context, op journal.Op, name string) (bool, error)
+type hook = func(ctx context.Context, op blob.Op, name string) (bool, error)
 
 func newRig(t *testing.T, o audit.Options, journalFault, bodiesFault hook) *rig {
 	t.Helper()
-	r := &rig{journal: &journal.Mem{Fault: journalFault}, bodies: &journal.Mem{Fault: bodiesFault}}
+	r := &rig{journal: &blob.Mem{Fault: journalFault}, bodies: &blob.Mem{Fault: bodiesFault}}
 	r.writer = journal.New(journal.Options{Blobs: r.journal, MaxBacklog: 8 << 20})
 	o.Journal, o.Bodies = r.writer, r.bodies
 	r.Log = audit.New(o)
@@ -47,7 +48,7 @@ func (r *rig) lines(t *testing.T) []gateway.Line {
 	return linesOf(t, r.journal)
 }
 
-func linesOf(t *testing.T, b journal.Blobs) (all []gateway.Line) {
+func linesOf(t *testing.T, b blob.Store) (all []gateway.Line) {
 	t.Helper()
 	for m, err := range journal.Read(context.Background(), b, "2") {
 		if err != nil {
@@ -100,7 +101,7 @@ func wantUnavailable(t *testing.T, err error) {
 	}
 }
 
-func blobText(t *testing.T, b journal.Blobs, name string) string {
+func blobText(t *testing.T, b blob.Store, name string) string {
 	t.Helper()
 	r, err := b.Open(context.Background(), name, 0)
 	if err != nil {
@@ -114,7 +115,7 @@ func blobText(t *testing.T, b journal.Blobs, name string) string {
 	return string(data)
 }
 
-func blobCount(t *testing.T, b *journal.Mem) int {
+func blobCount(t *testing.T, b *blob.Mem) int {
 	t.Helper()
 	b.Fault = nil
 	found, err := b.List(context.Background(), "")
@@ -187,8 +188,8 @@ func TestBeginIsASnapshot(t *testing.T) {
 func TestLargeBodiesAreBlobsBeforeTheirRecordIsQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r *rig
-		slow := func(_ context.Context, op journal.Op, name string) (bool, error) {
-			if op == journal.OpPut {
+		slow := func(_ context.Context, op blob.Op, name string) (bool, error) {
+			if op == blob.OpPut {
 				time.Sleep(2 * time.Second)
 				if used, _ := r.writer.Backlog(); used != 0 && strings.HasSuffix(name, "request") {
 					t.Error("the begin record was queued before its body was durable")
@@ -218,7 +219,7 @@ func TestLargeBodiesAreBlobsBeforeTheirRecordIsQueued(t *testing.T) {
 func TestBeginNeverWaitsAndBeginDurableDoes(t *testing.T) {
 	for _, size := range []int{10, 2 << 20} {
 		synctest.Test(t, func(t *testing.T) {
-			delay := func(context.Context, journal.Op, string) (bool, error) {
+			delay := func(context.Context, blob.Op, string) (bool, error) {
 				time.Sleep(3 * time.Second)
 				return true, nil
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/audit"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 )
 
@@ -55,7 +56,7 @@ func talk(seed uint64, size int) []byte {
 }
 
 // nowhere takes everything at no cost.
-type nowhere struct{ *journal.Mem }
+type nowhere struct{ *blob.Mem }
 
 func (nowhere) Create(context.Context, string) error                { return nil }
 func (nowhere) Append(context.Context, string, int64, []byte) error { return nil }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/audit"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -23,7 +24,7 @@ import (
 // roundTrip records one body as a request and reads it back.
 func roundTrip(t testing.TB, body []byte) *gateway.Body {
 	t.Helper()
-	mem := &journal.Mem{}
+	mem := &blob.Mem{}
 	w := journal.New(journal.Options{Blobs: mem, Interval: time.Nanosecond})
 	x := audit.New(audit.Options{Journal: w, Bodies: mem}).Exchange(&gateway.Record{ID: "r1"})
 	x.Request("a/b", body)
@@ -167,7 +168,7 @@ func TestUploadThatFailsHalfWayCutsTheAnswer(t *testing.T) {
 
 // failsAfter takes n bytes of a Put.
 type failsAfter struct {
-	*journal.Mem
+	*blob.Mem
 	n int64
 }
 
@@ -178,7 +179,7 @@ func (f *failsAfter) Put(_ context.Context, _ string, r io.Reader) error {
 
 // sink takes a Put without keeping it, at a storage's pace, and notes the heap.
 type sink struct {
-	*journal.Mem
+	*blob.Mem
 	size int64
 	peak uint64
 }
@@ -203,7 +204,7 @@ func (s *sink) Put(_ context.Context, _ string, r io.Reader) error {
 func TestMemoryOfALargeAnswerIsBounded(t *testing.T) {
 	r := newRig(t, audit.Options{}, nil, nil)
 	defer r.close()
-	s := &sink{Mem: &journal.Mem{}}
+	s := &sink{Mem: &blob.Mem{}}
 	l := audit.New(audit.Options{Journal: r.writer, Bodies: s})
 	runtime.GC()
 	var before runtime.MemStats
@@ -237,7 +238,7 @@ func TestExchangesOverAzureAreReadBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Stop()
-	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: s.ConnectionString(), Container: "audit"})
+	blobs, err := blob.NewAzure(blob.AzureOptions{ConnectionString: s.ConnectionString(), Container: "audit"})
 	if err != nil {
 		t.Fatal(err)
 	}

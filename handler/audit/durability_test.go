@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"aoaigateway/handler/audit"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 )
 
 func away(on *atomic.Bool, hang bool) hook {
-	return func(ctx context.Context, _ journal.Op, _ string) (bool, error) {
+	return func(ctx context.Context, _ blob.Op, _ string) (bool, error) {
 		if !on.Load() {
 			return true, nil
 		}
@@ -110,7 +110,7 @@ func TestRelaxedLogReleasesAndSaysSo(t *testing.T) {
 
 func TestCancelledClientDoesNotEndTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := func(context.Context, journal.Op, string) (bool, error) {
+		slow := func(context.Context, blob.Op, string) (bool, error) {
 			time.Sleep(4 * time.Second)
 			return true, nil
 		}
@@ -164,8 +164,8 @@ func TestFullBacklogRefusesBeginsAndLeavesRoomForEnds(t *testing.T) {
 func TestKillBetweenBodyAndRecordLeavesAnOrphanOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dead atomic.Bool
-		r := newRig(t, audit.Options{}, away(&dead, true), func(_ context.Context, op journal.Op, _ string) (bool, error) {
-			if op == journal.OpPut {
+		r := newRig(t, audit.Options{}, away(&dead, true), func(_ context.Context, op blob.Op, _ string) (bool, error) {
+			if op == blob.OpPut {
 				dead.Store(true) // the body is the last thing that lands
 			}
 			return true, nil
@@ -185,12 +185,12 @@ func TestKillBetweenBodyAndRecordLeavesAnOrphanOnly(t *testing.T) {
 }
 
 func TestEveryJournalFaultEndsDurableOrInAnError(t *testing.T) {
-	for _, op := range []journal.Op{journal.OpCreate, journal.OpAppend} {
+	for _, op := range []blob.Op{blob.OpCreate, blob.OpAppend} {
 		for _, apply := range []bool{false, true} {
 			for _, hang := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					var n atomic.Int64
-					fault := func(ctx context.Context, o journal.Op, _ string) (bool, error) {
+					fault := func(ctx context.Context, o blob.Op, _ string) (bool, error) {
 						if o != op || n.Add(1)%2 == 0 {
 							return true, nil
 						}

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 )
@@ -29,7 +30,7 @@ import (
 // Options of a Log; Journal and Bodies are needed.
 type Options struct {
 	Journal *journal.Writer
-	Bodies  journal.Blobs // may be the journal's own container
+	Bodies  blob.Store    // may be the journal's own container
 	Wait    time.Duration // for durability, before an answer is given up; default 15 s
 	Relaxed bool          // release answers whose record is not durable in time; records say so
 	Logger  *slog.Logger  // default: discards

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/audit"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/redact"
@@ -105,7 +106,7 @@ func TestPersonalDataReachesNoSinkInWhateverBody(t *testing.T) {
 // The wire's size and hash differ from the blob's where personal data was taken out.
 func TestVerifyAcceptsRedactedBlobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		blobs, manifest := &journal.Mem{}, journal.NewRows(table.NewMem())
+		blobs, manifest := &blob.Mem{}, journal.NewRows(table.NewMem())
 		w := journal.New(journal.Options{Blobs: blobs, Rows: manifest})
 		r := &rig{Log: audit.New(audit.Options{Journal: w, Bodies: blobs}), journal: blobs, bodies: blobs, writer: w}
 		long := `{"a":"` + strings.Repeat("lorem ipsum ", 100_000) + address + `"}`

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 )
@@ -34,7 +35,7 @@ type Consumer interface {
 type DeriverOptions struct {
 	Journal   *journal.Writer // this process's
 	Rows      *journal.Rows
-	Blobs     journal.Blobs
+	Blobs     blob.Store
 	Consumers []Consumer
 	Every     time.Duration // between two looks at the own files; default 2 s
 	Logger    *slog.Logger  // default: discards

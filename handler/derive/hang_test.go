@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/table"
 )
 
@@ -29,8 +29,8 @@ func TestAnEndThatWasDurableIsDerivedWhateverItsAppendDid(t *testing.T) {
 
 func hung(w *world, hang time.Duration, lands bool, kill time.Duration) {
 	var appends atomic.Int32
-	w.blobs.Fault = func(ctx context.Context, op journal.Op, _ string) (bool, error) {
-		if op != journal.OpAppend || appends.Add(1) != 2 {
+	w.blobs.Fault = func(ctx context.Context, op blob.Op, _ string) (bool, error) {
+		if op != blob.OpAppend || appends.Add(1) != 2 {
 			return true, nil
 		}
 		select { // the answer is lost, the bytes are still on their way
@@ -107,7 +107,7 @@ func (w *world) canBeAway() (away *atomic.Bool) {
 		}
 		return true, nil
 	}
-	w.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { return fail() }
+	w.blobs.Fault = func(context.Context, blob.Op, string) (bool, error) { return fail() }
 	w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return fail() })
 	return away
 }
@@ -117,7 +117,7 @@ func (w *world) canBeAway() (away *atomic.Bool) {
 func TestOperationsPerThousandRequests(t *testing.T) {
 	in(t, func(w *world) {
 		var blobs, tables atomic.Int64
-		w.blobs.Fault = func(context.Context, journal.Op, string) (bool, error) { blobs.Add(1); return true, nil }
+		w.blobs.Fault = func(context.Context, blob.Op, string) (bool, error) { blobs.Add(1); return true, nil }
 		w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { tables.Add(1); return true, nil })
 		p := w.start(&life{})
 		const requests = 12_000

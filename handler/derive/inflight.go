@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 )
@@ -34,7 +35,7 @@ type exchange struct {
 // begins knows the requests that are open where a reader stands, and a few that just
 // ended. Lines that it does not hold it reads again.
 type begins struct {
-	blobs  journal.Blobs
+	blobs  blob.Store
 	open   map[string]*exchange
 	held   int64
 	lines  []string // ids whose begin line is or was held, oldest first
@@ -42,7 +43,7 @@ type begins struct {
 	leaves []string // ids of ended, oldest first
 }
 
-func newBegins(blobs journal.Blobs) *begins {
+func newBegins(blobs blob.Store) *begins {
 	return &begins{blobs: blobs, open: map[string]*exchange{}, ended: map[string]*exchange{}}
 }
 
@@ -165,7 +166,7 @@ func (b *begins) line(ctx context.Context, at place, t gateway.LineType, id stri
 
 // orGone makes nothing of errors that will not go away.
 func orGone(err error) error {
-	if _, broken := errors.AsType[*journal.BreakError](err); broken || errors.Is(err, journal.ErrNotFound) {
+	if _, broken := errors.AsType[*journal.BreakError](err); broken || errors.Is(err, blob.ErrNotFound) {
 		return nil
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/table"
@@ -193,13 +194,13 @@ func (d *Deriver) finishDead(ctx context.Context, readers []*reader, files []jou
 func (d *Deriver) fence(ctx context.Context, c *claim) (int64, error) {
 	f := c.now()
 	err := d.o.Blobs.Seal(ctx, f.Name)
-	if errors.Is(err, journal.ErrNotFound) {
+	if errors.Is(err, blob.ErrNotFound) {
 		if f.Length > 0 {
 			d.o.Logger.Error("journal file is gone", "file", f.Name, "length", f.Length)
 			return 0, nil
 		}
 		// Its writer may be about to create it: whoever does, it is sealed.
-		if err = d.o.Blobs.Create(ctx, f.Name); err == nil || errors.Is(err, journal.ErrExists) {
+		if err = d.o.Blobs.Create(ctx, f.Name); err == nil || errors.Is(err, blob.ErrExists) {
 			err = d.o.Blobs.Seal(ctx, f.Name)
 		}
 	}

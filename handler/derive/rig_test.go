@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/derive"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -20,12 +21,12 @@ import (
 // world is the stores that outlive processes.
 type world struct {
 	t     *testing.T
-	blobs *journal.Mem
+	blobs *blob.Mem
 	store *table.Mem
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, blobs: &journal.Mem{}, store: table.NewMem()}
+	return &world{t: t, blobs: &blob.Mem{}, store: table.NewMem()}
 }
 
 func (w *world) rows() *journal.Rows { return journal.NewRows(w.store) }
@@ -104,29 +105,29 @@ func (l *life) cont() {
 }
 
 type mortalBlobs struct {
-	journal.Blobs
+	blob.Store
 	life *life
 }
 
 func (b mortalBlobs) Create(ctx context.Context, name string) error {
-	return b.life.step(func() error { return b.Blobs.Create(ctx, name) })
+	return b.life.step(func() error { return b.Store.Create(ctx, name) })
 }
 
 func (b mortalBlobs) Append(ctx context.Context, name string, at int64, data []byte) error {
-	return b.life.step(func() error { return b.Blobs.Append(ctx, name, at, data) })
+	return b.life.step(func() error { return b.Store.Append(ctx, name, at, data) })
 }
 
 func (b mortalBlobs) Seal(ctx context.Context, name string) error {
-	return b.life.step(func() error { return b.Blobs.Seal(ctx, name) })
+	return b.life.step(func() error { return b.Store.Seal(ctx, name) })
 }
 
 func (b mortalBlobs) Length(ctx context.Context, name string) (n int64, sealed bool, err error) {
-	err = b.life.step(func() error { n, sealed, err = b.Blobs.Length(ctx, name); return err })
+	err = b.life.step(func() error { n, sealed, err = b.Store.Length(ctx, name); return err })
 	return n, sealed, err
 }
 
 func (b mortalBlobs) Open(ctx context.Context, name string, offset int64) (r io.ReadCloser, err error) {
-	err = b.life.step(func() error { r, err = b.Blobs.Open(ctx, name, offset); return err })
+	err = b.life.step(func() error { r, err = b.Store.Open(ctx, name, offset); return err })
 	return r, err
 }
 

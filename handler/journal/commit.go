@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"aoaigateway/handler/blob"
 )
 
 // committer turns groups into members of files. It belongs to the writer's one goroutine,
@@ -101,7 +103,7 @@ func (c *committer) place(ctx context.Context, member member) fate {
 		}
 		retry.note("append", err)
 		f := c.resolve(ctx, member, retry)
-		if f == unchanged && errors.Is(err, ErrSealed) {
+		if f == unchanged && errors.Is(err, blob.ErrSealed) {
 			f = shut
 		}
 		if f != unchanged || !retry.wait(ctx) {
@@ -133,7 +135,7 @@ func (c *committer) look(ctx context.Context, m member) (fate, error) {
 		return err
 	})
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, blob.ErrNotFound):
 		c.Logger.Error("journal file is gone", "file", c.file.name, "length", c.file.length)
 		return shut, nil
 	case err != nil:
@@ -221,7 +223,7 @@ func (c *committer) open(ctx context.Context) bool {
 			c.file = next
 			c.files++
 			return true
-		case errors.Is(err, ErrExists), errors.Is(err, ErrTaken):
+		case errors.Is(err, blob.ErrExists), errors.Is(err, ErrTaken):
 			c.left = append(c.left, next.name)
 			c.files++
 			continue
@@ -248,7 +250,7 @@ func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
 // create makes the blob, or finds that an earlier try, whose answer was lost, has made it.
 func (c *committer) create(ctx context.Context, name string) error {
 	err := c.try(ctx, func(ctx context.Context) error { return c.Blobs.Create(ctx, name) })
-	if !errors.Is(err, ErrExists) {
+	if !errors.Is(err, blob.ErrExists) {
 		return err
 	}
 	var length int64

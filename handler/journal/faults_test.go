@@ -11,12 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 )
 
 // fault fails operation op each time say wants it, counted from 1 over the run.
 type fault struct {
-	op    journal.Op
+	op    blob.Op
 	say   func(n int64) bool
 	apply bool
 	hang  bool
@@ -24,7 +25,7 @@ type fault struct {
 	n     atomic.Int64
 }
 
-func (f *fault) hook(ctx context.Context, op journal.Op, _ string) (bool, error) {
+func (f *fault) hook(ctx context.Context, op blob.Op, _ string) (bool, error) {
 	if op != f.op || !f.say(f.n.Add(1)) {
 		return true, nil
 	}
@@ -38,7 +39,7 @@ func (f *fault) hook(ctx context.Context, op journal.Op, _ string) (bool, error)
 func TestNoRecordIsLostOrDoubledWhateverFails(t *testing.T) {
 	broken := errors.New("connection reset")
 	const groups = 6
-	for _, op := range []journal.Op{journal.OpCreate, journal.OpAppend, journal.OpLength, journal.OpOpen} {
+	for _, op := range []blob.Op{blob.OpCreate, blob.OpAppend, blob.OpLength, blob.OpOpen} {
 		for _, apply := range []bool{false, true} {
 			for _, hang := range []bool{false, true} {
 				for nth := range int64(groups + 1) {
@@ -55,10 +56,10 @@ func TestNoRecordIsLostOrDoubledWhateverFails(t *testing.T) {
 }
 
 func survives(t *testing.T, f *fault, groups int) {
-	b := &journal.Mem{Fault: f.hook}
-	if f.op == journal.OpLength || f.op == journal.OpOpen {
-		lost := &fault{op: journal.OpAppend, apply: true, err: errors.New("answer lost"), say: func(n int64) bool { return n%2 == 0 }}
-		b.Fault = func(ctx context.Context, op journal.Op, name string) (bool, error) {
+	b := &blob.Mem{Fault: f.hook}
+	if f.op == blob.OpLength || f.op == blob.OpOpen {
+		lost := &fault{op: blob.OpAppend, apply: true, err: errors.New("answer lost"), say: func(n int64) bool { return n%2 == 0 }}
+		b.Fault = func(ctx context.Context, op blob.Op, name string) (bool, error) {
 			if apply, err := lost.hook(ctx, op, name); err != nil {
 				return apply, err
 			}
@@ -78,7 +79,7 @@ func survives(t *testing.T, f *fault, groups int) {
 
 func TestSealedFileIsLeftAndItsUndurableRecordsGoToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
 		var pending []*journal.Pending
 		for i := range 5 {
@@ -101,15 +102,15 @@ func TestSealedFileIsLeftAndItsUndurableRecordsGoToTheNext(t *testing.T) {
 
 func TestMemberThatLandedBeforeTheSealIsNotWrittenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		var appends int
-		b.Fault = func(ctx context.Context, op journal.Op, name string) (bool, error) {
-			if op == journal.OpAppend {
+		b.Fault = func(ctx context.Context, op blob.Op, name string) (bool, error) {
+			if op == blob.OpAppend {
 				if appends++; appends == 2 {
 					return true, errors.New("answer lost")
 				}
 			}
-			if op == journal.OpLength && appends == 2 {
+			if op == blob.OpLength && appends == 2 {
 				appends++
 				return true, b.Seal(ctx, name)
 			}
@@ -125,11 +126,11 @@ func TestMemberThatLandedBeforeTheSealIsNotWrittenAgain(t *testing.T) {
 
 func TestAppendThatLandsAfterItsTimeoutIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		var first atomic.Bool
 		first.Store(true)
-		b.Fault = func(ctx context.Context, op journal.Op, _ string) (bool, error) {
-			if op == journal.OpAppend && first.CompareAndSwap(true, false) {
+		b.Fault = func(ctx context.Context, op blob.Op, _ string) (bool, error) {
+			if op == blob.OpAppend && first.CompareAndSwap(true, false) {
 				<-ctx.Done() // the answer never comes, the bytes do
 				return true, ctx.Err()
 			}
@@ -151,7 +152,7 @@ func TestForeignBytesAtThePositionAreNotTakenForOurs(t *testing.T) {
 	for _, extra := range []int{1, 4000} { // shorter and longer than the member
 		t.Run(fmt.Sprint(extra), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &journal.Mem{}
+				b := &blob.Mem{}
 				w := journal.New(journal.Options{Blobs: b})
 				first, _ := w.Append(line(0))
 				wantDurable(t, []*journal.Pending{first})
@@ -181,8 +182,8 @@ func TestForeignBytesAtThePositionAreNotTakenForOurs(t *testing.T) {
 
 func TestFileWhoseCreationWasNotAnsweredIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lost := &fault{op: journal.OpCreate, apply: true, err: errors.New("answer lost"), say: func(n int64) bool { return n == 1 }}
-		b := &journal.Mem{Fault: lost.hook}
+		lost := &fault{op: blob.OpCreate, apply: true, err: errors.New("answer lost"), say: func(n int64) bool { return n == 1 }}
+		b := &blob.Mem{Fault: lost.hook}
 		w := journal.New(journal.Options{Blobs: b})
 		wantDurable(t, appendAll(t, w, 2, time.Second))
 		closeNow(t, w)
@@ -194,11 +195,11 @@ func TestFileWhoseCreationWasNotAnsweredIsUsed(t *testing.T) {
 
 func TestDeletedFileIsSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		gone := ""
-		b.Fault = func(_ context.Context, op journal.Op, name string) (bool, error) {
-			if name == gone && op != journal.OpList {
-				return false, journal.ErrNotFound
+		b.Fault = func(_ context.Context, op blob.Op, name string) (bool, error) {
+			if name == gone && op != blob.OpList {
+				return false, blob.ErrNotFound
 			}
 			return true, nil
 		}

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 
 	"github.com/klauspost/compress/gzip"
+
+	"aoaigateway/handler/blob"
 )
 
 // The bounds of a member. gzip stores what it cannot compress with less than 1 KiB of
 // framing for 4 MiB, so a member of maxRaw bytes fits an append.
 const (
-	maxRaw    = MaxAppend - 16<<10
+	maxRaw    = blob.MaxAppend - 16<<10
 	maxHeader = 4 << 10
 )
 

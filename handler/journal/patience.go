@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"aoaigateway/handler/blob"
 )
 
 const readPatience = 10 * time.Second // with one read; what is done with it between two does not count
@@ -14,7 +16,7 @@ type patient struct {
 	cancel context.CancelFunc
 }
 
-func openPatiently(ctx context.Context, b Blobs, name string, offset int64) (io.ReadCloser, error) {
+func openPatiently(ctx context.Context, b blob.Store, name string, offset int64) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(readPatience, cancel)
 	defer timer.Stop()

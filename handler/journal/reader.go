@@ -9,6 +9,8 @@ import (
 	"iter"
 	"path"
 	"strings"
+
+	"aoaigateway/handler/blob"
 )
 
 // Member is one group commit, as read.
@@ -47,7 +49,7 @@ func (e *BreakError) Error() string {
 // Read yields the members of every journal file whose name begins with prefix, file by
 // file in order of their names, and verifies framing and chain within what it reads. A
 // *BreakError ends its file, not the iteration; any other error ends the iteration.
-func Read(ctx context.Context, b Blobs, prefix string) iter.Seq2[Member, error] {
+func Read(ctx context.Context, b blob.Store, prefix string) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
 		files, err := b.List(ctx, prefix)
 		if err != nil {
@@ -64,7 +66,7 @@ func Read(ctx context.Context, b Blobs, prefix string) iter.Seq2[Member, error] 
 }
 
 // ReadFile yields the members of one file like [Read].
-func ReadFile(ctx context.Context, b Blobs, name string) iter.Seq2[Member, error] {
+func ReadFile(ctx context.Context, b blob.Store, name string) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
 		readFile(ctx, b, name, map[string]*Member{}, yield)
 	}
@@ -77,7 +79,7 @@ func processOf(name string) string {
 }
 
 // readFile reports whether to go on with the next file.
-func readFile(ctx context.Context, b Blobs, name string, heads map[string]*Member, yield func(Member, error) bool) bool {
+func readFile(ctx context.Context, b blob.Store, name string, heads map[string]*Member, yield func(Member, error) bool) bool {
 	process := processOf(name)
 	for m, err := range ReadFrom(ctx, b, name, 0) {
 		if err == nil {
@@ -103,7 +105,7 @@ func readFile(ctx context.Context, b Blobs, name string, heads map[string]*Membe
 // ReadFrom yields the members of one file from offset on, which must be where a member
 // begins, without looking at their chain. Its Index counts from there. It ends at the
 // blob's present end, or with an error as [Read] says.
-func ReadFrom(ctx context.Context, b Blobs, name string, offset int64) iter.Seq2[Member, error] {
+func ReadFrom(ctx context.Context, b blob.Store, name string, offset int64) iter.Seq2[Member, error] {
 	return func(yield func(Member, error) bool) {
 		blob, err := openPatiently(ctx, b, name, offset)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 )
 
@@ -26,7 +27,7 @@ func noise(n int) []byte {
 // written returns one file of n members and its bytes.
 func written(t testing.TB, n int) (string, []byte) {
 	t.Helper()
-	b := &journal.Mem{}
+	b := &blob.Mem{}
 	w := journal.New(journal.Options{Blobs: b, Interval: time.Nanosecond})
 	for i := range n {
 		p, err := w.Append(line(i))
@@ -45,9 +46,9 @@ func written(t testing.TB, n int) (string, []byte) {
 }
 
 // stored puts data under name alone.
-func stored(t testing.TB, name string, data []byte) *journal.Mem {
+func stored(t testing.TB, name string, data []byte) *blob.Mem {
 	t.Helper()
-	b := &journal.Mem{}
+	b := &blob.Mem{}
 	if err := b.Put(context.Background(), name, bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
@@ -160,10 +161,10 @@ func TestABreakEndsItsFileOnly(t *testing.T) {
 
 func TestStorageFailureIsNoBreak(t *testing.T) {
 	name, data := written(t, 2)
-	for _, op := range []journal.Op{journal.OpList, journal.OpOpen} {
+	for _, op := range []blob.Op{blob.OpList, blob.OpOpen} {
 		b := stored(t, name, data)
 		away := errors.New("away")
-		b.Fault = func(_ context.Context, o journal.Op, _ string) (bool, error) {
+		b.Fault = func(_ context.Context, o blob.Op, _ string) (bool, error) {
 			if o == op {
 				return false, away
 			}
@@ -262,7 +263,7 @@ func sentence(size int) []byte {
 }
 
 // discard takes everything at no cost.
-type discard struct{ *journal.Mem }
+type discard struct{ *blob.Mem }
 
 func (discard) Create(context.Context, string) error                { return nil }
 func (discard) Append(context.Context, string, int64, []byte) error { return nil }

@@ -11,19 +11,20 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/table"
 )
 
 // rowed is a journal in memory with its rows, whose stores can be made to fail.
 type rowed struct {
-	blobs *journal.Mem
+	blobs *blob.Mem
 	store *table.Mem
 	rows  *journal.Rows
 }
 
 func newRowed() *rowed {
-	r := &rowed{blobs: &journal.Mem{}, store: table.NewMem()}
+	r := &rowed{blobs: &blob.Mem{}, store: table.NewMem()}
 	r.rows = journal.NewRows(r.store)
 	return r
 }
@@ -68,8 +69,8 @@ func say(t *testing.T, w *journal.Writer, what, id string) {
 func TestTheRowStandsBeforeTheBlobAndFollowsWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRowed()
-		r.blobs.Fault = func(_ context.Context, op journal.Op, name string) (bool, error) {
-			if op == journal.OpCreate {
+		r.blobs.Fault = func(_ context.Context, op blob.Op, name string) (bool, error) {
+			if op == blob.OpCreate {
 				if rows := r.files(t); len(rows) != 1 || rows[0].Name != name || rows[0].State != journal.Open {
 					t.Errorf("rows when %s is made: %+v", name, rows)
 				}
@@ -213,8 +214,8 @@ func TestTheFileBeforeIsClosedOnceTheNextHasAMember(t *testing.T) {
 		time.Sleep(time.Hour)
 		var down atomic.Bool
 		down.Store(true)
-		r.blobs.Fault = func(_ context.Context, op journal.Op, _ string) (bool, error) {
-			return !down.Load(), map[bool]error{true: errors.New("away")}[down.Load() && op == journal.OpAppend]
+		r.blobs.Fault = func(_ context.Context, op blob.Op, _ string) (bool, error) {
+			return !down.Load(), map[bool]error{true: errors.New("away")}[down.Load() && op == blob.OpAppend]
 		}
 		p, _ := w.AppendEnd("a", []byte(`{}`))
 		time.Sleep(time.Minute)

@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+
+	"aoaigateway/handler/blob"
 )
 
 // scanner takes a file apart into its members, holding a few megabytes of it at most.
@@ -52,7 +54,7 @@ var (
 // next returns the next member; errEnd means there is none. After any other error it must
 // not be called again.
 func (s *scanner) next() (block, error) {
-	for want := s.chunk; ; want = min(2*want, MaxAppend) {
+	for want := s.chunk; ; want = min(2*want, blob.MaxAppend) {
 		if s.fill(want); s.failed != nil {
 			return block{}, s.failed
 		}
@@ -68,7 +70,7 @@ func (s *scanner) next() (block, error) {
 			return b, nil
 		case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
 			return block{}, err
-		case len(s.window) >= MaxAppend:
+		case len(s.window) >= blob.MaxAppend:
 			return block{}, errLong
 		case s.ended:
 			return block{}, fmt.Errorf("does not decompress: %w", io.ErrUnexpectedEOF)
@@ -99,7 +101,7 @@ func (s *scanner) fill(want int) {
 // inflate decompresses the window's first member into raw and returns its length. A
 // bytes.Reader hands gzip exactly the bytes it asks for.
 func (s *scanner) inflate() (int, error) {
-	s.at.Reset(s.window[:min(len(s.window), MaxAppend)])
+	s.at.Reset(s.window[:min(len(s.window), blob.MaxAppend)])
 	whole := s.at.Len()
 	if err := s.gz.Reset(&s.at); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

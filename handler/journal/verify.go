@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"aoaigateway/handler/blob"
 )
 
 // Report is what [Verify] found.
@@ -28,7 +30,7 @@ type Report struct {
 // each row before its blob, and compares them with their rows and their chains, and the
 // bodies they name with size and hash. What is not as it was written is in the report; the
 // error is of the stores alone.
-func Verify(ctx context.Context, rows *Rows, blobs Blobs, from, to time.Time) (Report, error) {
+func Verify(ctx context.Context, rows *Rows, blobs blob.Store, from, to time.Time) (Report, error) {
 	v := &verifier{rows: rows, blobs: blobs, from: from.UTC().Truncate(time.Hour), to: to.UTC(), heads: map[string]*checked{}}
 	day, last, err := v.days(ctx)
 	for ; err == nil && !day.After(last); day = day.AddDate(0, 0, 1) {
@@ -42,7 +44,7 @@ func Verify(ctx context.Context, rows *Rows, blobs Blobs, from, to time.Time) (R
 
 type verifier struct {
 	rows     *Rows
-	blobs    Blobs
+	blobs    blob.Store
 	from, to time.Time
 	report   Report
 	heads    map[string]*checked // the file before, of each process
@@ -90,7 +92,7 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(files)) {
 		workers.Go(func() {
-			s := newScanner(nil, 0, MaxAppend)
+			s := newScanner(nil, 0, blob.MaxAppend)
 			for n := next.Add(1) - 1; n < int64(len(files)); n = next.Add(1) - 1 {
 				files[n].read(ctx, v.blobs, s)
 			}

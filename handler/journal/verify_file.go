@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 )
 
@@ -61,10 +62,10 @@ func (c *checked) wrong(reason string, args ...any) {
 }
 
 // read compares the blob with the row. s is the caller's to use again.
-func (c *checked) read(ctx context.Context, blobs Blobs, s *scanner) {
-	blob, err := blobs.Open(ctx, c.Name, 0)
+func (c *checked) read(ctx context.Context, blobs blob.Store, s *scanner) {
+	content, err := blobs.Open(ctx, c.Name, 0)
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, blob.ErrNotFound):
 		if c.whole = c.Length == 0; !c.whole {
 			c.wrong("is gone; its row vouches for %d bytes", c.Length)
 		}
@@ -73,12 +74,12 @@ func (c *checked) read(ctx context.Context, blobs Blobs, s *scanner) {
 		c.err = fmt.Errorf("journal: %s: %w", c.Name, err)
 		return
 	}
-	defer func() { _ = blob.Close() }()
+	defer func() { _ = content.Close() }()
 	c.hasBlob = true
 	if !c.hasRow {
 		c.wrong("has no row")
 	}
-	s.reset(blob)
+	s.reset(content)
 	for c.err == nil && !c.whole {
 		m := &linked{name: c.Name, index: c.members, offset: s.offset}
 		b, err := s.next()
@@ -101,7 +102,7 @@ func (c *checked) read(ctx context.Context, blobs Blobs, s *scanner) {
 }
 
 // member counts and compares one member; an error says that it is none.
-func (c *checked) member(ctx context.Context, blobs Blobs, m *linked, b block) error {
+func (c *checked) member(ctx context.Context, blobs blob.Store, m *linked, b block) error {
 	h, lines, err := (&Member{Name: c.Name}).head(b.raw)
 	if err != nil {
 		return err
@@ -170,7 +171,7 @@ func (m *linked) follows(last *linked) *BreakError {
 var inBlob = []byte(`"blob":"bodies/`)
 
 // bodiesOf reads the blobs that the member's records name.
-func (c *checked) bodiesOf(ctx context.Context, blobs Blobs, m *linked, lines []byte) {
+func (c *checked) bodiesOf(ctx context.Context, blobs blob.Store, m *linked, lines []byte) {
 	for c.err == nil {
 		at := bytes.Index(lines, inBlob)
 		if at < 0 {
@@ -193,7 +194,7 @@ func (c *checked) bodiesOf(ctx context.Context, blobs Blobs, m *linked, lines []
 }
 
 // body compares a blob with what the record says of it, once a file.
-func (c *checked) body(ctx context.Context, blobs Blobs, m *linked, b *gateway.Body) {
+func (c *checked) body(ctx context.Context, blobs blob.Store, m *linked, b *gateway.Body) {
 	key := b.Blob + " " + b.InBlob().SHA256
 	if c.seen[key] {
 		return
@@ -203,7 +204,7 @@ func (c *checked) body(ctx context.Context, blobs Blobs, m *linked, b *gateway.B
 	}
 	c.seen[key] = true
 	r, err := blobs.Open(ctx, b.Blob, 0)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, blob.ErrNotFound) {
 		c.broken(m.wrong("names %s, which is gone", b.Blob))
 		return
 	}

@@ -18,11 +18,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/table"
 )
 
-func verify(t testing.TB, blobs journal.Blobs, rows *journal.Rows) journal.Report {
+func verify(t testing.TB, blobs blob.Store, rows *journal.Rows) journal.Report {
 	t.Helper()
 	report, err := journal.Verify(context.Background(), rows, blobs, time.Time{}, time.Time{})
 	if err != nil {
@@ -79,7 +80,7 @@ func withSmall(t *testing.T, f func(*testing.T, *rowed)) {
 }
 
 // content reads a blob whole.
-func content(t testing.TB, b journal.Blobs, name string) []byte {
+func content(t testing.TB, b blob.Store, name string) []byte {
 	t.Helper()
 	r, err := b.Open(context.Background(), name, 0)
 	if err != nil {
@@ -90,10 +91,10 @@ func content(t testing.TB, b journal.Blobs, name string) []byte {
 }
 
 // but is a container of the same blobs, with some replaced (nil: removed).
-func but(t testing.TB, b journal.Blobs, changed map[string][]byte) *journal.Mem {
+func but(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
 	t.Helper()
 	files, _ := b.List(context.Background(), "")
-	other := &journal.Mem{}
+	other := &blob.Mem{}
 	for _, f := range files {
 		data, ok := changed[f.Name]
 		if !ok {
@@ -260,9 +261,9 @@ func TestARangeOfHoursIsReadAlone(t *testing.T) {
 func TestVerifyTellsStorageFailuresFromBreaks(t *testing.T) {
 	withSmall(t, func(t *testing.T, r *rowed) {
 		away := errors.New("away")
-		for _, op := range []journal.Op{journal.OpList, journal.OpOpen} {
+		for _, op := range []blob.Op{blob.OpList, blob.OpOpen} {
 			b := but(t, r.blobs, nil)
-			b.Fault = func(_ context.Context, o journal.Op, _ string) (bool, error) {
+			b.Fault = func(_ context.Context, o blob.Op, _ string) (bool, error) {
 				return o != op, map[bool]error{true: away}[o == op]
 			}
 			if report, err := journal.Verify(t.Context(), r.rows, b, time.Time{}, time.Time{}); !errors.Is(err, away) || len(report.Breaks) != 0 {

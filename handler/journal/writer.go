@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"aoaigateway/handler/blob"
 )
 
 // Why a line was not taken.
@@ -22,7 +24,7 @@ const MaxLine = maxRaw - maxHeader
 
 // Options of a Writer; only Blobs is needed.
 type Options struct {
-	Blobs      Blobs
+	Blobs      blob.Store
 	Rows       *Rows         // nil = none are kept
 	Logger     *slog.Logger  // default: discards
 	Interval   time.Duration // between the starts of two commits; default 100 ms

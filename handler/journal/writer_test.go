@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 )
 
@@ -42,7 +43,7 @@ func appendAll(t *testing.T, w *journal.Writer, n int, apart time.Duration) (all
 }
 
 // records reads everything back and fails on any break in framing or chain.
-func records(t *testing.T, b journal.Blobs) (all []string) {
+func records(t *testing.T, b blob.Store) (all []string) {
 	t.Helper()
 	for m, err := range journal.Read(context.Background(), b, "") {
 		if err != nil {
@@ -55,7 +56,7 @@ func records(t *testing.T, b journal.Blobs) (all []string) {
 	return all
 }
 
-func members(t *testing.T, b journal.Blobs) (all []journal.Member) {
+func members(t *testing.T, b blob.Store) (all []journal.Member) {
 	t.Helper()
 	for m, err := range journal.Read(context.Background(), b, "") {
 		if err != nil {
@@ -73,7 +74,7 @@ func closeNow(t *testing.T, w *journal.Writer) {
 	}
 }
 
-func wantRecords(t *testing.T, b journal.Blobs, want []string) {
+func wantRecords(t *testing.T, b blob.Store, want []string) {
 	t.Helper()
 	if d := cmp.Diff(want, records(t, b)); d != "" {
 		t.Errorf("records (-want +got):\n%s", d)
@@ -112,7 +113,7 @@ func TestLinesAreReadBackInOrderOverAzure(t *testing.T) {
 // interval when the end takes longer.
 func TestALineNobodyWaitsForKeepsCompanyForAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
 		defer closeNow(t, w)
 		start := time.Now()
@@ -134,7 +135,7 @@ func TestALineNobodyWaitsForKeepsCompanyForAnInterval(t *testing.T) {
 
 func TestALineThatIsWaitedForIsCommittedAtOnceAndTheNextWithTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
 		defer closeNow(t, w)
 		start := time.Now()
@@ -165,7 +166,7 @@ func TestBacklogIsBoundedAndEmptiesWhenStorageReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
-		b := &journal.Mem{Fault: func(context.Context, journal.Op, string) (bool, error) {
+		b := &blob.Mem{Fault: func(context.Context, blob.Op, string) (bool, error) {
 			if down.Load() {
 				return false, errors.New("storage is away")
 			}
@@ -197,7 +198,7 @@ func TestBacklogIsBoundedAndEmptiesWhenStorageReturns(t *testing.T) {
 
 func TestFileIsRolledBeforeItsLastAppend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b, MaxAppends: 2})
 		appendAll(t, w, 5, time.Second)
 		closeNow(t, w)
@@ -208,7 +209,7 @@ func TestFileIsRolledBeforeItsLastAppend(t *testing.T) {
 
 func TestFileIsRolledByTheHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
 		start := time.Now().UTC()
 		appendAll(t, w, 5, 25*time.Minute) // bubbles begin at midnight
@@ -224,7 +225,7 @@ func TestFileIsRolledByTheHour(t *testing.T) {
 	})
 }
 
-func wantFiles(t *testing.T, b journal.Blobs, want []int) {
+func wantFiles(t *testing.T, b blob.Store, want []int) {
 	t.Helper()
 	var got []int
 	for _, m := range members(t, b) {
@@ -237,7 +238,7 @@ func wantFiles(t *testing.T, b journal.Blobs, want []int) {
 
 func TestGroupsLargerThanAnAppendAreSplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
 		big := bytes.Repeat([]byte("x"), journal.MaxLine/3)
 		start := time.Now()
@@ -261,7 +262,7 @@ func TestGroupsLargerThanAnAppendAreSplit(t *testing.T) {
 }
 
 func TestLongestLineFitsWhateverItsBytes(t *testing.T) {
-	b := &journal.Mem{}
+	b := &blob.Mem{}
 	w := journal.New(journal.Options{Blobs: b})
 	longest := noise(journal.MaxLine - 1)
 	p, err := w.Append(longest)
@@ -280,7 +281,7 @@ func TestLongestLineFitsWhateverItsBytes(t *testing.T) {
 
 func TestCloseFlushesWithoutWaitingForTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{}
+		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b, Interval: time.Hour})
 		start := time.Now()
 		pending := appendAll(t, w, 20, time.Millisecond)
@@ -298,8 +299,8 @@ func TestCloseFlushesWithoutWaitingForTheInterval(t *testing.T) {
 
 func TestCloseGivesUpWithItsContextAndSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{Fault: func(ctx context.Context, op journal.Op, _ string) (bool, error) {
-			if op == journal.OpAppend {
+		b := &blob.Mem{Fault: func(ctx context.Context, op blob.Op, _ string) (bool, error) {
+			if op == blob.OpAppend {
 				<-ctx.Done()
 				return false, ctx.Err()
 			}
@@ -320,7 +321,7 @@ func TestCloseGivesUpWithItsContextAndSaysSo(t *testing.T) {
 
 func TestWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &journal.Mem{Fault: func(context.Context, journal.Op, string) (bool, error) { return false, errors.New("away") }}
+		b := &blob.Mem{Fault: func(context.Context, blob.Op, string) (bool, error) { return false, errors.New("away") }}
 		w := journal.New(journal.Options{Blobs: b})
 		pending := appendAll(t, w, 1, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)

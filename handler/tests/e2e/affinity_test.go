@@ -16,9 +16,9 @@ import (
 
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 )
@@ -243,7 +243,7 @@ func TestAnAnswerWhoseRegionCannotBeNotedIsWithheld(t *testing.T) {
 }
 
 // lastOutcome is what a record's last line says, corrections included.
-func lastOutcome(t *testing.T, blobs journal.Blobs, id string) (o gateway.Outcome) {
+func lastOutcome(t *testing.T, blobs blob.Store, id string) (o gateway.Outcome) {
 	t.Helper()
 	harness.Until(t, "a withheld outcome", func() bool {
 		for _, line := range harness.ReadLines(t, blobs) {

@@ -21,7 +21,7 @@ import (
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
@@ -81,7 +81,7 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	}}}
 	store := table.NewMem()
 	p := app.New(s, pol, app.Services{
-		Subscriptions: store, Counters: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: &journal.Mem{}, Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
+		Subscriptions: store, Counters: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: &blob.Mem{}, Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
 	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the line is part of the cost
 	p.Start()
 	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})

@@ -14,15 +14,15 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/tests/harness"
 )
 
 // discarding keeps of large blobs no more than a journal file would need: what a test
 // measures then is the gateway alone.
 type discarding struct {
-	journal.Blobs
+	blob.Store
 	sums chan string // of what was put
 }
 
@@ -71,7 +71,7 @@ func largeRig(t *testing.T, region http.HandlerFunc) (*harness.Gateway, discardi
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) {
 		scripted(t, region)(s)
 		s.MaxBodyMB = 100
-	}, Services: func(e *app.Services) { d.Blobs = e.Blobs; e.Blobs = d }})
+	}, Services: func(e *app.Services) { d.Store = e.Blobs; e.Blobs = d }})
 	r.Post(harness.ChatPath, harness.ChatStream) // warm: connections, tokens' tables
 	return r, d
 }

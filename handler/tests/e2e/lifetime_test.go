@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/tests/harness"
 )
 
@@ -402,7 +402,7 @@ func TestAnswersWithoutABodyAndOddOnesPassUnchanged(t *testing.T) {
 }
 
 // noBodies is a container that takes no bodies, as when storage is away.
-type noBodies struct{ journal.Blobs }
+type noBodies struct{ blob.Store }
 
 func (noBodies) Put(context.Context, string, io.Reader) error {
 	return errors.New("storage is away")

@@ -13,6 +13,7 @@ import (
 
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/gateway"
@@ -47,7 +48,7 @@ func feedOf(t *testing.T, r *harness.Gateway) (*logs.Feed, *loganalytics.Sink) {
 }
 
 // entriesOf are the journal's ends, each with its request from its begin.
-func entriesOf(t *testing.T, blobs journal.Blobs) (entries []logs.Entry) {
+func entriesOf(t *testing.T, blobs blob.Store) (entries []logs.Entry) {
 	t.Helper()
 	requests := map[string]*gateway.Body{}
 	for m, err := range journal.Read(t.Context(), blobs, "") {

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/loganalytics"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
@@ -39,12 +39,12 @@ const (
 // operations counts what is asked of the stores.
 type operations struct {
 	mu    sync.Mutex
-	blobs map[journal.Op]int
+	blobs map[blob.Op]int
 	rows  map[string]int // by table
 }
 
 func (o *operations) blob(took time.Duration) *harness.BlobFault {
-	f := harness.BlobFault(func(_ context.Context, op journal.Op) (bool, error) {
+	f := harness.BlobFault(func(_ context.Context, op blob.Op) (bool, error) {
 		o.mu.Lock()
 		o.blobs[op]++
 		o.mu.Unlock()
@@ -68,7 +68,7 @@ func (o *operations) sums() (writes, reads, rows int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for op, n := range o.blobs {
-		if op == journal.OpOpen || op == journal.OpLength || op == journal.OpList {
+		if op == blob.OpOpen || op == blob.OpLength || op == blob.OpList {
 			reads += n
 		} else {
 			writes += n
@@ -103,7 +103,7 @@ func (taken) RoundTrip(r *http.Request) (*http.Response, error) {
 // countOperations runs 200 requests a second for so long and returns the counts with the
 // number of requests.
 func countOperations(t *testing.T, lasts time.Duration) (o *operations, requests int) {
-	o = &operations{blobs: map[journal.Op]int{}, rows: map[string]int{}}
+	o = &operations{blobs: map[blob.Op]int{}, rows: map[string]int{}}
 	inVirtualTimeUnder(t, oneScope, 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
 		r.Program.Start()
 		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20})
@@ -162,7 +162,7 @@ func TestALoneAnswerIsHeldForOneAppend(t *testing.T) {
 		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: int(event / time.Millisecond)})
 		r.Post(harness.ChatPath, harness.ChatStream) // opens the file
 		time.Sleep(10 * time.Second)
-		o := &operations{blobs: map[journal.Op]int{}, rows: map[string]int{}}
+		o := &operations{blobs: map[blob.Op]int{}, rows: map[string]int{}}
 		r.Fault.Store(o.blob(appends))
 		var held []time.Duration
 		for range 10 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -133,13 +134,13 @@ func wantCounted(r *harness.Gateway, all map[string]*entry) {
 // blobsAway has every second operation fail after it was applied, the others before.
 func blobsAway() *harness.BlobFault {
 	var n atomic.Int64
-	f := harness.BlobFault(func(context.Context, journal.Op) (bool, error) { return n.Add(1)%2 == 0, errAway })
+	f := harness.BlobFault(func(context.Context, blob.Op) (bool, error) { return n.Add(1)%2 == 0, errAway })
 	return &f
 }
 
 // blobsHang has every operation take as long as its caller has patience.
 func blobsHang() *harness.BlobFault {
-	f := harness.BlobFault(func(ctx context.Context, _ journal.Op) (bool, error) { <-ctx.Done(); return false, ctx.Err() })
+	f := harness.BlobFault(func(ctx context.Context, _ blob.Op) (bool, error) { <-ctx.Done(); return false, ctx.Err() })
 	return &f
 }
 

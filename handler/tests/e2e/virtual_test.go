@@ -13,9 +13,9 @@ import (
 
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
@@ -91,7 +91,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		}
 		s.Backends = nil
 		r := &harness.Gateway{T: t, URL: "http://gateway", Client: &http.Client{Transport: toGateway}, Store: table.NewMem()}
-		r.Blobs = &journal.Mem{Fault: r.BlobOperation}
+		r.Blobs = &blob.Mem{Fault: r.BlobOperation}
 		for i := range regions {
 			name := string(rune('a' + i))
 			region := aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true, Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}}})

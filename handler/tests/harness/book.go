@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -21,7 +22,7 @@ import (
 
 // book is the whole journal by record.
 type Journal struct {
-	blobs   journal.Blobs
+	blobs   blob.Store
 	Begins  map[string]gateway.Line
 	Ends    map[string]gateway.Line // amended
 	again   []string                // ids with two begins or two ends
@@ -33,7 +34,7 @@ type Journal struct {
 // readBook reads and verifies every file; a break ends the test.
 func ReadJournal(t *testing.T, server *azurite.Server) Journal {
 	t.Helper()
-	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
+	blobs, err := blob.NewAzure(blob.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func (s *Observation) unlike(t *testing.T, end gateway.Line, b *Journal) string 
 	return ""
 }
 
-func blobSum(t *testing.T, blobs journal.Blobs, name string) string {
+func blobSum(t *testing.T, blobs blob.Store, name string) string {
 	t.Helper()
 	r, err := blobs.Open(t.Context(), name, 0)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/cli"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
@@ -52,7 +53,7 @@ type Gateway struct {
 	Regions []*aoaisim.Region
 
 	Endpoints []string
-	Blobs     *journal.Mem
+	Blobs     *blob.Mem
 	Store     *table.Mem
 	Program   *app.Program
 	Settings  app.Settings
@@ -62,12 +63,12 @@ type Gateway struct {
 }
 
 // blobFault is what becomes of a blob operation; set while the gateway runs.
-type BlobFault func(context.Context, journal.Op) (apply bool, err error)
+type BlobFault func(context.Context, blob.Op) (apply bool, err error)
 
 // noAppends has every append hang until gate is closed.
 func NoAppends(gate <-chan struct{}) *BlobFault {
-	f := BlobFault(func(ctx context.Context, op journal.Op) (bool, error) {
-		if op != journal.OpAppend {
+	f := BlobFault(func(ctx context.Context, op blob.Op) (bool, error) {
+		if op != blob.OpAppend {
 			return true, nil
 		}
 		select {
@@ -97,7 +98,7 @@ func Start(t *testing.T, o Options) *Gateway {
 		o.Policy = TestPolicy
 	}
 	r := &Gateway{T: t, Store: table.NewMem()}
-	r.Blobs = &journal.Mem{Fault: r.BlobOperation}
+	r.Blobs = &blob.Mem{Fault: r.BlobOperation}
 	s := app.Settings{VersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, Interval: time.Millisecond, AdminKeySecret: "gateway-admin-key"}
 	secrets := secret.Map{"gateway-admin-key": AdminKey}
 	for i := range o.Regions {
@@ -142,7 +143,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	return r
 }
 
-func (r *Gateway) BlobOperation(ctx context.Context, op journal.Op, _ string) (apply bool, err error) {
+func (r *Gateway) BlobOperation(ctx context.Context, op blob.Op, _ string) (apply bool, err error) {
 	if f := r.Fault.Load(); f != nil {
 		return (*f)(ctx, op)
 	}
@@ -263,7 +264,7 @@ func (r *Gateway) Raw(request string) Answer {
 }
 
 // lines reads the whole journal.
-func ReadLines(t *testing.T, blobs journal.Blobs) []gateway.Line {
+func ReadLines(t *testing.T, blobs blob.Store) []gateway.Line {
 	t.Helper()
 	var lines []gateway.Line
 	for m, err := range journal.Read(context.Background(), blobs, "") {

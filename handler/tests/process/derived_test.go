@@ -15,6 +15,7 @@ import (
 
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/derive"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
@@ -130,7 +131,7 @@ func (l minutesOn) Offset() time.Duration { return l.Store.Offset() + 3*time.Min
 type recovery struct {
 	t       *testing.T
 	server  *azurite.Server
-	blobs   *journal.Azure
+	blobs   *blob.Azure
 	rows    *journal.Rows
 	book    *usage.Book
 	derive  *derive.Deriver
@@ -147,7 +148,7 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 		}
 		return store
 	}
-	blobs, err := journal.NewAzure(journal.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
+	blobs, err := blob.NewAzure(blob.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
 	if err != nil {
 		t.Fatal(err)
 	}

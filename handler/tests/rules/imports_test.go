@@ -24,8 +24,9 @@ var law = map[string][]string{
 	"sse":                   {},
 	"table":                 {},
 	"table/tabletest":       {"table"},
-	"journal":               {"backoff", "gateway", "idle", "table"},
-	"journal/journaltest":   {"journal"},
+	"blob":                  {"backoff"},
+	"blob/blobtest":         {"blob"},
+	"journal":               {"backoff", "blob", "gateway", "idle", "table"},
 	"redact":                {},
 	"secret":                {},
 	"policy":                {"gateway"},
@@ -35,17 +36,17 @@ var law = map[string][]string{
 	"quota":                 {"backoff", "gateway", "policy", "table"},
 	"backend":               {"breaker", "gateway", "idle", "openai", "secret", "sse", "table"},
 	"affinity":              {"backoff", "gateway", "table"},
-	"audit":                 {"backoff", "gateway", "journal", "redact"},
+	"audit":                 {"backoff", "blob", "gateway", "journal", "redact"},
 	"usage":                 {"gateway", "table"},
 	"logs":                  {"backoff", "gateway"},
 	"proxy":                 {"affinity", "audit", "backend", "gateway", "openai", "policy", "quota", "redact", "sse"},
 	"admin":                 {"auth", "backend", "gateway", "policy", "secret", "usage"},
-	"derive":                {"gateway", "journal", "table"},
+	"derive":                {"blob", "gateway", "journal", "table"},
 	"front":                 {"admin", "audit", "auth", "gateway", "idle", "openai", "proxy"},
-	"cli":                   {"admin", "app", "auth", "journal", "policy", "usage"},
-	"app":                   {"admin", "affinity", "audit", "auth", "backend", "derive", "front", "gateway", "journal", "logs", "policy", "proxy", "quota", "secret", "table", "usage"},
+	"cli":                   {"admin", "app", "auth", "blob", "journal", "policy", "usage"},
+	"app":                   {"admin", "affinity", "audit", "auth", "backend", "blob", "derive", "front", "gateway", "journal", "logs", "policy", "proxy", "quota", "secret", "table", "usage"},
 	"":                      {"app", "cli"},
-	"tests/harness":         {"app", "auth", "backend", "cli", "admin", "devstack/aoaisim", "devstack/azurite", "devstack/child", "devstack/loganalytics", "devstack/stack", "gateway", "journal", "policy", "secret", "table"},
+	"tests/harness":         {"app", "auth", "backend", "blob", "cli", "admin", "devstack/aoaisim", "devstack/azurite", "devstack/child", "devstack/loganalytics", "devstack/stack", "gateway", "journal", "policy", "secret", "table"},
 	"devstack/aoaisim":      {},
 	"devstack/funchost":     {"devstack/child"},
 	"devstack/child":        {},
@@ -61,7 +62,7 @@ var law = map[string][]string{
 }
 
 // azure lists who may import the Azure SDK; everybody else works on our own interfaces.
-var azure = []string{"app", "cli", "tests/harness", "table", "journal", "secret", "backend", "logs"}
+var azure = []string{"app", "cli", "tests/harness", "table", "blob", "secret", "backend", "logs"}
 
 func TestPackagesImportOnlyWhatTheLawAllows(t *testing.T) {
 	seen := map[string]bool{}

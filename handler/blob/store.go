@@ -1,4 +1,4 @@
-package journal
+package blob
 
 import (
 	"context"
@@ -9,19 +9,19 @@ import (
 // The outcomes of a blob write that a caller must tell apart. After any other error the
 // write may or may not have been applied: read the length.
 var (
-	ErrExists   = errors.New("journal: blob exists")
-	ErrNotFound = errors.New("journal: no such blob")
-	ErrPosition = errors.New("journal: blob is not as long as expected")
-	ErrSealed   = errors.New("journal: blob takes no more appends")
+	ErrExists   = errors.New("blob: blob exists")
+	ErrNotFound = errors.New("blob: no such blob")
+	ErrPosition = errors.New("blob: blob is not as long as expected")
+	ErrSealed   = errors.New("blob: blob takes no more appends")
 )
 
 // MaxAppend is the largest block one Append may carry.
 const MaxAppend = 4 << 20
 
-// Blobs is the container the journal lives in. Create and Append are never retried below
+// Store is the container the journal lives in. Create and Append are never retried below
 // this interface: a retry turns an applied append whose answer was lost into ErrPosition.
 // Every method returns when ctx ends. Safe for concurrent use.
-type Blobs interface {
+type Store interface {
 	// Create makes an empty append blob; ErrExists when the name is taken.
 	Create(ctx context.Context, name string) error
 	// Append adds data (1 byte to MaxAppend) if the blob is exactly at bytes long.
@@ -36,11 +36,11 @@ type Blobs interface {
 	// Open reads a blob from offset to its present end; nothing is left at or beyond it.
 	Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
 	// List returns the blobs whose names begin with prefix, in order of their names.
-	List(ctx context.Context, prefix string) ([]BlobInfo, error)
+	List(ctx context.Context, prefix string) ([]Info, error)
 }
 
-// BlobInfo is one listed blob. Listings do not tell whether a blob is sealed: Length does.
-type BlobInfo struct {
+// Info is one listed blob. Listings do not tell whether a blob is sealed: Length does.
+type Info struct {
 	Name   string
 	Length int64
 }

@@ -1,4 +1,4 @@
-package journal_test
+package blob_test
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/blob"
+	"aoaigateway/handler/blob/blobtest"
 	"aoaigateway/handler/devstack/azurite"
-	"aoaigateway/handler/journal"
-	"aoaigateway/handler/journal/journaltest"
 )
 
 // storage is one Azurite for the whole package; every test takes its own container.
@@ -32,19 +32,19 @@ func withStorage(m *testing.M) int {
 	return m.Run()
 }
 
-func newAzure(t testing.TB, container string) *journal.Azure {
+func newAzure(t testing.TB, container string) *blob.Azure {
 	t.Helper()
 	container += "-" + fmt.Sprint(time.Now().UnixNano())
-	b, err := journal.NewAzure(journal.AzureOptions{ConnectionString: storage.ConnectionString(), Container: container})
+	b, err := blob.NewAzure(blob.AzureOptions{ConnectionString: storage.ConnectionString(), Container: container})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func TestMemKeepsTheContract(t *testing.T) { journaltest.Run(t, &journal.Mem{}) }
+func TestMemKeepsTheContract(t *testing.T) { blobtest.Run(t, &blob.Mem{}) }
 
-func TestAzureKeepsTheContract(t *testing.T) { journaltest.Run(t, newAzure(t, "contract")) }
+func TestAzureKeepsTheContract(t *testing.T) { blobtest.Run(t, newAzure(t, "contract")) }
 
 func TestAnAbsentContainerIsEmpty(t *testing.T) {
 	found, err := newAzure(t, "absent").List(t.Context(), "")
@@ -54,14 +54,14 @@ func TestAnAbsentContainerIsEmpty(t *testing.T) {
 }
 
 func TestNewAzureSaysWhatIsMissing(t *testing.T) {
-	for _, o := range []journal.AzureOptions{
+	for _, o := range []blob.AzureOptions{
 		{},
 		{Container: "audit"},
 		{Container: "audit", ServiceURL: "https://a.blob.core.windows.net"},
 		{ConnectionString: storage.ConnectionString()},
 		{ConnectionString: "nonsense", Container: "audit"},
 	} {
-		if _, err := journal.NewAzure(o); err == nil {
+		if _, err := blob.NewAzure(o); err == nil {
 			t.Errorf("NewAzure(%+v) succeeded", o)
 		}
 	}

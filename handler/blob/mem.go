@@ -1,4 +1,4 @@
-package journal
+package blob
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"sync"
 )
 
-// Op names a method of [Blobs] to a fault hook.
+// Op names a method of [Store] to a fault hook.
 type Op string
 
-// The operations of [Blobs].
+// The operations of [Store].
 const (
 	OpCreate Op = "create"
 	OpAppend Op = "append"
@@ -39,7 +39,7 @@ type memBlob struct {
 	appendable, seal bool
 }
 
-var errBlobType = errors.New("journal: blob is of the other type")
+var errBlobType = errors.New("blob: blob is of the other type")
 
 // do runs apply under the lock, or fails as Fault says.
 func (m *Mem) do(ctx context.Context, op Op, name string, apply func() error) error {
@@ -66,7 +66,7 @@ func (m *Mem) locked(f func() error) error {
 	return f()
 }
 
-// Create implements [Blobs].
+// Create implements [Store].
 func (m *Mem) Create(ctx context.Context, name string) error {
 	return m.do(ctx, OpCreate, name, func() error {
 		if m.blobs[name] != nil {
@@ -77,7 +77,7 @@ func (m *Mem) Create(ctx context.Context, name string) error {
 	})
 }
 
-// Append implements [Blobs].
+// Append implements [Store].
 func (m *Mem) Append(ctx context.Context, name string, at int64, data []byte) error {
 	return m.do(ctx, OpAppend, name, func() error {
 		b := m.blobs[name]
@@ -87,7 +87,7 @@ func (m *Mem) Append(ctx context.Context, name string, at int64, data []byte) er
 		case !b.appendable:
 			return errBlobType
 		case len(data) == 0 || len(data) > MaxAppend:
-			return errors.New("journal: append of no bytes or of too many")
+			return errors.New("blob: append of no bytes or of too many")
 		case b.seal:
 			return ErrSealed
 		case int64(len(b.data)) != at:
@@ -98,7 +98,7 @@ func (m *Mem) Append(ctx context.Context, name string, at int64, data []byte) er
 	})
 }
 
-// Length implements [Blobs].
+// Length implements [Store].
 func (m *Mem) Length(ctx context.Context, name string) (n int64, sealed bool, err error) {
 	err = m.do(ctx, OpLength, name, func() error {
 		b := m.blobs[name]
@@ -111,7 +111,7 @@ func (m *Mem) Length(ctx context.Context, name string) (n int64, sealed bool, er
 	return n, sealed, err
 }
 
-// Seal implements [Blobs].
+// Seal implements [Store].
 func (m *Mem) Seal(ctx context.Context, name string) error {
 	return m.do(ctx, OpSeal, name, func() error {
 		b := m.blobs[name]
@@ -126,7 +126,7 @@ func (m *Mem) Seal(ctx context.Context, name string) error {
 	})
 }
 
-// Put implements [Blobs].
+// Put implements [Store].
 func (m *Mem) Put(ctx context.Context, name string, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	if err != nil {
@@ -141,7 +141,7 @@ func (m *Mem) Put(ctx context.Context, name string, r io.Reader) error {
 	})
 }
 
-// Open implements [Blobs].
+// Open implements [Store].
 func (m *Mem) Open(ctx context.Context, name string, offset int64) (r io.ReadCloser, err error) {
 	err = m.do(ctx, OpOpen, name, func() error {
 		b := m.blobs[name]
@@ -155,15 +155,15 @@ func (m *Mem) Open(ctx context.Context, name string, offset int64) (r io.ReadClo
 	return r, err
 }
 
-// List implements [Blobs].
-func (m *Mem) List(ctx context.Context, prefix string) (found []BlobInfo, err error) {
+// List implements [Store].
+func (m *Mem) List(ctx context.Context, prefix string) (found []Info, err error) {
 	err = m.do(ctx, OpList, prefix, func() error {
 		for name, b := range m.blobs {
 			if strings.HasPrefix(name, prefix) {
-				found = append(found, BlobInfo{Name: name, Length: int64(len(b.data))})
+				found = append(found, Info{Name: name, Length: int64(len(b.data))})
 			}
 		}
-		slices.SortFunc(found, func(a, b BlobInfo) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(found, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
 		return nil
 	})
 	return found, err

@@ -1,6 +1,6 @@
-// Package journaltest is the contract of journal.Blobs as tests, run over every
+// Package journaltest is the contract of blob.Store as tests, run over every
 // implementation so that the one in memory cannot drift from Blob Storage.
-package journaltest
+package blobtest
 
 import (
 	"bytes"
@@ -14,15 +14,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/blob"
 )
 
 // Run checks b, an empty container, against the contract.
-func Run(t *testing.T, b journal.Blobs) {
+func Run(t *testing.T, b blob.Store) {
 	t.Helper()
 	for _, c := range []struct {
 		name string
-		test func(*testing.T, journal.Blobs)
+		test func(*testing.T, blob.Store)
 	}{
 		{"a missing blob is told apart from other failures", missing},
 		{"a name is created once", createOnce},
@@ -40,37 +40,37 @@ func Run(t *testing.T, b journal.Blobs) {
 	}
 }
 
-func missing(t *testing.T, b journal.Blobs) {
+func missing(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "missing/a"
-	want(t, "Append", b.Append(ctx, name, 0, []byte("x")), journal.ErrNotFound)
-	want(t, "Seal", b.Seal(ctx, name), journal.ErrNotFound)
+	want(t, "Append", b.Append(ctx, name, 0, []byte("x")), blob.ErrNotFound)
+	want(t, "Seal", b.Seal(ctx, name), blob.ErrNotFound)
 	_, _, err := b.Length(ctx, name)
-	want(t, "Length", err, journal.ErrNotFound)
+	want(t, "Length", err, blob.ErrNotFound)
 	_, err = b.Open(ctx, name, 0)
-	want(t, "Open", err, journal.ErrNotFound)
+	want(t, "Open", err, blob.ErrNotFound)
 }
 
-func createOnce(t *testing.T, b journal.Blobs) {
+func createOnce(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "create/2026/11/23/a.jsonl.gz"
 	want(t, "first", b.Create(ctx, name), nil)
 	wantLength(t, b, name, 0, false)
 	want(t, "append", b.Append(ctx, name, 0, []byte("kept")), nil)
-	want(t, "second", b.Create(ctx, name), journal.ErrExists)
+	want(t, "second", b.Create(ctx, name), blob.ErrExists)
 	wantContent(t, b, name, "kept")
 }
 
-func appendAtPosition(t *testing.T, b journal.Blobs) {
+func appendAtPosition(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "append/a"
 	want(t, "Create", b.Create(ctx, name), nil)
-	want(t, "too far", b.Append(ctx, name, 1, []byte("x")), journal.ErrPosition)
+	want(t, "too far", b.Append(ctx, name, 1, []byte("x")), blob.ErrPosition)
 	want(t, "at 0", b.Append(ctx, name, 0, []byte("one")), nil)
-	want(t, "at 0 again", b.Append(ctx, name, 0, []byte("one")), journal.ErrPosition)
+	want(t, "at 0 again", b.Append(ctx, name, 0, []byte("one")), blob.ErrPosition)
 	want(t, "at 3", b.Append(ctx, name, 3, []byte("two")), nil)
 	wantLength(t, b, name, 6, false)
 	wantContent(t, b, name, "onetwo")
 }
 
-func appendRace(t *testing.T, b journal.Blobs) {
+func appendRace(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "append/race"
 	want(t, "Create", b.Create(ctx, name), nil)
 	var won atomic.Int32
@@ -80,7 +80,7 @@ func appendRace(t *testing.T, b journal.Blobs) {
 			switch err := b.Append(ctx, name, 0, []byte("x")); {
 			case err == nil:
 				won.Add(1)
-			case !errors.Is(err, journal.ErrPosition):
+			case !errors.Is(err, blob.ErrPosition):
 				t.Errorf("loser got %v, want ErrPosition", err)
 			}
 		})
@@ -92,27 +92,27 @@ func appendRace(t *testing.T, b journal.Blobs) {
 	wantLength(t, b, name, 1, false)
 }
 
-func appendLargest(t *testing.T, b journal.Blobs) {
+func appendLargest(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "append/large"
-	data := make([]byte, journal.MaxAppend)
+	data := make([]byte, blob.MaxAppend)
 	_, _ = rand.Read(data)
 	want(t, "Create", b.Create(ctx, name), nil)
 	want(t, "Append", b.Append(ctx, name, 0, data), nil)
 	wantContent(t, b, name, string(data))
 }
 
-func sealed(t *testing.T, b journal.Blobs) {
+func sealed(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "seal/a"
 	want(t, "Create", b.Create(ctx, name), nil)
 	want(t, "Append", b.Append(ctx, name, 0, []byte("x")), nil)
 	want(t, "Seal", b.Seal(ctx, name), nil)
 	want(t, "Seal again", b.Seal(ctx, name), nil)
-	want(t, "Append after", b.Append(ctx, name, 1, []byte("y")), journal.ErrSealed)
+	want(t, "Append after", b.Append(ctx, name, 1, []byte("y")), blob.ErrSealed)
 	wantLength(t, b, name, 1, true)
 	wantContent(t, b, name, "x")
 }
 
-func put(t *testing.T, b journal.Blobs) {
+func put(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "put/a"
 	large := make([]byte, 5<<19) // more than one block, and no whole number of them
 	_, _ = rand.Read(large)
@@ -120,27 +120,27 @@ func put(t *testing.T, b journal.Blobs) {
 		want(t, "Put", b.Put(ctx, name, bytes.NewReader([]byte(content))), nil)
 		wantContent(t, b, name, content)
 	}
-	want(t, "Create over it", b.Create(ctx, name), journal.ErrExists)
+	want(t, "Create over it", b.Create(ctx, name), blob.ErrExists)
 	if err := b.Append(ctx, name, 5, []byte("x")); err == nil {
 		t.Error("Append to a put blob succeeded")
 	}
 }
 
-func putFails(t *testing.T, b journal.Blobs) {
+func putFails(t *testing.T, b blob.Store) {
 	ctx, broken := t.Context(), errors.New("source broke")
 	source := func() io.Reader {
 		return io.MultiReader(bytes.NewReader(make([]byte, 3<<19)), &failing{broken})
 	}
 	want(t, "Put", b.Put(ctx, "putfails/new", source()), broken)
 	_, _, err := b.Length(ctx, "putfails/new")
-	want(t, "Length", err, journal.ErrNotFound)
+	want(t, "Length", err, blob.ErrNotFound)
 
 	want(t, "Put", b.Put(ctx, "putfails/old", bytes.NewReader([]byte("old"))), nil)
 	want(t, "Put", b.Put(ctx, "putfails/old", source()), broken)
 	wantContent(t, b, "putfails/old", "old")
 }
 
-func open(t *testing.T, b journal.Blobs) {
+func open(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "open/a"
 	want(t, "Create", b.Create(ctx, name), nil)
 	wantContent(t, b, name, "")
@@ -152,13 +152,13 @@ func open(t *testing.T, b journal.Blobs) {
 	}
 }
 
-func list(t *testing.T, b journal.Blobs) {
+func list(t *testing.T, b blob.Store) {
 	ctx := t.Context()
 	for _, name := range []string{"list/b/2", "list/a/1", "list/b/1", "listing/c"} {
 		want(t, "Create", b.Create(ctx, name), nil)
 	}
 	want(t, "Append", b.Append(ctx, "list/b/1", 0, []byte("abc")), nil)
-	for prefix, names := range map[string][]journal.BlobInfo{
+	for prefix, names := range map[string][]blob.Info{
 		"list/":   {{Name: "list/a/1"}, {Name: "list/b/1", Length: 3}, {Name: "list/b/2"}},
 		"list/b/": {{Name: "list/b/1", Length: 3}, {Name: "list/b/2"}},
 		"list/x":  nil,
@@ -171,7 +171,7 @@ func list(t *testing.T, b journal.Blobs) {
 	}
 }
 
-func ended(t *testing.T, b journal.Blobs) {
+func ended(t *testing.T, b blob.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := b.Create(ctx, "ended/a"); err == nil {
@@ -193,7 +193,7 @@ func want(t *testing.T, op string, got, target error) {
 	}
 }
 
-func wantLength(t *testing.T, b journal.Blobs, name string, length int64, sealed bool) {
+func wantLength(t *testing.T, b blob.Store, name string, length int64, sealed bool) {
 	t.Helper()
 	n, s, err := b.Length(t.Context(), name)
 	if n != length || s != sealed || err != nil {
@@ -201,14 +201,14 @@ func wantLength(t *testing.T, b journal.Blobs, name string, length int64, sealed
 	}
 }
 
-func wantContent(t *testing.T, b journal.Blobs, name, content string) {
+func wantContent(t *testing.T, b blob.Store, name, content string) {
 	t.Helper()
 	if got := read(t, b, name, 0); got != content {
 		t.Errorf("%s holds %d bytes other than the %d expected", name, len(got), len(content))
 	}
 }
 
-func read(t *testing.T, b journal.Blobs, name string, offset int64) string {
+func read(t *testing.T, b blob.Store, name string, offset int64) string {
 	t.Helper()
 	r, err := b.Open(t.Context(), name, offset)
 	want(t, "Open", err, nil)

@@ -1,4 +1,4 @@
-package journal
+package blob
 
 import (
 	"bytes"
@@ -58,12 +58,12 @@ func NewAzure(o AzureOptions) (*Azure, error) {
 		err = errors.New("give a connection string, or a service URL with a credential")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("journal: blob container: %w", err)
+		return nil, fmt.Errorf("blob: blob container: %w", err)
 	}
 	return &Azure{client: client}, nil
 }
 
-// Create implements [Blobs].
+// Create implements [Store].
 func (a *Azure) Create(ctx context.Context, name string) error {
 	absent := &appendblob.CreateOptions{AccessConditions: &blob.AccessConditions{
 		ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: new(azcore.ETagAny)},
@@ -74,7 +74,7 @@ func (a *Azure) Create(ctx context.Context, name string) error {
 	})
 }
 
-// Append implements [Blobs].
+// Append implements [Store].
 func (a *Azure) Append(ctx context.Context, name string, at int64, data []byte) error {
 	_, err := a.client.NewAppendBlobClient(name).AppendBlock(ctx, seekable(data), &appendblob.AppendBlockOptions{
 		AppendPositionAccessConditions: &appendblob.AppendPositionAccessConditions{AppendPosition: &at},
@@ -82,7 +82,7 @@ func (a *Azure) Append(ctx context.Context, name string, at int64, data []byte) 
 	return typed(err)
 }
 
-// Length implements [Blobs].
+// Length implements [Store].
 func (a *Azure) Length(ctx context.Context, name string) (int64, bool, error) {
 	p, err := a.client.NewBlobClient(name).GetProperties(ctx, nil)
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *Azure) Length(ctx context.Context, name string) (int64, bool, error) {
 	return deref(p.ContentLength), deref(p.IsSealed), nil
 }
 
-// Seal implements [Blobs].
+// Seal implements [Store].
 func (a *Azure) Seal(ctx context.Context, name string) error {
 	_, err := a.client.NewAppendBlobClient(name).Seal(ctx, nil)
 	if err = typed(err); errors.Is(err, ErrSealed) {
@@ -100,7 +100,7 @@ func (a *Azure) Seal(ctx context.Context, name string) error {
 	return err
 }
 
-// Open implements [Blobs].
+// Open implements [Store].
 func (a *Azure) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
 	o := &blob.DownloadStreamOptions{}
 	if offset > 0 {
@@ -116,9 +116,9 @@ func (a *Azure) Open(ctx context.Context, name string, offset int64) (io.ReadClo
 	return resp.Body, nil
 }
 
-// List implements [Blobs].
-func (a *Azure) List(ctx context.Context, prefix string) ([]BlobInfo, error) {
-	var found []BlobInfo
+// List implements [Store].
+func (a *Azure) List(ctx context.Context, prefix string) ([]Info, error) {
+	var found []Info
 	pages := a.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &prefix})
 	for pages.More() {
 		page, err := pages.NextPage(ctx)
@@ -129,7 +129,7 @@ func (a *Azure) List(ctx context.Context, prefix string) ([]BlobInfo, error) {
 			return nil, typed(err)
 		}
 		for _, item := range page.Segment.BlobItems {
-			found = append(found, BlobInfo{Name: deref(item.Name), Length: deref(item.Properties.ContentLength)})
+			found = append(found, Info{Name: deref(item.Name), Length: deref(item.Properties.ContentLength)})
 		}
 	}
 	return found, nil
@@ -143,7 +143,7 @@ const (
 	putPause = 100 * time.Millisecond
 )
 
-// Put implements [Blobs]. Each block is tried again a few times, because r cannot be
+// Put implements [Store]. Each block is tried again a few times, because r cannot be
 // read twice.
 func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
 	client := a.client.NewBlockBlobClient(name)
@@ -203,7 +203,7 @@ func (a *Azure) write(ctx context.Context, op func() error) error {
 		return typed(err)
 	}
 	if _, err := a.client.Create(ctx, nil); err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
-		return fmt.Errorf("journal: create container: %w", err)
+		return fmt.Errorf("blob: create container: %w", err)
 	}
 	return typed(op())
 }
