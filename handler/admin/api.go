@@ -124,18 +124,18 @@ func (a *API) authorize(r *http.Request) error {
 		given = bearer
 	}
 	if given == "" {
-		return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "AdminKeyNotFound", Message: "Access denied: send the admin key in the api-key header, or as a Bearer token."}
+		return gateway.AdminKeyNotFound.Because(nil)
 	}
 	if a.Entra != nil && auth.IsToken(given) {
 		return a.authorizeToken(r, given)
 	}
 	want, err := a.Secrets.Get(r.Context(), a.AdminKeySecret)
 	if err != nil && !errors.Is(err, secret.ErrNotFound) {
-		return &gateway.Error{Kind: gateway.Unavailable, Message: "The gateway cannot read the admin key's secret now. Try again.", Err: err}
+		return gateway.AdminKeyUnavailable.Because(err)
 	}
 	g, wanted := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
 	if want == "" || subtle.ConstantTimeCompare(g[:], wanted[:]) != 1 {
-		return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "AdminKeyInvalid", Message: "Access denied: this is not the admin key.", Err: err}
+		return gateway.AdminKeyInvalid.Because(err)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (a *API) authorizeToken(r *http.Request, token string) error {
 		return err
 	}
 	if !slices.Contains(who.Roles, auth.AdminRole) {
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "TokenClaimValueNotAllowed", Message: "Access denied: the Entra token lacks the app role " + auth.AdminRole + "."}
+		return gateway.TokenClaimValueNotAllowed.New("Access denied: the Entra token lacks the app role %s.", auth.AdminRole)
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func decode(r *http.Request, into any) error {
 	d := json.NewDecoder(io.LimitReader(r.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return &gateway.Error{Kind: gateway.BadRequest, Code: "BadRequest", Message: "The request body is not the JSON object wanted: " + err.Error() + "."}
+		return gateway.MalformedRequest.New("The request body is not the expected JSON object: %v.", err)
 	}
 	return nil
 }
@@ -171,5 +171,7 @@ func reply(w http.ResponseWriter, status int, v any) error {
 }
 
 func errNotFound(allow string) error {
-	return &gateway.Error{Kind: gateway.NotFound, Reason: "OperationNotFound", Allow: allow, Message: "Unable to match incoming request to an operation."}
+	e := gateway.OperationNotFound.Because(nil)
+	e.Allow = allow
+	return e
 }

@@ -3,7 +3,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 
@@ -44,7 +43,7 @@ func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error
 		for _, p := range m.Policy.Products() {
 			names = append(names, p.Name)
 		}
-		return Created{}, &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_product", Message: fmt.Sprintf("There is no product %q. The policy has: %s.", n.Product, strings.Join(names, ", "))}
+		return Created{}, gateway.InvalidProduct.New("There is no product %q. The policy has: %s.", n.Product, strings.Join(names, ", "))
 	}
 	sub, keys, err := m.Subscriptions.Create(ctx, auth.Subscription{ID: n.ID, Name: n.Name, Product: n.Product}, auth.Keys{Primary: n.Primary, Secondary: n.Secondary})
 	if err != nil {

@@ -21,7 +21,7 @@ func (a *API) usage(w http.ResponseWriter, r *http.Request) error {
 	ask := r.URL.Query()
 	q, err := ParseQuery(ask.Get("from"), ask.Get("to"), ask.Get("by"))
 	if err != nil {
-		return &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_query", Message: err.Error()}
+		return gateway.InvalidQuery.New("%v", err)
 	}
 	s, err := a.Manager.Usage(r.Context(), q)
 	if err != nil {

@@ -102,22 +102,22 @@ func Connect(s Settings, logger *slog.Logger) (e Services, err error) {
 	if e.Secrets, err = s.secretSource(e.Identity, logger); err != nil {
 		return e, err
 	}
-	if e.Subscriptions, err = s.OpenTable(e.Identity, SubscriptionTable, true); err != nil {
+	if e.Subscriptions, err = s.OpenTable(e.Identity, SubscriptionTable, table.Retrying); err != nil {
 		return e, err
 	}
-	if e.Quota, err = s.OpenTable(e.Identity, QuotaTable, false); err != nil {
+	if e.Quota, err = s.OpenTable(e.Identity, QuotaTable, table.Once); err != nil {
 		return e, err
 	}
-	if e.Affinity, err = s.OpenTable(e.Identity, AffinityTable, true); err != nil {
+	if e.Affinity, err = s.OpenTable(e.Identity, AffinityTable, table.Retrying); err != nil {
 		return e, err
 	}
-	if e.Regions, err = s.OpenTable(e.Identity, RegionTable, false); err != nil {
+	if e.Regions, err = s.OpenTable(e.Identity, RegionTable, table.Once); err != nil {
 		return e, err
 	}
-	if e.Usage, err = s.OpenTable(e.Identity, UsageTable, true); err != nil {
+	if e.Usage, err = s.OpenTable(e.Identity, UsageTable, table.Retrying); err != nil {
 		return e, err
 	}
-	if e.Journal, err = s.OpenTable(e.Identity, JournalTable, false); err != nil {
+	if e.Journal, err = s.OpenTable(e.Identity, JournalTable, table.Once); err != nil {
 		return e, err
 	}
 	if e.Blobs, err = s.OpenBlobs(e.Identity); err != nil {
@@ -205,8 +205,8 @@ func (s Settings) regionsUseIdentity() bool {
 	return false
 }
 
-func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retries bool) (*table.Azure, error) {
-	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retries: retries}
+func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retry table.RetryPolicy) (*table.Azure, error) {
+	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retry: retry}
 	if s.Storage == "" {
 		o.ServiceURL, o.Credential = s.TableURL, identity
 	}

@@ -104,11 +104,5 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // unavailable is what a client is told when its record cannot be kept.
 func unavailable(message string, err error) error {
-	return &gateway.Error{
-		Kind:       gateway.Unavailable,
-		Reason:     "AuditLogUnavailable",
-		Message:    message,
-		RetryAfter: 5 * time.Second,
-		Err:        err,
-	}
+	return gateway.AuditLogUnavailable.New("%s", message).WithRetry(5 * time.Second).WithCause(err)
 }

@@ -62,9 +62,9 @@ func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 	entra := a.options.Entra
 	switch {
 	case key == "" && token == "":
-		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "SubscriptionKeyNotFound", Message: "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API."}
+		return gateway.Caller{}, gateway.SubscriptionKeyNotFound.Because(nil)
 	case key == "" && entra == nil:
-		return gateway.Caller{}, &gateway.Error{Kind: gateway.Unauthenticated, Reason: "TokenNotAccepted", Message: "Access denied: this gateway takes no Entra tokens. Send a subscription key in the api-key header."}
+		return gateway.Caller{}, gateway.TokenNotAccepted.Because(nil)
 	case key == "":
 		who, err := entra.Verify(r.Context(), token)
 		if err != nil {
@@ -126,7 +126,7 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 		}
 		return r.Val.(Subscription), r.Err
 	case <-ctx.Done():
-		return Subscription{}, &gateway.Error{Kind: gateway.ClientGone, Message: "the client closed the connection", Err: ctx.Err()}
+		return Subscription{}, gateway.ClientConnectionFailure.Because(ctx.Err())
 	}
 }
 
@@ -185,5 +185,5 @@ func isJWT(s string) bool {
 }
 
 func errInvalidKey() error {
-	return &gateway.Error{Kind: gateway.Unauthenticated, Reason: "SubscriptionKeyInvalid", Message: "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription."}
+	return gateway.SubscriptionKeyInvalid.Because(nil)
 }

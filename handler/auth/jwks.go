@@ -65,11 +65,11 @@ func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, &gateway.Error{Kind: gateway.ClientGone, Message: "the client closed the connection", Err: ctx.Err()}
+		return nil, gateway.ClientConnectionFailure.Because(ctx.Err())
 	case now.age >= keysUsable, now.key == nil && now.failing:
-		return nil, &gateway.Error{Kind: gateway.Unavailable, Reason: "IssuerUnavailable", RetryAfter: time.Second, Message: "The gateway cannot reach Entra to check the token now. Try again, or send a subscription key alone.", Err: err}
+		return nil, gateway.IssuerUnavailable.Because(err).WithRetry(time.Second)
 	case now.key == nil:
-		return nil, badToken("TokenSignatureKeyNotFound", "it is signed with a key that the tenant does not publish")
+		return nil, badToken(gateway.TokenSignatureKeyNotFound, "it is signed with a key that the tenant does not publish")
 	}
 	return now.key, nil
 }

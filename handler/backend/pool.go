@@ -221,7 +221,7 @@ func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
 		}
 		if ctx.Err() != nil {
 			best.discard()
-			return nil, &gateway.Error{Kind: gateway.ClientGone, Reason: "ClientConnectionFailure", Message: "the client closed the connection", Err: context.Cause(ctx)}
+			return nil, gateway.ClientConnectionFailure.Because(context.Cause(ctx))
 		}
 	}
 }

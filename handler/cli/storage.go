@@ -16,6 +16,7 @@ import (
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
 	"aoaigateway/handler/usage"
 )
 
@@ -30,11 +31,11 @@ func localVerbs(environ []string) (Verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := s.OpenTable(identity, app.SubscriptionTable, true)
+	store, err := s.OpenTable(identity, app.SubscriptionTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.OpenTable(identity, app.UsageTable, true)
+	counts, err := s.OpenTable(identity, app.UsageTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (j
 	if err != nil {
 		return journal.Report{}, err
 	}
-	store, err := s.OpenTable(identity, app.JournalTable, true)
+	store, err := s.OpenTable(identity, app.JournalTable, table.Retrying)
 	if err != nil {
 		return journal.Report{}, err
 	}

@@ -147,7 +147,7 @@ type session struct {
 func (s *session) admit() error {
 	product, ok := s.options.Policy.Product(s.Record.Product)
 	if !ok {
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "ProductNotFound", Message: "The subscription's product is not in the gateway's policy."}
+		return gateway.ProductNotFound.Because(nil)
 	}
 	s.product = product
 	if product.Log == policy.LogNone {
@@ -161,7 +161,7 @@ func (s *session) admit() error {
 func (s *session) understand(body []byte) error {
 	s.kind = s.Match.Kind
 	if s.kind == openai.WebSocket {
-		return &gateway.Error{Kind: gateway.Unsupported, Code: "RealtimeNotSupported", Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly."}
+		return gateway.RealtimeNotSupported.Because(nil)
 	}
 	if s.kind.Metered() || s.kind == openai.BodyModel {
 		if err := s.parse(body); err != nil {
@@ -179,7 +179,7 @@ func (s *session) parse(body []byte) error {
 	}
 	req, err := openai.ParseRequest(s.kind, body)
 	if err != nil {
-		return &gateway.Error{Kind: gateway.BadRequest, Code: "BadRequest", Message: capitalize(err.Error()) + "."}
+		return gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
 	}
 	s.req = req
 	s.Record.Stream, s.Record.EndUser = req.Stream, req.EndUser
@@ -187,7 +187,7 @@ func (s *session) parse(body []byte) error {
 		return s.passable()
 	}
 	if req.Background && s.product.HardTokens() {
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "Background responses end after their answer, so their tokens cannot be held against this product's hard limits. Send the request without \"background\"."}
+		return gateway.OperationNotMetered.New("Background responses end after their answer, so the gateway cannot hold their tokens against this product's hard limits. Send the request without \"background\".")
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (s *session) parse(body []byte) error {
 // passable refuses what we do not meter to products whose limits it could slip past.
 func (s *session) passable() error {
 	if s.product.HardTokens() && s.Match.Response == "" { // what is done with a stored response costs none
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "This operation's tokens are not metered, and the subscription's product has hard limits. Use a product without hard limits for it."}
+		return gateway.OperationNotMetered.New("The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. Use a product without hard limits for it.")
 	}
 	return nil
 }
@@ -209,15 +209,15 @@ func (s *session) model() (string, error) {
 	}
 	switch {
 	case name == "" && s.kind.Metered():
-		return "", &gateway.Error{Kind: gateway.BadRequest, Code: "missing_model", Message: "The request body must name a deployment in \"model\"."}
+		return "", gateway.MissingModel.Because(nil)
 	case name == "":
 		return "", nil
 	case !s.options.Pool.Serves(name):
 		s.Record.Model = printable(name)
-		return "", &gateway.Error{Kind: gateway.NotFound, Code: "DeploymentNotFound", Message: "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."}
+		return "", gateway.DeploymentNotFound.Because(nil)
 	case !s.product.Allows(name):
 		s.Record.Model = name
-		return "", &gateway.Error{Kind: gateway.Forbidden, Reason: "ModelNotAllowed", Message: "The subscription's product does not include the model " + name + "."}
+		return "", gateway.ModelNotAllowed.New("The subscription's product does not include the model %s.", name)
 	}
 	return name, nil
 }
@@ -233,7 +233,7 @@ func (s *session) prepare(body []byte) error {
 	s.Record.APIVersion = version
 	if s.Match.Surface == openai.Classic {
 		if version == "" {
-			return &gateway.Error{Kind: gateway.NotFound, Code: "404", Message: "Resource not found"}
+			return gateway.ResourceNotFound.Because(nil)
 		}
 		version = openai.LiftVersion(version, s.options.APIVersionFloor)
 	}
