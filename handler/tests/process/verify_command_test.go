@@ -49,7 +49,7 @@ func TestTheJournalIsVerifiedFromTheCommandLine(t *testing.T) {
 // removeRows deletes the row of every file.
 func removeRows(t *testing.T, environ []string) {
 	t.Helper()
-	s, err := app.LoadSettings(environ)
+	s, err := app.SettingsFor(app.Serving, environ)
 	if err != nil {
 		t.Fatal(err)
 	}
