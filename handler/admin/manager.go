@@ -3,7 +3,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 
@@ -33,7 +32,7 @@ type Manager struct {
 	Subscriptions *auth.Subscriptions
 	Policy        *policy.Policy
 	Counts        *usage.Store
-	Changed       func() // called after every change; nil = nothing to tell
+	OnChange      func() // called after every change; nil = nothing to tell
 	Logger        *slog.Logger
 }
 
@@ -44,13 +43,13 @@ func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error
 		for _, p := range m.Policy.Products() {
 			names = append(names, p.Name)
 		}
-		return Created{}, &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_product", Message: fmt.Sprintf("There is no product %q. The policy has: %s.", n.Product, strings.Join(names, ", "))}
+		return Created{}, gateway.InvalidProduct.New("There is no product %q. The policy has: %s.", n.Product, strings.Join(names, ", "))
 	}
 	sub, keys, err := m.Subscriptions.Create(ctx, auth.Subscription{ID: n.ID, Name: n.Name, Product: n.Product}, auth.Keys{Primary: n.Primary, Secondary: n.Secondary})
 	if err != nil {
 		return Created{}, err
 	}
-	m.changed("created", sub)
+	m.recordChange("created", sub)
 	return Created{sub, keys}, nil
 }
 
@@ -70,7 +69,7 @@ func (m *Manager) Rotate(ctx context.Context, id, slot string) (Created, error) 
 	if err != nil {
 		return Created{}, err
 	}
-	m.changed("rotated "+slot+" key", sub)
+	m.recordChange("rotated "+slot+" key", sub)
 	return Created{sub, keys}, nil
 }
 
@@ -80,13 +79,13 @@ func (m *Manager) SetState(ctx context.Context, id string, state auth.State) (au
 	if err != nil {
 		return sub, err
 	}
-	m.changed(string(state), sub)
+	m.recordChange(string(state), sub)
 	return sub, nil
 }
 
-func (m *Manager) changed(what string, sub auth.Subscription) {
-	if m.Changed != nil {
-		m.Changed()
+func (m *Manager) recordChange(what string, sub auth.Subscription) {
+	if m.OnChange != nil {
+		m.OnChange()
 	}
 	m.Logger.Info("subscription changed", "subscription", sub.ID, "product", sub.Product, "change", what)
 }

@@ -85,7 +85,7 @@ func (o *Store) Find(ctx context.Context, subscription, id string) (region strin
 		case errors.Is(err, table.ErrNotFound):
 			return "", ErrNotFound
 		case err != nil:
-			return "", &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", RetryAfter: time.Second, Message: "The gateway cannot look up now which region keeps the object that the request refers to. Try again.", Err: err}
+			return "", gateway.StorageUnavailable.New("The gateway cannot look up now which region keeps the object that the request refers to. Try again.").WithRetry(time.Second).WithCause(err)
 		}
 		o.cache.put(k.Row, known)
 	}
@@ -135,7 +135,7 @@ func (o *Store) Remember(ctx context.Context, subscription, id, region string) e
 			return nil
 		}
 		if !pauses.Wait(ctx) {
-			return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", Message: "The gateway could not record which region keeps this answer, so it is withheld; try again, or send \"store\": false.", Err: err}
+			return gateway.StorageUnavailable.New("The gateway could not record which region keeps this answer, so it is withheld; try again, or send \"store\": false.").WithCause(err)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func (o *Store) checkExisting(ctx context.Context, k table.Key, made owner) erro
 	known, err := o.read(ctx, k)
 	switch {
 	case err != nil:
-		return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", Message: "The gateway could not record which region keeps this answer, so it is withheld; try again.", Err: err}
+		return gateway.StorageUnavailable.New("The gateway could not record which region keeps this answer, so it is withheld; try again.").WithCause(err)
 	case known.region != made.region || known.subscription != made.subscription:
 		return fmt.Errorf("affinity: two regions gave out one id: %s and %s", known.region, made.region)
 	}

@@ -80,7 +80,7 @@ func exchange(t *testing.T, l *audit.Log, rec *gateway.Record, request, response
 func wantUnavailable(t *testing.T, err error) {
 	t.Helper()
 	e, ok := errors.AsType[*gateway.Error](err)
-	if !ok || e.Kind != gateway.Unavailable || e.Reason == "" || e.Message == "" {
+	if !ok || e.Kind != gateway.Unavailable || e.Code == "" || e.Message == "" {
 		t.Errorf("got %v, want a gateway.Error of kind Unavailable with reason and message", err)
 	}
 }

@@ -155,7 +155,7 @@ func (x *Exchange) BeginDurable(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return &gateway.Error{Kind: gateway.ClientGone, Message: "The client left before its request was recorded.", Err: err}
+		return gateway.ClientConnectionFailure.Because(err)
 	case x.log.o.Relaxed:
 		return nil
 	}

@@ -56,7 +56,7 @@ func (r rig) call(t *testing.T, headers ...string) (gateway.Caller, error) {
 
 func reasonOf(err error) string {
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
-		return e.Reason
+		return e.Code
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -29,9 +30,12 @@ const ProductHeader = "X-Gateway-Product"
 // maxToken bounds a token. Entra's stay below: it leaves more than 200 groups out.
 const maxToken = 16 << 10
 
+// DefaultAuthority is where Azure's public cloud publishes the keys of its tenants.
+const DefaultAuthority = "https://login.microsoftonline.com"
+
 // EntraOptions say whose tokens are taken.
 type EntraOptions struct {
-	Authority string   // default https://login.microsoftonline.com
+	Authority string   // empty = DefaultAuthority
 	Tenant    string   // its id; no other tenant's tokens are taken
 	Audience  []string // client ids and application id URIs that tokens may be for
 	Product   string   // of callers without a product's role; empty = they are refused
@@ -59,9 +63,7 @@ type Identity struct {
 
 // NewEntra returns a checker that has asked nothing yet.
 func NewEntra(o EntraOptions) *Entra {
-	if o.Authority == "" {
-		o.Authority = "https://login.microsoftonline.com"
-	}
+	o.Authority = cmp.Or(o.Authority, DefaultAuthority)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -97,7 +99,7 @@ func IsToken(s string) bool { return isJWT(s) }
 // no good, Unavailable when the tenant's keys cannot be had.
 func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 	if len(token) > maxToken {
-		return Identity{}, badToken("JwtInvalid", fmt.Sprintf("it is longer than %d bytes", maxToken))
+		return Identity{}, badToken(gateway.JwtInvalid, fmt.Sprintf("it is longer than %d bytes", maxToken))
 	}
 	var c claims
 	_, err := e.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
@@ -129,10 +131,10 @@ func header(token string) (kid string, err error) {
 		Critical any    `json:"crit"`
 	}
 	if err := jsonv2.Unmarshal(raw, &h); err != nil {
-		return "", badToken("JwtInvalid", "its header is not sound")
+		return "", badToken(gateway.JwtInvalid, "its header is not sound")
 	}
 	if h.Critical != nil || h.ID == "" {
-		return "", badToken("JwtInvalid", "its header names no key, or an extension that is not known here")
+		return "", badToken(gateway.JwtInvalid, "its header names no key, or an extension that is not known here")
 	}
 	return h.ID, nil
 }
@@ -157,22 +159,13 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return jsonv2.Unmarshal(b, (*plain)(c))
 }
 
-func (c *claims) app() string { return firstOf(c.App2, c.App1) }
+func (c *claims) app() string { return cmp.Or(c.App2, c.App1) }
 
 func (c *claims) name() string {
 	if c.Scopes == "" {
-		return firstOf(c.AppName, c.app())
+		return cmp.Or(c.AppName, c.app())
 	}
-	return firstOf(c.Name2, c.Name1, c.Object)
-}
-
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
+	return cmp.Or(c.Name2, c.Name1, c.Object)
 }
 
 // check holds what is Entra's own; the library does the same for times and audience, and
@@ -180,9 +173,9 @@ func firstOf(values ...string) string {
 func (e *Entra) check(c *claims) error {
 	switch {
 	case !slices.Contains(e.issuers, c.Issuer) || c.Tenant != e.options.Tenant:
-		return badToken("TokenIssuerNotAllowed", "it is not of this gateway's tenant")
+		return badToken(gateway.TokenIssuerNotAllowed, "it is not of this gateway's tenant")
 	case !uuidForm.MatchString(c.Object) || !uuidForm.MatchString(c.app()):
-		return badToken("TokenClaimNotFound", "it is no access token: oid, and azp or appid, must be there")
+		return badToken(gateway.TokenClaimNotFound, "it is no access token: oid, and azp or appid, must be there")
 	}
 	v := jwt.NewValidator(jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(e.options.Audience...))
 	return v.Validate(c)
@@ -194,25 +187,26 @@ func (e *Entra) refusal(err error) error {
 		return known
 	}
 	for _, c := range []struct {
-		cause        error
-		reason, text string
+		cause error
+		fault gateway.Fault
+		text  string
 	}{
-		{jwt.ErrTokenExpired, "TokenExpired", "it has expired; get a new one"},
-		{jwt.ErrTokenNotValidYet, "TokenNotValidYet", "it is not valid yet; is the clock right?"},
-		{jwt.ErrTokenInvalidAudience, "TokenAudienceNotAllowed", "it is for another application; ask for one for " + e.options.Audience[0]},
-		{jwt.ErrTokenSignatureInvalid, "TokenSignatureInvalid", "its signature is not right, or not RS256"},
-		{jwt.ErrTokenRequiredClaimMissing, "TokenClaimNotFound", "exp, nbf and aud must be there"},
+		{jwt.ErrTokenExpired, gateway.TokenExpired, "it has expired; get a new one"},
+		{jwt.ErrTokenNotValidYet, gateway.TokenNotValidYet, "it is not valid yet; is the clock right?"},
+		{jwt.ErrTokenInvalidAudience, gateway.TokenAudienceNotAllowed, "it is for another application; ask for one for " + e.options.Audience[0]},
+		{jwt.ErrTokenSignatureInvalid, gateway.TokenSignatureInvalid, "its signature is not right, or not RS256"},
+		{jwt.ErrTokenRequiredClaimMissing, gateway.TokenClaimNotFound, "exp, nbf and aud must be there"},
 	} {
 		if errors.Is(err, c.cause) {
-			return badToken(c.reason, c.text)
+			return badToken(c.fault, c.text)
 		}
 	}
-	return badToken("JwtInvalid", "it cannot be read")
+	return badToken(gateway.JwtInvalid, "it cannot be read")
 }
 
 // badToken never says what stood in the token.
-func badToken(reason, text string) *gateway.Error {
-	return &gateway.Error{Kind: gateway.Unauthenticated, Reason: reason, Message: "Access denied: the Entra token is not accepted: " + text + "."}
+func badToken(fault gateway.Fault, text string) *gateway.Error {
+	return fault.New("Access denied: the Entra token is not accepted: %s.", text)
 }
 
 // caller is a lone token's. Its subscription is whoever the roles were given to: the
@@ -241,10 +235,10 @@ func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	case wanted == "" && len(products) > 1:
 		return c, forbidden("Access denied: the Entra token carries roles for several products (" + strings.Join(products, ", ") + "). Name one in the header " + ProductHeader + ".")
 	}
-	c.Product = firstOf(wanted, products[0])
+	c.Product = cmp.Or(wanted, products[0])
 	return c, nil
 }
 
 func forbidden(text string) error {
-	return &gateway.Error{Kind: gateway.Forbidden, Reason: "TokenClaimValueNotAllowed", Message: text}
+	return gateway.TokenClaimValueNotAllowed.New("%s", text)
 }

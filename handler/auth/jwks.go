@@ -51,7 +51,7 @@ func newKeySet(url string, transport http.RoundTripper, logger *slog.Logger) *ke
 
 // key finds the public key that a token names.
 func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
-	now := s.look(kid)
+	now := s.lookup(kid)
 	if now.key != nil && now.age < keysUsable {
 		if now.age >= keysFresh && now.due {
 			s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) })
@@ -61,34 +61,34 @@ func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	var err error
 	if now.due {
 		err = s.wait(ctx)
-		now = s.look(kid)
+		now = s.lookup(kid)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, &gateway.Error{Kind: gateway.ClientGone, Message: "the client closed the connection", Err: ctx.Err()}
+		return nil, gateway.ClientConnectionFailure.Because(ctx.Err())
 	case now.age >= keysUsable, now.key == nil && now.failing:
-		return nil, &gateway.Error{Kind: gateway.Unavailable, Reason: "IssuerUnavailable", RetryAfter: time.Second, Message: "The gateway cannot reach Entra to check the token now. Try again, or send a subscription key alone.", Err: err}
+		return nil, gateway.IssuerUnavailable.Because(err).WithRetry(time.Second)
 	case now.key == nil:
-		return nil, badToken("TokenSignatureKeyNotFound", "it is signed with a key that the tenant does not publish")
+		return nil, badToken(gateway.TokenSignatureKeyNotFound, "it is signed with a key that the tenant does not publish")
 	}
 	return now.key, nil
 }
 
-type keyState struct {
+type keyLookup struct {
 	key     *rsa.PublicKey
 	age     time.Duration // of all keys
 	due     bool          // they may be asked for
 	failing bool          // they were, and did not come
 }
 
-func (s *keySet) look(kid string) keyState {
+func (s *keySet) lookup(kid string) keyLookup {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := keysUsable
 	if s.keys != nil {
 		age = time.Since(s.fetched)
 	}
-	return keyState{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
+	return keyLookup{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
 }
 
 // wait joins the one fetch there is. It belongs to all who wait, so one that leaves does
@@ -105,12 +105,12 @@ func (s *keySet) wait(ctx context.Context) error {
 // fetch replaces the keys, or leaves them as they were. After a failure it may be tried
 // again sooner: without any keys nobody gets in.
 func (s *keySet) fetch(ctx context.Context) error {
-	if !s.look("").due { // another has just been
+	if !s.lookup("").due { // another has just been
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
 	defer cancel()
-	keys, err := s.ask(ctx)
+	keys, err := s.download(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *keySet) fetch(ctx context.Context) error {
 	return nil
 }
 
-func (s *keySet) ask(ctx context.Context) (map[string]*rsa.PublicKey, error) {
+func (s *keySet) download(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"regexp"
 	"time"
 
@@ -80,7 +79,7 @@ func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys)
 		sub.ID = "sub-" + randomHex(6)
 	}
 	if !idForm.MatchString(sub.ID) {
-		return sub, keys, badRequest("id", "The id must be up to 80 letters, digits, dots, dashes and underscores, and begin with a letter or a digit.")
+		return sub, keys, gateway.InvalidID.New("The id must be up to 80 letters, digits, dots, dashes and underscores, and begin with a letter or a digit.")
 	}
 	if sub.Name == "" {
 		sub.Name = sub.ID
@@ -95,11 +94,11 @@ func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys)
 		sub.hash[slot] = hash
 	}
 	if sub.hash[Primary] == sub.hash[Secondary] {
-		return sub, keys, badRequest("key", "The two keys of a subscription must differ.")
+		return sub, keys, gateway.InvalidKey.New("The two keys of a subscription must differ.")
 	}
 	_, err := s.store.Insert(ctx, sub.entity())
 	if errors.Is(err, table.ErrExists) {
-		return sub, keys, badRequest("id", "There is a subscription "+sub.ID+" already.")
+		return sub, keys, gateway.InvalidID.New("There is a subscription %s already.", sub.ID)
 	}
 	return sub, keys, storeError(err)
 }
@@ -110,7 +109,7 @@ func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (has
 		*key = randomHex(16)
 	}
 	if len(*key) < 16 || len(*key) > 256 {
-		return "", badRequest("key", "A key must have 16 to 256 characters.")
+		return "", gateway.InvalidKey.New("A key must have 16 to 256 characters.")
 	}
 	hash = hashOf(*key)
 	_, err = s.store.Insert(ctx, table.Entity{Key: keyRow(hash), Props: map[string]any{"Subscription": id}})
@@ -122,7 +121,7 @@ func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (has
 		return "", gerr
 	}
 	if gerr == nil && owner.ID != id {
-		return "", badRequest("key", "This key belongs to another subscription.")
+		return "", gateway.InvalidKey.New("This key belongs to another subscription.")
 	}
 	return hash, s.adopt(ctx, hash, id)
 }
@@ -169,7 +168,7 @@ func (s *Subscriptions) List(ctx context.Context) ([]Subscription, error) {
 // old one stops within the time that instances remember keys.
 func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscription, Keys, error) {
 	if slot != Primary && slot != Secondary {
-		return Subscription{}, Keys{}, badRequest("key", `The key to rotate is "primary" or "secondary".`)
+		return Subscription{}, Keys{}, gateway.InvalidKey.New(`The key to rotate is "primary" or "secondary".`)
 	}
 	if sub, err := s.Get(ctx, id); err != nil {
 		return sub, Keys{}, err
@@ -203,7 +202,7 @@ func (s *Subscriptions) SetState(ctx context.Context, id string, state State) (S
 		return sub, err
 	}
 	if sub.State == Cancelled && state != Cancelled {
-		return sub, badRequest("state", "The subscription "+id+" is cancelled for good; create a new one.")
+		return sub, gateway.InvalidState.New("The subscription %s is cancelled for good. Create a new one.", id)
 	}
 	return s.change(ctx, id, func(sub *Subscription) { sub.State = state })
 }
@@ -222,7 +221,7 @@ func (s *Subscriptions) change(ctx context.Context, id string, edit func(*Subscr
 			return sub, storeError(err)
 		}
 	}
-	return Subscription{}, &gateway.Error{Kind: gateway.Unavailable, Message: "The subscription " + id + " is being changed by others. Try again."}
+	return Subscription{}, gateway.SubscriptionChanging.New("Others are changing the subscription %s. Try again.", id)
 }
 
 // byHash finds the subscription a key's hash opens; Unauthenticated when it opens none.
@@ -284,17 +283,13 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-func badRequest(code, message string) error {
-	return &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_" + code, Message: message}
-}
-
 func notFound(id string) error {
-	return &gateway.Error{Kind: gateway.NotFound, Code: "SubscriptionNotFound", Message: fmt.Sprintf("There is no subscription %q.", id)}
+	return gateway.SubscriptionNotFound.New("There is no subscription %q.", id)
 }
 
 func storeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &gateway.Error{Kind: gateway.Unavailable, Reason: "StorageUnavailable", RetryAfter: time.Second, Message: "The gateway cannot reach its storage now. Try again.", Err: err}
+	return gateway.StorageUnavailable.Because(err).WithRetry(time.Second)
 }

@@ -110,23 +110,23 @@ func exhausted(call *Call, f *candidates, last failure) (*Answer, error) {
 	if call.Pin != "" {
 		return pinnedFailed(call, f, last, wait, all)
 	}
-	e := &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Err: last.err}
+	e := gateway.BackendConnectionFailure.Because(last.err).WithRetry(max(wait, time.Second))
 	seconds := int(math.Ceil(e.RetryAfter.Seconds()))
 	switch {
 	case all:
-		e.Kind, e.Reason, e.RetryAfter = gateway.RateLimited, "RateLimitExceeded", max(wait, time.Millisecond)
+		e = gateway.RateLimitExceeded.Because(last.err).WithRetry(max(wait, time.Millisecond))
 		e.Message = fmt.Sprintf("All regions that serve this model are at their limit. Try again in %d seconds.", seconds)
 	case some:
 		e.Message = fmt.Sprintf("Of the regions that serve this model some are at their limit, and no other can answer now. Try again in %d seconds.", seconds)
 	case last.outcome == denied:
-		e.Kind, e.RetryAfter = gateway.BadGateway, 0
+		e = gateway.BackendCredentialRefused.Because(last.err)
 		e.Message = "The region refused the gateway's own credential. The gateway's operators must renew it."
 	case last.outcome == unsent:
 		e.Message = "The gateway cannot fetch its own credential for the region now. Its operators find the reason in its log."
 	case last.answer != nil:
 		return last.answer, nil
 	case last.outcome == firstByteTimeout:
-		e.Kind, e.Reason, e.RetryAfter = gateway.TimedOut, "Timeout", 0
+		e = gateway.Timeout.Because(last.err)
 		e.Message = "No region began to answer in time. Ask for a stream (\"stream\": true) to get long answers as they are written."
 	default:
 		e.Message = "No region that serves this model can be reached now."
@@ -138,11 +138,11 @@ func exhausted(call *Call, f *candidates, last failure) (*Answer, error) {
 // pinnedFailed is the answer when the one region that could answer did not: its own words
 // if it has any, else why nobody else was asked.
 func pinnedFailed(call *Call, f *candidates, last failure, wait time.Duration, throttled bool) (*Answer, error) {
-	e := &gateway.Error{Kind: gateway.Unavailable, Reason: "BackendConnectionFailure", RetryAfter: max(wait, time.Second), Err: last.err}
+	e := gateway.BackendConnectionFailure.Because(last.err).WithRetry(max(wait, time.Second))
 	what := "cannot be reached now"
 	switch {
 	case last.outcome == denied:
-		e.Kind, e.RetryAfter, what = gateway.BadGateway, 0, "refused the gateway's own credential, which its operators must renew"
+		e, what = gateway.BackendCredentialRefused.Because(last.err), "refused the gateway's own credential, which its operators must renew"
 	case last.outcome == unsent:
 		what = "cannot be asked now: the gateway cannot fetch its own credential for it"
 	case last.answer != nil:
@@ -151,9 +151,9 @@ func pinnedFailed(call *Call, f *candidates, last failure, wait time.Duration, t
 	case len(f.list) == 0:
 		what = "does not serve this model, or is not in the gateway's settings any more"
 	case throttled:
-		e.Kind, e.Reason, what = gateway.RateLimited, "RateLimitExceeded", "is at its limit"
+		e, what = gateway.RateLimitExceeded.Because(last.err).WithRetry(e.RetryAfter), "is at its limit"
 	case last.outcome == firstByteTimeout:
-		e.Kind, e.Reason, what = gateway.TimedOut, "Timeout", "did not begin to answer in time"
+		e, what = gateway.Timeout.Because(last.err).WithRetry(e.RetryAfter), "did not begin to answer in time"
 	}
 	last.discard()
 	e.Message = fmt.Sprintf("The region that %s %s. No other region can answer.", call.PinReason, what)

@@ -12,43 +12,6 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// rendered is how a kind of error looks on the wire: status and OpenAI's error.type.
-type rendering struct {
-	status int
-	kind   string
-}
-
-var renderings = map[gateway.Kind]rendering{
-	gateway.Internal:        {http.StatusInternalServerError, "server_error"},
-	gateway.BadRequest:      {http.StatusBadRequest, "invalid_request_error"},
-	gateway.Unauthenticated: {http.StatusUnauthorized, "authentication_error"},
-	gateway.Forbidden:       {http.StatusForbidden, "permission_error"},
-	gateway.QuotaExceeded:   {http.StatusForbidden, "insufficient_quota"},
-	gateway.RateLimited:     {http.StatusTooManyRequests, "rate_limit_error"},
-	gateway.NotFound:        {http.StatusNotFound, "invalid_request_error"},
-	gateway.TooLarge:        {http.StatusRequestEntityTooLarge, "invalid_request_error"},
-	gateway.HeaderTooLarge:  {http.StatusRequestHeaderFieldsTooLarge, "invalid_request_error"},
-	gateway.BodyIncomplete:  {http.StatusBadRequest, "invalid_request_error"},
-	gateway.Unsupported:     {http.StatusNotImplemented, "invalid_request_error"},
-	gateway.BadGateway:      {http.StatusBadGateway, "server_error"},
-	gateway.Unavailable:     {http.StatusServiceUnavailable, "server_error"},
-	gateway.TimedOut:        {http.StatusGatewayTimeout, "server_error"},
-	gateway.ClientGone:      {499, "client_closed_request"}, // nginx's number; nobody reads it
-}
-
-func status(e *gateway.Error) int { return renderings[e.Kind].status }
-
-func reason(e *gateway.Error) string {
-	switch {
-	case e.Reason != "":
-		return e.Reason
-	case e.Code != "":
-		return e.Code
-	default:
-		return http.StatusText(status(e))
-	}
-}
-
 func message(e *gateway.Error) string {
 	if e.Kind == gateway.Internal || e.Message == "" {
 		return "The gateway failed to serve the request. The response's X-Gateway-Request-Id helps its operators find out why."
@@ -59,13 +22,6 @@ func message(e *gateway.Error) string {
 // errorBody is API Management's error shape and OpenAI's in one, so that clients of
 // either find what they look for.
 func errorBody(e *gateway.Error) []byte {
-	code := e.Code
-	if code == "" {
-		code = e.Reason
-	}
-	if code == "" {
-		code = strconv.Itoa(status(e))
-	}
 	type openAI struct {
 		Code    string  `json:"code"`
 		Type    string  `json:"type"`
@@ -77,7 +33,7 @@ func errorBody(e *gateway.Error) []byte {
 		StatusCode int    `json:"statusCode"`
 		Message    string `json:"message"`
 		Error      openAI `json:"error"`
-	}{status(e), message(e), openAI{code, renderings[e.Kind].kind, nil, message(e), e.Limit}})
+	}{e.Kind.Status(), message(e), openAI{e.Code, e.Kind.Type(), nil, message(e), e.Limit}})
 	return append(body, '\n')
 }
 
@@ -94,14 +50,14 @@ func writeError(w http.ResponseWriter, e *gateway.Error) error {
 	}
 	body := errorBody(e)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status(e))
+	w.WriteHeader(e.Kind.Status())
 	_, err := w.Write(body)
 	return err
 }
 
 // operationNotFound is API Management's answer to a path or a method it does not know.
 func operationNotFound(allow []string) *gateway.Error {
-	e := &gateway.Error{Kind: gateway.NotFound, Reason: "OperationNotFound", Message: "Unable to match incoming request to an operation."}
+	e := gateway.OperationNotFound.Because(nil)
 	if len(allow) > 0 {
 		e.Allow = strings.Join(allow, ", ")
 		e.Message += " This path takes " + e.Allow + "."
@@ -127,7 +83,7 @@ func checkPath(u *url.URL) error {
 }
 
 func badPath() error {
-	return &gateway.Error{Kind: gateway.NotFound, Reason: "OperationNotFound", Message: "Unable to match incoming request to an operation. A path must not hold encoded slashes, backslashes, empty segments or dot segments."}
+	return gateway.OperationNotFound.New("%s A path must not hold encoded slashes, backslashes, empty segments or dot segments.", gateway.OperationNotFound.Message)
 }
 
 func checkHeader(r *http.Request) error {
@@ -138,7 +94,7 @@ func checkHeader(r *http.Request) error {
 		}
 	}
 	if n > MaxHeader {
-		return &gateway.Error{Kind: gateway.HeaderTooLarge, Code: "RequestHeaderFieldsTooLarge", Message: "The request's URL and headers are " + strconv.Itoa(n) + " bytes long; this gateway takes " + strconv.Itoa(MaxHeader) + "."}
+		return gateway.RequestHeaderFieldsTooLarge.New("The URL and the headers of the request are %d bytes long; this gateway takes at most %d.", n, MaxHeader)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -36,7 +37,7 @@ type Options struct {
 	Logger            *slog.Logger
 	Fronted           bool          // the edge's X-Gateway-Client-IP names the client
 	InAzure           bool          // the peer is the Functions host, never the client
-	ClientIdleTimeout time.Duration // how long a client may not take its answer; default 60 s
+	ClientIdleTimeout time.Duration // how long a client may take none of its answer; 0 = proxy.DefaultClientIdleTimeout
 }
 
 // MaxHeader bounds a request's URL and headers, names and values together. The server must let
@@ -51,9 +52,7 @@ type Handler struct {
 
 // New builds the route table.
 func New(o Options) *Handler {
-	if o.ClientIdleTimeout == 0 {
-		o.ClientIdleTimeout = time.Minute
-	}
+	o.ClientIdleTimeout = cmp.Or(o.ClientIdleTimeout, proxy.DefaultClientIdleTimeout)
 	h := &Handler{options: o, routes: httprouter.New()}
 	h.routes.RedirectTrailingSlash = false
 	h.routes.RedirectFixedPath = false
@@ -96,7 +95,7 @@ func (h *Handler) recoverPanic(w *response, r *http.Request) {
 	if w.started {
 		panic(http.ErrAbortHandler)
 	}
-	_ = writeError(w, &gateway.Error{Kind: gateway.Internal})
+	_ = writeError(w, gateway.Panic.Because(nil))
 }
 
 // collapse drops what a client's doubled slash put before the path.
@@ -117,9 +116,9 @@ func (h *Handler) manage(w http.ResponseWriter, r *http.Request) {
 	}
 	e, ok := errors.AsType[*gateway.Error](err)
 	if !ok {
-		e = &gateway.Error{Kind: gateway.Internal, Err: err}
+		e = gateway.InternalServerError.Because(err)
 	}
-	h.options.Logger.Warn("management request refused", "path", r.URL.Path, "status", status(e), "error", err)
+	h.options.Logger.Warn("management request refused", "path", r.URL.Path, "status", e.Kind.Status(), "error", err)
 	_ = writeError(w, e)
 }
 
@@ -142,7 +141,7 @@ func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
 		err = h.refuse(r.Context(), w, e, rec, x)
 	} else if err != nil && !errors.Is(err, proxy.ErrAborted) {
-		err = h.refuse(r.Context(), w, &gateway.Error{Kind: gateway.Internal, Err: err}, rec, x)
+		err = h.refuse(r.Context(), w, gateway.InternalServerError.Because(err), rec, x)
 	}
 	h.log(r.Context(), rec, err)
 	if err != nil {
@@ -153,7 +152,7 @@ func (h *Handler) openai(w http.ResponseWriter, r *http.Request) {
 // lost keeps the record of a request that a panic ends.
 func (h *Handler) recordPanic(ctx context.Context, rec *gateway.Record, x *audit.Exchange) {
 	if !x.Ended() {
-		recordError(rec, &gateway.Error{Kind: gateway.Internal, Reason: "Panic"})
+		recordError(rec, gateway.Panic.Because(nil))
 		_ = x.End(ctx)
 	}
 }
@@ -186,7 +185,7 @@ func (h *Handler) infer(w http.ResponseWriter, r *http.Request, rec *gateway.Rec
 // the client learns that instead, unless it is told already to try again later.
 func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.Error, rec *gateway.Record, x *audit.Exchange) error {
 	if x.Ended() {
-		rec.Status = status(e)
+		rec.Status = e.Kind.Status()
 		return writeError(w, e)
 	}
 	recordError(rec, e)
@@ -201,8 +200,8 @@ func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, e *gateway.
 }
 
 func recordError(rec *gateway.Record, e *gateway.Error) {
-	rec.Status = status(e)
-	rec.ErrorReason, rec.ErrorMessage, rec.Limit = reason(e), e.Message, e.Limit
+	rec.Status = e.Kind.Status()
+	rec.ErrorReason, rec.ErrorMessage, rec.Limit = e.Code, e.Message, e.Limit
 	rec.TotalMilli = time.Since(rec.Time).Milliseconds()
 	switch {
 	case e.Kind == gateway.ClientGone:

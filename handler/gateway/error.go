@@ -2,11 +2,11 @@ package gateway
 
 import (
 	"errors"
+	"net/http"
 	"time"
 )
 
-// Kind says what went wrong in the gateway's own terms. Only front knows which
-// HTTP status a kind is rendered as.
+// Kind groups faults by the HTTP status and the OpenAI error type they are rendered as.
 type Kind int
 
 // The kinds of failure. The zero Kind is Internal: an error nobody typed is ours.
@@ -32,14 +32,50 @@ const (
 // client and is safe to show; Err is for the log only.
 type Error struct {
 	Kind       Kind
-	Code       string        // OpenAI's error.code, such as DeploymentNotFound; may be empty
-	Reason     string        // API Management's LastErrorReason, such as SubscriptionKeyInvalid; may be empty
+	Code       string        // of the fault: OpenAI's error.code and API Management's LastErrorReason
 	Message    string        // what was wrong, where, what would be right
 	RetryAfter time.Duration // 0 = no advice
 	Limit      string        // name of the limit that refused; may be empty
 	Allow      string        // methods the path has, when the method was the mistake
 	Err        error         // cause, for the log
 }
+
+// kinds holds status and OpenAI's error.type for each Kind.
+var kinds = map[Kind]struct {
+	status int
+	name   string
+}{
+	Internal:        {http.StatusInternalServerError, "server_error"},
+	BadRequest:      {http.StatusBadRequest, "invalid_request_error"},
+	Unauthenticated: {http.StatusUnauthorized, "authentication_error"},
+	Forbidden:       {http.StatusForbidden, "permission_error"},
+	QuotaExceeded:   {http.StatusForbidden, "insufficient_quota"},
+	RateLimited:     {http.StatusTooManyRequests, "rate_limit_error"},
+	NotFound:        {http.StatusNotFound, "invalid_request_error"},
+	TooLarge:        {http.StatusRequestEntityTooLarge, "invalid_request_error"},
+	HeaderTooLarge:  {http.StatusRequestHeaderFieldsTooLarge, "invalid_request_error"},
+	BodyIncomplete:  {http.StatusBadRequest, "invalid_request_error"},
+	Unsupported:     {http.StatusNotImplemented, "invalid_request_error"},
+	BadGateway:      {http.StatusBadGateway, "server_error"},
+	Unavailable:     {http.StatusServiceUnavailable, "server_error"},
+	TimedOut:        {http.StatusGatewayTimeout, "server_error"},
+	ClientGone:      {499, "client_closed_request"}, // nginx's number; no client reads it
+}
+
+// Status is the HTTP status that errors of this kind are rendered with.
+func (k Kind) Status() int { return kinds[k].status }
+
+// Type is OpenAI's error.type.
+func (k Kind) Type() string { return kinds[k].name }
+
+// WithRetry sets how long the client should wait.
+func (e *Error) WithRetry(wait time.Duration) *Error { e.RetryAfter = wait; return e }
+
+// WithLimit sets the name of the limit that refused.
+func (e *Error) WithLimit(name string) *Error { e.Limit = name; return e }
+
+// WithCause sets the cause for the log.
+func (e *Error) WithCause(err error) *Error { e.Err = err; return e }
 
 func (e *Error) Error() string {
 	if e.Err != nil {

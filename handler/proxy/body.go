@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,7 +13,7 @@ import (
 // readBody reads a request's body whole: failover needs it again. A body that is
 // announced too long is refused unread.
 func (s *session) readBody() ([]byte, error) {
-	r, limit, pace := s.R, s.options.MaxBody, s.options.ClientPace
+	r, limit, pace := s.R, s.options.MaxBody, s.options.ClientIdleTimeout
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
@@ -26,9 +25,9 @@ func (s *session) readBody() ([]byte, error) {
 	body, err := readAll(io.LimitReader(src, limit+1), r.ContentLength)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body stopped for %v. Send it without pauses.", pace), Err: err}
+		return nil, gateway.BodyBroken.New("The request body stopped for %v. Send it without pauses.", pace).WithCause(err)
 	case err != nil:
-		return nil, &gateway.Error{Kind: gateway.BodyIncomplete, Reason: "ClientConnectionFailure", Message: fmt.Sprintf("The request body ended after %d bytes, before its announced end.", len(body)), Err: err}
+		return nil, gateway.BodyBroken.New("The request body ended after %d bytes, before its announced end.", len(body)).WithCause(err)
 	case int64(len(body)) > limit:
 		return nil, tooLarge(limit)
 	}
@@ -65,7 +64,7 @@ func readAll(r io.Reader, announced int64) ([]byte, error) {
 }
 
 func tooLarge(limit int64) error {
-	return &gateway.Error{Kind: gateway.TooLarge, Code: "RequestEntityTooLarge", Message: fmt.Sprintf("The request body is longer than %d bytes, the most this gateway takes.", limit)}
+	return gateway.RequestEntityTooLarge.New("The request body is longer than %d bytes, the most this gateway takes.", limit)
 }
 
 // paced moves the read deadline on while bytes come; not at each read, for it costs as

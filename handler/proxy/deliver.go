@@ -81,9 +81,9 @@ func (s *session) orTimeout(ctx context.Context, err error) error {
 	}
 	switch {
 	case errors.Is(cause, errAnswerTimeout):
-		return &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: fmt.Sprintf("No answer within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", s.options.AnswerTimeout), Err: cause}
+		return gateway.Timeout.New("No answer within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", s.options.AnswerTimeout).WithCause(cause)
 	case errors.Is(cause, errTotalTimeout):
-		return &gateway.Error{Kind: gateway.TimedOut, Reason: "Timeout", Message: fmt.Sprintf("No answer within %v, the most this gateway waits.", s.options.TotalTimeout), Err: cause}
+		return gateway.Timeout.New("No answer within %v, the most this gateway waits.", s.options.TotalTimeout).WithCause(cause)
 	}
 	return err
 }
@@ -94,7 +94,7 @@ func (s *session) noteAnswer(a *backend.Answer) {
 	r.Region, r.Deployment, r.BackendAPIVersion = a.Region, a.Deployment, a.APIVersion
 	r.BackendStatus, r.Status = a.Status, a.Status
 	if a.Pinned != "" {
-		r.ErrorReason, r.ErrorMessage = "RegionPinned", "Only the region that "+a.Pinned+" was asked."
+		r.ErrorReason, r.ErrorMessage = gateway.RegionPinned.Code, "Only the region that "+a.Pinned+" was asked."
 		s.W.Header().Set("X-Gateway-Pinned", r.ErrorMessage)
 	}
 	s.markFirstByte()
@@ -232,13 +232,13 @@ func lastObject(held []byte) []byte {
 func (s *session) abandon(client context.Context, err error, produced bool) error {
 	switch {
 	case s.regionsFault(client, err):
-		s.Record.Outcome, s.Record.ErrorReason = gateway.UpstreamCut, "StreamTruncated"
+		s.Record.Outcome, s.Record.ErrorReason = gateway.UpstreamCut, gateway.StreamTruncated.Code
 	case errors.Is(err, errNotRecorded):
-		s.Record.Outcome, s.Record.ErrorReason = gateway.NotDurable, "AuditLogUnavailable"
+		s.Record.Outcome, s.Record.ErrorReason = gateway.NotDurable, gateway.AuditLogUnavailable.Code
 	case client.Err() == nil && s.hold.Err() != nil:
-		s.Record.Outcome, s.Record.ErrorReason, err = gateway.GatewayFailed, "ConcurrencySlotLost", s.hold.Err()
+		s.Record.Outcome, s.Record.ErrorReason, err = gateway.GatewayFailed, gateway.ConcurrencySlotLost.Code, s.hold.Err()
 	default:
-		s.Record.Outcome, s.Record.ErrorReason = gateway.ClientLeft, "ClientConnectionFailure"
+		s.Record.Outcome, s.Record.ErrorReason = gateway.ClientLeft, gateway.ClientConnectionFailure.Code
 	}
 	s.Record.ErrorMessage = err.Error()
 	_ = s.finish(client, produced)

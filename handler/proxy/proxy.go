@@ -8,6 +8,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -30,7 +31,17 @@ import (
 // the connection must break it off.
 var ErrAborted = errors.New("proxy: answer broken off")
 
-// Options of a Proxy.
+// The defaults of Options. Those with a setting are its default too.
+const (
+	DefaultMaxBody           = 100 << 20
+	DefaultHeartbeat         = 20 * time.Second
+	DefaultStreamBeginAfter  = 100 * time.Second
+	DefaultClientIdleTimeout = time.Minute
+	DefaultAnswerTimeout     = 220 * time.Second
+	defaultTotalTimeout      = time.Hour
+)
+
+// Options of a Proxy. A zero number or time means its default.
 type Options struct {
 	Limiter *quota.Limiter
 	Pool    *backend.Pool
@@ -38,32 +49,26 @@ type Options struct {
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
-	VersionFloor     string        // classic api-versions below it are lifted; empty = none
-	MaxBody          int64         // bytes of a request body; default 100 MiB
-	Heartbeat        time.Duration // silence on a stream after which a comment is sent; default 20 s
-	StreamBeginAfter time.Duration // a stream without its first event is begun then; default 100 s
-	ClientPace       time.Duration // how long a client may stay silent in its body; default 60 s
-	AnswerTimeout    time.Duration // until a whole answer must have begun; default 220 s
-	TotalTimeout     time.Duration // of any request; default 60 min
+	APIVersionFloor   string        // older api-versions on classic paths become this one; empty = none
+	MaxBody           int64         // bytes of a request body
+	Heartbeat         time.Duration // a stream is silent this long before a comment is sent
+	StreamBeginAfter  time.Duration // a stream without its first event is begun then
+	ClientIdleTimeout time.Duration // how long a client may pause inside its body
+	AnswerTimeout     time.Duration // until a whole answer must have begun
+	TotalTimeout      time.Duration // of any request
 }
 
 func (o Options) withDefaults() Options {
-	setDefault(&o.MaxBody, 100<<20)
-	setDefault(&o.Heartbeat, 20*time.Second)
-	setDefault(&o.StreamBeginAfter, 100*time.Second)
-	setDefault(&o.ClientPace, time.Minute)
-	setDefault(&o.AnswerTimeout, 220*time.Second)
-	setDefault(&o.TotalTimeout, time.Hour)
+	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
+	o.StreamBeginAfter = cmp.Or(o.StreamBeginAfter, DefaultStreamBeginAfter)
+	o.ClientIdleTimeout = cmp.Or(o.ClientIdleTimeout, DefaultClientIdleTimeout)
+	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, DefaultAnswerTimeout)
+	o.TotalTimeout = cmp.Or(o.TotalTimeout, defaultTotalTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o
-}
-
-func setDefault[T int64 | time.Duration](v *T, value T) {
-	if *v == 0 {
-		*v = value
-	}
 }
 
 // Proxy serves inference requests. Safe for concurrent use.
@@ -147,7 +152,7 @@ type session struct {
 func (s *session) admit() error {
 	product, ok := s.options.Policy.Product(s.Record.Product)
 	if !ok {
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "ProductNotFound", Message: "The subscription's product is not in the gateway's policy."}
+		return gateway.ProductNotFound.Because(nil)
 	}
 	s.product = product
 	if product.Log == policy.LogNone {
@@ -161,7 +166,7 @@ func (s *session) admit() error {
 func (s *session) understand(body []byte) error {
 	s.kind = s.Match.Kind
 	if s.kind == openai.WebSocket {
-		return &gateway.Error{Kind: gateway.Unsupported, Code: "RealtimeNotSupported", Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly."}
+		return gateway.RealtimeNotSupported.Because(nil)
 	}
 	if s.kind.Metered() || s.kind == openai.BodyModel {
 		if err := s.parse(body); err != nil {
@@ -179,7 +184,7 @@ func (s *session) parse(body []byte) error {
 	}
 	req, err := openai.ParseRequest(s.kind, body)
 	if err != nil {
-		return &gateway.Error{Kind: gateway.BadRequest, Code: "BadRequest", Message: capitalize(err.Error()) + "."}
+		return gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
 	}
 	s.req = req
 	s.Record.Stream, s.Record.EndUser = req.Stream, req.EndUser
@@ -187,7 +192,7 @@ func (s *session) parse(body []byte) error {
 		return s.passable()
 	}
 	if req.Background && s.product.HardTokens() {
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "Background responses end after their answer, so their tokens cannot be held against this product's hard limits. Send the request without \"background\"."}
+		return gateway.OperationNotMetered.New("Background responses end after their answer, so the gateway cannot hold their tokens against this product's hard limits. Send the request without \"background\".")
 	}
 	return nil
 }
@@ -195,7 +200,7 @@ func (s *session) parse(body []byte) error {
 // passable refuses what we do not meter to products whose limits it could slip past.
 func (s *session) passable() error {
 	if s.product.HardTokens() && s.Match.Response == "" { // what is done with a stored response costs none
-		return &gateway.Error{Kind: gateway.Forbidden, Reason: "OperationNotMetered", Message: "This operation's tokens are not metered, and the subscription's product has hard limits. Use a product without hard limits for it."}
+		return gateway.OperationNotMetered.New("The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. Use a product without hard limits for it.")
 	}
 	return nil
 }
@@ -209,15 +214,15 @@ func (s *session) model() (string, error) {
 	}
 	switch {
 	case name == "" && s.kind.Metered():
-		return "", &gateway.Error{Kind: gateway.BadRequest, Code: "missing_model", Message: "The request body must name a deployment in \"model\"."}
+		return "", gateway.MissingModel.Because(nil)
 	case name == "":
 		return "", nil
 	case !s.options.Pool.Serves(name):
 		s.Record.Model = printable(name)
-		return "", &gateway.Error{Kind: gateway.NotFound, Code: "DeploymentNotFound", Message: "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."}
+		return "", gateway.DeploymentNotFound.Because(nil)
 	case !s.product.Allows(name):
 		s.Record.Model = name
-		return "", &gateway.Error{Kind: gateway.Forbidden, Reason: "ModelNotAllowed", Message: "The subscription's product does not include the model " + name + "."}
+		return "", gateway.ModelNotAllowed.New("The subscription's product does not include the model %s.", name)
 	}
 	return name, nil
 }
@@ -233,9 +238,9 @@ func (s *session) prepare(body []byte) error {
 	s.Record.APIVersion = version
 	if s.Match.Surface == openai.Classic {
 		if version == "" {
-			return &gateway.Error{Kind: gateway.NotFound, Code: "404", Message: "Resource not found"}
+			return gateway.ResourceNotFound.Because(nil)
 		}
-		version = openai.LiftVersion(version, s.options.VersionFloor)
+		version = openai.LiftVersion(version, s.options.APIVersionFloor)
 	}
 	s.call = backend.Call{
 		Method: s.R.Method, Path: upstreamPath(s.R.URL.Path, s.Match), Query: query, APIVersion: version,

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/gateway"
@@ -37,9 +36,9 @@ func (s *session) place(ctx context.Context) error {
 // noResponse uses the service's own words.
 func (s *session) noResponse(id string) error {
 	if s.Match.Response != "" {
-		return &gateway.Error{Kind: gateway.NotFound, Code: "response_not_found", Message: fmt.Sprintf("Response with id '%s' not found.", printable(id))}
+		return gateway.ResponseNotFound.New("Response with id '%s' not found.", printable(id))
 	}
-	return &gateway.Error{Kind: gateway.NotFound, Code: "previous_response_not_found", Message: fmt.Sprintf("Previous response with id '%s' not found.", printable(id))}
+	return gateway.PreviousResponseNotFound.New("Previous response with id '%s' not found.", printable(id))
 }
 
 // made is the noting of which region made a response, on its way.

@@ -157,7 +157,7 @@ func (s *session) notAStream(client context.Context, out *stream, a *backend.Ans
 	_, _ = capture.Write(a.Whole) // never fails: it is small enough to stand in the record
 	s.measure(a)
 	s.Record.Status = http.StatusOK
-	err := &gateway.Error{Kind: gateway.BadGateway, Code: "upstream_error", Message: "The region did not answer with a stream."}
+	err := gateway.UpstreamError.Because(nil)
 	if code, message := openai.ParseError(a.Whole); a.Status >= 300 && message != "" {
 		err.Code, err.Message = code, message
 	}
@@ -254,7 +254,7 @@ func (s *session) broken(client context.Context, out *stream, t *tap, err error)
 	case client.Err() == nil && s.hold.Err() != nil:
 		s.sendFailure(out, s.hold.Err())
 	case s.regionsFault(client, err) && !t.failed:
-		s.sendFailure(out, &gateway.Error{Kind: gateway.BadGateway, Code: "upstream_cut", Message: "The region broke the answer off. What was received is incomplete; send the request again."})
+		s.sendFailure(out, gateway.UpstreamBrokeOff.Because(nil))
 	}
 	t.done()
 	return s.abandon(client, err, true)
@@ -264,12 +264,7 @@ func (s *session) broken(client context.Context, out *stream, t *tap, err error)
 func (s *session) sendFailure(out *stream, err error) {
 	code, message := "server_error", "The answer could not be completed."
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
-		message = e.Message
-		if e.Code != "" {
-			code = e.Code
-		} else if e.Reason != "" {
-			code = e.Reason
-		}
+		code, message = e.Code, e.Message
 	}
 	event := []byte("data: ")
 	body, _ := json.Marshal(map[string]any{"error": map[string]any{"code": code, "type": "server_error", "param": nil, "message": message}})

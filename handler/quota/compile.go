@@ -63,10 +63,9 @@ func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, er
 	switch p.by {
 	case policy.ByIP:
 		if c.IP == "" {
-			return "", &gateway.Error{
-				Kind: gateway.Forbidden, Reason: "CallerIpNotAllowed", Limit: p.all()[0].Name,
-				Message: "The caller's address is not known, and product " + p.product + " limits by address.",
-			}
+			return "", gateway.CallerIpNotAllowed.
+				New("The gateway does not know the caller's address, and the product %s has a limit by address.", p.product).
+				WithLimit(p.all()[0].Name)
 		}
 		return c.IP, nil
 	case policy.ByUser:

@@ -189,8 +189,7 @@ func (c *counter) cancelLateSlots(now time.Time) {
 
 // slotsLost is what a request hears whose slot could not be renewed.
 func slotLostError(l policy.Limit) *gateway.Error {
-	return &gateway.Error{
-		Kind: gateway.Unavailable, Limit: l.Name, RetryAfter: time.Second,
-		Message: "The limit " + l.Name + " could not be renewed, so the request was ended. Try again in 1 seconds.",
-	}
+	return gateway.ConcurrencySlotLost.
+		New("The gateway could not renew this request's slot in the limit %s, so it ended the request. Try again in 1 second.", l.Name).
+		WithLimit(l.Name).WithRetry(time.Second)
 }

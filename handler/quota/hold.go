@@ -99,7 +99,7 @@ func (c *counter) stopWaiting(u *update, cause error) {
 	switch {
 	case u.completed:
 	case cause != nil:
-		c.refuse(u, &gateway.Error{Kind: gateway.ClientGone, Message: "The client left while its limits were checked.", Err: cause})
+		c.refuse(u, gateway.ClientConnectionFailure.Because(cause))
 	case c.hard:
 		c.refuse(u, storeUnavailable(c.firstHard(), c.lastErr))
 	default:

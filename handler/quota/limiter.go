@@ -75,9 +75,7 @@ type Cost struct {
 func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, cost Cost) (*Reservation, error) {
 	product, ok := l.products[c.Product]
 	if !ok {
-		return nil, &gateway.Error{
-			Kind: gateway.Forbidden, Message: fmt.Sprintf("The subscription's product %q is not in the gateway's policy.", c.Product),
-		}
+		return nil, gateway.ProductNotFound.Because(nil)
 	}
 	cost.Estimate = min(max(cost.Estimate, 0), maxCost)
 	cost.Bound = min(max(cost.Bound, cost.Estimate), maxCost)

@@ -10,22 +10,15 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// API Management's reasons for a refusal.
-const (
-	rateLimitExceeded = "RateLimitExceeded"
-	quotaExceeded     = "QuotaExceeded"
-)
-
 // refused is API Management's answer for a limit without room, word for word.
 func quotaRefusal(denied denial) *gateway.Error {
-	e := &gateway.Error{
-		Kind: gateway.QuotaExceeded, Reason: quotaExceeded, Limit: denied.limit.Name, RetryAfter: jittered(denied.wait),
-	}
-	seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
+	e := gateway.QuotaUsedUp.Because(nil)
 	minute := denied.limit.Per == policy.Minute
 	if minute || denied.limit.Unit == policy.Concurrent {
-		e.Kind, e.Reason = gateway.RateLimited, rateLimitExceeded
+		e = gateway.RateLimitExceeded.Because(nil)
 	}
+	e = e.WithLimit(denied.limit.Name).WithRetry(jittered(denied.wait))
+	seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 	switch {
 	case denied.limit.Unit == policy.Concurrent:
 		e.Message = fmt.Sprintf("Concurrency limit is exceeded. Try again in %d seconds.", seconds)
@@ -88,10 +81,10 @@ func plural(n int64, name string) string {
 
 // neverFits refuses a request that a hard limit could not let through even when unused.
 func neverFits(l policy.Limit, bound int64) *gateway.Error {
-	e := &gateway.Error{Kind: gateway.QuotaExceeded, Reason: quotaExceeded, Limit: l.Name}
+	e := gateway.QuotaUsedUp.Because(nil)
 	what := "quota"
 	if l.Per == policy.Minute {
-		e.Kind, e.Reason, what = gateway.RateLimited, rateLimitExceeded, "limit"
+		e, what = gateway.RateLimitExceeded.Because(nil), "limit"
 	}
 	most, allowed := fmt.Sprintf("use up to %d tokens", bound), strconv.FormatInt(l.Amount, 10)
 	if l.Unit == policy.Cost {
@@ -100,29 +93,24 @@ func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	e.Message = fmt.Sprintf("%s %s is exceeded. This request may %s, but %s allows %s per %s in all, "+
 		"so it will never fit. Lower max_tokens, max_completion_tokens or max_output_tokens, n or best_of, or the prompt.",
 		unitNoun(l), what, most, l.Name, allowed, l.Per)
-	return e
+	return e.WithLimit(l.Name)
 }
 
 // unpriced refuses what a limit on cost cannot count.
 func unpriced(l policy.Limit, model string) *gateway.Error {
-	return &gateway.Error{
-		Kind: gateway.Forbidden, Reason: quotaExceeded, Limit: l.Name,
-		Message: fmt.Sprintf("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model),
-	}
+	return gateway.ModelNotPriced.
+		New("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model).
+		WithLimit(l.Name)
 }
 
 // contended refuses a hold that lost the race for its entity for too long.
 func contentionError(l policy.Limit) *gateway.Error {
-	return &gateway.Error{
-		Kind: gateway.RateLimited, Reason: rateLimitExceeded, Limit: l.Name, RetryAfter: time.Second,
-		Message: "Too many requests are being counted against one limit. Try again in 1 seconds.",
-	}
+	return gateway.RateLimitExceeded.New("Too many requests are being counted against the limit %s. Try again in 1 second.", l.Name).
+		WithLimit(l.Name).WithRetry(time.Second)
 }
 
 // storeAway refuses because a hard limit cannot be checked.
 func storeUnavailable(l policy.Limit, cause error) *gateway.Error {
-	return &gateway.Error{
-		Kind: gateway.Unavailable, Limit: l.Name, RetryAfter: time.Second, Err: cause,
-		Message: "The limit " + l.Name + " cannot be checked at the moment. Try again in 1 seconds.",
-	}
+	return gateway.LimitUnavailable.New("The limit %s cannot be checked now. Try again in 1 second.", l.Name).
+		WithLimit(l.Name).WithRetry(time.Second).WithCause(cause)
 }

@@ -17,7 +17,7 @@ import (
 func (r *harness) requireFull(l *quota.Limiter) {
 	r.t.Helper()
 	e := r.refused(l, alice, 1)
-	if e.Kind != gateway.RateLimited || e.Limit != "few" || e.Reason != "RateLimitExceeded" || e.RetryAfter < time.Second ||
+	if e.Kind != gateway.RateLimited || e.Limit != "few" || e.Code != "RateLimitExceeded" || e.RetryAfter < time.Second ||
 		!strings.HasPrefix(e.Message, "Concurrency limit is exceeded. Try again in ") {
 		r.t.Errorf("%+v, want a refusal for a moment that names the limit", e)
 	}

@@ -29,7 +29,7 @@ const (
 // check returns a BadRequest error that says what is wrong with q.
 func (q Query) check() error {
 	bad := func(format string, args ...any) error {
-		return &gateway.Error{Kind: gateway.BadRequest, Code: "invalid_query", Message: fmt.Sprintf(format, args...)}
+		return gateway.InvalidQuery.New(format, args...)
 	}
 	for _, name := range q.By {
 		if keyFields[strings.ToLower(name)] == nil {

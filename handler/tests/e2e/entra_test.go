@@ -31,7 +31,7 @@ func tenantRig(t *testing.T, policy string) (*harness.Gateway, *authtest.Issuer)
 	t.Helper()
 	tenant := authtest.New()
 	return harness.Start(t, harness.Options{Policy: policy, Settings: func(s *app.Settings) {
-		s.Entra = app.EntraSettings{Tenant: authtest.Tenant, Audience: []string{authtest.Client}}
+		s.Entra = auth.EntraOptions{Tenant: authtest.Tenant, Audience: []string{authtest.Client}}
 	}, Services: func(e *app.Services) { e.Transport = eitherWay{t, tenant, e.Transport} }}), tenant
 }
 

@@ -155,11 +155,11 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.sink.CA)
-	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Files: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
-	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRule: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e, logger); err != nil {
+	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
+	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e, logger); err != nil {
 		t.Fatal(err)
 	}
-	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewManifest(e.Files), book: usage.New(e.Usage)}
+	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewManifest(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
 	m.derive = derive.New(derive.Options{Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book), Logger: logger})
 	return m
@@ -272,7 +272,7 @@ func (m *recovery) checkJournal(bodies bool) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	harness.Report(m.t, "verify: %d files, %d members, %d records, %d bodies, %d unanchored, %d breaks; %s",
+	harness.Report(m.t, "verify: %d files, %d batches, %d records, %d bodies, %d beyond the checkpoint, %d breaks; %s",
 		report.Files, report.Batches, report.Records, report.Bodies, report.BeyondCheckpoint, len(report.Breaks), m.letters)
 	for _, b := range report.Breaks {
 		m.t.Error(b)

@@ -49,11 +49,11 @@ func TestTheJournalIsVerifiedFromTheCommandLine(t *testing.T) {
 // removeRows deletes the row of every file.
 func removeRows(t *testing.T, environ []string) {
 	t.Helper()
-	s, err := app.LoadSettings(environ)
+	s, err := app.SettingsFor(app.Serving, environ)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := s.OpenTable(nil, app.JournalTable, false)
+	store, err := s.OpenTable(nil, app.JournalTable, table.Once)
 	if err != nil {
 		t.Fatal(err)
 	}
