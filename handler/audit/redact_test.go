@@ -10,12 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"aoaigateway/handler/journal/verify"
-	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/redact"
 	"aoaigateway/handler/table"
 )

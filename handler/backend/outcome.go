@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"aoaigateway/handler/breaker"
@@ -183,29 +182,4 @@ func (f *candidates) throttling() (wait time.Duration, all, some bool) {
 		wait = 0
 	}
 	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), all, some // never 0 ms for a little time left
-}
-
-// retryAfter reads how long a region wants to be left alone: retry-after-ms, else
-// Retry-After in seconds or as a date. Nonsense counts as absent.
-func retryAfter(h http.Header) time.Duration {
-	if h["Retry-After"] == nil && h["Retry-After-Ms"] == nil {
-		return 0
-	}
-	if ms, err := strconv.ParseFloat(h.Get("retry-after-ms"), 64); err == nil && ms > 0 {
-		return capped(ms / 1000)
-	}
-	v := h.Get("Retry-After")
-	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
-		return capped(s)
-	}
-	if at, err := http.ParseTime(v); err == nil {
-		return max(0, min(time.Until(at), maxWait))
-	}
-	return 0
-}
-
-const maxWait = 5 * time.Minute
-
-func capped(seconds float64) time.Duration {
-	return time.Duration(math.Min(seconds, maxWait.Seconds()) * float64(time.Second))
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/idle"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
@@ -56,7 +57,7 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, e *attempt, o tryOptio
 		return nil, readFailure(ctx, f)
 	}
 	impatient()
-	f.wait = retryAfter(resp.Header)
+	f.wait = backoff.RetryAfter(resp.Header)
 	if f.outcome == answered {
 		f.outcome = classify(a.Status, f.wait)
 		f.reason = map[outcome]string{throttled: "throttled", serverError: "server-error", denied: "credential-refused", conflict: "conflict"}[f.outcome]

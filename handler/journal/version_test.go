@@ -56,8 +56,8 @@ func TestVerifyReportsNewerFormats(t *testing.T) {
 		want    string
 	}{
 		"manifest entry": {map[string]any{"version": int64(2)}, sound, "manifest entry of "},
-		"batch": {nil, gzipped(t, `{"type":"batch","version":2,"process":"aaaa","file":0,"seq":0,"prev":""}`+"\n"), "batch has"},
-		"record": {nil, pack(format.Header{Process: "aaaa"}, newerBody), "record has"},
+		"batch":          {nil, gzipped(t, `{"type":"batch","version":2,"process":"aaaa","file":0,"seq":0,"prev":""}`+"\n"), "batch has"},
+		"record":         {nil, pack(format.Header{Process: "aaaa"}, newerBody), "record has"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			m, name := oneFile(t, c.props)

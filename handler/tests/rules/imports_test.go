@@ -38,7 +38,7 @@ var law = map[string][]string{
 	"auth":                  {"gateway", "table"},
 	"auth/authtest":         {},
 	"quota":                 {"backoff", "gateway", "policy", "table"},
-	"backend":               {"breaker", "gateway", "idle", "openai", "secret", "sse", "table"},
+	"backend":               {"backoff", "breaker", "gateway", "idle", "openai", "secret", "sse", "table"},
 	"affinity":              {"backoff", "gateway", "table"},
 	"audit":                 {"backoff", "blob", "gateway", "journal", "redact"},
 	"usage":                 {"gateway", "table"},
