@@ -19,11 +19,11 @@ import (
 // API serves /manage. It is never open: every call needs the admin key, which is a
 // secret of the given name, or an Entra token with the role for it.
 type API struct {
-	Manager  *Manager
-	Pool     *backend.Pool
-	Secrets  secret.Source
-	AdminKey string      // the secret's name
-	Entra    *auth.Entra // nil = no tokens
+	Manager        *Manager
+	Pool           *backend.Pool
+	Secrets        secret.Source
+	AdminKeySecret string      // the secret's name
+	Entra          *auth.Entra // nil = no tokens
 }
 
 // Serve answers one call; a *gateway.Error is for the caller to render.
@@ -33,7 +33,7 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/manage/api/")
 	if !ok {
-		return unknown("")
+		return errNotFound("")
 	}
 	parts := strings.Split(rest, "/")
 	switch {
@@ -46,9 +46,9 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	case parts[0] == "subscriptions" && len(parts) == 2:
 		return a.subscription(w, r, parts[1])
 	case parts[0] == "subscriptions" && len(parts) == 3:
-		return a.verb(w, r, parts[1], parts[2])
+		return a.change(w, r, parts[1], parts[2])
 	}
-	return unknown("")
+	return errNotFound("")
 }
 
 func (a *API) subscriptions(w http.ResponseWriter, r *http.Request) error {
@@ -61,7 +61,7 @@ func (a *API) subscriptions(w http.ResponseWriter, r *http.Request) error {
 		return reply(w, http.StatusOK, list)
 	case http.MethodPost:
 		var n NewSubscription
-		if err := read(r, &n); err != nil {
+		if err := decode(r, &n); err != nil {
 			return err
 		}
 		created, err := a.Manager.Create(r.Context(), n)
@@ -70,12 +70,12 @@ func (a *API) subscriptions(w http.ResponseWriter, r *http.Request) error {
 		}
 		return reply(w, http.StatusCreated, created)
 	}
-	return unknown("GET, POST")
+	return errNotFound("GET, POST")
 }
 
 func (a *API) subscription(w http.ResponseWriter, r *http.Request, id string) error {
 	if r.Method != http.MethodGet {
-		return unknown(http.MethodGet)
+		return errNotFound(http.MethodGet)
 	}
 	sub, err := a.Manager.Show(r.Context(), id)
 	if err != nil {
@@ -87,9 +87,9 @@ func (a *API) subscription(w http.ResponseWriter, r *http.Request, id string) er
 // StateVerbs are the verbs that change a subscription's state, and the state each leads to.
 var StateVerbs = map[string]auth.State{"suspend": auth.Suspended, "resume": auth.Active, "cancel": auth.Cancelled}
 
-func (a *API) verb(w http.ResponseWriter, r *http.Request, id, verb string) error {
+func (a *API) change(w http.ResponseWriter, r *http.Request, id, verb string) error {
 	if r.Method != http.MethodPost {
-		return unknown(http.MethodPost)
+		return errNotFound(http.MethodPost)
 	}
 	if state, ok := StateVerbs[verb]; ok {
 		sub, err := a.Manager.SetState(r.Context(), id, state)
@@ -99,10 +99,10 @@ func (a *API) verb(w http.ResponseWriter, r *http.Request, id, verb string) erro
 		return reply(w, http.StatusOK, sub)
 	}
 	if verb != "rotate" {
-		return unknown("")
+		return errNotFound("")
 	}
 	var which Rotation
-	if err := read(r, &which); err != nil {
+	if err := decode(r, &which); err != nil {
 		return err
 	}
 	created, err := a.Manager.Rotate(r.Context(), id, which.Key)
@@ -129,7 +129,7 @@ func (a *API) authorize(r *http.Request) error {
 	if a.Entra != nil && auth.IsToken(given) {
 		return a.authorizeToken(r, given)
 	}
-	want, err := a.Secrets.Get(r.Context(), a.AdminKey)
+	want, err := a.Secrets.Get(r.Context(), a.AdminKeySecret)
 	if err != nil && !errors.Is(err, secret.ErrNotFound) {
 		return gateway.AdminKeyUnavailable.Because(err)
 	}
@@ -153,7 +153,7 @@ func (a *API) authorizeToken(r *http.Request, token string) error {
 
 const maxBody = 64 << 10
 
-func read(r *http.Request, into any) error {
+func decode(r *http.Request, into any) error {
 	d := json.NewDecoder(io.LimitReader(r.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -170,7 +170,7 @@ func reply(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-func unknown(allow string) error {
+func errNotFound(allow string) error {
 	e := gateway.OperationNotFound.Because(nil)
 	e.Allow = allow
 	return e

@@ -32,7 +32,7 @@ type Manager struct {
 	Subscriptions *auth.Subscriptions
 	Policy        *policy.Policy
 	Book          *usage.Book
-	Changed       func() // called after every change; nil = nothing to tell
+	OnChange      func() // called after every change; nil = nothing to tell
 	Logger        *slog.Logger
 }
 
@@ -49,7 +49,7 @@ func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error
 	if err != nil {
 		return Created{}, err
 	}
-	m.changed("created", sub)
+	m.recordChange("created", sub)
 	return Created{sub, keys}, nil
 }
 
@@ -69,7 +69,7 @@ func (m *Manager) Rotate(ctx context.Context, id, slot string) (Created, error) 
 	if err != nil {
 		return Created{}, err
 	}
-	m.changed("rotated "+slot+" key", sub)
+	m.recordChange("rotated "+slot+" key", sub)
 	return Created{sub, keys}, nil
 }
 
@@ -79,13 +79,13 @@ func (m *Manager) SetState(ctx context.Context, id string, state auth.State) (au
 	if err != nil {
 		return sub, err
 	}
-	m.changed(string(state), sub)
+	m.recordChange(string(state), sub)
 	return sub, nil
 }
 
-func (m *Manager) changed(what string, sub auth.Subscription) {
-	if m.Changed != nil {
-		m.Changed()
+func (m *Manager) recordChange(what string, sub auth.Subscription) {
+	if m.OnChange != nil {
+		m.OnChange()
 	}
 	m.Logger.Info("subscription changed", "subscription", sub.ID, "product", sub.Product, "change", what)
 }

@@ -34,10 +34,10 @@ func (a *API) usage(w http.ResponseWriter, r *http.Request) error {
 // it says otherwise.
 func ParseQuery(from, to, by string) (q usage.Query, err error) {
 	hour := time.Now().UTC().Truncate(time.Hour)
-	if q.To, err = moment(to, hour.Add(time.Hour)); err != nil {
+	if q.To, err = parseTime(to, hour.Add(time.Hour)); err != nil {
 		return q, err
 	}
-	if q.From, err = moment(from, q.To.Add(-24*time.Hour)); err != nil {
+	if q.From, err = parseTime(from, q.To.Add(-24*time.Hour)); err != nil {
 		return q, err
 	}
 	if by == "" {
@@ -50,7 +50,7 @@ func ParseQuery(from, to, by string) (q usage.Query, err error) {
 }
 
 // moment reads a day or a time of UTC.
-func moment(text string, otherwise time.Time) (time.Time, error) {
+func parseTime(text string, otherwise time.Time) (time.Time, error) {
 	if text == "" {
 		return otherwise, nil
 	}

@@ -68,7 +68,7 @@ func (p *Program) Close(ctx context.Context) {
 const (
 	SubscriptionTable = "subscriptions"
 	QuotaTable        = "quota"
-	affinityTable     = "affinity"
+	AffinityTable     = "affinity"
 	RegionTable       = "regions"
 	UsageTable        = "usage"
 	JournalTable      = "journal"
@@ -78,11 +78,11 @@ const (
 // edges are the services the gateway stands on.
 type Services struct {
 	Subscriptions table.Store
-	Counters      table.Store
-	Objects       table.Store
-	Health        table.Store // of the regions, as all instances know it
+	Quota         table.Store
+	Affinity      table.Store
+	Regions       table.Store // of the regions, as all instances know it
 	Usage         table.Store
-	Files         table.Store // one row for each file of the journal
+	Journal       table.Store // one row for each file of the journal
 	Blobs         blob.Store
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
@@ -102,22 +102,22 @@ func Connect(s Settings, logger *slog.Logger) (e Services, err error) {
 	if e.Secrets, err = s.secretSource(e.Identity, logger); err != nil {
 		return e, err
 	}
-	if e.Subscriptions, err = s.OpenTable(e.Identity, SubscriptionTable, true); err != nil {
+	if e.Subscriptions, err = s.OpenTable(e.Identity, SubscriptionTable, table.Retrying); err != nil {
 		return e, err
 	}
-	if e.Counters, err = s.OpenTable(e.Identity, QuotaTable, false); err != nil {
+	if e.Quota, err = s.OpenTable(e.Identity, QuotaTable, table.Once); err != nil {
 		return e, err
 	}
-	if e.Objects, err = s.OpenTable(e.Identity, affinityTable, true); err != nil {
+	if e.Affinity, err = s.OpenTable(e.Identity, AffinityTable, table.Retrying); err != nil {
 		return e, err
 	}
-	if e.Health, err = s.OpenTable(e.Identity, RegionTable, false); err != nil {
+	if e.Regions, err = s.OpenTable(e.Identity, RegionTable, table.Once); err != nil {
 		return e, err
 	}
-	if e.Usage, err = s.OpenTable(e.Identity, UsageTable, true); err != nil {
+	if e.Usage, err = s.OpenTable(e.Identity, UsageTable, table.Retrying); err != nil {
 		return e, err
 	}
-	if e.Files, err = s.OpenTable(e.Identity, JournalTable, false); err != nil {
+	if e.Journal, err = s.OpenTable(e.Identity, JournalTable, table.Once); err != nil {
 		return e, err
 	}
 	if e.Blobs, err = s.OpenBlobs(e.Identity); err != nil {
@@ -132,38 +132,38 @@ func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error
 }
 
 func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
-	rows := journal.NewRows(e.Files)
-	writer := journal.New(journal.Options{Blobs: e.Blobs, Rows: rows, Logger: logger, Interval: s.Interval})
+	rows := journal.NewRows(e.Journal)
+	writer := journal.New(journal.Options{Blobs: e.Blobs, Rows: rows, Logger: logger, Interval: s.JournalInterval})
 	book := usage.New(e.Usage)
 	deriver := derive.NewDeriver(derive.DeriverOptions{Journal: writer, Rows: rows, Blobs: e.Blobs, Consumers: Consumers(e, book), Logger: logger})
-	log := audit.New(audit.Options{Journal: writer, Bodies: e.Blobs, Wait: s.AuditWait, Relaxed: s.Relaxed, Logger: logger})
-	limiter := quota.New(quota.Options{Store: e.Counters, Policy: pol, Logger: logger})
+	log := audit.New(audit.Options{Journal: writer, Bodies: e.Blobs, Wait: s.AuditWait, Relaxed: s.AuditRelaxed, Logger: logger})
+	limiter := quota.New(quota.Options{Store: e.Quota, Policy: pol, Logger: logger})
 	for i := range s.Backends {
 		s.Backends[i].Routes = routesOf(pol, s.Backends[i])
 	}
 	pool := backend.New(backend.Options{
 		Regions: s.Backends, Secrets: e.Secrets, Identity: e.Identity, Transport: e.Transport, Logger: logger,
-		FirstByteTimeout: s.FirstByte, StreamFirstByteTimeout: s.StreamFirstByte, IdleTimeout: s.Silence, Shared: e.Health,
+		FirstByteTimeout: s.FirstByteTimeout, StreamFirstByteTimeout: s.StreamFirstByteTimeout, IdleTimeout: s.IdleTimeout, Shared: e.Regions,
 	})
 	keys := auth.NewSubscriptions(e.Subscriptions)
 	entra := s.entra(e.Transport, logger)
 	callers := auth.New(keys, auth.Options{Entra: entra})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, Changed: callers.Forget, Logger: logger},
-		Pool:    pool, Secrets: e.Secrets, AdminKey: s.AdminKeySecret, Entra: entra,
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, OnChange: callers.Forget, Logger: logger},
+		Pool:    pool, Secrets: e.Secrets, AdminKeySecret: s.AdminKeySecret, Entra: entra,
 	}
-	owners := affinity.New(affinity.Options{Table: e.Objects, WriteTimeout: s.AuditWait})
+	owners := affinity.New(affinity.Options{Table: e.Affinity, WriteTimeout: s.AuditWait})
 	inference := proxy.New(proxy.Options{
-		Limiter: limiter, Pool: pool, Owners: owners, Policy: pol, Logger: logger, VersionFloor: s.VersionFloor,
+		Limiter: limiter, Pool: pool, Owners: owners, Policy: pol, Logger: logger, APIVersionFloor: s.APIVersionFloor,
 		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter, AnswerTimeout: s.AnswerTimeout,
-		ClientPace: s.ClientPace,
+		ClientIdleTimeout: s.ClientIdleTimeout,
 	})
 	handler := front.New(front.Options{
 		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Timer: []front.Step{
 			{Name: "affinity", Run: owners.Purge},
 			{Name: "journal", Run: deriver.Sweep},
 		},
-		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, ClientIdleTimeout: s.ClientPace,
+		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, ClientIdleTimeout: s.ClientIdleTimeout,
 	})
 	return &Program{Handler: handler, limiter: limiter, Journal: writer, pool: pool, deriver: deriver}
 }
@@ -182,7 +182,7 @@ func routesOf(pol *policy.Policy, r backend.Region) map[string]backend.Route {
 
 // identity is the one credential of the process: it caches tokens for all who ask.
 func (s Settings) Identity() (azcore.TokenCredential, error) {
-	if s.Storage != "" && s.VaultURL == "" && s.LogsURL == "" && !s.regionsUseIdentity() {
+	if s.Storage != "" && s.KeyVaultURL == "" && s.LogsURL == "" && !s.regionsUseIdentity() {
 		return nil, nil //nolint:nilnil // nobody will ask
 	}
 	var o azidentity.ManagedIdentityCredentialOptions
@@ -205,8 +205,8 @@ func (s Settings) regionsUseIdentity() bool {
 	return false
 }
 
-func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retries bool) (*table.Azure, error) {
-	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retries: retries}
+func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retry table.RetryPolicy) (*table.Azure, error) {
+	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retry: retry}
 	if s.Storage == "" {
 		o.ServiceURL, o.Credential = s.TableURL, identity
 	}
@@ -220,7 +220,7 @@ func (s Settings) OpenFeed(e Services, logger *slog.Logger) (*logs.Feed, error) 
 		return nil, nil //nolint:nilnil // no rows then
 	}
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
-		Endpoint: s.LogsURL, RuleID: s.LogsRule, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
+		Endpoint: s.LogsURL, RuleID: s.LogsRuleID, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
 		Aside: logs.AsideIn(e.Blobs.Put),
 	})
 	if err != nil {
@@ -244,10 +244,10 @@ func (s Settings) bodyURL() string {
 }
 
 func (s Settings) secretSource(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
-	if s.VaultURL == "" {
+	if s.KeyVaultURL == "" {
 		return secret.Map(s.Secrets), nil
 	}
-	return secret.NewKeyVault(secret.KeyVaultOptions{URL: s.VaultURL, Credential: identity, Logger: logger})
+	return secret.NewKeyVault(secret.KeyVaultOptions{URL: s.KeyVaultURL, Credential: identity, Logger: logger})
 }
 
 func (s Settings) roots() (*x509.CertPool, error) {

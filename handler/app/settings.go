@@ -22,35 +22,35 @@ import (
 // settings is everything the process is told from outside. One loader fills it; no
 // package reads the environment.
 type Settings struct {
-	Port             string
-	Backends         []backend.Region
-	PolicyFile       string
-	Storage          string // connection string; local work only
-	TableURL         string
-	BlobURL          string
-	VaultURL         string
-	Secrets          map[string]string // instead of a vault; local work only
-	AdminKeySecret   string
-	VersionFloor     string
-	Fronted          bool
-	MaxBodyMB        int64
-	Relaxed          bool
-	AuditWait        time.Duration
-	Interval         time.Duration
-	FirstByte        time.Duration
-	StreamFirstByte  time.Duration
-	AnswerTimeout    time.Duration
-	Silence          time.Duration
-	Heartbeat        time.Duration
-	StreamBeginAfter time.Duration
-	ClientPace       time.Duration
-	Entra            EntraSettings
-	LogsURL          string // Logs Ingestion endpoint; empty = rows are not shipped
-	LogsRule         string
-	LogsStream       string
-	CAFile           string
-	InAzure          bool
-	ClientID         string // of a user-assigned identity
+	Port                   string
+	Backends               []backend.Region
+	PolicyFile             string
+	Storage                string // connection string; local work only
+	TableURL               string
+	BlobURL                string
+	KeyVaultURL            string
+	Secrets                map[string]string // instead of a vault; local work only
+	AdminKeySecret         string
+	APIVersionFloor        string
+	Fronted                bool
+	MaxBodyMB              int64
+	AuditRelaxed           bool
+	AuditWait              time.Duration
+	JournalInterval        time.Duration
+	FirstByteTimeout       time.Duration
+	StreamFirstByteTimeout time.Duration
+	AnswerTimeout          time.Duration
+	IdleTimeout            time.Duration
+	Heartbeat              time.Duration
+	StreamBeginAfter       time.Duration
+	ClientIdleTimeout      time.Duration
+	Entra                  EntraSettings
+	LogsURL                string // Logs Ingestion endpoint; empty = rows are not shipped
+	LogsRuleID             string
+	LogsStream             string
+	CAFile                 string
+	InAzure                bool
+	ClientID               string // of a user-assigned identity
 }
 
 // setting is one row of the table that the loader walks and the README shows.
@@ -67,7 +67,7 @@ var SettingRows = []setting{
 	{"GATEWAY_STORAGE", "", "Storage connection string, or `UseDevelopmentStorage=true`. Local work only.", (*Settings).setStorage},
 	{"GATEWAY_TABLE_ENDPOINT", "", "Table Storage endpoint, reached with the managed identity.", urlInto("https://<account>.table.core.windows.net", func(s *Settings) *string { return &s.TableURL })},
 	{"GATEWAY_BLOB_ENDPOINT", "", "Blob Storage endpoint, reached with the managed identity.", urlInto("https://<account>.blob.core.windows.net", func(s *Settings) *string { return &s.BlobURL })},
-	{"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.", urlInto("https://<vault>.vault.azure.net", func(s *Settings) *string { return &s.VaultURL })},
+	{"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.", urlInto("https://<vault>.vault.azure.net", func(s *Settings) *string { return &s.KeyVaultURL })},
 	{"GATEWAY_SECRETS", "", "Secrets as a JSON object of name to value, instead of a vault. Local work only.", (*Settings).setSecrets},
 	{"GATEWAY_ADMIN_KEY_SECRET", "gateway-admin-key", "Name of the secret that holds the admin key.", func(s *Settings, v string) error { s.AdminKeySecret = v; return nil }},
 	{"GATEWAY_ENTRA_TENANT", "", "Id of the Entra tenant whose access tokens callers may send. Empty: tokens are not taken.", (*Settings).setEntraTenant},
@@ -79,14 +79,14 @@ var SettingRows = []setting{
 	{"GATEWAY_MAX_BODY_MB", "100", "Longest request body, MiB.", (*Settings).setMaxBody},
 	{"GATEWAY_AUDIT", "strict", "`strict`: no answer completes before its record is durable. `relaxed`: it does after `GATEWAY_AUDIT_WAIT`.", (*Settings).setAudit},
 	{"GATEWAY_AUDIT_WAIT", "15s", "How long an answer's end waits for its record.", durationInto(time.Second, func(s *Settings) *time.Duration { return &s.AuditWait })},
-	{"GATEWAY_JOURNAL_INTERVAL", "100ms", "Records that come within this time share one append.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.Interval })},
-	{"GATEWAY_FIRST_BYTE_TIMEOUT", "100s", "When the next region is asked for an answer that has not begun.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.FirstByte })},
-	{"GATEWAY_STREAM_FIRST_BYTE_TIMEOUT", "60s", "The same for streams.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamFirstByte })},
+	{"GATEWAY_JOURNAL_INTERVAL", "100ms", "Records that come within this time share one append.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.JournalInterval })},
+	{"GATEWAY_FIRST_BYTE_TIMEOUT", "100s", "When the next region is asked for an answer that has not begun.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.FirstByteTimeout })},
+	{"GATEWAY_STREAM_FIRST_BYTE_TIMEOUT", "60s", "The same for streams.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamFirstByteTimeout })},
 	{"GATEWAY_ANSWER_TIMEOUT", "220s", "When an answer that is no stream is given up with 504. The Functions front end cuts at 230 s.", durationInto(time.Second, func(s *Settings) *time.Duration { return &s.AnswerTimeout })},
-	{"GATEWAY_SILENCE_TIMEOUT", "10m", "Silence in the middle of a region's answer after which it counts as cut.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.Silence })},
+	{"GATEWAY_SILENCE_TIMEOUT", "10m", "Silence in the middle of a region's answer after which it counts as cut.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.IdleTimeout })},
 	{"GATEWAY_HEARTBEAT", "20s", "Silence on a stream after which a comment is sent.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.Heartbeat })},
 	{"GATEWAY_STREAM_BEGIN_AFTER", "100s", "When a stream is begun with a comment although no region has sent anything; failures after that are error events.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamBeginAfter })},
-	{"GATEWAY_CLIENT_PACE", "60s", "How long a client may pause in the middle of its body, or not take its answer, before it is given up.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.ClientPace })},
+	{"GATEWAY_CLIENT_PACE", "60s", "How long a client may pause in the middle of its body, or not take its answer, before it is given up.", durationInto(time.Millisecond, func(s *Settings) *time.Duration { return &s.ClientIdleTimeout })},
 	{"GATEWAY_LOGS_ENDPOINT", "", "Logs Ingestion endpoint of the data collection rule, reached with the managed identity. Empty: nothing goes to Log Analytics.", urlInto("https://<rule>.<region>-1.ingest.monitor.azure.com", func(s *Settings) *string { return &s.LogsURL })},
 	{"GATEWAY_LOGS_RULE", "", "The rule's immutable id, `dcr-…`.", (*Settings).setLogsRule},
 	{"GATEWAY_LOGS_STREAM", logs.Stream, "The rule's stream.", (*Settings).setLogsStream},
@@ -104,7 +104,7 @@ const (
 func LoadSettings(environ []string) (Settings, error) { return SettingsFor(Serving, environ) }
 
 // settingsFor wants only what the work at hand needs.
-func SettingsFor(what Work, environ []string) (Settings, error) {
+func SettingsFor(what Purpose, environ []string) (Settings, error) {
 	env := map[string]string{}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -171,15 +171,15 @@ func nearest(name string) string {
 }
 
 // work is what the settings are read for.
-type Work int
+type Purpose int
 
 const (
-	Serving      Work = iota
-	ReadingBlobs      // a verb of the command line on tables and blobs
-	Managing          // one on tables
+	Serving      Purpose = iota
+	ReadingBlobs         // a verb of the command line on tables and blobs
+	Managing             // one on tables
 )
 
-func missing(what Work, env map[string]string) (mistakes []error) {
+func missing(what Purpose, env map[string]string) (mistakes []error) {
 	need := func(ok bool, text string) {
 		if !ok {
 			mistakes = append(mistakes, errors.New(text))
@@ -203,13 +203,13 @@ func (s *Settings) contradictions() (mistakes []error) {
 	if s.Entra.Product != "" && s.Entra.Tenant == "" {
 		add("GATEWAY_ENTRA_PRODUCT: goes with GATEWAY_ENTRA_TENANT; set both or neither")
 	}
-	if (s.LogsURL == "") != (s.LogsRule == "") {
+	if (s.LogsURL == "") != (s.LogsRuleID == "") {
 		add("GATEWAY_LOGS_ENDPOINT: goes with GATEWAY_LOGS_RULE; set both or neither")
 	}
 	if strings.HasPrefix(s.LogsURL, "http:") {
 		add("GATEWAY_LOGS_ENDPOINT: must begin with https://; a token is never sent without")
 	}
-	if s.Secrets != nil && s.VaultURL != "" {
+	if s.Secrets != nil && s.KeyVaultURL != "" {
 		add("GATEWAY_SECRETS: set beside GATEWAY_KEY_VAULT_URI; keep one of them")
 	}
 	if s.Secrets != nil {
@@ -395,7 +395,7 @@ func (s *Settings) setFloor(v string) error {
 	if !datedVersion.MatchString(v) {
 		return fmt.Errorf("must be an api-version such as 2024-10-21, not %q", v)
 	}
-	s.VersionFloor = v
+	s.APIVersionFloor = v
 	return nil
 }
 
@@ -412,7 +412,7 @@ func (s *Settings) setAudit(v string) error {
 	if v != "strict" && v != "relaxed" {
 		return fmt.Errorf("must be strict or relaxed, not %q", v)
 	}
-	s.Relaxed = v == "relaxed"
+	s.AuditRelaxed = v == "relaxed"
 	return nil
 }
 
@@ -422,7 +422,7 @@ func (s *Settings) setLogsRule(v string) error {
 	if !ruleName.MatchString(v) {
 		return fmt.Errorf("must be the rule's immutable id, such as dcr-0123456789abcdef0123456789abcdef, not %q", v)
 	}
-	s.LogsRule = v
+	s.LogsRuleID = v
 	return nil
 }
 

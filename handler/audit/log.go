@@ -17,6 +17,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,11 +28,14 @@ import (
 	"aoaigateway/handler/journal"
 )
 
+// DefaultWait is how long an answer waits for its record, and the setting's default.
+const DefaultWait = 15 * time.Second
+
 // Options of a Log; Journal and Bodies are needed.
 type Options struct {
 	Journal *journal.Writer
 	Bodies  blob.Store    // may be the journal's own container
-	Wait    time.Duration // for durability, before an answer is given up; default 15 s
+	Wait    time.Duration // for durability, before an answer is given up; 0 = DefaultWait
 	Relaxed bool          // release answers whose record is not durable in time; records say so
 	Logger  *slog.Logger  // default: discards
 }
@@ -41,9 +45,7 @@ type Log struct{ o Options }
 
 // New returns a log over o's journal. The caller closes the journal.
 func New(o Options) *Log {
-	if o.Wait <= 0 {
-		o.Wait = 15 * time.Second
-	}
+	o.Wait = cmp.Or(o.Wait, DefaultWait)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

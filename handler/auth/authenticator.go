@@ -19,21 +19,21 @@ import (
 
 // Options of an Authenticator; the zero value means the defaults.
 type Options struct {
-	Remember time.Duration // how long an answer about a key is used; default 60 s
-	Stale    time.Duration // how long a good one is used while storage is away; default 10 min
+	TTL      time.Duration // how long an answer about a key is used; default 60 s
+	StaleFor time.Duration // how long a good one is used while storage is away; default 10 min
 	Size     int           // answers remembered, good and bad apart; default 20,000 each
 	Entra    *Entra        // whose tokens are taken; nil = nobody's
 }
 
 // Authenticator proves who sent a request. Safe for concurrent use.
 type Authenticator struct {
-	options       Options
-	subscriptions *Subscriptions
-	good, bad     *lru.Cache[string, answer] // by key hash; apart, so that guesses push no caller out
-	flight        singleflight.Group
+	options        Options
+	subscriptions  *Subscriptions
+	known, unknown *lru.Cache[string, verdict] // by key hash; apart, so that guesses push no caller out
+	flight         singleflight.Group
 }
 
-type answer struct {
+type verdict struct {
 	sub Subscription
 	err error // errInvalidKey, or nil
 	at  time.Time
@@ -41,18 +41,18 @@ type answer struct {
 
 // New returns an Authenticator that remembers nothing yet.
 func New(s *Subscriptions, o Options) *Authenticator {
-	if o.Remember == 0 {
-		o.Remember = time.Minute
+	if o.TTL == 0 {
+		o.TTL = time.Minute
 	}
-	if o.Stale == 0 {
-		o.Stale = 10 * time.Minute
+	if o.StaleFor == 0 {
+		o.StaleFor = 10 * time.Minute
 	}
 	if o.Size == 0 {
 		o.Size = 20_000
 	}
-	good, _ := lru.New[string, answer](o.Size) // fails for sizes below 1 only
-	bad, _ := lru.New[string, answer](o.Size)
-	return &Authenticator{options: o, subscriptions: s, good: good, bad: bad}
+	good, _ := lru.New[string, verdict](o.Size) // fails for sizes below 1 only
+	bad, _ := lru.New[string, verdict](o.Size)
+	return &Authenticator{options: o, subscriptions: s, known: good, unknown: bad}
 }
 
 // Authenticate finds the caller. With an error it still returns what is known of them,
@@ -97,11 +97,11 @@ func (a *Authenticator) byKey(ctx context.Context, key string) (gateway.Caller, 
 }
 
 func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, error) {
-	old, ok := a.good.Get(hash)
+	old, ok := a.known.Get(hash)
 	if !ok {
-		old, ok = a.bad.Get(hash)
+		old, ok = a.unknown.Get(hash)
 	}
-	if ok && time.Since(old.at) < a.options.Remember {
+	if ok && time.Since(old.at) < a.options.TTL {
 		return old.sub, old.err
 	}
 	fresh := a.flight.DoChan(hash, func() (any, error) {
@@ -110,18 +110,18 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 		sub, err := a.subscriptions.byHash(ctx, hash)
 		switch {
 		case err == nil:
-			a.good.Add(hash, answer{sub, nil, time.Now()})
-			a.bad.Remove(hash)
+			a.known.Add(hash, verdict{sub, nil, time.Now()})
+			a.unknown.Remove(hash)
 		case gateway.KindOf(err) == gateway.Unauthenticated:
-			a.bad.Add(hash, answer{sub, err, time.Now()})
-			a.good.Remove(hash)
+			a.unknown.Add(hash, verdict{sub, err, time.Now()})
+			a.known.Remove(hash)
 		}
 		return sub, err
 	})
 	select {
 	case r := <-fresh:
 		away := r.Err != nil && gateway.KindOf(r.Err) != gateway.Unauthenticated
-		if away && ok && old.err == nil && time.Since(old.at) < a.options.Stale {
+		if away && ok && old.err == nil && time.Since(old.at) < a.options.StaleFor {
 			return old.sub, nil
 		}
 		return r.Val.(Subscription), r.Err
@@ -132,8 +132,8 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 
 // Forget drops all that is remembered: after a change made through this instance.
 func (a *Authenticator) Forget() {
-	a.good.Purge()
-	a.bad.Purge()
+	a.known.Purge()
+	a.unknown.Purge()
 }
 
 // credentials takes the first key that is present, in the order of API Management and

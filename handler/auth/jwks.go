@@ -51,7 +51,7 @@ func newKeySet(url string, transport http.RoundTripper, logger *slog.Logger) *ke
 
 // key finds the public key that a token names.
 func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
-	now := s.look(kid)
+	now := s.lookup(kid)
 	if now.key != nil && now.age < keysUsable {
 		if now.age >= keysFresh && now.due {
 			s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) })
@@ -61,7 +61,7 @@ func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	var err error
 	if now.due {
 		err = s.wait(ctx)
-		now = s.look(kid)
+		now = s.lookup(kid)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -74,21 +74,21 @@ func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	return now.key, nil
 }
 
-type keyState struct {
+type keyLookup struct {
 	key     *rsa.PublicKey
 	age     time.Duration // of all keys
 	due     bool          // they may be asked for
 	failing bool          // they were, and did not come
 }
 
-func (s *keySet) look(kid string) keyState {
+func (s *keySet) lookup(kid string) keyLookup {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := keysUsable
 	if s.keys != nil {
 		age = time.Since(s.fetched)
 	}
-	return keyState{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
+	return keyLookup{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
 }
 
 // wait joins the one fetch there is. It belongs to all who wait, so one that leaves does
@@ -105,12 +105,12 @@ func (s *keySet) wait(ctx context.Context) error {
 // fetch replaces the keys, or leaves them as they were. After a failure it may be tried
 // again sooner: without any keys nobody gets in.
 func (s *keySet) fetch(ctx context.Context) error {
-	if !s.look("").due { // another has just been
+	if !s.lookup("").due { // another has just been
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
 	defer cancel()
-	keys, err := s.ask(ctx)
+	keys, err := s.download(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *keySet) fetch(ctx context.Context) error {
 	return nil
 }
 
-func (s *keySet) ask(ctx context.Context) (map[string]*rsa.PublicKey, error) {
+func (s *keySet) download(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, err

@@ -56,30 +56,31 @@ func (r *Region) route(model string) Route {
 	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
 }
 
-// Options of a Pool.
+// The defaults of Options and of their settings.
+const (
+	DefaultFirstByteTimeout       = 100 * time.Second
+	DefaultStreamFirstByteTimeout = time.Minute
+	DefaultIdleTimeout            = 10 * time.Minute
+)
+
+// Options of a Pool. A zero time means its default.
 type Options struct {
 	Regions                []Region
 	Secrets                secret.Source
 	Identity               azcore.TokenCredential // nil when no region uses it
 	Transport              http.RoundTripper
 	Logger                 *slog.Logger
-	FirstByteTimeout       time.Duration // until a whole answer's first byte; default 100 s
-	StreamFirstByteTimeout time.Duration // until a stream's first event; default 60 s
-	IdleTimeout            time.Duration // in the middle of an answer; default 10 min
+	FirstByteTimeout       time.Duration // until a whole answer's first byte
+	StreamFirstByteTimeout time.Duration // until a stream's first event
+	IdleTimeout            time.Duration // in the middle of an answer
 	Breaker                breaker.Options
 	Shared                 table.Store // breaker states of all instances; nil = this process's own
 }
 
 func (o Options) withDefaults() Options {
-	if o.FirstByteTimeout == 0 {
-		o.FirstByteTimeout = 100 * time.Second
-	}
-	if o.StreamFirstByteTimeout == 0 {
-		o.StreamFirstByteTimeout = 60 * time.Second
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 10 * time.Minute
-	}
+	o.FirstByteTimeout = cmp.Or(o.FirstByteTimeout, DefaultFirstByteTimeout)
+	o.StreamFirstByteTimeout = cmp.Or(o.StreamFirstByteTimeout, DefaultStreamFirstByteTimeout)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, DefaultIdleTimeout)
 	if o.Transport == nil {
 		o.Transport = NewTransport(nil)
 	}

@@ -43,12 +43,12 @@ type commandLine struct {
 	JSON     bool   `help:"Print JSON."`
 
 	Subscription struct {
-		Create  createCommand `cmd:"" help:"Make a subscription and print its two keys, once."`
-		List    listCommand   `cmd:"" help:"List subscriptions."`
-		Show    showCommand   `cmd:"" help:"Show one subscription."`
-		Rotate  rotateCommand `cmd:"" help:"Make one of the two keys anew and print it, once."`
-		Suspend suspend       `cmd:"" help:"Refuse the subscription's keys until it is resumed."`
-		Resume  resume        `cmd:"" help:"Accept the subscription's keys again."`
+		Create  createCommand  `cmd:"" help:"Make a subscription and print its two keys, once."`
+		List    listCommand    `cmd:"" help:"List subscriptions."`
+		Show    showCommand    `cmd:"" help:"Show one subscription."`
+		Rotate  rotateCommand  `cmd:"" help:"Make one of the two keys anew and print it, once."`
+		Suspend suspendCommand `cmd:"" help:"Refuse the subscription's keys until it is resumed."`
+		Resume  resumeCommand  `cmd:"" help:"Accept the subscription's keys again."`
 	} `cmd:"" help:"Who may call: subscriptions and their keys."`
 
 	Policy struct {
@@ -118,7 +118,7 @@ func (e *env) subscription(sub auth.Subscription, err error) error {
 	if err != nil {
 		return err
 	}
-	return e.print(sub, func(w io.Writer) { rows(w, sub) })
+	return e.print(sub, func(w io.Writer) { printSubscription(w, sub) })
 }
 
 func (e *env) created(c admin.Created, err error) error {
@@ -126,7 +126,7 @@ func (e *env) created(c admin.Created, err error) error {
 		return err
 	}
 	return e.print(c, func(w io.Writer) {
-		rows(w, c.Subscription)
+		printSubscription(w, c.Subscription)
 		for name, key := range map[string]string{"primary key": c.Primary, "secondary key": c.Secondary} {
 			if key != "" {
 				_, _ = fmt.Fprintf(w, "%s\t%s\n", name, key)
@@ -136,7 +136,7 @@ func (e *env) created(c admin.Created, err error) error {
 	})
 }
 
-func rows(w io.Writer, s auth.Subscription) {
+func printSubscription(w io.Writer, s auth.Subscription) {
 	_, _ = fmt.Fprintf(w, "id\t%s\nname\t%s\nproduct\t%s\nstate\t%s\nchanged\t%s\n", s.ID, s.Name, s.Product, s.State, s.Changed.Format(time.RFC3339))
 }
 
@@ -202,13 +202,13 @@ func (c *rotateCommand) Run(e *env) error {
 	return e.created(verbs.Rotate(e.ctx, c.ID, c.Key))
 }
 
-type suspend struct{ subscriptionID }
+type suspendCommand struct{ subscriptionID }
 
-func (c *suspend) Run(e *env) error { return e.setState(c.ID, auth.Suspended) }
+func (c *suspendCommand) Run(e *env) error { return e.setState(c.ID, auth.Suspended) }
 
-type resume struct{ subscriptionID }
+type resumeCommand struct{ subscriptionID }
 
-func (c *resume) Run(e *env) error { return e.setState(c.ID, auth.Active) }
+func (c *resumeCommand) Run(e *env) error { return e.setState(c.ID, auth.Active) }
 
 func (e *env) setState(id string, state auth.State) error {
 	verbs, err := e.verbs()

@@ -16,6 +16,7 @@ import (
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/table"
 	"aoaigateway/handler/usage"
 )
 
@@ -30,11 +31,11 @@ func localVerbs(environ []string) (Verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := s.OpenTable(identity, app.SubscriptionTable, true)
+	store, err := s.OpenTable(identity, app.SubscriptionTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.OpenTable(identity, app.UsageTable, true)
+	counts, err := s.OpenTable(identity, app.UsageTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
@@ -44,19 +45,19 @@ func localVerbs(environ []string) (Verbs, error) {
 		err = fmt.Errorf("create needs the policy file, whose products it checks; set GATEWAY_POLICY to it, such as infra/policy.yaml: %w", err)
 	}
 	if err != nil {
-		return unruled{m, err}, nil
+		return withoutPolicy{m, err}, nil
 	}
 	return m, nil
 }
 
 // unruled are the verbs without a policy.
-type unruled struct {
+type withoutPolicy struct {
 	*admin.Manager
 	why error
 }
 
 // Create implements Verbs.
-func (u unruled) Create(context.Context, admin.NewSubscription) (admin.Created, error) {
+func (u withoutPolicy) Create(context.Context, admin.NewSubscription) (admin.Created, error) {
 	return admin.Created{}, u.why
 }
 
@@ -70,7 +71,7 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (j
 	if err != nil {
 		return journal.Report{}, err
 	}
-	store, err := s.OpenTable(identity, app.JournalTable, true)
+	store, err := s.OpenTable(identity, app.JournalTable, table.Retrying)
 	if err != nil {
 		return journal.Report{}, err
 	}

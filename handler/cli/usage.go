@@ -32,13 +32,13 @@ func (c *usageCommand) Run(e *env) error {
 	return e.print(s, func(w io.Writer) {
 		_, _ = fmt.Fprintln(w, strings.ToUpper(strings.Join(q.By, "\t"))+"\tREQUESTS\tREFUSED\tERRORS\tPROMPT\tCACHED\tCOMPLETION\tTOTAL\tCOST")
 		for _, r := range s.Rows {
-			_, _ = fmt.Fprintln(w, strings.Join(r.Values(q.By), "\t")+"\t"+figures(r.Counts, r.Currency))
+			_, _ = fmt.Fprintln(w, strings.Join(r.Values(q.By), "\t")+"\t"+usageColumns(r.Counts, r.Currency))
 		}
-		_, _ = fmt.Fprintln(w, "sum"+strings.Repeat("\t", len(q.By))+figures(s.Sum, ""))
+		_, _ = fmt.Fprintln(w, "sum"+strings.Repeat("\t", len(q.By))+usageColumns(s.Sum, ""))
 	})
 }
 
-func figures(c usage.Counts, currency string) string {
+func usageColumns(c usage.Counts, currency string) string {
 	cost := ""
 	if currency != "" {
 		cost = policy.Money{Millionths: c.CostMillionths, Currency: currency}.String()

@@ -4,6 +4,7 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -36,7 +37,7 @@ type Options struct {
 	Logger            *slog.Logger
 	Fronted           bool          // the edge's X-Gateway-Client-IP names the client
 	InAzure           bool          // the peer is the Functions host, never the client
-	ClientIdleTimeout time.Duration // how long a client may not take its answer; default 60 s
+	ClientIdleTimeout time.Duration // how long a client may take none of its answer; 0 = proxy.DefaultClientIdleTimeout
 }
 
 // MaxHeader bounds a request's URL and headers, names and values together. The server must let
@@ -51,9 +52,7 @@ type Handler struct {
 
 // New builds the route table.
 func New(o Options) *Handler {
-	if o.ClientIdleTimeout == 0 {
-		o.ClientIdleTimeout = time.Minute
-	}
+	o.ClientIdleTimeout = cmp.Or(o.ClientIdleTimeout, proxy.DefaultClientIdleTimeout)
 	h := &Handler{options: o, routes: httprouter.New()}
 	h.routes.RedirectTrailingSlash = false
 	h.routes.RedirectFixedPath = false

@@ -22,12 +22,15 @@ var (
 // MaxLine is the longest line Append takes: whatever its bytes, a member of it fits one append.
 const MaxLine = maxRaw - maxHeader
 
+// DefaultInterval is the time between the starts of two commits, and its setting's default.
+const DefaultInterval = 100 * time.Millisecond
+
 // Options of a Writer; only Blobs is needed.
 type Options struct {
 	Blobs      blob.Store
 	Rows       *Rows         // nil = none are kept
 	Logger     *slog.Logger  // default: discards
-	Interval   time.Duration // between the starts of two commits; default 100 ms
+	Interval   time.Duration // between the starts of two commits; 0 = DefaultInterval
 	MaxBacklog int64         // bytes of lines not yet durable; default 64 MiB
 	MaxAppends int           // appends before a file is rolled; default 45,000 of the service's 50,000
 	TryTimeout time.Duration // of one blob operation; default 10 s
@@ -38,7 +41,7 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Interval = positiveOr(o.Interval, 100*time.Millisecond)
+	o.Interval = positiveOr(o.Interval, DefaultInterval)
 	o.MaxBacklog = positiveOr(o.MaxBacklog, 64<<20)
 	o.MaxAppends = positiveOr(o.MaxAppends, 45_000)
 	o.TryTimeout = positiveOr(o.TryTimeout, 10*time.Second)

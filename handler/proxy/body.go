@@ -13,7 +13,7 @@ import (
 // readBody reads a request's body whole: failover needs it again. A body that is
 // announced too long is refused unread.
 func (s *session) readBody() ([]byte, error) {
-	r, limit, pace := s.R, s.options.MaxBody, s.options.ClientPace
+	r, limit, pace := s.R, s.options.MaxBody, s.options.ClientIdleTimeout
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}

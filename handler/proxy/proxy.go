@@ -8,6 +8,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -30,7 +31,17 @@ import (
 // the connection must break it off.
 var ErrAborted = errors.New("proxy: answer broken off")
 
-// Options of a Proxy.
+// The defaults of Options. Those with a setting are its default too.
+const (
+	DefaultMaxBody           = 100 << 20
+	DefaultHeartbeat         = 20 * time.Second
+	DefaultStreamBeginAfter  = 100 * time.Second
+	DefaultClientIdleTimeout = time.Minute
+	DefaultAnswerTimeout     = 220 * time.Second
+	defaultTotalTimeout      = time.Hour
+)
+
+// Options of a Proxy. A zero number or time means its default.
 type Options struct {
 	Limiter *quota.Limiter
 	Pool    *backend.Pool
@@ -38,32 +49,26 @@ type Options struct {
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
-	VersionFloor     string        // classic api-versions below it are lifted; empty = none
-	MaxBody          int64         // bytes of a request body; default 100 MiB
-	Heartbeat        time.Duration // silence on a stream after which a comment is sent; default 20 s
-	StreamBeginAfter time.Duration // a stream without its first event is begun then; default 100 s
-	ClientPace       time.Duration // how long a client may stay silent in its body; default 60 s
-	AnswerTimeout    time.Duration // until a whole answer must have begun; default 220 s
-	TotalTimeout     time.Duration // of any request; default 60 min
+	APIVersionFloor   string        // older api-versions on classic paths become this one; empty = none
+	MaxBody           int64         // bytes of a request body
+	Heartbeat         time.Duration // a stream is silent this long before a comment is sent
+	StreamBeginAfter  time.Duration // a stream without its first event is begun then
+	ClientIdleTimeout time.Duration // how long a client may pause inside its body
+	AnswerTimeout     time.Duration // until a whole answer must have begun
+	TotalTimeout      time.Duration // of any request
 }
 
 func (o Options) withDefaults() Options {
-	setDefault(&o.MaxBody, 100<<20)
-	setDefault(&o.Heartbeat, 20*time.Second)
-	setDefault(&o.StreamBeginAfter, 100*time.Second)
-	setDefault(&o.ClientPace, time.Minute)
-	setDefault(&o.AnswerTimeout, 220*time.Second)
-	setDefault(&o.TotalTimeout, time.Hour)
+	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
+	o.StreamBeginAfter = cmp.Or(o.StreamBeginAfter, DefaultStreamBeginAfter)
+	o.ClientIdleTimeout = cmp.Or(o.ClientIdleTimeout, DefaultClientIdleTimeout)
+	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, DefaultAnswerTimeout)
+	o.TotalTimeout = cmp.Or(o.TotalTimeout, defaultTotalTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o
-}
-
-func setDefault[T int64 | time.Duration](v *T, value T) {
-	if *v == 0 {
-		*v = value
-	}
 }
 
 // Proxy serves inference requests. Safe for concurrent use.
@@ -235,7 +240,7 @@ func (s *session) prepare(body []byte) error {
 		if version == "" {
 			return gateway.ResourceNotFound.Because(nil)
 		}
-		version = openai.LiftVersion(version, s.options.VersionFloor)
+		version = openai.LiftVersion(version, s.options.APIVersionFloor)
 	}
 	s.call = backend.Call{
 		Method: s.R.Method, Path: upstreamPath(s.R.URL.Path, s.Match), Query: query, APIVersion: version,

@@ -18,18 +18,27 @@ import (
 )
 
 // AzureOptions say which table to open, and how: ConnectionString, or ServiceURL and
-// Credential. The connection string may be UseDevelopmentStorage=true.
+// Credential.
 type AzureOptions struct {
 	ConnectionString string
 	ServiceURL       string // https://<account>.table.core.windows.net
 	Credential       azcore.TokenCredential
-	Table            string // made when it is first written to and missing
-
-	// Retries repeats reads after any transient failure, and writes only after one that
-	// cannot have been applied: no connection, 429, 503. So a conflict is a true one
-	// either way. Without it every method sends one request.
-	Retries bool
+	Table            string // created by the first insert if it is missing
+	Retry            RetryPolicy
 }
+
+// RetryPolicy says whether a table repeats requests that failed. A conflict is a true
+// one under both policies.
+type RetryPolicy int
+
+// The retry policies.
+const (
+	// Once sends one request per method. Quota counters need it.
+	Once RetryPolicy = iota
+	// Retrying repeats reads after any transient failure, and writes only after a failure
+	// that cannot have been applied: no connection, 429, 503.
+	Retrying
+)
 
 // Azure is a table in Azure Table Storage, or in Azurite.
 type Azure struct {
@@ -40,12 +49,12 @@ type Azure struct {
 
 var _ Store = (*Azure)(nil)
 
-// NewAzure returns the table o names. It does not touch the network: the table is made
-// when the first insert finds it missing, so that a process starts while storage is away.
+// NewAzure returns the table that o names. It does not touch the network: the first insert
+// creates a missing table, so that a process can start while storage is unreachable.
 func NewAzure(o AzureOptions) (*Azure, error) {
 	a := &Azure{clock: newClock(), writes: policy.RetryOptions{MaxRetries: -1}}
 	reads := a.writes
-	if o.Retries {
+	if o.Retry == Retrying {
 		reads = policy.RetryOptions{
 			MaxRetries: 4, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: 5 * time.Second, TryTimeout: 10 * time.Second,
 		}
@@ -65,25 +74,14 @@ func NewAzure(o AzureOptions) (*Azure, error) {
 func (o AzureOptions) service(client *aztables.ClientOptions) (*aztables.ServiceClient, error) {
 	switch {
 	case o.ConnectionString != "" && o.ServiceURL == "" && o.Credential == nil:
-		return aztables.NewServiceClientFromConnectionString(expand(o.ConnectionString), client)
+		return aztables.NewServiceClientFromConnectionString(o.ConnectionString, client)
 	case o.ConnectionString == "" && o.ServiceURL != "" && o.Credential != nil:
 		return aztables.NewServiceClient(o.ServiceURL, o.Credential, client)
 	}
-	return nil, errors.New("either ConnectionString or ServiceURL with Credential must be set")
+	return nil, errors.New("set either ConnectionString, or ServiceURL together with Credential")
 }
 
-// expand does what every other language's SDK does with the emulator's short name. The
-// account and its key are the same in every Azurite.
-func expand(connectionString string) string {
-	if strings.TrimRight(strings.TrimSpace(connectionString), ";") != "UseDevelopmentStorage=true" {
-		return connectionString
-	}
-	return "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;" +
-		"AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
-		"TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
-}
-
-// notApplied tells failures after which the store is certainly as it was.
+// notApplied reports whether a failed write certainly did not reach the table.
 func notApplied(resp *http.Response, err error) bool {
 	if err != nil {
 		op, ok := errors.AsType[*net.OpError](err)
@@ -114,7 +112,7 @@ func (a *Azure) Insert(ctx context.Context, e Entity) (Entity, error) {
 	}
 	resp, err := a.client.AddEntity(a.forWrite(ctx), data, nil)
 	if noTable(err) {
-		if err := a.makeTable(ctx); err != nil {
+		if err := a.createTable(ctx); err != nil {
 			return Entity{}, err
 		}
 		resp, err = a.client.AddEntity(a.forWrite(ctx), data, nil)
@@ -125,7 +123,7 @@ func (a *Azure) Insert(ctx context.Context, e Entity) (Entity, error) {
 	return Entity{Key: e.Key, Rev: Rev{string(resp.ETag)}, Props: stored(e.Props)}, nil
 }
 
-func (a *Azure) makeTable(ctx context.Context) error {
+func (a *Azure) createTable(ctx context.Context) error {
 	_, err := a.client.CreateTable(ctx, nil)
 	if err != nil && codeOf(err) != string(aztables.TableAlreadyExists) {
 		return fmt.Errorf("table: create table: %w", err)
@@ -161,14 +159,16 @@ func (a *Azure) Swap(ctx context.Context, list []Entity) error {
 		if err != nil {
 			return err
 		}
-		actions[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeUpdateReplace, Entity: data, IfMatch: ifMatch(e.Rev)}
+		actions[i] = aztables.TransactionAction{
+			ActionType: aztables.TransactionTypeUpdateReplace, Entity: data, IfMatch: ifMatch(e.Rev),
+		}
 	}
 	_, err := a.client.SubmitTransaction(a.forWrite(ctx), actions, nil)
 	return outcome("swap", err)
 }
 
-// innerCode finds the code in a transaction's answer, which is 202 around the first
-// operation's refusal; the SDK does not look inside.
+// innerCode finds the error code inside a transaction's response. The response has status
+// 202 although an operation failed, and the SDK does not read the inner status.
 var innerCode = regexp.MustCompile(`"code"\s*:\s*"(\w+)"`)
 
 func transactionCode(answer *http.Response) string {
@@ -187,7 +187,8 @@ func (a *Azure) Delete(ctx context.Context, e Entity) error {
 	if err := checkKey(e.Key); err != nil {
 		return err
 	}
-	_, err := a.client.DeleteEntity(a.forWrite(ctx), e.Partition, e.Row, &aztables.DeleteEntityOptions{IfMatch: ifMatch(e.Rev)})
+	o := &aztables.DeleteEntityOptions{IfMatch: ifMatch(e.Rev)}
+	_, err := a.client.DeleteEntity(a.forWrite(ctx), e.Partition, e.Row, o)
 	return outcome("delete", err)
 }
 
@@ -232,7 +233,7 @@ func checkAndEncode(e Entity) ([]byte, error) {
 	return encode(e)
 }
 
-// ifMatch never returns an empty ETag or *, with which the last writer would win.
+// ifMatch never returns an empty ETag or *: with those the last writer would win.
 func ifMatch(r Rev) *azcore.ETag {
 	if r.etag == "" {
 		r.etag = "W/\"datetime'1601-01-01T00%3A00%3A00.0000000Z'\""
@@ -240,7 +241,7 @@ func ifMatch(r Rev) *azcore.ETag {
 	return new(azcore.ETag(r.etag))
 }
 
-// outcome turns the answers of the contract into its errors and wraps the others.
+// outcome maps service errors to the errors of Store, and wraps all others.
 func outcome(op string, err error) error {
 	if err == nil {
 		return nil

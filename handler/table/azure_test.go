@@ -43,13 +43,13 @@ func open(t *testing.T, o table.AzureOptions) *table.Azure {
 // Azure keeps the contract.
 func TestAzureContract(t *testing.T) {
 	server := startAzurite(t)
-	for _, retries := range []bool{false, true} {
-		t.Run(fmt.Sprintf("retries %v", retries), func(t *testing.T) {
+	for _, retry := range []table.RetryPolicy{table.Once, table.Retrying} {
+		t.Run(fmt.Sprintf("retry %v", retry), func(t *testing.T) {
 			var n atomic.Int32
 			tabletest.Run(t, func(t *testing.T) table.Store {
 				return open(t, table.AzureOptions{
-					ConnectionString: server.ConnectionString(), Retries: retries,
-					Table: fmt.Sprintf("contract%vx%d", retries, n.Add(1)),
+					ConnectionString: server.ConnectionString(), Retry: retry,
+					Table: fmt.Sprintf("contract%dx%d", retry, n.Add(1)),
 				})
 			})
 		})
@@ -91,7 +91,7 @@ func (l *lossy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // behindLossy opens a table through a lossy hop.
-func behindLossy(t *testing.T, retries bool) (*table.Azure, *lossy) {
+func behindLossy(t *testing.T, retry table.RetryPolicy) (*table.Azure, *lossy) {
 	t.Helper()
 	server := startAzurite(t)
 	target, err := url.Parse(server.Table)
@@ -104,15 +104,15 @@ func behindLossy(t *testing.T, retries bool) (*table.Azure, *lossy) {
 	front := httptest.NewServer(hop)
 	t.Cleanup(front.Close)
 	through := strings.ReplaceAll(server.ConnectionString(), server.Table, front.URL+target.Path)
-	s := open(t, table.AzureOptions{ConnectionString: through, Table: "lossy", Retries: retries})
+	s := open(t, table.AzureOptions{ConnectionString: through, Table: "lossy", Retry: retry})
 	hop.requests.Store(0)
 	return s, hop
 }
 
 // A lost answer is neither success nor conflict.
 func TestAzureLostAnswer(t *testing.T) {
-	for _, retries := range []bool{false, true} {
-		s, hop := behindLossy(t, retries)
+	for _, retry := range []table.RetryPolicy{table.Once, table.Retrying} {
+		s, hop := behindLossy(t, retry)
 		e, err := s.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p"}, Props: map[string]any{"n": int64(1)}})
 		if err != nil {
 			t.Fatal(err)
@@ -122,20 +122,20 @@ func TestAzureLostAnswer(t *testing.T) {
 		e.Props["n"] = int64(2)
 		_, err = s.Replace(t.Context(), e)
 		if err == nil || errors.Is(err, table.ErrConflict) || errors.Is(err, table.ErrNotFound) {
-			t.Errorf("retries %v: Replace with its answer lost: %v, want an error that decides nothing", retries, err)
+			t.Errorf("retry %v: Replace with its answer lost: %v, want an error that decides nothing", retry, err)
 		}
 		if n := hop.requests.Load(); n != 1 {
-			t.Errorf("retries %v: the write was sent %d times, want once", retries, n)
+			t.Errorf("retry %v: the write was sent %d times, want once", retry, n)
 		}
 		if got, err := s.Get(t.Context(), e.Key); err != nil || got.Props["n"] != int64(2) {
-			t.Errorf("retries %v: reading afterwards: %v, %v", retries, got.Props, err)
+			t.Errorf("retry %v: reading afterwards: %v, %v", retry, got.Props, err)
 		}
 	}
 }
 
 // Retries repeat reads and writes that were not applied.
 func TestRetryingRepeatsWhatIsSafe(t *testing.T) {
-	s, hop := behindLossy(t, true)
+	s, hop := behindLossy(t, table.Retrying)
 	hop.busy.Store(1)
 	if _, err := s.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p"}}); err != nil {
 		t.Errorf("Insert after one 503: %v", err)
@@ -148,7 +148,7 @@ func TestRetryingRepeatsWhatIsSafe(t *testing.T) {
 
 // Without retries every method sends one request.
 func TestOnceSendsOneRequest(t *testing.T) {
-	s, hop := behindLossy(t, false)
+	s, hop := behindLossy(t, table.Once)
 	hop.busy.Store(2)
 	if _, err := s.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p"}}); err == nil {
 		t.Error("Insert: no error after a 503")
@@ -171,16 +171,5 @@ func TestNewAzureRefusesHalfAddress(t *testing.T) {
 		if _, err := table.NewAzure(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-	}
-}
-
-func TestUseDevelopmentStorageMeansTheEmulatorsTableEndpoint(t *testing.T) {
-	for _, short := range []string{"UseDevelopmentStorage=true", " UseDevelopmentStorage=true; "} {
-		if long := table.Expand(short); !strings.Contains(long, "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;") {
-			t.Errorf("%q became %q", short, long)
-		}
-	}
-	if other := "AccountName=a;AccountKey=b"; table.Expand(other) != other {
-		t.Errorf("another connection string was changed")
 	}
 }

@@ -154,7 +154,7 @@ func TestAResponseThatIsNotStoredLeavesNoRow(t *testing.T) {
 		}
 		return true, nil
 	})
-	r := harness.Start(t, harness.Options{Services: func(e *app.Services) { e.Objects = objects }})
+	r := harness.Start(t, harness.Options{Services: func(e *app.Services) { e.Affinity = objects }})
 	r.Post("/openai/v1/responses", `{"model":"chat","input":"hi","store":false}`)
 	r.Post("/openai/v1/responses", `{"model":"chat","input":"hi","store":false,"stream":true}`)
 	r.Post(harness.ChatPath, harness.ChatBody)
@@ -211,7 +211,7 @@ func TestAPinnedRequestNeverFailsOverAndSaysWhy(t *testing.T) {
 
 func TestAnAnswerWhoseRegionCannotBeNotedIsWithheld(t *testing.T) {
 	objects := table.NewMem()
-	r := harness.Start(t, harness.Options{Strict: true, Services: func(e *app.Services) { e.Objects = objects }, Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Strict: true, Services: func(e *app.Services) { e.Affinity = objects }, Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	objects.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errors.New("storage is away") })
 	whole := r.Post("/openai/v1/responses", `{"model":"chat","input":"hi"}`)

@@ -76,12 +76,12 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := app.Settings{VersionFloor: "2024-10-21", MaxBodyMB: 1, Backends: []backend.Region{{
+	s := app.Settings{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, Backends: []backend.Region{{
 		Name: "a", Endpoint: u, Priority: 1, Weight: 1, Credential: "secret", Models: map[string]string{"chat": "chat"},
 	}}}
 	store := table.NewMem()
 	p := app.New(s, pol, app.Services{
-		Subscriptions: store, Counters: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: &blob.Mem{}, Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
+		Subscriptions: store, Quota: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: &blob.Mem{}, Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
 	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the line is part of the cost
 	p.Start()
 	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})

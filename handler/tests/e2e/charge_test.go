@@ -85,8 +85,8 @@ type chargeRig struct {
 func newChargeRig(t *testing.T, policy string, tune func(*app.Settings)) chargeRig {
 	t.Helper()
 	b := newLedger()
-	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Counters = b.store }, Settings: func(s *app.Settings) {
-		s.FirstByte, s.StreamFirstByte = 150*time.Millisecond, 150*time.Millisecond
+	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Quota = b.store }, Settings: func(s *app.Settings) {
+		s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
 		if tune != nil {
 			tune(s)
 		}
@@ -210,7 +210,7 @@ func TestAClientThatLeavesIsChargedForWhatWasSent(t *testing.T) {
 		"in the stream":     {aoaisim.Fault{Do: aoaisim.DoStep}, "data: ", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newChargeRig(t, chargePolicy, func(s *app.Settings) { s.StreamFirstByte = time.Minute })
+			r := newChargeRig(t, chargePolicy, func(s *app.Settings) { s.StreamFirstByteTimeout = time.Minute })
 			r.Regions[0].Fault(c.fault)
 			r.Regions[0].Step(1)
 			conn := dial(r.Gateway)

@@ -36,7 +36,7 @@ func TestAFailureBeforeTheFirstEventIsNeverSeen(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s %d stream %t", c.fault.Do, c.fault.Status, stream), func(t *testing.T) {
 				r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
-					s.FirstByte, s.StreamFirstByte = 150*time.Millisecond, 150*time.Millisecond
+					s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
 				}})
 				r.Regions[0].Fault(c.fault)
 				body := harness.ChatBody

@@ -115,7 +115,7 @@ func TestAStreamBegunBeforeItsRegionSpeaksStillEndsWhole(t *testing.T) {
 
 func TestAStreamBegunEarlyCanStillFailOver(t *testing.T) {
 	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
-		s.StreamBeginAfter, s.StreamFirstByte = 30*time.Millisecond, 150*time.Millisecond
+		s.StreamBeginAfter, s.StreamFirstByteTimeout = 30*time.Millisecond, 150*time.Millisecond
 	}})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
@@ -553,7 +553,7 @@ func TestAClientThatTakesNothingIsGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scripted := scripted(t, c.region)
-			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { scripted(s); s.ClientPace = 200 * time.Millisecond }})
+			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond }})
 			conn := dial(r)
 			defer conn.Close()
 			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(call("POST", harness.ChatPath, c.body)))

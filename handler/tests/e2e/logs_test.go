@@ -38,7 +38,7 @@ func feedOf(t *testing.T, r *harness.Gateway) (*logs.Feed, *loganalytics.Sink) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(sink.CA)
 	s, e := r.Settings, r.Services
-	s.LogsURL, s.LogsRule, s.LogsStream = sink.URL, sink.Rule, logs.Stream
+	s.LogsURL, s.LogsRuleID, s.LogsStream = sink.URL, sink.Rule, logs.Stream
 	e.Transport, e.Identity = backend.NewTransport(roots), harness.TokenMaker{Tokens: tokens}
 	feed, err := s.OpenFeed(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {

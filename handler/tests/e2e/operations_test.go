@@ -109,10 +109,10 @@ func countOperations(t *testing.T, lasts time.Duration) (o *operations, requests
 		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20})
 		r.Fault.Store(o.blob(30 * time.Millisecond))
 		charges.store.SetFault(o.of("quota", 10*time.Millisecond))
-		r.Services.Files.(*table.Mem).SetFault(o.of("journal", 10*time.Millisecond))
+		r.Services.Journal.(*table.Mem).SetFault(o.of("journal", 10*time.Millisecond))
 		r.Services.Usage.(*table.Mem).SetFault(o.of("usage", 10*time.Millisecond))
-		r.Services.Health.(*table.Mem).SetFault(o.of("regions", 10*time.Millisecond))
-		r.Services.Objects.(*table.Mem).SetFault(o.of("affinity", 10*time.Millisecond))
+		r.Services.Regions.(*table.Mem).SetFault(o.of("regions", 10*time.Millisecond))
+		r.Services.Affinity.(*table.Mem).SetFault(o.of("affinity", 10*time.Millisecond))
 		for _, s := range openLoad(r, 200, lasts, harness.Asks[:3], "how much") {
 			if !s.Complete || s.Status != http.StatusOK {
 				t.Fatalf("%+v", s)

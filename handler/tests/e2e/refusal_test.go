@@ -300,7 +300,7 @@ func TestABodyThatNobodyReadsHoldsNoConnection(t *testing.T) {
 }
 
 func TestABodyThatPausesTooLongIsRefused(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.ClientPace = 50 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.ClientIdleTimeout = 50 * time.Millisecond }})
 	head := strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(unsent(call("POST", harness.ChatPath, "")))
 	a := wire(r, head+harness.ChatBody)
 	wantRefusal(r, t, a, bad{status: 400, says: "stopped"})

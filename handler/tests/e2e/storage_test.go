@@ -111,7 +111,7 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 
 func wantSound(r *harness.Gateway) {
 	r.T.Helper()
-	report, err := journal.Verify(r.T.Context(), journal.NewRows(r.Services.Files), r.Blobs, time.Time{}, time.Time{})
+	report, err := journal.Verify(r.T.Context(), journal.NewRows(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
 	if err != nil || len(report.Breaks) > 0 || report.Unanchored > 0 || report.Members == 0 {
 		r.T.Errorf("verify: %+v, %v", report, err)
 	}
@@ -241,7 +241,7 @@ func TestRowsAwayHoldUpNoAnswerAndAreCaughtUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
-				files := r.Services.Files.(*table.Mem)
+				files := r.Services.Journal.(*table.Mem)
 				r.Program.Start()
 				now := time.Now()
 				time.Sleep(now.Truncate(time.Hour).Add(time.Hour - 30*time.Second).Sub(now))

@@ -106,7 +106,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		charges := newLedger()
 		e := app.Services{
 			Feed:          takesAll(t),
-			Subscriptions: r.Store, Counters: charges.store, Objects: table.NewMem(), Health: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: r.Blobs,
+			Subscriptions: r.Store, Quota: charges.store, Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: r.Blobs,
 			Secrets: secret.Map(s.Secrets), Transport: toRegions,
 		}
 		p := app.New(s, pol, e, logger)

@@ -131,7 +131,7 @@ func TestRegionsPlayedByWireMockAreHandledAsTheTableSays(t *testing.T) {
 			script(t, wm, path+"/a", c.a)
 			script(t, wm, path+"/b", c.b)
 			r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
-				s.FirstByte, s.StreamFirstByte = 1500*time.Millisecond, 1500*time.Millisecond
+				s.FirstByteTimeout, s.StreamFirstByteTimeout = 1500*time.Millisecond, 1500*time.Millisecond
 				for i, name := range []string{"/a", "/b"} {
 					u, err := url.Parse(wm.URL + path + name)
 					if err != nil {

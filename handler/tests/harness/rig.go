@@ -99,7 +99,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	}
 	r := &Gateway{T: t, Store: table.NewMem()}
 	r.Blobs = &blob.Mem{Fault: r.BlobOperation}
-	s := app.Settings{VersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, Interval: time.Millisecond, AdminKeySecret: "gateway-admin-key"}
+	s := app.Settings{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, JournalInterval: time.Millisecond, AdminKeySecret: "gateway-admin-key"}
 	secrets := secret.Map{"gateway-admin-key": AdminKey}
 	for i := range o.Regions {
 		name := string(rune('a' + i))
@@ -131,7 +131,7 @@ func Start(t *testing.T, o Options) *Gateway {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := app.Services{Subscriptions: r.Store, Counters: table.NewMem(), Objects: table.NewMem(), Health: table.NewMem(), Usage: table.NewMem(), Files: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil)}
+	e := app.Services{Subscriptions: r.Store, Quota: table.NewMem(), Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil)}
 	if o.Services != nil {
 		o.Services(&e)
 	}

@@ -39,7 +39,7 @@ func TestEntraSettingsNameTheirMistakes(t *testing.T) {
 func TestVerbsWantOnlyTheSettingsTheyUse(t *testing.T) {
 	table, blob := "GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_BLOB_ENDPOINT=https://x.blob.core.windows.net"
 	for name, c := range map[string]struct {
-		what app.Work
+		what app.Purpose
 		env  []string
 		want string // empty = enough
 	}{

@@ -155,11 +155,11 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.sink.CA)
-	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Files: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
-	if e.Feed, err = (app.Settings{LogsURL: a.sink.URL, LogsRule: a.sink.Rule, LogsStream: logs.Stream}).OpenFeed(e, logger); err != nil {
+	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
+	if e.Feed, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenFeed(e, logger); err != nil {
 		t.Fatal(err)
 	}
-	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewRows(e.Files), book: usage.New(e.Usage)}
+	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewRows(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Rows: m.rows, Logger: logger})
 	m.derive = derive.NewDeriver(derive.DeriverOptions{Journal: m.writer, Rows: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book), Logger: logger})
 	return m

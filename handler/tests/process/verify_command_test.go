@@ -53,7 +53,7 @@ func removeRows(t *testing.T, environ []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := s.OpenTable(nil, app.JournalTable, false)
+	store, err := s.OpenTable(nil, app.JournalTable, table.Once)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ var law = map[string][]string{
 	"admin":                 {"auth", "backend", "gateway", "policy", "secret", "usage"},
 	"derive":                {"blob", "gateway", "journal", "table"},
 	"front":                 {"admin", "audit", "auth", "gateway", "idle", "openai", "proxy"},
-	"cli":                   {"admin", "app", "auth", "blob", "journal", "policy", "usage"},
+	"cli":                   {"admin", "app", "auth", "blob", "journal", "policy", "table", "usage"},
 	"app":                   {"admin", "affinity", "audit", "auth", "backend", "blob", "derive", "front", "gateway", "journal", "logs", "policy", "proxy", "quota", "secret", "table", "usage"},
 	"":                      {"app", "cli"},
 	"tests/harness":         {"app", "auth", "backend", "blob", "cli", "admin", "devstack/aoaisim", "devstack/azurite", "devstack/child", "devstack/loganalytics", "devstack/stack", "gateway", "journal", "policy", "secret", "table"},

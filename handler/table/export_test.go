@@ -1,4 +1,0 @@
-package table
-
-// Expand is expand, for the external tests.
-func Expand(s string) string { return expand(s) }
