@@ -156,7 +156,6 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 	inference := proxy.New(proxy.Options{
 		Limiter: limiter, Pool: pool, Owners: owners, Policy: pol, Logger: logger, APIVersionFloor: s.APIVersionFloor,
 		MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter, AnswerTimeout: s.AnswerTimeout,
-		ClientIdleTimeout: s.ClientIdleTimeout,
 	})
 	handler := front.New(front.Options{
 		Auth: callers, Audit: log, Proxy: inference, Admin: management.Serve, Timer: []front.Step{
