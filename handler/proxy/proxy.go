@@ -147,7 +147,7 @@ func (p *Proxy) Serve(in Inference) error {
 // limitRecording has the record keep no more than the product allows.
 func (p *Proxy) limitRecording(record *audit.Exchange, product policy.Product) {
 	if product.Log == policy.LogNone {
-		record.FiguresOnly()
+		record.MetadataOnly()
 	}
 	record.Redact(p.redactions[product.Name])
 }

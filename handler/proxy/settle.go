@@ -60,7 +60,7 @@ func priceOf(pol *policy.Policy, kind openai.Kind, model string, usage gateway.U
 	if !ok || !kind.Metered() {
 		return nil
 	}
-	return &gateway.Cost{Amount: policy.Decimal(m.Millionths), Currency: m.Currency, PriceVersion: m.PriceVersion}
+	return &gateway.Cost{Millionths: m.Millionths, Currency: m.Currency, PriceVersion: m.PriceVersion}
 }
 
 // abandon settles an answer that broke off after bytes of it had left.

@@ -22,7 +22,7 @@ const minString = 96
 // of the longest strings, each of which then says how many bytes are missing. Only where
 // everything but the strings is too long already, elements and members go too, but never
 // the top level's id, object, model and usage.
-func Shorten(body []byte) ([]byte, bool) {
+func Truncate(body []byte) ([]byte, bool) {
 	if !jsontext.Value(body).IsValid() {
 		return nil, false
 	}
@@ -38,7 +38,7 @@ func Shorten(body []byte) ([]byte, bool) {
 			return w.out, true
 		}
 	}
-	return []byte(`"` + left(len(body), "bytes") + `"`), true
+	return []byte(`"` + omitted(len(body), "bytes") + `"`), true
 }
 
 // level says how much of the structure is kept.
@@ -59,7 +59,7 @@ var levels = []level{
 }
 
 // kept are the members of the top level that are never left out.
-var kept = []string{`"id"`, `"object"`, `"model"`, `"usage"`}
+var keptMembers = []string{`"id"`, `"object"`, `"model"`, `"usage"`}
 
 // walker goes over a valid value once: measuring, or writing with every string cut to
 // longest. Only the source's offsets move; nothing is decoded.
@@ -138,7 +138,7 @@ func (w *walker) value(depth int) {
 	case depth >= w.level.depth:
 		start := w.pos
 		w.skip()
-		w.puts(`"` + left(w.pos-start, "bytes") + `"`)
+		w.puts(`"` + omitted(w.pos-start, "bytes") + `"`)
 	case c == '{':
 		w.object(depth)
 	default:
@@ -159,7 +159,7 @@ func (w *walker) array(depth int) {
 		w.value(depth + 1)
 	}
 	if n > w.level.items {
-		w.puts(`,"` + left(n-w.level.items, "items") + `"`)
+		w.puts(`,"` + omitted(n-w.level.items, "items") + `"`)
 	}
 	w.put(']')
 }
@@ -170,7 +170,7 @@ func (w *walker) object(depth int) {
 	n, dropped := 0, 0
 	for w.more('}') {
 		name := w.raw()
-		must := depth == 0 && slices.Contains(kept, string(name))
+		must := depth == 0 && slices.Contains(keptMembers, string(name))
 		if !must && (n >= w.level.members || depth == 0 && w.level.bare) {
 			dropped++
 			w.more(':')
@@ -186,7 +186,7 @@ func (w *walker) object(depth int) {
 	}
 	if dropped > 0 {
 		w.comma(n + 1)
-		w.puts(`"…":"` + left(dropped, "members") + `"`)
+		w.puts(`"…":"` + omitted(dropped, "members") + `"`)
 	}
 	w.put('}')
 }
@@ -221,14 +221,14 @@ func (w *walker) name(raw []byte, place int) {
 	head, _, gone := parts(raw[1:len(raw)-1], w.level.name, 0)
 	w.put('"')
 	w.put(head...)
-	w.puts(left(gone, "bytes") + "#" + strconv.Itoa(place) + `"`)
+	w.puts(omitted(gone, "bytes") + "#" + strconv.Itoa(place) + `"`)
 }
 
 func (w *walker) scalar() {
 	start := w.pos
 	w.skip()
 	if n := w.pos - start; n > minString {
-		w.puts(`"` + left(n, "bytes") + `"`) // a number of hundreds of digits
+		w.puts(`"` + omitted(n, "bytes") + `"`) // a number of hundreds of digits
 		return
 	}
 	w.put(w.src[start:w.pos]...)
@@ -250,11 +250,11 @@ func (w *walker) text(longest int) {
 		w.put(raw...)
 		return
 	}
-	room := longest - markRoom
+	room := longest - maxOmitted
 	head, tail, gone := parts(raw[1:len(raw)-1], room-room/3, room/3)
 	w.put('"')
 	w.put(head...)
-	w.puts(left(gone, "bytes"))
+	w.puts(omitted(gone, "bytes"))
 	w.put(tail...)
 	w.put('"')
 }
@@ -313,16 +313,16 @@ func (w *walker) literal() {
 }
 
 // markRoom is the most that left makes of a count of bytes.
-const markRoom = 48
+const maxOmitted = 48
 
 // left is what stands in the place of what was cut.
-func left(n int, of string) string { return "…[" + strconv.Itoa(n) + " " + of + " left out]…" }
+func omitted(n int, of string) string { return "…[" + strconv.Itoa(n) + " " + of + " left out]…" }
 
 // parts cuts the middle out of a spelled string: at most head bytes before and tail bytes
 // after, never inside a character, an escape or a pair of escapes that is one character.
 func parts(s []byte, head, tail int) (before, after []byte, gone int) {
 	end := 0
-	for next := unit(s); next <= head; next += unit(s[next:]) {
+	for next := charLength(s); next <= head; next += charLength(s[next:]) {
 		end = next
 	}
 	start := boundary(s, end, len(s)-tail)
@@ -331,7 +331,7 @@ func parts(s []byte, head, tail int) (before, after []byte, gone int) {
 
 // boundary is the first end of a character at or after at; from is one before it.
 func boundary(s []byte, from, at int) int {
-	const near = 2 * maxUnit
+	const near = 2 * maxCharLength
 	if i := at - near; i > from && bytes.IndexByte(s[i:at], '\\') < 0 { // no escape reaches at
 		for at < len(s) && !utf8.RuneStart(s[at]) {
 			at++
@@ -339,16 +339,16 @@ func boundary(s []byte, from, at int) int {
 		return at
 	}
 	for from < at {
-		from += unit(s[from:])
+		from += charLength(s[from:])
 	}
 	return from
 }
 
 // maxUnit is the longest unit.
-const maxUnit = 12
+const maxCharLength = 12
 
 // unit is the length of the first character of s as it is spelled.
-func unit(s []byte) int {
+func charLength(s []byte) int {
 	if s[0] != '\\' {
 		if s[0] < utf8.RuneSelf {
 			return 1
@@ -359,8 +359,8 @@ func unit(s []byte) int {
 	if len(s) < 6 || s[1] != 'u' {
 		return 2
 	}
-	if high := s[2] == 'd' || s[2] == 'D'; high && (s[3] >= '8' && s[3] <= '9' || s[3] == 'a' || s[3] == 'b' || s[3] == 'A' || s[3] == 'B') && len(s) >= maxUnit {
-		return maxUnit
+	if high := s[2] == 'd' || s[2] == 'D'; high && (s[3] >= '8' && s[3] <= '9' || s[3] == 'a' || s[3] == 'b' || s[3] == 'A' || s[3] == 'B') && len(s) >= maxCharLength {
+		return maxCharLength
 	}
 	return 6
 }

@@ -21,7 +21,7 @@ const limit = 64_000
 func shorten(t testing.TB, body []byte) []byte {
 	t.Helper()
 	before := bytes.Clone(body)
-	short, ok := logs.Shorten(body)
+	short, ok := logs.Truncate(body)
 	if !ok {
 		t.Fatalf("%.200s is no JSON", body)
 	}
@@ -100,7 +100,7 @@ func TestNoCharacterOrEscapeIsTornApart(t *testing.T) {
 
 func TestWhatIsNoJSONIsSaidToBeNone(t *testing.T) {
 	for _, body := range []string{"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`, strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)} {
-		if short, ok := logs.Shorten([]byte(body)); ok {
+		if short, ok := logs.Truncate([]byte(body)); ok {
 			t.Errorf("%.40s became %.40s", body, short)
 		}
 	}
@@ -186,7 +186,7 @@ func TestAnyValueBecomesAValidOneOfBoundedLength(t *testing.T) {
 			}
 		}
 		body := []byte(build(0))
-		short, ok := logs.Shorten(body)
+		short, ok := logs.Truncate(body)
 		if !ok || !jsontext.Value(short).IsValid() || len(short) > limit {
 			t.Fatalf("%v: %d bytes of %d: %.200s", ok, len(short), len(body), short)
 		}
@@ -217,7 +217,7 @@ func FuzzShorten(f *testing.F) {
 		}
 		n := min(int(times), (90<<10)/(len(seed)+1))
 		// Valid or not, as it is and many times over: as a list and inside one string.
-		if short, ok := logs.Shorten(seed); ok {
+		if short, ok := logs.Truncate(seed); ok {
 			demand(t, short)
 			list := append([]byte("["), bytes.Repeat(append(bytes.Clone(seed), ','), n)...)
 			shorten(t, append(append(list, seed...), ']'))
@@ -233,6 +233,6 @@ func BenchmarkShortenOneMiB(b *testing.B) {
 	body := []byte(`{"model":"gpt-4o","messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"`+strings.Repeat("words and ", 400)+`"},`, 255), ",") + `]}`)
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		logs.Shorten(body)
+		logs.Truncate(body)
 	}
 }

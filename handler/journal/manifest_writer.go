@@ -13,46 +13,46 @@ import (
 
 // The keeper's times.
 const (
-	rowEvery   = time.Second            // between two writes, at least
-	rowCompany = 500 * time.Millisecond // from a first change to its write: a begin has its end's company
-	rowTimeout = 2 * time.Second        // of one write
-	touchEvery = 30 * time.Second
-	idleAfter  = 100 * time.Second // less than WriterLives
-	maxRetry   = 30 * time.Second
+	writeEvery     = time.Second            // between two writes, at least
+	gatherTime     = 500 * time.Millisecond // from a first change to its write: a begin has its end's company
+	writeTimeout   = 2 * time.Second        // of one write
+	touchEvery     = 30 * time.Second
+	closeIdleAfter = 100 * time.Second // less than WriterLives
+	maxWritePause  = 30 * time.Second
 )
 
 // keeper writes the rows of a writer's files, beside the appends and never in their way.
 // What it could not write it writes later; a file whose row another has taken it forgets,
 // since whoever has it seals it. All methods work on nil, which keeps nothing.
-type keeper struct {
-	rows    *Rows
-	process string
-	logger  *slog.Logger
-	busy    func() bool // requests are in flight
+type manifestWriter struct {
+	manifest *Manifest
+	process  string
+	logger   *slog.Logger
+	busy     func() bool // requests are in flight
 
-	mu     sync.Mutex
-	files  []*kept // not done, in the order they were opened
-	polled time.Time
+	mu      sync.Mutex
+	entries []*entry // not done, in the order they were opened
+	polled  time.Time
 
 	writing sync.Mutex // held over a flush
 	wake    chan struct{}
-	quit    context.CancelFunc
+	cancel  context.CancelFunc
 	ended   chan struct{}
 }
 
 // kept is a row as it should be, under the keeper's lock.
-type kept struct {
+type entry struct {
 	File
 	inserted bool
 	dirty    bool
 	written  time.Time
 }
 
-func newKeeper(o Options, process string, busy func() bool) *keeper {
+func newManifestWriter(o Options, process string, busy func() bool) *manifestWriter {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &keeper{
-		rows: o.Rows, process: process, logger: o.Logger, busy: busy,
-		wake: make(chan struct{}, 1), quit: cancel, ended: make(chan struct{}),
+	k := &manifestWriter{
+		manifest: o.Manifest, process: process, logger: o.Logger, busy: busy,
+		wake: make(chan struct{}, 1), cancel: cancel, ended: make(chan struct{}),
 	}
 	go k.run(ctx)
 	return k
@@ -60,12 +60,12 @@ func newKeeper(o Options, process string, busy func() bool) *keeper {
 
 // insert tries once to have a row before the file has a blob. The file goes on without
 // one while the store is away; ErrTaken says that it must not be used.
-func (k *keeper) insert(ctx context.Context, name string) error {
+func (k *manifestWriter) insert(ctx context.Context, name string) error {
 	if k == nil {
 		return nil
 	}
 	f, _ := ParseName(name) // our own names
-	c := &kept{File: f}
+	c := &entry{File: f}
 	row, err := k.put(ctx, c.File, false)
 	switch {
 	case err == nil:
@@ -77,27 +77,27 @@ func (k *keeper) insert(ctx context.Context, name string) error {
 		k.logger.Warn("journal file has no row yet", "file", name, "error", err)
 	}
 	k.mu.Lock()
-	k.files = append(k.files, c)
+	k.entries = append(k.entries, c)
 	k.mu.Unlock()
 	if c.dirty {
-		k.rouse()
+		k.wakeUp()
 	}
 	return nil
 }
 
 // put writes the row, claiming for the writer as long as one write claims.
-func (k *keeper) put(ctx context.Context, f File, inserted bool) (File, error) {
-	ctx, cancel := context.WithTimeout(ctx, rowTimeout)
+func (k *manifestWriter) put(ctx context.Context, f File, inserted bool) (File, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	f.Owner, f.Until = k.process, k.rows.Now().Add(WriterLives)
+	f.Owner, f.Until = k.process, k.manifest.Now().Add(WriterClaim)
 	if inserted {
-		return k.rows.Replace(ctx, f)
+		return k.manifest.Replace(ctx, f)
 	}
-	row, err := k.rows.Insert(ctx, f)
+	row, err := k.manifest.Insert(ctx, f)
 	if !errors.Is(err, table.ErrExists) {
 		return row, err
 	}
-	stored, err := k.rows.Get(ctx, f)
+	stored, err := k.manifest.Get(ctx, f)
 	switch {
 	case err != nil:
 		return f, err
@@ -105,30 +105,30 @@ func (k *keeper) put(ctx context.Context, f File, inserted bool) (File, error) {
 		return f, ErrTaken
 	}
 	f.rev, f.Adopted = stored.rev, stored.Adopted
-	return k.rows.Replace(ctx, f)
+	return k.manifest.Replace(ctx, f)
 }
 
 // change applies f to the named file, if it is still kept, and has it written soon.
-func (k *keeper) change(name string, f func(*File)) {
+func (k *manifestWriter) change(name string, f func(*File)) {
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
-	for _, c := range k.files {
+	for _, c := range k.entries {
 		if c.Name == name {
 			f(&c.File)
 			c.dirty = true
 		}
 	}
 	k.mu.Unlock()
-	k.rouse()
+	k.wakeUp()
 }
 
-func (k *keeper) head(name string, seq, length int64, hash string) {
+func (k *manifestWriter) checkpoint(name string, seq, length int64, hash string) {
 	k.change(name, func(f *File) { f.Seq, f.Length, f.Hash = seq, length, hash })
 }
 
-func (k *keeper) close(name string) {
+func (k *manifestWriter) seal(name string) {
 	k.change(name, func(f *File) {
 		if f.State == Open {
 			f.State = Sealed
@@ -136,7 +136,7 @@ func (k *keeper) close(name string) {
 	})
 }
 
-func (k *keeper) rouse() {
+func (k *manifestWriter) wakeUp() {
 	select {
 	case k.wake <- struct{}{}:
 	default:
@@ -144,12 +144,12 @@ func (k *keeper) rouse() {
 }
 
 // run writes what changed until stop.
-func (k *keeper) run(ctx context.Context) {
+func (k *manifestWriter) run(ctx context.Context) {
 	defer close(k.ended)
 	touch := time.NewTicker(touchEvery)
 	defer touch.Stop()
 	var last time.Time
-	retry := rowEvery
+	retry := writeEvery
 	for {
 		select {
 		case <-ctx.Done():
@@ -159,46 +159,46 @@ func (k *keeper) run(ctx context.Context) {
 			continue
 		case <-k.wake:
 		}
-		if !pauseFor(ctx, max(rowCompany, time.Until(last.Add(rowEvery)))) {
+		if !pauseFor(ctx, max(gatherTime, time.Until(last.Add(writeEvery)))) {
 			return
 		}
 		last = time.Now()
 		if k.flush(ctx) {
-			retry = rowEvery
+			retry = writeEvery
 			continue
 		}
 		if !pauseFor(ctx, retry) {
 			return
 		}
-		retry = min(2*retry, maxRetry)
-		k.rouse()
+		retry = min(2*retry, maxWritePause)
+		k.wakeUp()
 	}
 }
 
 // touch renews the claims on files that requests in flight may still append to, and on
 // those that are being derived.
-func (k *keeper) touch() {
+func (k *manifestWriter) touch() {
 	busy := k.busy()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	derived := time.Since(k.polled) < touchEvery
-	for _, c := range k.files {
+	for _, c := range k.entries {
 		if (busy && c.State == Open || derived && c.State == Sealed) && time.Since(c.written) > touchEvery/2 {
 			c.dirty = true
-			k.rouse()
+			k.wakeUp()
 		}
 	}
 }
 
 // flush writes every row that is not as it should be, and reports whether all are then.
-func (k *keeper) flush(ctx context.Context) bool {
+func (k *manifestWriter) flush(ctx context.Context) bool {
 	if k == nil {
 		return true
 	}
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	k.mu.Lock()
-	files := slices.Clone(k.files)
+	files := slices.Clone(k.entries)
 	k.mu.Unlock()
 	all := true
 	for _, c := range files {
@@ -207,7 +207,7 @@ func (k *keeper) flush(ctx context.Context) bool {
 	return all
 }
 
-func (k *keeper) write(ctx context.Context, c *kept) bool {
+func (k *manifestWriter) write(ctx context.Context, c *entry) bool {
 	k.mu.Lock()
 	f, inserted, dirty := c.File, c.inserted, c.dirty
 	c.dirty = false
@@ -241,13 +241,13 @@ func (k *keeper) write(ctx context.Context, c *kept) bool {
 }
 
 // forget is called with mu held.
-func (k *keeper) forget(c *kept) {
-	k.files = slices.DeleteFunc(k.files, func(o *kept) bool { return o == c })
+func (k *manifestWriter) forget(c *entry) {
+	k.entries = slices.DeleteFunc(k.entries, func(o *entry) bool { return o == c })
 }
 
-func (k *keeper) stop() {
+func (k *manifestWriter) stop() {
 	if k != nil {
-		k.quit()
+		k.cancel()
 		<-k.ended
 	}
 }
@@ -255,7 +255,7 @@ func (k *keeper) stop() {
 // Files returns the writer's files that are not done, in the order they were opened, as
 // far as they are durable. To ask is to say that they are being derived from.
 func (w *Writer) Files() []File {
-	k := w.keeper
+	k := w.manifest
 	if k == nil {
 		return nil
 	}
@@ -263,25 +263,28 @@ func (w *Writer) Files() []File {
 	defer k.mu.Unlock()
 	k.polled = time.Now()
 	var files []File
-	for _, c := range k.files {
+	for _, c := range k.entries {
 		files = append(files, c.File)
 	}
 	return files
 }
 
-// Shipped notes that everything of one of the writer's files before offset is derived, and
-// with done that this is all there ever will be. The row follows within about a second.
-func (w *Writer) Shipped(name string, offset int64, done bool) {
-	w.keeper.change(name, func(f *File) {
-		f.Shipped = max(f.Shipped, offset)
-		if done && f.State == Sealed {
+// Advance moves the cursor of one of the writer's files to offset. The manifest follows within about a second.
+func (w *Writer) Advance(name string, offset int64) {
+	w.manifest.change(name, func(f *File) { f.Processed = max(f.Processed, offset) })
+}
+
+// Finish marks one of the writer's files as done if it is sealed: everything in it is derived and nothing will follow.
+func (w *Writer) Finish(name string) {
+	w.manifest.change(name, func(f *File) {
+		if f.State == Sealed {
 			f.State = Done
 		}
 	})
 }
 
 // Sync writes the rows as they should be by now; it works after Close too.
-func (w *Writer) Sync(ctx context.Context) bool { return w.keeper.flush(ctx) }
+func (w *Writer) Sync(ctx context.Context) bool { return w.manifest.flush(ctx) }
 
 func pauseFor(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)

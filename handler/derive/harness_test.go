@@ -29,14 +29,14 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, blobs: &blob.Mem{}, store: table.NewMem()}
 }
 
-func (w *world) rows() *journal.Rows { return journal.NewRows(w.store) }
+func (w *world) rows() *journal.Manifest { return journal.NewManifest(w.store) }
 
 // instance is one process: its journal, its derived rows, and what can befall it.
 type instance struct {
 	*world
 	life    *life
 	writer  *journal.Writer
-	deriver *derive.Deriver
+	deriver *derive.Worker
 	sink    *sink
 	halt    context.CancelFunc
 	halted  chan struct{}
@@ -164,32 +164,35 @@ type sink struct {
 	err  error // of every Take, when set
 
 	mu     sync.Mutex
-	fresh  []journal.Entry
-	replay []journal.Entry
+	fresh  []gateway.Entry
+	replay []gateway.Entry
 	closed []string
 }
 
-func (s *sink) Take(_ context.Context, _ journal.File, entries []journal.Entry, replay bool) error {
+func (s *sink) Take(_ context.Context, _ string, entries []gateway.Entry) error {
+	return s.accept(&s.fresh, entries)
+}
+
+func (s *sink) Replay(_ context.Context, _ string, entries []gateway.Entry) error {
+	return s.accept(&s.replay, entries)
+}
+
+func (s *sink) accept(into *[]gateway.Entry, entries []gateway.Entry) error {
 	return s.life.step(func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		switch {
-		case s.err != nil:
-			return s.err
-		case replay:
-			s.replay = append(s.replay, entries...)
-		default:
-			s.fresh = append(s.fresh, entries...)
+		if s.err == nil {
+			*into = append(*into, entries...)
 		}
-		return nil
+		return s.err
 	})
 }
 
-func (s *sink) Close(_ context.Context, f journal.File) error {
+func (s *sink) Close(_ context.Context, file string) error {
 	return s.life.step(func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.closed = append(s.closed, f.Name)
+		s.closed = append(s.closed, file)
 		return nil
 	})
 }
@@ -210,10 +213,10 @@ func (s *sink) got() map[string]map[gateway.LineType]int {
 
 func (w *world) start(l *life) *instance {
 	i := &instance{world: w, life: l, sink: &sink{life: l}}
-	blobs, rows := mortalBlobs{w.blobs, l}, journal.NewRows(mortalStore{w.store, l})
+	blobs, rows := mortalBlobs{w.blobs, l}, journal.NewManifest(mortalStore{w.store, l})
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
-	i.writer = journal.New(journal.Options{Blobs: blobs, Rows: rows, Logger: logger})
-	i.deriver = derive.NewDeriver(derive.DeriverOptions{Journal: i.writer, Rows: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
+	i.writer = journal.New(journal.Options{Blobs: blobs, Manifest: rows, Logger: logger})
+	i.deriver = derive.New(derive.Options{Journal: i.writer, Manifest: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
 	ctx, halt := context.WithCancel(context.Background())
 	i.halt, i.halted = halt, make(chan struct{})
 	go func() { defer close(i.halted); i.deriver.Run(ctx) }()
@@ -262,7 +265,7 @@ func durable(p *journal.Pending) bool {
 
 func (i *instance) sweep() string {
 	i.t.Helper()
-	line, err := i.deriver.Sweep(context.Background())
+	line, err := i.deriver.Recover(context.Background())
 	if err != nil {
 		i.t.Fatal(err)
 	}

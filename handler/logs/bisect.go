@@ -21,43 +21,43 @@ const smallCall = 100_000
 // row, taken after it, proves that the refusal was the row's own. Where there is no other,
 // the witness is sent once more: a row that was taken before, of which one copy more does
 // no harm.
-type trip struct {
-	shipper  *Shipper
-	taken    int // calls accepted so far
-	refused  int // batches of which nothing was accepted
-	last     *refusal
-	suspects []suspect
+type shipment struct {
+	shipper        *Shipper
+	taken          int // calls accepted so far
+	refusedBatches int // batches of which nothing was accepted
+	last           *refusal
+	refusedRows    []refusedRow
 }
 
-type suspect struct {
-	packed
+type refusedRow struct {
+	encodedRow
 	taken int // trip.taken when it was refused
 }
 
 // send ships a batch and leaves in suspects what was refused by itself.
-func (t *trip) send(ctx context.Context, batch []packed) error {
+func (t *shipment) send(ctx context.Context, batch []encodedRow) error {
 	before := t.taken
-	if err := t.search(ctx, batch); err != nil || t.taken > before {
+	if err := t.findRefused(ctx, batch); err != nil || t.taken > before {
 		return err
 	}
-	if _, ok := t.shipper.known(); ok {
-		return t.testify(ctx)
+	if _, ok := t.shipper.canaryRow(); ok {
+		return t.sendCanary(ctx)
 	}
-	if t.refused++; t.refused >= maxRefused {
-		return t.verdict()
+	if t.refusedBatches++; t.refusedBatches >= maxRefused {
+		return t.refusedError()
 	}
 	return nil
 }
 
 // search finds the refused rows of a batch. A few rows spread over it go first, each by
 // itself, others each time: if the service takes none of them, the rest need not be asked yet.
-func (t *trip) search(ctx context.Context, batch []packed) error {
-	ok, err := t.ask(ctx, batch)
+func (t *shipment) findRefused(ctx context.Context, batch []encodedRow) error {
+	ok, err := t.try(ctx, batch)
 	switch {
 	case err != nil || ok:
 		return err
 	case len(batch) == 1:
-		t.suspect(batch)
+		t.addRefused(batch)
 		return nil
 	case t.last.status == http.StatusRequestEntityTooLarge:
 		return t.halves(ctx, batch)
@@ -65,39 +65,39 @@ func (t *trip) search(ctx context.Context, batch []packed) error {
 	before := t.taken
 	step := max(1, len(batch)/maxProbes)
 	first := rand.N(step) //nolint:gosec // chance, no secret
-	var rest []packed
+	var rest []encodedRow
 	for i, p := range batch {
 		if i%step != first || i/step >= maxProbes {
 			rest = append(rest, p)
 			continue
 		}
-		if err := t.bisect(ctx, []packed{p}); err != nil {
+		if err := t.bisect(ctx, []encodedRow{p}); err != nil {
 			return err
 		}
 	}
 	if t.taken == before {
-		t.suspect(rest)
+		t.addRefused(rest)
 		return nil
 	}
 	return t.bisect(ctx, rest)
 }
 
-func (t *trip) bisect(ctx context.Context, batch []packed) error {
+func (t *shipment) bisect(ctx context.Context, batch []encodedRow) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	ok, err := t.ask(ctx, batch)
+	ok, err := t.try(ctx, batch)
 	switch {
 	case err != nil || ok:
 		return err
 	case len(batch) == 1:
-		t.suspect(batch)
+		t.addRefused(batch)
 		return nil
 	}
 	return t.halves(ctx, batch)
 }
 
-func (t *trip) halves(ctx context.Context, batch []packed) error {
+func (t *shipment) halves(ctx context.Context, batch []encodedRow) error {
 	half := len(batch) / 2
 	if err := t.bisect(ctx, batch[:half]); err != nil {
 		return err
@@ -107,25 +107,25 @@ func (t *trip) halves(ctx context.Context, batch []packed) error {
 
 // ask sends one call and says whether it was taken; an answer that says nothing of its
 // rows is the verdict.
-func (t *trip) ask(ctx context.Context, batch []packed) (bool, error) {
+func (t *shipment) try(ctx context.Context, batch []encodedRow) (bool, error) {
 	r, err := t.shipper.upload(ctx, batch)
 	switch {
 	case err != nil:
 		return false, err
 	case r == nil:
 		t.taken++
-		t.shipper.remember(batch[0])
+		t.shipper.setCanary(batch[0])
 		return true, nil
 	}
 	t.last = r
 	if !aboutRows(r.status, batch) {
-		return false, t.verdict()
+		return false, t.refusedError()
 	}
 	return false, nil
 }
 
 // aboutRows says whether a refusal can be one row's fault.
-func aboutRows(status int, batch []packed) bool {
+func aboutRows(status int, batch []encodedRow) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity:
 		return true
@@ -140,23 +140,23 @@ func aboutRows(status int, batch []packed) bool {
 	}
 }
 
-func (t *trip) suspect(batch []packed) {
+func (t *shipment) addRefused(batch []encodedRow) {
 	for _, p := range batch {
-		t.suspects = append(t.suspects, suspect{p, t.taken})
+		t.refusedRows = append(t.refusedRows, refusedRow{p, t.taken})
 	}
 }
 
 // settle asks the suspects again once it is known that the service takes other rows.
-func (t *trip) settle(ctx context.Context) error {
-	for _, s := range t.suspects {
+func (t *shipment) confirmRefused(ctx context.Context) error {
+	for _, s := range t.refusedRows {
 		if t.taken == s.taken {
-			if err := t.testify(ctx); err != nil {
+			if err := t.sendCanary(ctx); err != nil {
 				return err
 			}
 		}
-		ok, err := t.ask(ctx, []packed{s.packed})
+		ok, err := t.try(ctx, []encodedRow{s.encodedRow})
 		if err == nil && !ok {
-			err = t.aside(ctx, s)
+			err = t.deadLetter(ctx, s)
 		}
 		if err != nil {
 			return err
@@ -166,25 +166,25 @@ func (t *trip) settle(ctx context.Context) error {
 }
 
 // testify fails unless the service takes the witness now.
-func (t *trip) testify(ctx context.Context) error {
-	w, ok := t.shipper.known()
+func (t *shipment) sendCanary(ctx context.Context) error {
+	w, ok := t.shipper.canaryRow()
 	if !ok {
-		return t.verdict()
+		return t.refusedError()
 	}
-	ok, err := t.ask(ctx, []packed{w})
+	ok, err := t.try(ctx, []encodedRow{w})
 	if err == nil && !ok {
-		err = t.verdict()
+		err = t.refusedError()
 	}
 	return err
 }
 
-func (t *trip) aside(ctx context.Context, s suspect) error {
+func (t *shipment) deadLetter(ctx context.Context, s refusedRow) error {
 	text := fmt.Sprintf("status %d: %s", t.last.status, t.last.reason)
-	if err := t.shipper.options.Aside(ctx, *s.row, text); err != nil {
+	if err := t.shipper.options.DeadLetter(ctx, *s.row, text); err != nil {
 		return fmt.Errorf("logs: row %s is refused (%s) and could not be set aside: %w", s.row.RecordID, text, err)
 	}
 	t.shipper.options.Logger.Error("row set aside", "id", s.row.RecordID, "reason", text)
 	return nil
 }
 
-func (t *trip) verdict() error { return &RefusedError{t.last.status, t.last.reason} }
+func (t *shipment) refusedError() error { return &RefusedError{t.last.status, t.last.reason} }

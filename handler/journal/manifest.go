@@ -23,23 +23,33 @@ const (
 	Done   State = "done"   // all that is derived from it has been
 )
 
-// File is one file of the journal as its row has it.
+// File is one file of the journal as its manifest entry has it.
 type File struct {
 	Name    string
-	Process string // of the writer; a part of the name, as the next two
+	Process string // of the writer; a part of the name, like Number and Hour
 	Number  int
 	Hour    time.Time
 
-	Seq     int64  // of the last member the row vouches for; -1 before the first
-	Length  int64  // up to that member's end
-	Hash    string // of that member
-	Shipped int64  // all before is derived
-	Owner   string // who derives, until it must be thought dead: the writer, or a sweep
-	Until   time.Time
 	State   State
-	Adopted bool // a sweep found the file without a row
+	Adopted bool // a recovery found the file without an entry
+	Head
+	Cursor
 
 	rev table.Rev
+}
+
+// Head is the end of a file's chain. The one in the manifest is the checkpoint.
+type Head struct {
+	Seq    int64 // of the last batch; -1 before the first
+	Length int64 // of the file, up to that batch's end
+	Hash   string
+}
+
+// Cursor says how far a file is processed, and who processes it.
+type Cursor struct {
+	Processed int64     // everything before this offset is derived
+	Owner     string    // the writer or a recovery
+	Until     time.Time // when the owner must be assumed dead
 }
 
 // ParseName returns what a file's name says; false for blobs that are no journal files.
@@ -54,20 +64,20 @@ func ParseName(name string) (File, bool) {
 	if err != nil || fileName(hour, base[:dash], n) != name {
 		return File{}, false
 	}
-	return File{Name: name, Process: base[:dash], Number: n, Hour: hour, Seq: -1, State: Open}, true
+	return File{Name: name, Process: base[:dash], Number: n, Hour: hour, Head: Head{Seq: -1}, State: Open}, true
 }
 
 // Rows are the rows of the files: in the partition of its day one a file. The partition
 // "days" has one row for each day that has any, so that nobody needs to read them all.
-type Rows struct{ store table.Store }
+type Manifest struct{ table table.Store }
 
 // NewRows returns the rows in store, which should not retry what may have been applied.
-func NewRows(store table.Store) *Rows { return &Rows{store} }
+func NewManifest(store table.Store) *Manifest { return &Manifest{store} }
 
 // Lifetimes of a claim on a row.
 const (
-	WriterLives = 2 * time.Minute // a writer that touches its row no more
-	SweepLives  = time.Minute     // a sweep that renews its claim no more
+	WriterClaim   = 2 * time.Minute // a writer that touches its row no more
+	RecoveryClaim = time.Minute     // a sweep that renews its claim no more
 )
 
 // ErrTaken says that a row changed under its owner: another has taken the file.
@@ -79,9 +89,9 @@ const (
 )
 
 // Now is the store's time, as well as it is known.
-func (r *Rows) Now() time.Time { return time.Now().Add(r.store.Offset()).UTC() }
+func (r *Manifest) Now() time.Time { return time.Now().Add(r.table.Offset()).UTC() }
 
-func (f File) key() table.Key {
+func (f File) tableKey() table.Key {
 	return table.Key{
 		Partition: f.Hour.Format(dayLayout),
 		Row:       f.Hour.Format("15-") + strings.TrimSuffix(baseName(f.Process, f.Number), extension),
@@ -89,13 +99,13 @@ func (f File) key() table.Key {
 }
 
 func (f File) entity() table.Entity {
-	return table.Entity{Key: f.key(), Rev: f.rev, Props: map[string]any{
-		"seq": f.Seq, "length": f.Length, "hash": f.Hash, "shipped": f.Shipped,
+	return table.Entity{Key: f.tableKey(), Rev: f.rev, Props: map[string]any{
+		"seq": f.Seq, "length": f.Length, "hash": f.Hash, "shipped": f.Processed,
 		"owner": f.Owner, "until": f.Until, "state": string(f.State), "adopted": f.Adopted,
 	}}
 }
 
-func fileOf(e table.Entity) (File, error) {
+func parseEntry(e table.Entity) (File, error) {
 	hour, rest, _ := strings.Cut(e.Row, "-")
 	f, ok := ParseName(strings.ReplaceAll(e.Partition, "-", "/") + "/" + hour + "/" + rest + extension)
 	if !ok {
@@ -105,7 +115,7 @@ func fileOf(e table.Entity) (File, error) {
 	f.Seq, _ = e.Props["seq"].(int64)
 	f.Length, _ = e.Props["length"].(int64)
 	f.Hash, _ = e.Props["hash"].(string)
-	f.Shipped, _ = e.Props["shipped"].(int64)
+	f.Processed, _ = e.Props["shipped"].(int64)
 	f.Owner, _ = e.Props["owner"].(string)
 	f.Until, _ = e.Props["until"].(time.Time)
 	state, _ = e.Props["state"].(string)
@@ -115,31 +125,31 @@ func fileOf(e table.Entity) (File, error) {
 }
 
 // Insert adds the row of f, and its day first; table.ErrExists when there is one.
-func (r *Rows) Insert(ctx context.Context, f File) (File, error) {
-	day := table.Entity{Key: table.Key{Partition: daysKey, Row: f.key().Partition}, Props: map[string]any{"settled": false}}
-	if _, err := r.store.Insert(ctx, day); err != nil && !errors.Is(err, table.ErrExists) {
+func (r *Manifest) Insert(ctx context.Context, f File) (File, error) {
+	day := table.Entity{Key: table.Key{Partition: daysKey, Row: f.tableKey().Partition}, Props: map[string]any{"settled": false}}
+	if _, err := r.table.Insert(ctx, day); err != nil && !errors.Is(err, table.ErrExists) {
 		return f, err
 	}
-	e, err := r.store.Insert(ctx, f.entity())
+	e, err := r.table.Insert(ctx, f.entity())
 	f.rev = e.Rev
 	return f, err
 }
 
 // Get reads the row of the file f names.
-func (r *Rows) Get(ctx context.Context, f File) (File, error) {
-	e, err := r.store.Get(ctx, f.key())
+func (r *Manifest) Get(ctx context.Context, f File) (File, error) {
+	e, err := r.table.Get(ctx, f.tableKey())
 	if err != nil {
 		return File{}, err
 	}
-	return fileOf(e)
+	return parseEntry(e)
 }
 
 // Replace writes the row if it is as it was when f was read. An owner writes its row alone,
 // so what it finds there under its name is a write of its own whose answer was lost, and is
 // written over; ErrTaken says that the row is another's.
-func (r *Rows) Replace(ctx context.Context, f File) (File, error) {
+func (r *Manifest) Replace(ctx context.Context, f File) (File, error) {
 	for {
-		e, err := r.store.Replace(ctx, f.entity())
+		e, err := r.table.Replace(ctx, f.entity())
 		if err == nil {
 			f.rev = e.Rev
 			return f, nil
@@ -159,12 +169,12 @@ func (r *Rows) Replace(ctx context.Context, f File) (File, error) {
 }
 
 // Day yields the rows of one day in the order of their hours.
-func (r *Rows) Day(ctx context.Context, day time.Time) iter.Seq2[File, error] {
+func (r *Manifest) Day(ctx context.Context, day time.Time) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
-		for e, err := range r.store.Scan(ctx, day.UTC().Format(dayLayout)) {
+		for e, err := range r.table.Scan(ctx, day.UTC().Format(dayLayout)) {
 			var f File
 			if err == nil {
-				f, err = fileOf(e)
+				f, err = parseEntry(e)
 			}
 			if !yield(f, err) || err != nil {
 				return
@@ -181,8 +191,8 @@ type Day struct {
 }
 
 // Days returns the days that have files, in their order.
-func (r *Rows) Days(ctx context.Context) (days []Day, err error) {
-	for e, err := range r.store.Scan(ctx, daysKey) {
+func (r *Manifest) Days(ctx context.Context) (days []Day, err error) {
+	for e, err := range r.table.Scan(ctx, daysKey) {
 		if err != nil {
 			return nil, err
 		}
@@ -197,8 +207,8 @@ func (r *Rows) Days(ctx context.Context) (days []Day, err error) {
 }
 
 // Settle notes that a day needs no more sweeping.
-func (r *Rows) Settle(ctx context.Context, d Day) error {
-	_, err := r.store.Replace(ctx, table.Entity{
+func (r *Manifest) Settle(ctx context.Context, d Day) error {
+	_, err := r.table.Replace(ctx, table.Entity{
 		Key: table.Key{Partition: daysKey, Row: d.Time.Format(dayLayout)}, Rev: d.rev, Props: map[string]any{"settled": true},
 	})
 	return err

@@ -13,6 +13,7 @@ import (
 
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/table"
 )
 
@@ -20,17 +21,17 @@ import (
 type rowed struct {
 	blobs *blob.Mem
 	store *table.Mem
-	rows  *journal.Rows
+	rows  *journal.Manifest
 }
 
 func newRowed() *rowed {
 	r := &rowed{blobs: &blob.Mem{}, store: table.NewMem()}
-	r.rows = journal.NewRows(r.store)
+	r.rows = journal.NewManifest(r.store)
 	return r
 }
 
 func (r *rowed) writer() *journal.Writer {
-	return journal.New(journal.Options{Blobs: r.blobs, Rows: r.rows})
+	return journal.New(journal.Options{Blobs: r.blobs, Manifest: r.rows})
 }
 
 // files reads every row, in order.
@@ -82,7 +83,7 @@ func TestTheRowStandsBeforeTheBlobAndFollowsWithinASecond(t *testing.T) {
 		for i := range 30 {
 			wantDurable(t, appendAll(t, w, 1, time.Duration(i)*37*time.Millisecond))
 		}
-		all := members(t, r.blobs)
+		all := journaltest.Batches(t, r.blobs)
 		head := all[len(all)-1]
 		time.Sleep(time.Second + time.Millisecond)
 		f := r.files(t)[0]
@@ -159,9 +160,9 @@ func TestANewFileTellsWhatIsOpen(t *testing.T) {
 		say(t, w, "end", "a") // refused by the sealed file: still open when the third begins
 		closeNow(t, w)
 		var open []map[string][]string
-		for _, m := range members(t, r.blobs) {
-			if m.Open != nil {
-				open = append(open, m.Open)
+		for _, m := range journaltest.Batches(t, r.blobs) {
+			if m.InFlight != nil {
+				open = append(open, m.InFlight)
 			}
 		}
 		for _, o := range open {
@@ -192,10 +193,10 @@ func TestThousandsOfOpenRequestsFitTheirMember(t *testing.T) {
 		time.Sleep(time.Hour)
 		say(t, w, "end", "x")
 		_ = w.Close(t.Context())
-		all := members(t, r.blobs)
+		all := journaltest.Batches(t, r.blobs)
 		told := 0
 		for _, m := range all {
-			for _, ids := range m.Open {
+			for _, ids := range m.InFlight {
 				told += len(ids)
 			}
 		}
@@ -259,7 +260,7 @@ func TestAwayRowsDoNotStopTheWriterAndAreCaughtUp(t *testing.T) {
 				r.store.SetFault(nil)
 				time.Sleep(35 * time.Second)
 				closeNow(t, w)
-				wantReport(t, r, journal.Report{Files: 1, Members: 91, Records: 91})
+				wantReport(t, r, journal.Report{Files: 1, Batches: 91, Records: 91})
 			})
 		})
 	}
@@ -298,7 +299,7 @@ func TestRowsAreRightWhateverWriteFails(t *testing.T) {
 							t.Errorf("row %+v, want it sealed", f)
 						}
 					}
-					wantReport(t, r, journal.Report{Files: 2, Members: 9, Records: 8}) // the second file's first tells what is open
+					wantReport(t, r, journal.Report{Files: 2, Batches: 9, Records: 8}) // the second file's first tells what is open
 				})
 			})
 		}
@@ -312,7 +313,7 @@ func TestAWriterWhoseFileIsTakenGoesOnInTheNext(t *testing.T) {
 		say(t, w, "begin", "a")
 		time.Sleep(5 * time.Second)
 		f := r.files(t)[0]
-		f.Owner, f.Until = "sweep", r.rows.Now().Add(journal.SweepLives)
+		f.Owner, f.Until = "sweep", r.rows.Now().Add(journal.RecoveryClaim)
 		if _, err := r.rows.Replace(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}

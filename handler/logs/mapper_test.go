@@ -29,7 +29,7 @@ func ended(id string) gateway.Line {
 			{Region: "swedencentral", Start: arrival.Add(2 * time.Millisecond), Millis: 5, Status: 429, Reason: "throttled"},
 			{Region: "eastus2", Start: arrival.Add(8 * time.Millisecond), Millis: 90, Status: 200},
 		},
-		Usage: gateway.Usage{Prompt: 12, Cached: 4, Completion: 5, Reasoning: 2, Total: 17}, Cost: &gateway.Cost{Amount: "0.00012345", Currency: "USD", PriceVersion: "2026-11"},
+		Usage: gateway.Usage{Prompt: 12, Cached: 4, Completion: 5, Reasoning: 2, Total: 17}, Cost: &gateway.Cost{Millionths: 123, Currency: "USD", PriceVersion: "2026-11"},
 		Status: 200, BackendStatus: 200, Outcome: gateway.Complete, FirstByteMilli: 90, TotalMilli: 120,
 		Request: &gateway.Body{Size: 20, SHA256: "aa", ContentType: "application/json"},
 		Response: &gateway.Body{Size: 200, SHA256: "bb", ContentType: "application/json", JSON: json.RawMessage(
@@ -45,9 +45,9 @@ func asked(id, body string) gateway.Line {
 }
 
 // add wants a row of line.
-func add(t testing.TB, rows logs.Rows, line gateway.Line) logs.Row {
+func add(t testing.TB, rows logs.Mapper, line gateway.Line) logs.Row {
 	t.Helper()
-	row, ok := rows.Row(t.Context(), logs.Entry{Line: line, File: "2026/11/23/20/p-1.jsonl.gz", Chain: "chain-1"})
+	row, ok := rows.Row(t.Context(), gateway.Entry{Line: line, File: "2026/11/23/20/p-1.jsonl.gz", Chain: "chain-1"})
 	if !ok {
 		t.Fatalf("%s %s made no row", line.Type, line.ID)
 	}
@@ -62,7 +62,7 @@ func add(t testing.TB, rows logs.Rows, line gateway.Line) logs.Row {
 func TestAnEndIsOneRow(t *testing.T) {
 	line := asked("r1", `{"messages":[{"role":"user","content":"hello"}]}`)
 	line.Redactions = 3
-	row := add(t, logs.Rows{}, line)
+	row := add(t, logs.Mapper{}, line)
 	got, err := json.MarshalIndent(row, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestAnEndIsOneRow(t *testing.T) {
 		"DeploymentRequested": "chat", "DeploymentUsed": "chat-east", "ModelName": "gpt-4o-2024-11-20", "BackendRegion": "eastus2", "BackendId": "eastus2/chat-east",
 		"AttemptCount": "2", "Attempts.0.reason": "throttled", "ResponseCode": "200", "IsRequestSuccess": "true", "FirstByteMs": "90",
 		"TotalTime": "120", "ClientTime": "2", "BackendTime": "118", "PromptTokens": "12", "CachedTokens": "4", "CompletionTokens": "5", "ReasoningTokens": "2", "TotalTokens": "17",
-		"CostAmount": "0.00012345", "CostCurrency": "USD", "Redactions": "3", "RequestSha256": "aa", "ResponseSha256": "bb", "ResponseSize": "200", "BodyTruncatedInRow": "false",
+		"CostAmount": "0.000123", "CostCurrency": "USD", "Redactions": "3", "RequestSha256": "aa", "ResponseSha256": "bb", "ResponseSize": "200", "BodyTruncatedInRow": "false",
 		"BackendRequestBody": `{"messages":[{"role":"user","content":"hello"}]}`, "ContentFilter.choices.0.hate.filtered": "false", "BodyUri": "", "TokensEstimated": "false",
 	} {
 		if v := gjson.GetBytes(got, path).String(); v != want {
@@ -94,7 +94,7 @@ func TestTheThreeOperationsHaveTheirClassicIDOnBothSurfaces(t *testing.T) {
 	} {
 		line := ended("r")
 		line.Operation = spec
-		if row := add(t, logs.Rows{}, line); row.OperationID != want || row.SpecOperationID != spec {
+		if row := add(t, logs.Mapper{}, line); row.OperationID != want || row.SpecOperationID != spec {
 			t.Errorf("%q became %q, kept %q", spec, row.OperationID, row.SpecOperationID)
 		}
 	}
@@ -103,9 +103,9 @@ func TestTheThreeOperationsHaveTheirClassicIDOnBothSurfaces(t *testing.T) {
 func TestAnAmendIsTheSameRowWithAnotherOutcome(t *testing.T) {
 	end := asked("r1", `{"a":1}`)
 	end.Stream = true
-	first := add(t, logs.Rows{}, end)
+	first := add(t, logs.Mapper{}, end)
 	end.Type, end.Outcome = gateway.Amend, gateway.NotDurable
-	second := add(t, logs.Rows{}, end)
+	second := add(t, logs.Mapper{}, end)
 	if second.RecordRevision != 2 || second.Outcome != "not-durable" || second.StreamOutcome != "not-durable" || second.IsRequestSuccess {
 		t.Errorf("%+v", second)
 	}
@@ -119,7 +119,7 @@ func TestLinesThatSayNothingOfAnEndMakeNoRow(t *testing.T) {
 	begin, amend := ended("r1"), gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "r1", Time: arrival, Outcome: gateway.NotDurable}}
 	begin.Type = gateway.Begin
 	for _, line := range []gateway.Line{begin, amend, {Type: "other"}} {
-		if _, ok := (logs.Rows{}).Row(t.Context(), logs.Entry{Line: line}); ok {
+		if _, ok := (logs.Mapper{}).Row(t.Context(), gateway.Entry{Line: line}); ok {
 			t.Errorf("%s made a row, which would hide the real one", line.Type)
 		}
 	}
@@ -128,12 +128,12 @@ func TestLinesThatSayNothingOfAnEndMakeNoRow(t *testing.T) {
 func TestAnIncompleteIsARowWithoutUsage(t *testing.T) {
 	line := asked("r1", `{"prompt":"left alone"}`)
 	line.Type = gateway.Incomplete
-	row := add(t, logs.Rows{}, line)
+	row := add(t, logs.Mapper{}, line)
 	if row.RecordRevision != 0 || row.Outcome != "incomplete" || row.TotalTokens+row.PromptTokens != 0 || row.CostAmount != nil || row.IsRequestSuccess ||
 		!strings.Contains(row.BackendRequestBody, "left alone") || row.ResponseCode != 0 || row.BackendResponseBody != "" {
 		t.Errorf("%+v", row)
 	}
-	if late := add(t, logs.Rows{}, ended("r1")); late.RecordRevision <= row.RecordRevision {
+	if late := add(t, logs.Mapper{}, ended("r1")); late.RecordRevision <= row.RecordRevision {
 		t.Error("the real end does not supersede it")
 	}
 }
@@ -143,7 +143,7 @@ func TestARefusalHasItsBodiesInTheGatewaysOwnColumns(t *testing.T) {
 	line.Attempts, line.Region, line.Status, line.Outcome, line.Limit, line.ErrorReason = nil, "", 429, gateway.Refused, "tokens per minute", "RateLimitExceeded"
 	line.Usage, line.Cost = gateway.Usage{}, nil
 	line.Response.JSON = json.RawMessage(`{"statusCode":429}`)
-	row := add(t, logs.Rows{}, line)
+	row := add(t, logs.Mapper{}, line)
 	if row.BackendResponseBody != "" || row.ResponseBody != `{"statusCode":429}` || row.LimitName != "tokens per minute" || row.IsRequestSuccess || row.BackendID != "" {
 		t.Errorf("%+v", row)
 	}
@@ -154,7 +154,7 @@ func TestAStreamIsItsWholeObjectWithUsageEvenIfItBroughtNone(t *testing.T) {
 	line.Stream, line.Usage.Estimated = true, true
 	for _, object := range []string{`{"object":"chat.completion","model":"m","choices":[],"usage":null}`, `{"object":"chat.completion","model":"m","choices":[]}`} {
 		line.Response = &gateway.Body{Size: 9, SHA256: "cc", ContentType: "text/event-stream", Assembled: json.RawMessage(object)}
-		row := add(t, logs.Rows{}, line)
+		row := add(t, logs.Mapper{}, line)
 		if u := gjson.Get(row.BackendResponseBody, "usage"); u.Get("total_tokens").Int() != 17 || !u.Get("estimated").Bool() || !row.TokensEstimated {
 			t.Errorf("%s", row.BackendResponseBody)
 		}
@@ -163,7 +163,7 @@ func TestAStreamIsItsWholeObjectWithUsageEvenIfItBroughtNone(t *testing.T) {
 		}
 	}
 	line.Response.Assembled = json.RawMessage(`{"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`)
-	if row := add(t, logs.Rows{}, line); row.BackendResponseBody != string(line.Response.Assembled) {
+	if row := add(t, logs.Mapper{}, line); row.BackendResponseBody != string(line.Response.Assembled) {
 		t.Errorf("the service's own usage was changed: %s", row.BackendResponseBody)
 	}
 }
@@ -186,7 +186,7 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 				c.body.Size = 5 << 20
 			}
 			line.Response = &c.body
-			row := add(t, logs.Rows{BodyURL: "https://x/audit"}, line)
+			row := add(t, logs.Mapper{BodyURL: "https://x/audit"}, line)
 			if c.want != "" && row.BackendResponseBody != c.want {
 				t.Errorf("%s", row.BackendResponseBody)
 			}
@@ -212,7 +212,7 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 }
 
 func TestAShortenedBodyIsPointedToWhereItIsWhole(t *testing.T) {
-	row := add(t, logs.Rows{BodyURL: "https://x/audit"}, asked("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`))
+	row := add(t, logs.Mapper{BodyURL: "https://x/audit"}, asked("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`))
 	if !row.BodyTruncatedInRow || row.RequestBodyURI != "https://x/audit/2026/11/23/20/p-1.jsonl.gz" || row.BodyURI != "" {
 		t.Errorf("%v %q %q", row.BodyTruncatedInRow, row.RequestBodyURI, row.BodyURI)
 	}
@@ -234,7 +234,7 @@ func (endless) Read(p []byte) (int, error) {
 }
 
 func TestALargeBodyIsReadBackInBoundedMemory(t *testing.T) {
-	rows := logs.Rows{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return io.NopCloser(imageRequest(20 << 20)), nil }}
+	rows := logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return io.NopCloser(imageRequest(20 << 20)), nil }}
 	line := ended("r1")
 	line.Request = &gateway.Body{Size: 20 << 20, SHA256: "aa", ContentType: "application/json", Blob: "bodies/r1/request"}
 	var before, after runtime.MemStats
@@ -254,7 +254,7 @@ func TestALargeBodyIsReadBackInBoundedMemory(t *testing.T) {
 
 func TestAnUnreadableBlobLeavesANote(t *testing.T) {
 	for _, text := range []string{"", `{"cut":`, "no json", `{"a":"` + strings.Repeat("x", 9<<20), "[" + strings.Repeat("1,", 4<<20)} {
-		rows := logs.Rows{Open: func(context.Context, string) (io.ReadCloser, error) {
+		rows := logs.Mapper{Open: func(context.Context, string) (io.ReadCloser, error) {
 			if text == "" {
 				return nil, errors.New("away")
 			}
@@ -275,7 +275,7 @@ func TestTheLargestRowIsFarBelowACallsLimit(t *testing.T) {
 	for _, s := range []*string{&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model, &line.AnsweredModel, &line.Limit, &line.User} {
 		*s = strings.Repeat("\x01", 1<<20)
 	}
-	row := add(t, logs.Rows{}, line)
+	row := add(t, logs.Mapper{}, line)
 	raw, err := json.Marshal(row)
 	if err != nil || len(raw) > 450_000 {
 		t.Errorf("%d bytes, %v", len(raw), err)

@@ -9,14 +9,14 @@ import (
 )
 
 // asideLine is what stands in aside/ of a row that the service refuses.
-type asideLine struct {
+type deadLetter struct {
 	Reason string          `json:"reason"`
 	Row    json.RawMessage `json:"row"`
 }
 
 // AsideIn returns a place for refused rows: each becomes a blob of one JSON line,
 // aside/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl, so that a row refused twice stands once.
-func AsideIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, Row, string) error {
+func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, Row, string) error {
 	return func(ctx context.Context, row Row, reason string) error {
 		raw, err := row.encode()
 		if err != nil {
@@ -25,7 +25,7 @@ func AsideIn(put func(ctx context.Context, name string, r io.Reader) error) func
 		var line bytes.Buffer
 		e := json.NewEncoder(&line)
 		e.SetEscapeHTML(false)
-		if err := e.Encode(asideLine{reason, raw}); err != nil {
+		if err := e.Encode(deadLetter{reason, raw}); err != nil {
 			return err
 		}
 		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + strconv.Itoa(row.RecordRevision) + ".jsonl"

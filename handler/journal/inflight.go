@@ -7,19 +7,19 @@ import (
 
 // begun are the requests whose begin is durable and whose end is not. Only the committer
 // changes them.
-type begun struct {
+type inFlight struct {
 	mu    sync.Mutex
 	files map[string]string // id → file of its begin
 }
 
-func (b *begun) len() int {
+func (b *inFlight) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.files)
 }
 
 // follow notes what a group that is durable in file began and ended.
-func (b *begun) follow(group []*Pending, file string) {
+func (b *inFlight) update(group []*Pending, file string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range group {
@@ -37,7 +37,7 @@ func (b *begun) follow(group []*Pending, file string) {
 }
 
 // list has them by file, as far as they fit one member: more than 100,000 of ours do.
-func (b *begun) list(logger *slog.Logger) map[string][]string {
+func (b *inFlight) list(logger *slog.Logger) map[string][]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := map[string][]string{}

@@ -18,7 +18,7 @@ const (
 	maxHeader = 4 << 10
 )
 
-const memberType = "member"
+const batchType = "member"
 
 // header is a member's first line.
 type header struct {
@@ -28,11 +28,11 @@ type header struct {
 	Seq     int64  `json:"seq"`
 	Prev    string `json:"prev"`
 
-	Open map[string][]string `json:"open,omitempty"` // ids by the name of the file with their begin
+	InFlight map[string][]string `json:"open,omitempty"` // ids by the name of the file with their begin
 }
 
 // member is a packed group. data is the packer's and good until it packs again.
-type member struct {
+type packedBatch struct {
 	data []byte
 	hash string // SHA-256 of data, hex
 }
@@ -43,7 +43,7 @@ type packer struct {
 	gz  *gzip.Writer
 }
 
-func (p *packer) pack(h header, group []*Pending) member {
+func (p *packer) pack(h header, group []*Pending) packedBatch {
 	p.buf.Reset()
 	if p.gz == nil {
 		p.gz, _ = gzip.NewWriterLevel(&p.buf, gzip.BestSpeed) // fails for unknown levels only
@@ -56,7 +56,7 @@ func (p *packer) pack(h header, group []*Pending) member {
 		p.line(l.line)
 	}
 	_ = p.gz.Close() // writes to memory
-	return member{data: p.buf.Bytes(), hash: hash(p.buf.Bytes())}
+	return packedBatch{data: p.buf.Bytes(), hash: hash(p.buf.Bytes())}
 }
 
 func (p *packer) line(line []byte) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 
 	"aoaigateway/handler/gateway"
@@ -14,7 +13,7 @@ import (
 // Rows makes rows of the journal's lines, each complete in itself: an end or an incomplete
 // with its request's content, an amend with all of its end. It keeps nothing between them.
 // Safe for concurrent use.
-type Rows struct {
+type Mapper struct {
 	// BodyURL is where the journal's blobs are, such as
 	// https://<account>.blob.core.windows.net/audit; their names are appended.
 	BodyURL string
@@ -23,16 +22,9 @@ type Rows struct {
 	Open func(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// Entry is a line and where it stands.
-type Entry struct {
-	Line  gateway.Line
-	File  string // the journal's file: a shortened body without a blob of its own is whole there
-	Chain string // hash of the file's member
-}
-
 // Row is what an entry says of its request; false for a begin, and for an amend that has
 // nothing but an outcome, which would hide the row it corrects.
-func (r Rows) Row(ctx context.Context, e Entry) (Row, bool) {
+func (r Mapper) Row(ctx context.Context, e gateway.Entry) (Row, bool) {
 	line := &e.Line
 	switch line.Type {
 	case gateway.End:
@@ -54,7 +46,7 @@ func (r Rows) Row(ctx context.Context, e Entry) (Row, bool) {
 	return Row{}, false
 }
 
-func (r Rows) ended(ctx context.Context, e *Entry, revision int) Row {
+func (r Mapper) ended(ctx context.Context, e *gateway.Entry, revision int) Row {
 	row := newRow(&e.Line, e.Chain, revision)
 	request, response := r.request(ctx, e, &row), r.response(ctx, e, &row)
 	row.BodyTruncatedInRow = !request.whole || !response.whole
@@ -67,14 +59,14 @@ func (r Rows) ended(ctx context.Context, e *Entry, revision int) Row {
 	return row
 }
 
-func (r Rows) request(ctx context.Context, e *Entry, row *Row) content {
+func (r Mapper) request(ctx context.Context, e *gateway.Entry, row *Row) content {
 	b := e.Line.Request
 	if b == nil {
 		return content{whole: true}
 	}
 	c, ok := r.content(ctx, b)
 	if !ok {
-		n := noteOf(b)
+		n := placeholderFor(b)
 		n.Model = short(e.Line.Model, 256)
 		c = n.content()
 	}
@@ -82,7 +74,7 @@ func (r Rows) request(ctx context.Context, e *Entry, row *Row) content {
 	return c
 }
 
-func (r Rows) response(ctx context.Context, e *Entry, row *Row) content {
+func (r Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) content {
 	if e.Line.Response == nil {
 		return content{whole: true}
 	}
@@ -92,7 +84,7 @@ func (r Rows) response(ctx context.Context, e *Entry, row *Row) content {
 	}
 	c, ok := r.content(ctx, &b)
 	if !ok {
-		n := noteOf(&b)
+		n := placeholderFor(&b)
 		if e.Line.Usage != (gateway.Usage{}) {
 			n.Object, n.Model, n.Usage = objects[row.OperationID], row.ModelName, usageJSON(row.OperationID, e.Line.Usage)
 		}
@@ -103,7 +95,7 @@ func (r Rows) response(ctx context.Context, e *Entry, row *Row) content {
 }
 
 // content is a body from its record or from its blob.
-func (r Rows) content(ctx context.Context, b *gateway.Body) (content, bool) {
+func (r Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
 	if c, ok := contentOf(b); ok {
 		return c, true
 	}
@@ -115,17 +107,17 @@ func (r Rows) content(ctx context.Context, b *gateway.Body) (content, bool) {
 		return content{}, false
 	}
 	defer func() { _ = blob.Close() }()
-	value, err := condense(blob)
+	value, err := truncateStream(blob)
 	if err != nil {
 		return content{}, false
 	}
-	c, ok := shortened(value)
+	c, ok := truncated(value)
 	c.whole = false
 	return c, ok
 }
 
 // uri is where a body that is not whole in its row is.
-func (r Rows) uri(b *gateway.Body, c content, file string) string {
+func (r Mapper) uri(b *gateway.Body, c content, file string) string {
 	switch {
 	case b.Blob != "":
 		return r.url(b.Blob)
@@ -136,7 +128,7 @@ func (r Rows) uri(b *gateway.Body, c content, file string) string {
 	}
 }
 
-func (r Rows) url(name string) string {
+func (r Mapper) url(name string) string {
 	if r.BodyURL == "" {
 		return name
 	}
@@ -222,9 +214,7 @@ func (row *Row) usage(line *gateway.Line) {
 		return
 	}
 	row.CostCurrency, row.PriceVersion = short(line.Cost.Currency, 16), short(line.Cost.PriceVersion, 128)
-	if v, err := strconv.ParseFloat(line.Cost.Amount, 64); err == nil {
-		row.CostAmount = &v
-	}
+	row.CostAmount = new(float64(line.Cost.Millionths) / 1e6)
 }
 
 func (row *Row) sizes(line *gateway.Line) {
