@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -25,36 +24,24 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the whole program. Without arguments and with the Functions host's port set it
-// serves; else it is the command line. The host restarts a process that ends with
-// anything but 0, so that serving never ends with 0.
+// run is the whole program. It serves when it has no arguments and the Functions host has
+// set a port; otherwise it is the command line. Serving never ends with exit code 0,
+// because the host restarts a process only after another code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	serves := len(args) == 0 && environHas(environ, app.PortVariable)
-	if !serves {
-		c := cli.Command{Out: stdout, Err: stderr, Environ: environ, Version: version}
-		if len(args) == 0 {
-			args = []string{"--help"}
-		}
-		return c.Run(ctx, args)
+	if len(args) > 0 {
+		return cli.Command{Out: stdout, Err: stderr, Environ: environ, Version: version}.Run(ctx, args)
 	}
 	s, pol, err := app.Configure(environ)
+	if s.Port == "" {
+		return cli.Command{Out: stdout, Err: stderr, Environ: environ, Version: version}.Run(ctx, []string{"--help"})
+	}
 	if err != nil {
 		return report(stderr, err)
 	}
-	logger := slog.New(slog.NewJSONHandler(stdout, nil))
-	if err := app.Serve(ctx, s, pol, version, logger); err != nil {
+	if err := app.Serve(ctx, s, pol, version, s.NewLogger(stdout)); err != nil {
 		return report(stderr, err)
 	}
 	return app.ExitInterrupted
-}
-
-func environHas(environ []string, name string) bool {
-	for _, kv := range environ {
-		if strings.HasPrefix(kv, name+"=") && len(kv) > len(name)+1 {
-			return true
-		}
-	}
-	return false
 }
 
 // report prints each mistake on a line of its own.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -29,9 +30,12 @@ const ProductHeader = "X-Gateway-Product"
 // maxToken bounds a token. Entra's stay below: it leaves more than 200 groups out.
 const maxToken = 16 << 10
 
+// DefaultAuthority is where Azure's public cloud publishes the keys of its tenants.
+const DefaultAuthority = "https://login.microsoftonline.com"
+
 // EntraOptions say whose tokens are taken.
 type EntraOptions struct {
-	Authority string   // default https://login.microsoftonline.com
+	Authority string   // empty = DefaultAuthority
 	Tenant    string   // its id; no other tenant's tokens are taken
 	Audience  []string // client ids and application id URIs that tokens may be for
 	Product   string   // of callers without a product's role; empty = they are refused
@@ -59,9 +63,7 @@ type Identity struct {
 
 // NewEntra returns a checker that has asked nothing yet.
 func NewEntra(o EntraOptions) *Entra {
-	if o.Authority == "" {
-		o.Authority = "https://login.microsoftonline.com"
-	}
+	o.Authority = cmp.Or(o.Authority, DefaultAuthority)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -157,22 +159,13 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return jsonv2.Unmarshal(b, (*plain)(c))
 }
 
-func (c *claims) app() string { return firstOf(c.App2, c.App1) }
+func (c *claims) app() string { return cmp.Or(c.App2, c.App1) }
 
 func (c *claims) name() string {
 	if c.Scopes == "" {
-		return firstOf(c.AppName, c.app())
+		return cmp.Or(c.AppName, c.app())
 	}
-	return firstOf(c.Name2, c.Name1, c.Object)
-}
-
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
+	return cmp.Or(c.Name2, c.Name1, c.Object)
 }
 
 // check holds what is Entra's own; the library does the same for times and audience, and
@@ -242,7 +235,7 @@ func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	case wanted == "" && len(products) > 1:
 		return c, forbidden("Access denied: the Entra token carries roles for several products (" + strings.Join(products, ", ") + "). Name one in the header " + ProductHeader + ".")
 	}
-	c.Product = firstOf(wanted, products[0])
+	c.Product = cmp.Or(wanted, products[0])
 	return c, nil
 }
 

@@ -9,14 +9,15 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
+	"aoaigateway/handler/policy"
 	"aoaigateway/handler/usage"
 )
 
@@ -223,9 +224,13 @@ type checkCommand struct {
 }
 
 func (c *checkCommand) Run(e *env) error {
-	if err := app.CheckPolicy(c.File); err != nil {
+	data, err := os.ReadFile(c.File)
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(e.Out, c.File+" is in order.")
+	if _, err := policy.Parse(c.File, data); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(e.Out, c.File+" is in order.")
 	return err
 }

@@ -82,7 +82,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 		world := pipes{}
 		toRegions, toGateway := world.transport(), world.transport()
-		s, err := app.LoadSettings([]string{
+		s, err := app.SettingsFor(app.Serving, []string{
 			"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true", `GATEWAY_SECRETS={"gateway-admin-key":"` + harness.AdminKey + `","k":"key"}`,
 			`GATEWAY_BACKENDS=[{"name":"a","endpoint":"https://a","priority":1,"credential":"k","models":{"chat":"chat"}}]`,
 		})
@@ -105,7 +105,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		}
 		charges := newLedger()
 		e := app.Services{
-			Feed:          takesAll(t),
+			Exporter:      takesAll(t),
 			Subscriptions: r.Store, Quota: charges.store, Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: r.Blobs,
 			Secrets: secret.Map(s.Secrets), Transport: toRegions,
 		}

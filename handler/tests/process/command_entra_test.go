@@ -23,7 +23,7 @@ func TestEntraSettingsNameTheirMistakes(t *testing.T) {
 		"audience by name": {[]string{"GATEWAY_ENTRA_TENANT=" + id, "GATEWAY_ENTRA_AUDIENCE=api://x, gateway"}, `not "gateway"`},
 		"plain http":       {[]string{"GATEWAY_ENTRA_AUTHORITY=http://login.example.com"}, "GATEWAY_ENTRA_AUTHORITY: must begin with https://"},
 	} {
-		if _, err := app.LoadSettings(c.env); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := app.SettingsFor(app.Serving, c.env); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}

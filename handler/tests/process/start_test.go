@@ -54,7 +54,7 @@ func TestEveryMistakeIsReportedAtOnceBeforeThePortOpens(t *testing.T) {
 		{"GATEWAY_AUDIT_WAIT", "15", "GATEWAY_AUDIT_WAIT: must be a duration from 1s to 1h"},
 		{"GATEWAY_HEARTBEAT", "0s", "GATEWAY_HEARTBEAT: must be a duration from"},
 		{"GATEWAY_API_VERSION_FLOOR", "latest", "GATEWAY_API_VERSION_FLOOR: must be an api-version such as 2024-10-21"},
-		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: holds no PEM certificate"},
+		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: contains no PEM certificate"},
 		{"GATEWAY_HEART_BEAT", "20s", "GATEWAY_HEART_BEAT: no such setting; did you mean GATEWAY_HEARTBEAT?"},
 		{"GATEWAY_POLICY", policy, policy + ":6:18: products.default.limits[0].tokens: "},
 		{"GATEWAY_BACKENDS", `[{"name":"a","endpoint":"http://far.example.com","credential":"k","priority":0,"models":{"m":"d"}},{"name":"a","endpoint":"https://b.example.com","credential":"","models":{}}]`, `GATEWAY_BACKENDS: region 1 ("a"): priority must be 1 or more`},
@@ -64,7 +64,7 @@ func TestEveryMistakeIsReportedAtOnceBeforeThePortOpens(t *testing.T) {
 		`GATEWAY_BACKENDS: region 1 ("a"): endpoint must begin with https://`,
 		`GATEWAY_BACKENDS: region 2 ("a"): credential must be "managedIdentity" or a secret's name`,
 		`GATEWAY_BACKENDS: region 2 ("a"): models must map at least one model`,
-		`GATEWAY_BACKENDS: region 2 ("a"): name stands twice`,
+		`GATEWAY_BACKENDS: region 2 ("a"): another region has this name too`,
 	}
 	var environ, want []string
 	for _, w := range wrong {
@@ -128,7 +128,7 @@ func TestABrokenAccountKeyIsReportedUnderItsSetting(t *testing.T) {
 	if code != 1 || strings.Contains(stderr, hidden) {
 		t.Errorf("exit code %d, want 1, and no secrets:\n%s", code, stderr)
 	}
-	sayEach(t, stderr, []string{"GATEWAY_STORAGE: has an AccountKey that is no base64"})
+	sayEach(t, stderr, []string{"GATEWAY_STORAGE: the AccountKey is not valid base64"})
 }
 
 func TestATakenPortIsReported(t *testing.T) {

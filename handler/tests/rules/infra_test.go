@@ -87,7 +87,7 @@ func TestWhatTheTemplatesSetStartsTheGatewayInAzure(t *testing.T) {
 		}
 		env = append(env, m[1]+"="+value)
 	}
-	s, err := app.LoadSettings(env)
+	s, err := app.SettingsFor(app.Serving, env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,8 @@ func settingsTable() string {
 	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
 	for _, row := range app.SettingRows {
 		value := ""
-		if row.Value != "" {
-			value = "`" + row.Value + "`"
+		if row.Default != "" {
+			value = "`" + row.Default + "`"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", row.Name, value, row.Help)
 	}
@@ -50,7 +50,7 @@ func TestReadmeListsEverySetting(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("the settings table is stale; run: go test ./handler -run TestReadmeListsEverySetting -update")
+		t.Fatalf("the settings table is stale; run: go test ./handler/tests/rules -run TestReadmeListsEverySetting -update")
 	}
 	text := strings.Replace(string(data), "<!-- settings -->\n"+have, "<!-- settings -->\n"+want, 1)
 	if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {

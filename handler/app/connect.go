@@ -1,0 +1,171 @@
+package app
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/blob"
+	"aoaigateway/handler/logs"
+	"aoaigateway/handler/secret"
+	"aoaigateway/handler/table"
+)
+
+// The tables and the container that the gateway keeps in storage.
+const (
+	SubscriptionTable = "subscriptions"
+	QuotaTable        = "quota"
+	affinityTable     = "affinity"
+	RegionTable       = "regions"
+	UsageTable        = "usage"
+	JournalTable      = "journal"
+	AuditContainer    = "audit"
+)
+
+// Services are what the gateway works on outside its process.
+type Services struct {
+	Subscriptions table.Store
+	Quota         table.Store
+	Affinity      table.Store
+	Regions       table.Store // the state of deployments, shared by all instances
+	Usage         table.Store
+	Journal       table.Store // one row for each file of the journal
+	Blobs         blob.Store
+	Secrets       secret.Source
+	Identity      azcore.TokenCredential
+	Transport     http.RoundTripper // to the regions
+	Exporter      *logs.Exporter    // to Log Analytics; nil = no rows
+}
+
+// connect opens the services that the settings name. It does not touch the network.
+func connect(s Settings, logger *slog.Logger) (e Services, err error) {
+	if e.Identity, err = s.Identity(); err != nil {
+		return e, err
+	}
+	roots, err := s.rootCertificates()
+	if err != nil {
+		return e, err
+	}
+	e.Transport = backend.NewTransport(roots)
+	if e.Secrets, err = s.openSecrets(e.Identity, logger); err != nil {
+		return e, err
+	}
+	for _, t := range []struct {
+		name  string
+		retry table.RetryPolicy
+		store *table.Store
+	}{
+		{SubscriptionTable, table.Retrying, &e.Subscriptions},
+		{QuotaTable, table.Once, &e.Quota},
+		{affinityTable, table.Retrying, &e.Affinity},
+		{RegionTable, table.Once, &e.Regions},
+		{UsageTable, table.Retrying, &e.Usage},
+		{JournalTable, table.Once, &e.Journal},
+	} {
+		if *t.store, err = s.OpenTable(e.Identity, t.name, t.retry); err != nil {
+			return e, err
+		}
+	}
+	if e.Blobs, err = s.OpenBlobs(e.Identity); err != nil {
+		return e, err
+	}
+	e.Exporter, err = s.OpenExporter(e, logger)
+	return e, err
+}
+
+// Identity is the process's only credential for Azure. It is shared because it caches
+// tokens. It is nil when no service needs it.
+func (s Settings) Identity() (azcore.TokenCredential, error) {
+	inRegions := slices.ContainsFunc(s.Backends, func(r backend.Region) bool { return r.Credential == backend.ManagedIdentity })
+	if s.Storage != "" && s.KeyVaultURL == "" && s.LogsURL == "" && !inRegions {
+		return nil, nil //nolint:nilnil // no service needs a credential
+	}
+	var o azidentity.ManagedIdentityCredentialOptions
+	if s.ClientID != "" {
+		o.ID = azidentity.ClientID(s.ClientID)
+	}
+	c, err := azidentity.NewManagedIdentityCredential(&o)
+	if err != nil {
+		return nil, fmt.Errorf("managed identity: %w", err)
+	}
+	return c, nil
+}
+
+// OpenTable opens one table of the storage account.
+func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retry table.RetryPolicy) (*table.Azure, error) {
+	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retry: retry}
+	if s.Storage == "" {
+		o.ServiceURL, o.Credential = s.TableURL, identity
+	}
+	return table.NewAzure(o)
+}
+
+// OpenBlobs opens the audit container.
+func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error) {
+	return blob.NewAzure(blob.AzureOptions{
+		ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: AuditContainer,
+	})
+}
+
+// OpenExporter returns nil without a Logs Ingestion endpoint. Rows that Log Analytics refuses
+// for good become dead letters in the audit container.
+func (s Settings) OpenExporter(e Services, logger *slog.Logger) (*logs.Exporter, error) {
+	if s.LogsURL == "" {
+		return nil, nil //nolint:nilnil // no rows then
+	}
+	shipper, err := logs.NewShipper(logs.ShipperOptions{
+		Endpoint: s.LogsURL, RuleID: s.LogsRuleID, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
+		DeadLetter: logs.DeadLetterIn(e.Blobs.Put),
+	})
+	if err != nil {
+		return nil, err
+	}
+	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.Blobs.Open(ctx, name, 0) }
+	return &logs.Exporter{Mapper: logs.Mapper{BodyURL: s.auditURL(), Open: open}, Shipper: shipper}, nil
+}
+
+// auditURL is where the audit container's blobs are.
+func (s Settings) auditURL() string {
+	base := s.BlobURL
+	if s.Storage != "" {
+		_, base, _ = strings.Cut(s.Storage, "BlobEndpoint=")
+		base, _, _ = strings.Cut(base, ";")
+	}
+	if base == "" {
+		return AuditContainer
+	}
+	return strings.TrimSuffix(base, "/") + "/" + AuditContainer
+}
+
+func (s Settings) openSecrets(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
+	if s.KeyVaultURL == "" {
+		return secret.Map(s.Secrets), nil
+	}
+	return secret.NewKeyVault(secret.KeyVaultOptions{URL: s.KeyVaultURL, Credential: identity, Logger: logger})
+}
+
+func (s Settings) rootCertificates() (*x509.CertPool, error) {
+	if s.CAFile == "" {
+		return nil, nil //nolint:nilnil // nil means the system's certificates
+	}
+	pem, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("GATEWAY_DEV_CA_FILE: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	pool.AppendCertsFromPEM(pem) // parseCAFile checked that there are some
+	return pool, nil
+}

@@ -1,0 +1,213 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/policy"
+)
+
+// Variables of the Functions host and of azidentity that matter here.
+const (
+	PortVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
+	AzureVariable  = "WEBSITE_INSTANCE_ID" // set by App Service and Functions, never locally
+	ClientVariable = "AZURE_CLIENT_ID"
+)
+
+// Purpose says what the settings are read for, and so which of them are required.
+type Purpose int
+
+// The purposes of reading the settings.
+const (
+	Serving      Purpose = iota
+	ReadingBlobs         // a verb of the command line that works on tables and blobs
+	Managing             // a verb that works on tables
+)
+
+// Configure reads the settings and the policy, and reports the mistakes of both together.
+// The settings are filled in as far as they could be read.
+func Configure(environ []string) (Settings, *policy.Policy, error) {
+	s, err := SettingsFor(Serving, environ)
+	pol, perr := LoadPolicy(s)
+	return s, pol, errors.Join(err, perr)
+}
+
+// SettingsFor reads every setting, and requires those that the purpose needs. It reports
+// all mistakes together, a line each.
+func SettingsFor(purpose Purpose, environ []string) (Settings, error) {
+	env := map[string]string{}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	s := Settings{Port: env[PortVariable], InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable]}
+	mistakes := unknownSettings(env)
+	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
+		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", PortVariable, s.Port))
+	}
+	for _, row := range SettingRows {
+		value := env[row.Name]
+		if value == "" {
+			value = row.Default
+		}
+		if value == "" {
+			continue
+		}
+		if err := row.parse(&s, value); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				mistakes = append(mistakes, errors.New(row.Name+": "+line))
+			}
+		}
+	}
+	mistakes = append(mistakes, missing(purpose, env)...)
+	mistakes = append(mistakes, s.contradictions()...)
+	if s.InAzure {
+		mistakes = append(mistakes, s.refusedInAzure()...)
+	}
+	return s, errors.Join(mistakes...)
+}
+
+// commandVariables are read by the command line.
+var commandVariables = []string{"GATEWAY_URL", "GATEWAY_ADMIN_KEY"}
+
+func unknownSettings(env map[string]string) (mistakes []error) {
+	known := func(name string) bool {
+		return slices.Contains(commandVariables, name) ||
+			slices.ContainsFunc(SettingRows, func(row Setting) bool { return row.Name == name })
+	}
+	for name := range env {
+		if strings.HasPrefix(name, "GATEWAY_") && !known(name) {
+			mistakes = append(mistakes, fmt.Errorf("%s: no such setting; %s", name, nearest(name)))
+		}
+	}
+	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return mistakes
+}
+
+// nearest suggests the setting that shares the most letter pairs with a misspelt one.
+func nearest(name string) string {
+	best, most := "", 0
+	for _, row := range SettingRows {
+		n := 0
+		for i := len("GATEWAY_"); i+2 <= len(name); i++ {
+			if strings.Contains(row.Name[len("GATEWAY_"):], name[i:i+2]) {
+				n++
+			}
+		}
+		if n > most {
+			best, most = row.Name, n
+		}
+	}
+	if best == "" {
+		return "the README lists them"
+	}
+	return "did you mean " + best + "?"
+}
+
+func missing(purpose Purpose, env map[string]string) (mistakes []error) {
+	require := func(applies bool, name, local, advice string) {
+		if applies && env[name] == "" && (local == "" || env[local] == "") {
+			mistakes = append(mistakes, errors.New(name+": not set; "+advice))
+		}
+	}
+	forLocalWork := func(example, local string) string {
+		return "set it to " + example + ", or " + local + " for local work"
+	}
+	require(purpose == Serving, "GATEWAY_BACKENDS", "", "it names the regions, such as "+backendExample)
+	require(true, "GATEWAY_TABLE_ENDPOINT", "GATEWAY_STORAGE", forLocalWork(tableExample, "GATEWAY_STORAGE"))
+	require(purpose != Managing, "GATEWAY_BLOB_ENDPOINT", "GATEWAY_STORAGE", forLocalWork(blobExample, "GATEWAY_STORAGE"))
+	require(purpose == Serving, "GATEWAY_KEY_VAULT_URI", "GATEWAY_SECRETS", forLocalWork(vaultExample, "GATEWAY_SECRETS"))
+	return mistakes
+}
+
+func (s *Settings) contradictions() (mistakes []error) {
+	add := func(wrong bool, text string, args ...any) {
+		if wrong {
+			mistakes = append(mistakes, fmt.Errorf(text, args...))
+		}
+	}
+	add(s.Storage != "" && (s.TableURL != "" || s.BlobURL != ""),
+		"GATEWAY_STORAGE: set beside GATEWAY_TABLE_ENDPOINT or GATEWAY_BLOB_ENDPOINT; keep one way to storage")
+	add((s.Entra.Tenant == "") != (len(s.Entra.Audience) == 0),
+		"GATEWAY_ENTRA_TENANT: goes with GATEWAY_ENTRA_AUDIENCE; set both or neither")
+	add(s.Entra.Product != "" && s.Entra.Tenant == "",
+		"GATEWAY_ENTRA_PRODUCT: goes with GATEWAY_ENTRA_TENANT; set both or neither")
+	add((s.LogsURL == "") != (s.LogsRuleID == ""),
+		"GATEWAY_LOGS_ENDPOINT: goes with GATEWAY_LOGS_RULE; set both or neither")
+	add(strings.HasPrefix(s.LogsURL, "http:"),
+		"GATEWAY_LOGS_ENDPOINT: must begin with https://; a token is never sent without TLS")
+	add(s.Secrets != nil && s.KeyVaultURL != "",
+		"GATEWAY_SECRETS: set beside GATEWAY_KEY_VAULT_URI; keep one of them")
+	for _, r := range s.Backends {
+		add(s.Secrets != nil && r.Credential != backend.ManagedIdentity && s.Secrets[r.Credential] == "",
+			"GATEWAY_SECRETS: has no %q, the credential of region %s", r.Credential, r.Name)
+	}
+	return mistakes
+}
+
+func (s *Settings) refusedInAzure() (mistakes []error) {
+	if s.Storage != "" {
+		mistakes = append(mistakes, errors.New("GATEWAY_STORAGE: holds an account key, which is refused in Azure; "+
+			"set GATEWAY_TABLE_ENDPOINT and GATEWAY_BLOB_ENDPOINT"))
+	}
+	if s.Secrets != nil {
+		mistakes = append(mistakes, errors.New("GATEWAY_SECRETS: refused in Azure; set GATEWAY_KEY_VAULT_URI"))
+	}
+	if s.CAFile != "" {
+		mistakes = append(mistakes, errors.New("GATEWAY_DEV_CA_FILE: refused in Azure; remove it"))
+	}
+	return mistakes
+}
+
+// LoadPolicy reads the policy file, and checks it against the settings.
+func LoadPolicy(s Settings) (*policy.Policy, error) {
+	data, err := os.ReadFile(s.PolicyFile)
+	if err != nil {
+		return nil, fmt.Errorf("GATEWAY_POLICY: %w", err)
+	}
+	pol, err := policy.Parse(s.PolicyFile, data)
+	if err != nil {
+		return nil, err
+	}
+	var mistakes []error
+	if _, ok := pol.Product(s.Entra.Product); s.Entra.Product != "" && !ok {
+		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: %s has no product %s", s.PolicyFile, s.Entra.Product))
+	}
+	for _, p := range pol.Products() {
+		if p.HardTokens() {
+			known := func(m policy.Model) bool { return m.ContextWindow > 0 }
+			mistakes = append(mistakes, incompleteModels(pol, p, s, "has a hard token limit", "contextWindow", known)...)
+		}
+		if p.LimitsCost() {
+			known := func(m policy.Model) bool { return m.Priced }
+			mistakes = append(mistakes, incompleteModels(pol, p, s, "limits cost", "price", known)...)
+		}
+	}
+	return pol, errors.Join(mistakes...)
+}
+
+// incompleteModels names the models that a region serves and a product allows, but about
+// which the policy lacks what the product's limits need. A hard token limit, for example,
+// charges the model's context window for requests that have no bound of their own.
+func incompleteModels(
+	pol *policy.Policy, p policy.Product, s Settings, limit, need string, known func(policy.Model) bool,
+) (mistakes []error) {
+	seen := map[string]bool{}
+	for _, r := range s.Backends {
+		for model := range r.Models {
+			m, _ := pol.Model(model)
+			if !p.Allows(model) || known(m) || seen[model] {
+				continue
+			}
+			seen[model] = true
+			mistakes = append(mistakes, fmt.Errorf("%s: product %s %s and allows the model %s, whose %s is not in models; "+
+				"add it, or leave the model out of the product", s.PolicyFile, p.Name, limit, model, need))
+		}
+	}
+	return mistakes
+}
