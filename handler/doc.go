@@ -10,8 +10,10 @@
 //	app                                 settings, wiring, serving: the program as a value
 //	front                               routes, records, error rendering, the timer
 //	proxy  admin                        one inference request; the management API
+//	plan                                what a request asks for and what is sent for it; pure
 //	auth  quota  backend  affinity      who calls; may they; which region answers; which region keeps an object
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
+//	assemble                            the object that a stream is a form of, and its usage; pure
 //	policy  openai  sse  redact  breaker the policy file; the wire format; event framing; personal data; circuit breakers
 //	journal                             the append-only log of records
 //	table  blob  secret                 Table Storage, Blob Storage, Key Vault, each with a twin in memory

@@ -11,7 +11,9 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/plan"
 	"aoaigateway/handler/quota"
+	"aoaigateway/handler/sse"
 )
 
 var (
@@ -25,7 +27,7 @@ var (
 // the request's goroutine.
 type delivery struct {
 	in          Inference
-	plan        *plan
+	plan        *plan.Plan
 	options     *Options
 	outputs     *outputAverages
 	reservation *quota.Reservation
@@ -49,7 +51,7 @@ func (d *delivery) run() error {
 			}
 		}()
 	}
-	if d.plan.call.Stream {
+	if d.plan.Call.Stream {
 		return d.runStream(ctx)
 	}
 	return d.runWhole(ctx)
@@ -67,8 +69,8 @@ func (d *delivery) runWhole(ctx context.Context) error {
 	defer d.answer.Close()
 	switch {
 	case d.answer.Events != nil:
-		out := newEventStream(d.in.W, d.in.R, d.plan.kind, d.options.Heartbeat)
-		defer out.stop()
+		out := sse.NewWriter(d.in.W, d.options.Heartbeat)
+		defer out.Stop()
 		return d.stream(out)
 	case d.answer.Rest != nil:
 		return d.long()
@@ -80,10 +82,10 @@ func (d *delivery) runWhole(ctx context.Context) error {
 // ask gets an answer's beginning and notes where it came from.
 func (d *delivery) ask(ctx context.Context) error {
 	var charged backend.Hold
-	if d.plan.kind.Metered() {
+	if d.plan.Kind.Metered() {
 		charged = hold{d.reservation}
 	}
-	answer, attempts, err := d.options.Pool.Do(ctx, &d.plan.call, charged)
+	answer, attempts, err := d.options.Pool.Do(ctx, &d.plan.Call, charged)
 	rec := d.in.Record
 	rec.Attempts = attempts
 	if err != nil {
@@ -156,7 +158,7 @@ func (d *delivery) long() error {
 		}
 		return d.abandon(err)
 	}
-	if d.plan.kind.Metered() {
+	if d.plan.Kind.Metered() {
 		d.meter.read(lastUsage(held))
 	}
 	d.in.Record.Outcome = gateway.Complete

@@ -7,31 +7,32 @@ import (
 	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
+	"aoaigateway/handler/plan"
 )
 
 // pin looks up the region that keeps the response which the plan refers to. Only that
 // region may answer.
-func pin(ctx context.Context, owners *affinity.Store, subscription string, p *plan) error {
-	if p.object == "" {
+func pin(ctx context.Context, owners *affinity.Store, subscription string, p *plan.Plan) error {
+	if p.Object == "" {
 		return nil
 	}
-	region, err := owners.Find(ctx, subscription, p.object)
+	region, err := owners.Find(ctx, subscription, p.Object)
 	switch {
 	case errors.Is(err, affinity.ErrNotFound):
-		return responseNotFound(p.kind, p.object)
+		return responseNotFound(p.Kind, p.Object)
 	case err != nil:
 		return err
 	}
-	p.call.Pin, p.call.PinReason = region, "keeps the response this request refers to"
+	p.Call.Pin, p.Call.PinReason = region, "keeps the response this request refers to"
 	return nil
 }
 
 // responseNotFound uses the service's own words.
 func responseNotFound(kind openai.Kind, id string) error {
 	if kind == openai.Responses {
-		return gateway.PreviousResponseNotFound.New("Previous response with id '%s' not found.", printable(id))
+		return gateway.PreviousResponseNotFound.New("Previous response with id '%s' not found.", plan.Printable(id))
 	}
-	return gateway.ResponseNotFound.New("Response with id '%s' not found.", printable(id))
+	return gateway.ResponseNotFound.New("Response with id '%s' not found.", plan.Printable(id))
 }
 
 // ownerWrite records in the background which region keeps a new response.

@@ -1,6 +1,6 @@
 // Package proxy serves one inference request in three steps.
 //
-//	plan     what to send, where it may go and what it may cost: a pure function
+//	plan     what to send, where it may go and what it may cost: package plan
 //	deliver  asks a region and passes its answer on: whole, long or as a stream
 //	settle   usage, price, the end record
 //
@@ -24,6 +24,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
+	"aoaigateway/handler/plan"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/quota"
 	"aoaigateway/handler/redact"
@@ -115,21 +116,21 @@ func (p *Proxy) Serve(in Inference) error {
 		return err
 	}
 	in.Audit.Request(in.R.Header.Get("Content-Type"), body)
-	plan, err := newPlan(p.rules(product), facts{in.R.Method, in.R.URL, in.R.Header, in.Match, body})
-	plan.describe(in.Record)
+	todo, err := plan.New(p.rules(product), plan.Input{Method: in.R.Method, URL: in.R.URL, Header: in.R.Header, Match: in.Match, Body: body})
+	todo.Describe(in.Record)
 	if err != nil {
 		return err
 	}
 	ctx := in.R.Context()
-	if err := pin(ctx, p.options.Owners, in.Record.Subscription, &plan); err != nil {
+	if err := pin(ctx, p.options.Owners, in.Record.Subscription, &todo); err != nil {
 		return err
 	}
-	reservation, err := p.options.Limiter.Reserve(ctx, in.Record.Caller, plan.call.Model, plan.cost)
+	reservation, err := p.options.Limiter.Reserve(ctx, in.Record.Caller, todo.Model, todo.Cost)
 	if err != nil {
 		return err
 	}
 	defer reservation.Release(ctx)
-	if plan.kind.Metered() {
+	if todo.Kind.Metered() {
 		in.Record.LimitUnsure = reservation.Degraded()
 		setLimitHeaders(in.W.Header(), reservation.Remaining())
 	}
@@ -137,9 +138,9 @@ func (p *Proxy) Serve(in Inference) error {
 		return err
 	}
 	d := &delivery{
-		in: in, plan: &plan, options: &p.options, outputs: p.outputs, reservation: reservation,
-		meter: meter{kind: plan.kind, model: plan.call.Model},
-		owner: ownerWrite{wanted: plan.keepsResponse()},
+		in: in, plan: &todo, options: &p.options, outputs: p.outputs, reservation: reservation,
+		meter: meter{kind: todo.Kind, model: todo.Model},
+		owner: ownerWrite{wanted: todo.KeepsResponse()},
 	}
 	return d.run()
 }
@@ -152,10 +153,10 @@ func (p *Proxy) limitRecording(record *audit.Exchange, product policy.Product) {
 	record.Redact(p.redactions[product.Name])
 }
 
-func (p *Proxy) rules(product policy.Product) rules {
-	return rules{
-		product: product, model: p.options.Policy.Model, serves: p.options.Pool.Serves, home: p.options.Pool.Home(),
-		versionFloor: p.options.APIVersionFloor, usualOutput: p.outputs.of,
+func (p *Proxy) rules(product policy.Product) plan.Rules {
+	return plan.Rules{
+		Product: product, Model: p.options.Policy.Model, Serves: p.options.Pool.Serves, Home: p.options.Pool.Home(),
+		APIVersionFloor: p.options.APIVersionFloor, UsualOutput: p.outputs.of,
 	}
 }
 

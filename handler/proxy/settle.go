@@ -21,12 +21,12 @@ func (d *delivery) settle() error {
 	rec.TotalMilli = time.Since(rec.Time).Milliseconds()
 	worked := d.answer != nil && d.answer.Succeeded() // then missing usage must be estimated
 	if worked {
-		d.meter.estimatePrompt(d.plan.call.Body)
+		d.meter.estimatePrompt(d.plan.Call.Body)
 	}
 	rec.Usage, rec.AnsweredModel = d.meter.usage, d.meter.answered
-	rec.Cost = priceOf(d.options.Policy, d.plan.kind, rec.Model, d.meter.usage)
-	if d.meter.known && d.plan.kind != openai.Embeddings {
-		d.outputs.observe(rec.Model, d.meter.usage.Completion/d.plan.request.Choices)
+	rec.Cost = priceOf(d.options.Policy, d.plan.Kind, rec.Model, d.meter.usage)
+	if d.meter.known && d.plan.Kind != openai.Embeddings {
+		d.outputs.observe(rec.Model, d.meter.usage.Completion/d.plan.Request.Choices)
 	}
 	ctx := d.in.R.Context()
 	var settled sync.WaitGroup

@@ -10,14 +10,15 @@ import (
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
+	"aoaigateway/handler/sse"
 )
 
 // runStream answers a request for a stream. If no region has begun by StreamBeginAfter,
 // the answer begins with a comment, after its begin record is durable.
 func (d *delivery) runStream(ctx context.Context) error {
-	out := newEventStream(d.in.W, d.in.R, d.plan.kind, d.options.Heartbeat)
-	defer out.stop()
-	out.beginAfter(d.options.StreamBeginAfter, func() error { return d.in.Audit.BeginDurable(d.in.R.Context()) })
+	out := sse.NewWriter(d.in.W, d.options.Heartbeat)
+	defer out.Stop()
+	out.BeginAfter(d.options.StreamBeginAfter, func() bool { return d.in.Audit.BeginDurable(d.in.R.Context()) == nil })
 	if err := d.ask(ctx); err != nil {
 		return d.unanswered(out, err)
 	}
@@ -25,7 +26,7 @@ func (d *delivery) runStream(ctx context.Context) error {
 	switch {
 	case d.answer.Events != nil:
 		return d.stream(out)
-	case out.stop():
+	case out.Stop():
 		return d.notStreamed(out)
 	case d.answer.Rest != nil:
 		return d.long()
@@ -36,18 +37,18 @@ func (d *delivery) runStream(ctx context.Context) error {
 
 // unanswered ends a stream that no region answered: as an ordinary error if nothing has
 // left yet, otherwise with an error event.
-func (d *delivery) unanswered(out *eventStream, err error) error {
-	if !out.stop() {
+func (d *delivery) unanswered(out *sse.Writer, err error) error {
+	if !out.Stop() {
 		return err
 	}
 	d.in.Record.Status = http.StatusOK
-	out.fail(err)
+	d.sendError(out, err)
 	return d.abandon(err)
 }
 
 // notStreamed ends a stream that had begun when the region answered with something else,
 // usually an error. The error event repeats the region's words.
-func (d *delivery) notStreamed(out *eventStream) error {
+func (d *delivery) notStreamed(out *sse.Writer) error {
 	a := d.answer
 	_, _ = d.capture().Write(a.Whole) // never fails: it is small enough to stand in the record
 	d.meter.readWhole(a)
@@ -56,22 +57,22 @@ func (d *delivery) notStreamed(out *eventStream) error {
 	if code, message := openai.ParseError(a.Whole); !a.Succeeded() && message != "" {
 		err.Code, err.Message = code, message
 	}
-	out.fail(err)
+	d.sendError(out, err)
 	return d.abandon(err)
 }
 
 // stream passes events on unchanged as they come and holds the terminal one.
-func (d *delivery) stream(out *eventStream) error {
+func (d *delivery) stream(out *sse.Writer) error {
 	if err := d.beginDurable(); err != nil {
 		return err
 	}
 	t := newTap(d)
-	out.start(d.answer.Status, d.answer.Header)
+	out.Begin(d.answer.Status, func(h http.Header) { copyDownstream(h, d.answer.Header, d.in.R) })
 	held, err := d.pass(out, t)
 	switch {
 	case held != nil:
 		return d.completeDraining(out, t, held)
-	case errors.Is(err, io.EOF) && !d.plan.kind.Metered():
+	case errors.Is(err, io.EOF) && !d.plan.Kind.Metered():
 		return d.complete(out, t, nil)
 	case d.isRegionsFault(err):
 		d.answer.Broke()
@@ -80,16 +81,16 @@ func (d *delivery) stream(out *eventStream) error {
 }
 
 // pass hands events on until the terminal one, which it returns, or until an error.
-func (d *delivery) pass(out *eventStream, t *tap) (held []byte, err error) {
+func (d *delivery) pass(out *sse.Writer, t *tap) (held []byte, err error) {
 	a := d.answer
 	if len(a.Lead) > 0 {
 		if err := t.record(a.Lead); err != nil {
 			return nil, err
 		}
-		err = out.write(a.Lead)
+		err = send(out, a.Lead)
 	}
 	for event := a.First; err == nil; event, err = a.Events.Next() {
-		if event.Half && d.plan.kind.Metered() && !openai.IsDone(event.Data) {
+		if event.Half && d.plan.Kind.Metered() && !openai.IsDone(event.Data) {
 			return nil, io.ErrUnexpectedEOF
 		}
 		kind, err := t.see(event)
@@ -102,7 +103,7 @@ func (d *delivery) pass(out *eventStream, t *tap) (held []byte, err error) {
 		if kind == openai.UsageOnly && a.UsageAsked {
 			continue
 		}
-		if err := out.write(event.Raw); err != nil {
+		if err := send(out, event.Raw); err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +111,7 @@ func (d *delivery) pass(out *eventStream, t *tap) (held []byte, err error) {
 }
 
 // completeDraining reads the region's connection empty while the end record is written.
-func (d *delivery) completeDraining(out *eventStream, t *tap, held []byte) error {
+func (d *delivery) completeDraining(out *sse.Writer, t *tap, held []byte) error {
 	var drained sync.WaitGroup
 	drained.Go(d.answer.Drain)
 	err := d.complete(out, t, held)
@@ -120,16 +121,16 @@ func (d *delivery) completeDraining(out *eventStream, t *tap, held []byte) error
 }
 
 // complete sends the terminal event once the end record is durable.
-func (d *delivery) complete(out *eventStream, t *tap, held []byte) error {
+func (d *delivery) complete(out *sse.Writer, t *tap, held []byte) error {
 	t.finish()
 	d.in.Record.Outcome = gateway.Complete
 	err := d.settle()
-	out.stop()
+	out.Stop()
 	if err != nil {
-		out.fail(err)
+		d.sendError(out, err)
 		return ErrAborted
 	}
-	if held != nil && out.write(held) != nil {
+	if held != nil && send(out, held) != nil {
 		return ErrAborted
 	}
 	return nil
@@ -137,16 +138,27 @@ func (d *delivery) complete(out *eventStream, t *tap, held []byte) error {
 
 // broken ends a stream that will not be completed. An error event of the region's own was
 // passed on and is not repeated.
-func (d *delivery) broken(out *eventStream, t *tap, err error) error {
-	out.stop()
+func (d *delivery) broken(out *sse.Writer, t *tap, err error) error {
+	out.Stop()
 	switch {
 	case errors.Is(err, errNotRecorded):
-		out.fail(err)
+		d.sendError(out, err)
 	case d.slotLost():
-		out.fail(d.reservation.Err())
+		d.sendError(out, d.reservation.Err())
 	case d.isRegionsFault(err) && !t.failed:
-		out.fail(gateway.UpstreamBrokeOff.Because(nil))
+		d.sendError(out, gateway.UpstreamBrokeOff.Because(nil))
 	}
 	t.finish()
 	return d.abandon(err)
+}
+
+func (d *delivery) sendError(out *sse.Writer, err error) {
+	_ = send(out, errorEvent(d.plan.Kind, err)) // the connection is aborted next
+}
+
+func send(out *sse.Writer, b []byte) error {
+	if _, err := out.Write(b); err != nil {
+		return errClientWrite
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"aoaigateway/handler/assemble"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
@@ -12,20 +13,20 @@ import (
 type tap struct {
 	delivery *delivery
 	capture  *audit.Capture
-	assemble *openai.Assembler // nil for streams that are not metered
-	partial  bool              // record the object even if it is not whole: the record has nothing else
-	failed   bool              // the region sent an error event of its own
+	assemble *assemble.Assembler // nil for streams that are not metered
+	partial  bool                // record the object even if it is not whole: the record has nothing else
+	failed   bool                // the region sent an error event of its own
 }
 
 func newTap(d *delivery) *tap {
 	t := &tap{delivery: d, capture: d.capture()}
-	switch d.plan.kind {
+	switch d.plan.Kind {
 	case openai.Chat:
-		t.assemble = openai.NewAssembler(openai.ChatStream)
+		t.assemble = assemble.New(assemble.Chat)
 	case openai.Completions:
-		t.assemble = openai.NewAssembler(openai.CompletionStream)
+		t.assemble = assemble.New(assemble.Completion)
 	case openai.Responses:
-		t.assemble = openai.NewAssembler(openai.ResponseStream)
+		t.assemble = assemble.New(assemble.Response)
 	default: // passed on unread
 		return t
 	}
@@ -75,7 +76,7 @@ func (t *tap) rememberOwner(data []byte) error {
 		return nil
 	}
 	d.rememberOwner(data)
-	if !d.plan.request.Background {
+	if !d.plan.Request.Background {
 		return nil
 	}
 	if err := d.owner.wait(); err != nil {

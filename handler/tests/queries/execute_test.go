@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/assemble"
 	"aoaigateway/handler/devstack/tools"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/logs"
-	"aoaigateway/handler/openai"
 )
 
 // book is what a journal might say, the rows made of it, and what they must add up to.
@@ -90,7 +90,7 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 // streamed has the answer come as a stream's chunks.
 func streamed(text string, usage bool) func(*gateway.Line) {
 	return func(l *gateway.Line) {
-		a := openai.NewAssembler(openai.ChatStream)
+		a := assemble.New(assemble.Chat)
 		for _, part := range []string{text, " and", " so on"} {
 			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[{"index":0,"delta":{"content":%q}}],"usage":null}`, l.AnsweredModel, part))
 		}

@@ -1,4 +1,7 @@
-package proxy
+// Package plan decides what to do about one inference request: what to send, where it may
+// go and what it may cost. Everything here is pure: it depends on the request and on the
+// rules that it is given, and changes nothing else.
+package plan
 
 import (
 	"net/http"
@@ -12,97 +15,97 @@ import (
 	"aoaigateway/handler/quota"
 )
 
-// facts are what a plan depends on in the request.
-type facts struct {
-	method string
-	url    *url.URL
-	header http.Header
-	match  openai.Match
-	body   []byte
+// Input is what a plan depends on in the request.
+type Input struct {
+	Method string
+	URL    *url.URL
+	Header http.Header
+	Match  openai.Match
+	Body   []byte
 }
 
-// rules are what a plan depends on in the gateway.
-type rules struct {
-	product      policy.Product
-	model        func(name string) (policy.Model, bool)
-	serves       func(model string) bool
-	home         string // the region of operations that name no model
-	versionFloor string
-	usualOutput  func(model string) int64 // tokens of a model's recent answers
+// Rules are what a plan depends on in the gateway.
+type Rules struct {
+	Product         policy.Product
+	Model           func(name string) (policy.Model, bool)
+	Serves          func(model string) bool
+	Home            string                   // the region of operations that name no model
+	APIVersionFloor string                   // empty = none
+	UsualOutput     func(model string) int64 // tokens of a model's recent answers
 }
 
-// plan is what to do about one request. It is never changed after the request was pinned.
-type plan struct {
-	kind       openai.Kind
-	request    openai.Request // what the body says; zero if it was not read
-	apiVersion string         // the client's
-	asked      string         // the model as the client names it, for the record
-	call       backend.Call
-	object     string // id of the stored response that the request refers to; empty = none
-	cost       quota.Cost
+// Plan is what to do about one request. Only a pin is added to it later.
+type Plan struct {
+	Kind       openai.Kind
+	Request    openai.Request // what the body says; zero if it was not read
+	APIVersion string         // the client's
+	Model      string         // as the client names it
+	Call       backend.Call
+	Object     string // id of the stored response that the request refers to; empty = none
+	Cost       quota.Cost
 }
 
-// newPlan decides what to send and what it may use. It touches nothing outside its
-// arguments. On an error the plan has what was understood until then, for the record.
-func newPlan(r rules, f facts) (p plan, err error) {
-	p.kind = f.match.Kind
-	if p.kind == openai.WebSocket {
+// New makes the plan. On an error the plan has what was understood until then, for the
+// record.
+func New(r Rules, in Input) (p Plan, err error) {
+	p.Kind = in.Match.Kind
+	if p.Kind == openai.WebSocket {
 		return p, gateway.RealtimeNotSupported.Because(nil)
 	}
-	if p.request, err = readRequest(r.product, f); err != nil {
+	if p.Request, err = readRequest(r.Product, in); err != nil {
 		return p, err
 	}
-	if p.asked, err = chooseModel(r, f.match, p.request.Model); err != nil {
+	if p.Model, err = chooseModel(r, in.Match, p.Request.Model); err != nil {
 		return p, err
 	}
-	query := CleanQuery(f.url.Query())
-	p.apiVersion = takeVersion(query)
-	version, err := upstreamVersion(f.match.Surface, p.apiVersion, r.versionFloor)
+	query := CleanQuery(in.URL.Query())
+	p.APIVersion = takeVersion(query)
+	version, err := upstreamVersion(in.Match.Surface, p.APIVersion, r.APIVersionFloor)
 	if err != nil {
 		return p, err
 	}
-	model, _ := r.model(p.asked)
-	p.call = backend.Call{
-		Method: f.method, Path: upstreamPath(f.url.Path, f.match), Query: query, APIVersion: version,
-		Header: upstreamHeader(f.header), Model: p.asked, ModelInBody: f.match.Deployment == "" && p.request.Model != "",
-		Stream: p.request.Stream, FirstByteTimeout: model.FirstByteTimeout,
+	model, _ := r.Model(p.Model)
+	p.Call = backend.Call{
+		Method: in.Method, Path: upstreamPath(in.URL.Path, in.Match), Query: query, APIVersion: version,
+		Header: upstreamHeader(in.Header), Model: p.Model, ModelInBody: in.Match.Deployment == "" && p.Request.Model != "",
+		Stream: p.Request.Stream, FirstByteTimeout: model.FirstByteTimeout,
 	}
-	if p.call.Body, err = capOutput(r.product, p.kind, &p.request, f.body); err != nil {
+	if p.Call.Body, err = capOutput(r.Product, p.Kind, &p.Request, in.Body); err != nil {
 		return p, err
 	}
-	if needsUsage(p.kind, p.request) {
-		p.call.PlainBody = p.call.Body
-		if p.call.Body, err = openai.WithUsage(p.call.PlainBody); err != nil {
+	if needsUsage(p.Kind, p.Request) {
+		p.Call.PlainBody = p.Call.Body
+		if p.Call.Body, err = openai.WithUsage(p.Call.PlainBody); err != nil {
 			return p, err
 		}
 	}
-	if p.object = referredResponse(f.match, p.request); p.object == "" && p.call.Model == "" {
-		p.call.Pin, p.call.PinReason = r.home, "serves this operation"
+	if p.Object = referredResponse(in.Match, p.Request); p.Object == "" && p.Call.Model == "" {
+		p.Call.Pin, p.Call.PinReason = r.Home, "serves this operation"
 	}
-	if p.kind.Metered() {
-		p.call.Need = p.request.PromptEstimate() + p.request.MaxOutput*p.request.Choices
-		p.call.Hedge = model.Hedge && repeatable(p.kind, p.request)
-		p.cost = costOf(p.kind, p.request, r.usualOutput(p.asked), model.ContextWindow)
+	if p.Kind.Metered() {
+		p.Call.Need = p.Request.PromptEstimate() + p.Request.MaxOutput*p.Request.Choices
+		p.Call.Hedge = model.Hedge && repeatable(p.Kind, p.Request)
+		p.Cost = costOf(p.Kind, p.Request, r.UsualOutput(p.Model), model.ContextWindow)
 	}
 	return p, nil
 }
 
-// describe enters into the record what the plan understood.
-func (p *plan) describe(rec *gateway.Record) {
-	rec.Stream, rec.EndUser = p.request.Stream, p.request.EndUser
-	rec.Model, rec.APIVersion = p.asked, p.apiVersion
+// Describe enters into the record what the plan understood.
+func (p *Plan) Describe(rec *gateway.Record) {
+	rec.Stream, rec.EndUser = p.Request.Stream, p.Request.EndUser
+	rec.Model, rec.APIVersion = p.Model, p.APIVersion
 }
 
-// keepsResponse reports whether the region will keep a response that later requests may name.
-func (p *plan) keepsResponse() bool { return p.kind == openai.Responses && !p.request.Unstored }
+// KeepsResponse reports whether the region will keep a response that later requests may name.
+func (p *Plan) KeepsResponse() bool { return p.Kind == openai.Responses && !p.Request.Unstored }
 
 // readRequest parses bodies that the gateway meters or that name the deployment, and
 // refuses requests that could slip past the product's hard limits.
-func readRequest(product policy.Product, f facts) (req openai.Request, err error) {
-	kind := f.match.Kind
-	isJSON := strings.HasPrefix(f.header.Get("Content-Type"), "application/json")
+func readRequest(product policy.Product, in Input) (req openai.Request, err error) {
+	kind := in.Match.Kind
+	isJSON := strings.HasPrefix(in.Header.Get("Content-Type"), "application/json")
 	if kind.Metered() || kind == openai.BodyModel && isJSON { // a multipart body is passed on unread
-		if req, err = openai.ParseRequest(kind, f.body); err != nil {
+		if req, err = openai.ParseRequest(kind, in.Body); err != nil {
 			return req, gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
 		}
 	}
@@ -112,7 +115,7 @@ func readRequest(product policy.Product, f facts) (req openai.Request, err error
 		return req, gateway.OperationNotMetered.New(
 			"Background responses end after their answer, so the gateway cannot hold their tokens against this product's hard limits. " +
 				"Send the request without \"background\".")
-	case !kind.Metered() && f.match.Response == "": // operations on a stored response use no tokens
+	case !kind.Metered() && in.Match.Response == "": // operations on a stored response use no tokens
 		return req, gateway.OperationNotMetered.New(
 			"The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. " +
 				"Use a product without hard limits for it.")
@@ -123,7 +126,7 @@ func readRequest(product policy.Product, f facts) (req openai.Request, err error
 // chooseModel returns the name the client asked for: from the path where the route has
 // one, otherwise from the body. The body of such a route is ignored because clients put
 // placeholders into it.
-func chooseModel(r rules, match openai.Match, inBody string) (string, error) {
+func chooseModel(r Rules, match openai.Match, inBody string) (string, error) {
 	name := match.Deployment
 	if name == "" {
 		name = inBody
@@ -133,9 +136,9 @@ func chooseModel(r rules, match openai.Match, inBody string) (string, error) {
 		return "", gateway.MissingModel.Because(nil)
 	case name == "":
 		return "", nil
-	case !r.serves(name):
-		return printable(name), gateway.DeploymentNotFound.Because(nil)
-	case !r.product.Allows(name):
+	case !r.Serves(name):
+		return Printable(name), gateway.DeploymentNotFound.Because(nil)
+	case !r.Product.Allows(name):
 		return name, gateway.ModelNotAllowed.New("The subscription's product does not include the model %s.", name)
 	}
 	return name, nil
@@ -214,7 +217,8 @@ func costOf(kind openai.Kind, req openai.Request, usualOutput, contextWindow int
 
 func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-func printable(s string) string {
+// Printable shortens what a client sent to what a message or a record can show.
+func Printable(s string) string {
 	const longest = 128
 	return strings.ToValidUTF8(s[:min(len(s), longest)], "�")
 }
