@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-func TestEntraSettingsNameTheirMistakes(t *testing.T) {
+func TestEntraSettingsNameMistakes(t *testing.T) {
 	id := authtest.Client
 	for name, c := range map[string]struct {
 		env  []string
@@ -36,7 +36,7 @@ func TestEntraSettingsNameTheirMistakes(t *testing.T) {
 	}
 }
 
-func TestVerbsWantOnlyTheSettingsTheyUse(t *testing.T) {
+func TestCommandNeedsOnlyUsedSettings(t *testing.T) {
 	table, blob := "GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_BLOB_ENDPOINT=https://x.blob.core.windows.net"
 	for name, c := range map[string]struct {
 		what app.Purpose
@@ -56,7 +56,7 @@ func TestVerbsWantOnlyTheSettingsTheyUse(t *testing.T) {
 	}
 }
 
-func TestOnStorageOnlyCreateNeedsThePolicy(t *testing.T) {
+func TestCommandNeedsPolicyForCreate(t *testing.T) {
 	server := harness.StartAzurite(t)
 	environ := []string{"GATEWAY_STORAGE=" + server.ConnectionString(), "GATEWAY_POLICY=" + filepath.Join(t.TempDir(), "none.yaml")}
 	fails(t, environ, []string{"set GATEWAY_POLICY to it", "none.yaml"}, "subscription", "create", "Team")

@@ -236,7 +236,7 @@ func (f *fleet) charged(team, counter string) int64 {
 	return c.Charged
 }
 
-func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
+func TestProcessesHardLimits(t *testing.T) {
 	f := startFleet(t)
 	withinOneWindow(t)
 	var both sync.WaitGroup
@@ -276,7 +276,7 @@ func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
 	}
 }
 
-func TestSoftLimitsHoldNearlyOverEightProcesses(t *testing.T) {
+func TestProcessesSoftLimits(t *testing.T) {
 	f := startFleet(t)
 	r := f.race(f.key("soft"), raceCallers)
 	fill := float64(raceLimit()) * (1 + r.took.Minutes())
@@ -291,7 +291,7 @@ func TestSoftLimitsHoldNearlyOverEightProcesses(t *testing.T) {
 	}
 }
 
-func TestHardLimitsHoldOverProcessesThatAreKilled(t *testing.T) {
+func TestProcessesKilledHardLimits(t *testing.T) {
 	f := startFleet(t)
 	key := f.key("minute")
 	withinOneWindow(t)
