@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// consumers are what is made of the journal. Each reads it on its own, so that the page of
+// Consumers are the consumers of the journal. Each reads the journal on its own, so that the page of
 // usage does not wait for Log Analytics to come back.
 func Consumers(e Services, book *usage.Book) []derive.Consumer {
 	list := []derive.Consumer{counted{book}}
