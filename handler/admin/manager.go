@@ -31,7 +31,7 @@ type NewSubscription struct {
 type Manager struct {
 	Subscriptions *auth.Subscriptions
 	Policy        *policy.Policy
-	Book          *usage.Book
+	Counts        *usage.Store
 	OnChange      func() // called after every change; nil = nothing to tell
 	Logger        *slog.Logger
 }

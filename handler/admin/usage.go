@@ -13,7 +13,7 @@ import (
 
 // Usage sums what was used.
 func (m *Manager) Usage(ctx context.Context, q usage.Query) (usage.Summary, error) {
-	return m.Book.Summarize(ctx, q)
+	return m.Counts.Summarize(ctx, q)
 }
 
 // usage answers GET /manage/api/usage?from=…&to=…&by=subscription,model.

@@ -27,18 +27,18 @@ type Program struct {
 	Journal *journal.Writer
 	limiter *quota.Limiter
 	pool    *backend.Pool
-	deriver *derive.Deriver
-	stop    context.CancelFunc // ends the deriver's loop
+	worker  *derive.Worker
+	stop    context.CancelFunc // ends the worker's loop
 	stopped chan struct{}
 }
 
 // New builds the gateway over its services.
 func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
 	p := &Program{limiter: quota.New(quota.Options{Store: e.Quota, Policy: pol, Logger: logger})}
-	rows, book := journal.NewRows(e.Journal), usage.New(e.Usage)
-	p.Journal = journal.New(journal.Options{Blobs: e.Blobs, Rows: rows, Logger: logger, Interval: s.JournalInterval})
-	p.deriver = derive.NewDeriver(derive.DeriverOptions{
-		Journal: p.Journal, Rows: rows, Blobs: e.Blobs, Consumers: Consumers(e, book), Logger: logger,
+	manifest, counts := journal.NewManifest(e.Journal), usage.New(e.Usage)
+	p.Journal = journal.New(journal.Options{Blobs: e.Blobs, Manifest: manifest, Logger: logger, Interval: s.JournalInterval})
+	p.worker = derive.New(derive.Options{
+		Journal: p.Journal, Manifest: manifest, Blobs: e.Blobs, Consumers: Consumers(e, counts), Logger: logger,
 	})
 	p.pool = backend.New(backend.Options{
 		Regions: withRoutes(s.Backends, pol), Secrets: e.Secrets, Identity: e.Identity, Transport: e.Transport, Logger: logger,
@@ -48,7 +48,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 	keys, entra := auth.NewSubscriptions(e.Subscriptions), s.newEntra(e.Transport, logger)
 	callers := auth.New(keys, auth.Options{Entra: entra})
 	management := &admin.API{
-		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Book: book, OnChange: callers.Forget, Logger: logger},
+		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Counts: counts, OnChange: callers.Forget, Logger: logger},
 		Pool:    p.pool, Secrets: e.Secrets, AdminKeySecret: s.AdminKeySecret, Entra: entra,
 	}
 	owners := affinity.New(affinity.Options{Table: e.Affinity, WriteTimeout: s.AuditWait})
@@ -58,10 +58,10 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 		Proxy: proxy.New(proxy.Options{
 			Limiter: p.limiter, Pool: p.pool, Owners: owners, Policy: pol, Logger: logger, APIVersionFloor: s.APIVersionFloor,
 			MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter,
-			AnswerTimeout: s.AnswerTimeout, ClientIdleTimeout: s.ClientIdleTimeout,
+			AnswerTimeout: s.AnswerTimeout,
 		}),
 		Admin:  management.Serve,
-		Timer:  []front.Step{{Name: "affinity", Run: owners.Purge}, {Name: "journal", Run: p.deriver.Sweep}},
+		Timer:  []front.Step{{Name: "affinity", Run: owners.Purge}, {Name: "journal", Run: p.worker.Recover}},
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, ClientIdleTimeout: s.ClientIdleTimeout,
 	})
 	return p
@@ -99,7 +99,7 @@ func (p *Program) Start() {
 	p.stop, p.stopped = cancel, make(chan struct{})
 	go func() {
 		defer close(p.stopped)
-		p.deriver.Run(ctx)
+		p.worker.Run(ctx)
 	}()
 }
 
@@ -111,6 +111,16 @@ func (p *Program) Close(ctx context.Context) {
 	if p.stop != nil {
 		p.stop()
 		<-p.stopped
-		p.deriver.Finish(ctx)
+		p.worker.Finish(ctx)
 	}
+}
+
+// Consumers returns what derives something from the journal. Each reads the journal on its own, so that the statistics
+// do not wait for Log Analytics.
+func Consumers(e Services, counts *usage.Store) []derive.Consumer {
+	list := []derive.Consumer{counts}
+	if e.Exporter != nil {
+		list = append(list, e.Exporter)
+	}
+	return list
 }

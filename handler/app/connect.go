@@ -44,7 +44,7 @@ type Services struct {
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
 	Transport     http.RoundTripper // to the regions
-	Feed          *logs.Feed        // to Log Analytics; nil = no rows
+	Exporter      *logs.Exporter    // to Log Analytics; nil = no rows
 }
 
 // connect opens the services that the settings name. It does not touch the network.
@@ -79,7 +79,7 @@ func connect(s Settings, logger *slog.Logger) (e Services, err error) {
 	if e.Blobs, err = s.OpenBlobs(e.Identity); err != nil {
 		return e, err
 	}
-	e.Feed, err = s.OpenFeed(e, logger)
+	e.Exporter, err = s.OpenExporter(e, logger)
 	return e, err
 }
 
@@ -117,21 +117,21 @@ func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error
 	})
 }
 
-// OpenFeed returns nil without a Logs Ingestion endpoint. Rows that Log Analytics refuses
-// for good are kept in the audit container.
-func (s Settings) OpenFeed(e Services, logger *slog.Logger) (*logs.Feed, error) {
+// OpenExporter returns nil without a Logs Ingestion endpoint. Rows that Log Analytics refuses
+// for good become dead letters in the audit container.
+func (s Settings) OpenExporter(e Services, logger *slog.Logger) (*logs.Exporter, error) {
 	if s.LogsURL == "" {
 		return nil, nil //nolint:nilnil // no rows then
 	}
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRuleID, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
-		Aside: logs.AsideIn(e.Blobs.Put),
+		DeadLetter: logs.DeadLetterIn(e.Blobs.Put),
 	})
 	if err != nil {
 		return nil, err
 	}
 	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.Blobs.Open(ctx, name, 0) }
-	return &logs.Feed{Rows: logs.Rows{BodyURL: s.auditURL(), Open: open}, Shipper: shipper}, nil
+	return &logs.Exporter{Mapper: logs.Mapper{BodyURL: s.auditURL(), Open: open}, Shipper: shipper}, nil
 }
 
 // auditURL is where the audit container's blobs are.

@@ -14,6 +14,7 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 )
 
 // rig is a log over memory whose storage can be broken.
@@ -45,24 +46,7 @@ func (r *rig) close() {
 func (r *rig) lines(t *testing.T) []gateway.Line {
 	t.Helper()
 	r.journal.Fault = nil
-	return linesOf(t, r.journal)
-}
-
-func linesOf(t *testing.T, b blob.Store) (all []gateway.Line) {
-	t.Helper()
-	for m, err := range journal.Read(context.Background(), b, "2") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, raw := range m.Records {
-			l, err := gateway.ParseLine(raw)
-			if err != nil {
-				t.Fatalf("%v: %.200s", err, raw)
-			}
-			all = append(all, l)
-		}
-	}
-	return all
+	return journaltest.Lines(t, r.journal)
 }
 
 func record(id string) *gateway.Record {

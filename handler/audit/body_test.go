@@ -19,6 +19,7 @@ import (
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 )
 
 // roundTrip records one body as a request and reads it back.
@@ -34,18 +35,11 @@ func roundTrip(t testing.TB, body []byte) *gateway.Body {
 	if err := w.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	for m, err := range journal.Read(context.Background(), mem, "2") {
-		if err != nil || len(m.Records) != 1 {
-			t.Fatalf("%d records, %v", len(m.Records), err)
-		}
-		l, err := gateway.ParseLine(m.Records[0])
-		if err != nil {
-			t.Fatalf("%v: %.300s", err, m.Records[0])
-		}
-		return l.Request
+	lines := journaltest.Lines(t, mem)
+	if len(lines) != 1 {
+		t.Fatalf("%d lines", len(lines))
 	}
-	t.Fatal("no record")
-	return nil
+	return lines[0].Request
 }
 
 func TestBodiesAreRecordedAsWhatTheyAre(t *testing.T) {
@@ -231,6 +225,9 @@ func TestMemoryOfALargeAnswerIsBounded(t *testing.T) {
 }
 
 func TestExchangesOverAzureAreReadBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s, err := azurite.Start(ctx, azurite.Options{})
@@ -250,7 +247,7 @@ func TestExchangesOverAzureAreReadBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ls := linesOf(t, blobs)
+	ls := journaltest.Lines(t, blobs)
 	if len(ls) != 4 {
 		t.Fatalf("%d lines, want 4", len(ls))
 	}

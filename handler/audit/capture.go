@@ -15,37 +15,37 @@ import (
 
 // Capture records an answer's bytes. It belongs to the request's goroutine.
 type Capture struct {
-	log         *Log
-	name        string
-	contentType string
-	size        int64
-	hash        hash.Hash
-	buf         []byte  // all bytes so far, while they are at most gateway.MaxInline
-	up          *upload // takes all bytes once they are more
-	err         error   // the upload failed; nothing is kept from then on
-	assembled   json.RawMessage
-	figures     bool // keep nothing
-	raw         bool // keep nothing of what is written: Assembled will come
-	rules       *redact.Rules
-	redactor    *redact.Writer // in front of up; nil without rules
-	stored      *digest        // what went into up, behind the redactor
-	found       int            // by the rules
+	log           *Log
+	name          string
+	contentType   string
+	size          int64
+	hash          hash.Hash
+	buf           []byte  // all bytes so far, while they are at most gateway.MaxInline
+	upload        *upload // takes all bytes once they are more
+	err           error   // the upload failed; nothing is kept from then on
+	assembled     json.RawMessage
+	metadataOnly  bool // keep nothing
+	assembledOnly bool // keep nothing of what is written: Assembled will come
+	rules         *redact.Rules
+	redactor      *redact.Writer // in front of up; nil without rules
+	stored        *hashingWriter // what went into up, behind the redactor
+	redactions    int            // by the rules
 }
 
 // digest counts and hashes what passes.
-type digest struct {
+type hashingWriter struct {
 	w    io.Writer
 	size int64
 	hash hash.Hash
 }
 
-func (d *digest) Write(p []byte) (int, error) {
+func (d *hashingWriter) Write(p []byte) (int, error) {
 	d.size += int64(len(p))
 	_, _ = d.hash.Write(p)
 	return d.w.Write(p)
 }
 
-func (d *digest) sum() *gateway.Digest {
+func (d *hashingWriter) sum() *gateway.Digest {
 	return &gateway.Digest{Size: d.size, SHA256: hex.EncodeToString(d.hash.Sum(nil))}
 }
 
@@ -53,8 +53,8 @@ func (d *digest) sum() *gateway.Digest {
 // nothing but that object will be kept. So it is under rules of redaction: in the stream
 // itself a word may be in two events.
 func (c *Capture) Assembles() bool {
-	c.raw = c.rules != nil
-	return c.raw
+	c.assembledOnly = c.rules != nil
+	return c.assembledOnly
 }
 
 // Write records p. It blocks while a large answer's blob does not keep up, but no longer
@@ -71,14 +71,14 @@ func (c *Capture) Write(p []byte) (int, error) {
 
 func (c *Capture) keep(p []byte) error {
 	switch {
-	case c.figures || c.raw:
+	case c.metadataOnly || c.assembledOnly:
 		return nil
 	case c.err != nil:
 		return c.err
-	case c.up == nil && len(c.buf)+len(p) <= gateway.MaxInline:
+	case c.upload == nil && len(c.buf)+len(p) <= gateway.MaxInline:
 		c.buf = append(c.buf, p...)
 		return nil
-	case c.up == nil:
+	case c.upload == nil:
 		c.startUpload()
 		if c.err = c.send(c.buf); c.err != nil {
 			return c.err
@@ -90,37 +90,37 @@ func (c *Capture) keep(p []byte) error {
 }
 
 func (c *Capture) startUpload() {
-	c.up = c.log.upload(c.name)
+	c.upload = c.log.upload(c.name)
 	if c.rules != nil {
-		c.stored = &digest{w: uploading{c.up, c.log.o.Wait}, hash: sha256.New()}
+		c.stored = &hashingWriter{w: uploadWriter{c.upload, c.log.o.Wait}, hash: sha256.New()}
 		c.redactor = c.rules.Writer(c.stored, jsonLike(c.contentType))
 	}
 }
 
 func (c *Capture) send(p []byte) error {
 	if c.redactor == nil {
-		return c.up.write(p, c.log.o.Wait)
+		return c.upload.write(p, c.log.o.Wait)
 	}
 	_, err := c.redactor.Write(p)
 	return err
 }
 
 // uploading is an upload as a writer.
-type uploading struct {
+type uploadWriter struct {
 	up    *upload
 	limit time.Duration
 }
 
-func (u uploading) Write(p []byte) (int, error) { return len(p), u.up.write(p, u.limit) }
+func (u uploadWriter) Write(p []byte) (int, error) { return len(p), u.up.write(p, u.limit) }
 
 // Assembled gives the whole object a stream is equivalent to. A stream up to 1 MiB is then
 // recorded as that object, beside its own size and hash. What is no valid JSON is ignored.
 func (c *Capture) Assembled(obj json.RawMessage) {
-	if c.figures {
+	if c.metadataOnly {
 		return
 	}
 	if c.rules != nil {
-		obj, c.found = c.rules.JSON(obj)
+		obj, c.redactions = c.rules.JSON(obj)
 	}
 	c.assembled, _ = gateway.OneLine(obj)
 }
@@ -134,14 +134,14 @@ func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	buf := c.buf
 	c.buf = nil
 	switch {
-	case c.up != nil:
+	case c.upload != nil:
 		return c.finishUpload(ctx, b)
-	case len(c.assembled) > gateway.MaxInline && c.raw:
+	case len(c.assembled) > gateway.MaxInline && c.assembledOnly:
 		b.Stored = new(gateway.DigestOf(c.assembled))
 		return b, c.put(ctx, b, c.assembled)
 	case len(c.assembled) > gateway.MaxInline:
 		return b, c.put(ctx, b, buf)
-	case b.Assembled == nil && !c.figures:
+	case b.Assembled == nil && !c.metadataOnly:
 		c.fill(b, buf)
 	}
 	return b, c.err
@@ -154,10 +154,10 @@ func (c *Capture) finishUpload(ctx context.Context, b *gateway.Body) (*gateway.B
 		if cerr := c.redactor.Close(); err == nil {
 			err = cerr
 		}
-		c.found += c.redactor.Count()
+		c.redactions += c.redactor.Count()
 		b.Stored = c.stored.sum()
 	}
-	if ferr := c.up.finish(ctx); err == nil {
+	if ferr := c.upload.finish(ctx); err == nil {
 		err = ferr
 	}
 	if err == nil {
@@ -167,7 +167,7 @@ func (c *Capture) finishUpload(ctx context.Context, b *gateway.Body) (*gateway.B
 }
 
 func (c *Capture) put(ctx context.Context, b *gateway.Body, content []byte) error {
-	err := c.log.put(ctx, c.name, content)
+	err := c.log.putBody(ctx, c.name, content)
 	if err == nil {
 		b.Blob = c.name
 	}
@@ -180,7 +180,7 @@ func (c *Capture) fill(b *gateway.Body, body []byte) {
 		if jsonLike(c.contentType) {
 			redact = c.rules.JSON
 		}
-		body, c.found = redact(body)
+		body, c.redactions = redact(body)
 	}
 	b.SetContent(body)
 }

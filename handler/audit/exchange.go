@@ -13,15 +13,15 @@ import (
 
 // Exchange keeps the record of one request. It belongs to the request's goroutine.
 type Exchange struct {
-	log      *Log
-	rec      *gateway.Record
-	body     []byte // a request body over gateway.MaxInline, until it is durable
-	begin    *begin // nil until Begin
-	capture  *Capture
-	figures  bool          // sizes and hashes only, no content
-	rules    *redact.Rules // nil = the content as it is
-	ended    bool
-	hopeless atomic.Bool // the journal does not keep up: nobody waits for the end of a refusal
+	log          *Log
+	rec          *gateway.Record
+	body         []byte // a request body over gateway.MaxInline, until it is durable
+	begin        *begin // nil until Begin
+	capture      *Capture
+	metadataOnly bool          // sizes and hashes only, no content
+	rules        *redact.Rules // nil = the content as it is
+	ended        bool
+	stalled      atomic.Bool // the journal does not keep up: nobody waits for the end of a refusal
 }
 
 // begin is a begin record on its way.
@@ -36,7 +36,7 @@ type begin struct {
 
 // FiguresOnly has the record keep sizes and hashes of the bodies and nothing of what they
 // say. Call it before the first of them.
-func (x *Exchange) FiguresOnly() { x.figures = true }
+func (x *Exchange) MetadataOnly() { x.metadataOnly = true }
 
 // Redact has personal data taken out of the content of both bodies, before it goes
 // anywhere. Call it before the first of them.
@@ -47,7 +47,7 @@ func (x *Exchange) Redact(rules *redact.Rules) { x.rules = rules }
 func (x *Exchange) Request(contentType string, body []byte) {
 	wire := gateway.DigestOf(body)
 	b := &gateway.Body{Size: wire.Size, SHA256: wire.SHA256, ContentType: contentType}
-	if x.figures {
+	if x.metadataOnly {
 		x.rec.Request = b
 		return
 	}
@@ -84,9 +84,9 @@ func blobName(id, part string) string { return "bodies/" + id + "/" + part }
 // and never waits for storage. It refuses when the backlog is half full: the other half
 // is for the ends of what was let in, so that of what was not it keeps the figures only.
 func (x *Exchange) Begin() error {
-	if x.log.crowded() {
-		x.hopeless.Store(true)
-		x.onlyFigures()
+	if x.log.halfFull() {
+		x.stalled.Store(true)
+		x.dropContent()
 		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", journal.ErrFull)
 	}
 	line, err := x.log.encode(gateway.Begin, x.rec, true)
@@ -108,7 +108,7 @@ func (x *Exchange) Begin() error {
 	return nil
 }
 
-func (x *Exchange) onlyFigures() {
+func (x *Exchange) dropContent() {
 	x.body = nil
 	if b := x.rec.Request; b != nil {
 		x.rec.Request = b.WithoutContent()
@@ -120,7 +120,7 @@ func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte)
 	defer close(b.settled)
 	defer b.stop()
 	if body != nil {
-		if b.err = l.put(ctx, name, body); b.err != nil {
+		if b.err = l.putBody(ctx, name, body); b.err != nil {
 			return
 		}
 	}
@@ -150,7 +150,7 @@ func (x *Exchange) BeginDurable(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, x.log.o.Wait)
 	defer cancel()
 	err := x.begin.durable(wait)
-	x.hopeless.Store(err != nil && ctx.Err() == nil)
+	x.stalled.Store(err != nil && ctx.Err() == nil)
 	switch {
 	case err == nil:
 		return nil
@@ -176,7 +176,7 @@ func (b *begin) durable(ctx context.Context) error {
 
 // Response starts recording the answer; at most once.
 func (x *Exchange) Response(contentType string) *Capture {
-	x.capture = &Capture{log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(), figures: x.figures, rules: x.rules}
+	x.capture = &Capture{log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(), metadataOnly: x.metadataOnly, rules: x.rules}
 	return x.capture
 }
 
@@ -193,7 +193,7 @@ func (x *Exchange) End(ctx context.Context) error {
 	x.ended = true
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.log.o.Wait)
 	defer cancel()
-	if x.hopeless.Load() && !x.log.o.Relaxed {
+	if x.stalled.Load() && !x.log.o.Relaxed {
 		cancel()
 	}
 	if x.rules != nil { // an error may quote the prompt
@@ -205,7 +205,7 @@ func (x *Exchange) End(ctx context.Context) error {
 		x.withhold()
 	}
 	p, err := x.queueEnd(ctx)
-	if x.hopeless.Load() && !x.log.o.Relaxed {
+	if x.stalled.Load() && !x.log.o.Relaxed {
 		return unavailable("The request could not be recorded in time, so it is not answered; try again.", errors.Join(berr, err))
 	}
 	if err == nil && (berr == nil || x.log.o.Relaxed) {
@@ -254,7 +254,7 @@ func (x *Exchange) bodies(ctx context.Context) error {
 	var err error
 	if x.capture != nil {
 		x.rec.Response, err = x.capture.finish(ctx)
-		x.rec.Redactions += x.capture.found
+		x.rec.Redactions += x.capture.redactions
 	}
 	return errors.Join(err, x.requestBody(ctx))
 }
@@ -273,7 +273,7 @@ func (x *Exchange) requestBody(ctx context.Context) error {
 	if body == nil {
 		return nil
 	}
-	err := x.log.put(ctx, x.rec.Request.Blob, body)
+	err := x.log.putBody(ctx, x.rec.Request.Blob, body)
 	if err != nil {
 		x.rec.Request.Blob = ""
 	}

@@ -64,7 +64,7 @@ func (l *Log) encode(t gateway.LineType, rec *gateway.Record, whole bool) ([]byt
 }
 
 // crowded leaves half the backlog to the ends of requests already let in.
-func (l *Log) crowded() bool {
+func (l *Log) halfFull() bool {
 	used, limit := l.o.Journal.Backlog()
 	return used > limit/2
 }
@@ -80,7 +80,7 @@ func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.P
 }
 
 // put stores a body held in memory, again and again until ctx ends.
-func (l *Log) put(ctx context.Context, name string, body []byte) error {
+func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := l.o.Bodies.Put(ctx, name, bytes.NewReader(body))
 		if err == nil {

@@ -106,8 +106,8 @@ func TestPersonalDataReachesNoSinkInWhateverBody(t *testing.T) {
 // The wire's size and hash differ from the blob's where personal data was taken out.
 func TestVerifyAcceptsRedactedBlobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		blobs, manifest := &blob.Mem{}, journal.NewRows(table.NewMem())
-		w := journal.New(journal.Options{Blobs: blobs, Rows: manifest})
+		blobs, manifest := &blob.Mem{}, journal.NewManifest(table.NewMem())
+		w := journal.New(journal.Options{Blobs: blobs, Manifest: manifest})
 		r := &rig{Log: audit.New(audit.Options{Journal: w, Bodies: blobs}), journal: blobs, bodies: blobs, writer: w}
 		long := `{"a":"` + strings.Repeat("lorem ipsum ", 100_000) + address + `"}`
 		end := redacted(t, r, "application/json", long, long, "")

@@ -26,10 +26,10 @@ func instance(store table.Store, lines map[string][]reply) (*backend.Pool, *scri
 	return backend.New(backend.Options{Regions: regions, Transport: s, Secrets: secret.Map{"k": "1"}, Shared: store}), s
 }
 
-func do(t *testing.T, p *backend.Pool) *backend.Call {
+func do(t *testing.T, p *backend.Pool) *testCall {
 	t.Helper()
 	c := call(false)
-	a, err := p.Do(t.Context(), c)
+	a, err := ask(t.Context(), p, c)
 	if err != nil {
 		t.Fatal(err)
 	}

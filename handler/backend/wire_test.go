@@ -106,7 +106,7 @@ func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) 
 			p := wired(t, c.endpoint, nil)
 			cl := call(true)
 			began := time.Now()
-			a, err := p.Do(t.Context(), cl)
+			a, err := ask(t.Context(), p, cl)
 			if err != nil || a.Region != "b" || tries(cl) != "a/"+c.reason+" b/" {
 				t.Fatalf("%v after %s", err, tries(cl))
 			}
@@ -118,7 +118,7 @@ func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) 
 				t.Errorf("its breaker is %s", s)
 			}
 			began = time.Now()
-			if a, err := p.Do(t.Context(), call(true)); err != nil || a.Region != "b" || time.Since(began) > 2*time.Second {
+			if a, err := ask(t.Context(), p, call(true)); err != nil || a.Region != "b" || time.Since(began) > 2*time.Second {
 				t.Errorf("the next request: %v after %v", err, time.Since(began))
 			}
 		})
@@ -151,10 +151,10 @@ func TestAConnectionThatTheRegionHadClosedIsNotTheRegionsFailure(t *testing.T) {
 				if alone {
 					cl.Pin = "a"
 				}
-				kept := 0
-				cl.Kept = func() { kept++ }
-				a, err := p.Do(t.Context(), cl)
-				if err != nil || a.Region != "a" || tries(cl) != want || kept != len(cl.Attempts)-1 {
+				l := &ledger{}
+				cl.Hold = l
+				a, err := ask(t.Context(), p, cl)
+				if err != nil || a.Region != "a" || tries(cl) != want || strings.Count(fmt.Sprint(l.steps), "kept") != len(cl.Attempts)-1 {
 					t.Errorf("request %d: %s, %v", i, tries(cl), err)
 				}
 			}
@@ -174,7 +174,7 @@ func TestARegionThatAlwaysHangsUpIsAFailingOne(t *testing.T) {
 	p := wired(t, "http://"+address, nil)
 	for range 3 {
 		cl := call(false)
-		if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "b" || tries(cl) != "a/reset b/" {
+		if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "b" || tries(cl) != "a/reset b/" {
 			t.Errorf("%s, %v", tries(cl), err)
 		}
 	}
@@ -225,7 +225,7 @@ func TestAnswersAtTheEdgesOfTheProtocol(t *testing.T) {
 			p := wired(t, "http://"+address, nil)
 			cl := call(false)
 			cl.Body = bytes.Repeat([]byte("x"), c.body)
-			a, err := p.Do(t.Context(), cl)
+			a, err := ask(t.Context(), p, cl)
 			if err != nil || a.Status != c.status || tries(cl) != c.attempts {
 				t.Fatalf("%v after %s", err, tries(cl))
 			}
@@ -266,7 +266,7 @@ func TestARegionThatSaysGoAwayLosesNoRequest(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(region.Certificate())
 	p := wired(t, region.URL, roots)
-	a, err := p.Do(t.Context(), call(true))
+	a, err := ask(t.Context(), p, call(true))
 	if err != nil || a.Region != "a" {
 		t.Fatal(a, err)
 	}
@@ -274,7 +274,7 @@ func TestARegionThatSaysGoAwayLosesNoRequest(t *testing.T) {
 	for range 3 {
 		cl := call(false)
 		cl.Header.Set("X-Leave", "1")
-		if b, err := p.Do(t.Context(), cl); err != nil || b.Region != "a" || tries(cl) != "a/" {
+		if b, err := ask(t.Context(), p, cl); err != nil || b.Region != "a" || tries(cl) != "a/" {
 			t.Fatalf("%s, %v", tries(cl), err)
 		}
 	}

@@ -39,7 +39,7 @@ func localVerbs(environ []string) (Verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Book: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}
+	m := &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Counts: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}
 	m.Policy, err = app.LoadPolicy(s)
 	if errors.Is(err, os.ErrNotExist) {
 		err = fmt.Errorf("create needs the policy file, whose products it checks; set GATEWAY_POLICY to it, such as infra/policy.yaml: %w", err)
@@ -79,7 +79,7 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (j
 	if err != nil {
 		return journal.Report{}, err
 	}
-	return journal.Verify(ctx, journal.NewRows(store), blobs, from, to)
+	return journal.Verify(ctx, journal.NewManifest(store), blobs, from, to)
 }
 
 // operator is who runs the command line: the person signed in with az, else with azd;

@@ -49,7 +49,7 @@ func (c *verifyCommand) Run(e *env) error {
 }
 
 func printReport(w io.Writer, r journal.Report, took time.Duration) {
-	_, _ = fmt.Fprintf(w, "files\t%d\nmembers\t%d\nrecords\t%d\nbodies\t%d\nunanchored\t%d\n", r.Files, r.Members, r.Records, r.Bodies, r.Unanchored)
+	_, _ = fmt.Fprintf(w, "files\t%d\nmembers\t%d\nrecords\t%d\nbodies\t%d\nunanchored\t%d\n", r.Files, r.Batches, r.Records, r.Bodies, r.BeyondCheckpoint)
 	_, _ = fmt.Fprintf(w, "read\t%.1f MB in %.1f s\n", float64(r.Bytes)/1e6, took.Seconds())
 	switch n := len(r.Breaks); n {
 	case 0:

@@ -10,28 +10,28 @@ import (
 	"aoaigateway/handler/journal"
 )
 
-// claim is a dead process's file in this sweep's hands, for as long as it is renewed.
+// claim is this recovery's hold on a dead process's file. It is renewed until release.
 type claim struct {
-	rows   *journal.Rows
-	cancel context.CancelCauseFunc
-	ended  chan struct{}
+	manifest *journal.Manifest
+	cancel   context.CancelCauseFunc
+	ended    chan struct{}
 
 	mu   sync.Mutex
 	file journal.File
 }
 
-const renewEvery = 20 * time.Second
+const renewEvery = 20 * time.Second // a third of journal.RecoveryClaim
 
-// take claims f as it was read; journal.ErrTaken says that somebody was faster, or that
-// its writer lives. The context ends when the claim is lost.
-func take(ctx context.Context, rows *journal.Rows, f journal.File) (*claim, context.Context, error) {
-	c := &claim{rows: rows, file: f, ended: make(chan struct{})}
-	f.Owner, f.Until = "sweep-"+rand.Text(), rows.Now().Add(journal.SweepLives)
-	row, err := rows.Replace(ctx, f)
+// newClaim claims f as it was read. journal.ErrTaken says that another recovery was faster, or that the writer lives.
+// The context that it returns ends when the claim is lost.
+func newClaim(ctx context.Context, manifest *journal.Manifest, f journal.File) (*claim, context.Context, error) {
+	c := &claim{manifest: manifest, file: f, ended: make(chan struct{})}
+	f.Owner, f.Until = "recovery-"+rand.Text(), manifest.Now().Add(journal.RecoveryClaim)
+	claimed, err := manifest.Replace(ctx, f)
 	if err != nil {
 		return nil, nil, err
 	}
-	c.file = row
+	c.file = claimed
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	go c.renew(ctx)
 	return c, ctx, nil
@@ -47,21 +47,21 @@ func (c *claim) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = c.update(ctx, func(*journal.File) {}) // there are two more tries
+			_ = c.update(ctx, func(*journal.File) {}) // two more attempts follow before the claim ends
 		}
 	}
 }
 
-// update changes the row, and renews the claim with it.
+// update changes the manifest entry and renews the claim with the same write.
 func (c *claim) update(ctx context.Context, change func(*journal.File)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.file
 	change(&f)
-	f.Until = c.rows.Now().Add(journal.SweepLives)
-	row, err := c.rows.Replace(ctx, f)
+	f.Until = c.manifest.Now().Add(journal.RecoveryClaim)
+	written, err := c.manifest.Replace(ctx, f)
 	if err == nil {
-		c.file = row
+		c.file = written
 	}
 	if errors.Is(err, journal.ErrTaken) {
 		c.cancel(err)
@@ -69,7 +69,7 @@ func (c *claim) update(ctx context.Context, change func(*journal.File)) error {
 	return err
 }
 
-func (c *claim) now() journal.File {
+func (c *claim) current() journal.File {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.file

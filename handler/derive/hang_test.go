@@ -89,8 +89,8 @@ func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
 					t.Errorf("derived %v", got)
 				}
 				p.end()
-				if r := w.sound(); r.Unanchored != 0 {
-					t.Errorf("%d members unanchored", r.Unanchored)
+				if r := w.sound(); r.BeyondCheckpoint != 0 {
+					t.Errorf("%d members unanchored", r.BeyondCheckpoint)
 				}
 			})
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/tidwall/gjson"
@@ -13,134 +14,134 @@ import (
 	"aoaigateway/handler/journal"
 )
 
-// Bounds of what is held to complete ends and amends.
+// Bounds of the memory that completing ends and amends may take.
 const (
-	heldBegins = 16 << 20 // bytes of begin lines; others are read again
-	heldEnds   = 4096     // places of ends, for amends that may follow
+	maxHeldBytes = 16 << 20 // of begin lines; the oldest are dropped and read again when needed
+	maxEnded     = 4096     // locations of ends, for amends that may follow
 )
 
-// place is where a line stands.
-type place struct {
+// location says where a line is.
+type location struct {
 	file   string
-	offset int64 // of its member; -1 = somewhere in the file
+	offset int64 // of its batch; -1 = somewhere in the file
 }
 
-// exchange is a request that the journal tells of.
-type exchange struct {
-	begin place
-	end   place
-	raw   []byte // the begin line, while it is held
+// request is one request that the journal knows.
+type request struct {
+	begin     location
+	end       location
+	beginLine []byte // nil when it was dropped
 }
 
-// begins knows the requests that are open where a reader stands, and a few that just
-// ended. Lines that it does not hold it reads again.
-type begins struct {
-	blobs  blob.Store
-	open   map[string]*exchange
-	held   int64
-	lines  []string // ids whose begin line is or was held, oldest first
-	ended  map[string]*exchange
-	leaves []string // ids of ended, oldest first
+// inFlight has the requests that are in flight at a reader's position, and the last ones that ended. Lines that it
+// does not hold it reads again.
+type inFlight struct {
+	blobs     blob.Store
+	requests  map[string]*request
+	heldBytes int64
+	heldIDs   []string // of requests whose begin line is or was held, oldest first
+	ended     map[string]*request
+	endedIDs  []string // of ended, oldest first
 }
 
-func newBegins(blobs blob.Store) *begins {
-	return &begins{blobs: blobs, open: map[string]*exchange{}, ended: map[string]*exchange{}}
+func newInFlight(blobs blob.Store) *inFlight {
+	return &inFlight{blobs: blobs, requests: map[string]*request{}, ended: map[string]*request{}}
 }
 
-// listed notes what a file's first member says is open.
-func (b *begins) listed(m journal.Member) {
-	for file, ids := range m.Open {
+// addListed adds the requests that a file's first batch lists as in flight.
+func (f *inFlight) addListed(b journal.Batch) {
+	for file, ids := range b.InFlight {
 		for _, id := range ids {
-			if b.open[id] == nil {
-				b.open[id] = &exchange{begin: place{file, -1}}
+			if f.requests[id] == nil {
+				f.requests[id] = &request{begin: location{file, -1}}
 			}
 		}
 	}
 }
 
-// begun notes a begin; to note it twice is to note it once.
-func (b *begins) begun(id string, at place, line []byte) {
-	if b.open[id] != nil {
+// addBegin adds a request with its begin line. Adding it again has no effect.
+func (f *inFlight) addBegin(id string, at location, line []byte) {
+	if f.requests[id] != nil {
 		return
 	}
-	b.open[id] = &exchange{begin: at, raw: bytes.Clone(line)}
-	b.held += int64(len(line))
-	b.lines = append(b.lines, id)
-	for b.held > heldBegins {
-		b.drop(b.open[b.lines[0]])
-		b.lines = b.lines[1:]
+	f.requests[id] = &request{begin: at, beginLine: bytes.Clone(line)}
+	f.heldBytes += int64(len(line))
+	f.heldIDs = append(f.heldIDs, id)
+	for f.heldBytes > maxHeldBytes {
+		f.dropLine(f.requests[f.heldIDs[0]])
+		f.heldIDs = f.heldIDs[1:]
 	}
-	if len(b.lines) > 2*len(b.open)+64 { // most have ended
-		b.lines = slices.DeleteFunc(b.lines, func(id string) bool { return b.open[id] == nil })
-	}
-}
-
-func (b *begins) drop(x *exchange) {
-	if x != nil {
-		b.held -= int64(len(x.raw))
-		x.raw = nil
+	if len(f.heldIDs) > 2*len(f.requests)+64 { // most have ended
+		f.heldIDs = slices.DeleteFunc(f.heldIDs, func(id string) bool { return f.requests[id] == nil })
 	}
 }
 
-// left forgets an ended request, but for where its lines are.
-func (b *begins) left(id string) {
-	x := b.open[id]
-	if x == nil {
+func (f *inFlight) dropLine(r *request) {
+	if r != nil {
+		f.heldBytes -= int64(len(r.beginLine))
+		r.beginLine = nil
+	}
+}
+
+// remove moves a request to the ended ones, of which only the locations are kept.
+func (f *inFlight) remove(id string) {
+	r := f.requests[id]
+	if r == nil {
 		return
 	}
-	b.drop(x)
-	delete(b.open, id)
-	b.ended[id] = x
-	b.leaves = append(b.leaves, id)
-	if len(b.leaves) > heldEnds {
-		delete(b.ended, b.leaves[0])
-		b.leaves = b.leaves[1:]
+	f.dropLine(r)
+	delete(f.requests, id)
+	f.ended[id] = r
+	f.endedIDs = append(f.endedIDs, id)
+	if len(f.endedIDs) > maxEnded {
+		delete(f.ended, f.endedIDs[0])
+		f.endedIDs = f.endedIDs[1:]
 	}
 }
 
-// endAt notes where the end of id stands; early refusals have no begin.
-func (b *begins) endAt(id string, at place) {
-	x := b.open[id]
-	if x == nil {
-		x = &exchange{begin: place{"", -1}}
-		b.open[id] = x
+// setEnd notes where the end of a request is. A request that was refused early has no begin.
+func (f *inFlight) setEnd(id string, at location) {
+	r := f.requests[id]
+	if r == nil {
+		r = &request{begin: location{"", -1}}
+		f.requests[id] = r
 	}
-	x.end = at
+	r.end = at
 }
 
-func (b *begins) find(id string) *exchange {
-	if x := b.open[id]; x != nil {
-		return x
+func (f *inFlight) find(id string) *request {
+	if r := f.requests[id]; r != nil {
+		return r
 	}
-	return b.ended[id]
+	return f.ended[id]
 }
 
-// beginLine returns the begin line of id, nil when there is none.
-func (b *begins) beginLine(ctx context.Context, id string) ([]byte, error) {
-	x := b.find(id)
+// beginLine returns the begin line of a request, or nil if there is none.
+func (f *inFlight) beginLine(ctx context.Context, id string) ([]byte, error) {
+	r := f.find(id)
 	switch {
-	case x == nil || x.begin.file == "":
+	case r == nil || r.begin.file == "":
 		return nil, nil
-	case x.raw != nil:
-		return x.raw, nil
-	case x.begin.offset < 0:
-		if err := b.locate(ctx, x.begin.file); err != nil || x.begin.offset < 0 {
+	case r.beginLine != nil:
+		return r.beginLine, nil
+	case r.begin.offset < 0:
+		if err := f.locate(ctx, r.begin.file); err != nil || r.begin.offset < 0 {
 			return nil, err
 		}
 	}
-	return b.line(ctx, x.begin, gateway.Begin, id)
+	return f.readLine(ctx, r.begin, gateway.Begin, id)
 }
 
-// locate reads a file for the begins that are only known to stand in it.
-func (b *begins) locate(ctx context.Context, file string) error {
-	for m, err := range journal.ReadFrom(ctx, b.blobs, file, 0) {
+// locate reads a file to find the batches of the begins that are known to be in it.
+func (f *inFlight) locate(ctx context.Context, file string) error {
+	for b, err := range journal.ReadFrom(ctx, f.blobs, file, 0) {
 		if err != nil {
-			return orGone(err)
+			return ignoreLost(err)
 		}
-		for _, raw := range m.Records {
+		for _, raw := range b.Records {
 			if t, id := kind(raw); t == gateway.Begin {
-				if x := b.find(id); x != nil && x.begin.file == file {
-					x.begin.offset = m.Offset
+				if r := f.find(id); r != nil && r.begin.file == file {
+					r.begin.offset = b.Offset
 				}
 			}
 		}
@@ -148,13 +149,13 @@ func (b *begins) locate(ctx context.Context, file string) error {
 	return nil
 }
 
-// line reads a line again; nil when it is not there.
-func (b *begins) line(ctx context.Context, at place, t gateway.LineType, id string) (found []byte, err error) {
-	for m, err := range journal.ReadFrom(ctx, b.blobs, at.file, at.offset) {
+// readLine reads a line again. It returns nil if the line is not there.
+func (f *inFlight) readLine(ctx context.Context, at location, t gateway.LineType, id string) (found []byte, err error) {
+	for b, err := range journal.ReadFrom(ctx, f.blobs, at.file, at.offset) {
 		if err != nil {
-			return nil, orGone(err)
+			return nil, ignoreLost(err)
 		}
-		for _, raw := range m.Records {
+		for _, raw := range b.Records {
 			if lt, lid := kind(raw); lt == t && lid == id {
 				found = raw
 			}
@@ -164,30 +165,32 @@ func (b *begins) line(ctx context.Context, at place, t gateway.LineType, id stri
 	return bytes.Clone(found), nil
 }
 
-// orGone makes nothing of errors that will not go away.
-func orGone(err error) error {
+// ignoreLost returns nil for errors that no repetition can mend.
+func ignoreLost(err error) error {
 	if _, broken := errors.AsType[*journal.BreakError](err); broken || errors.Is(err, blob.ErrNotFound) {
 		return nil
 	}
 	return err
 }
 
-// kind is cheap: both names stand at the line's start.
+// kind reads a line's type and id, which are cheap to find because they are its first fields.
 func kind(raw []byte) (t gateway.LineType, id string) {
 	return gateway.LineType(gjson.GetBytes(raw, "type").Str), gjson.GetBytes(raw, "id").Str
 }
 
-// complete makes a line self-contained.
-func (b *begins) complete(ctx context.Context, raw []byte) (gateway.Line, error) {
+var errMalformed = errors.New("derive: the line is no record")
+
+// complete parses a line and adds what other lines have of it.
+func (f *inFlight) complete(ctx context.Context, raw []byte) (gateway.Line, error) {
 	line, err := gateway.ParseLine(raw)
 	if _, newer := errors.AsType[*gateway.VersionError](err); newer {
 		return line, err
 	}
 	if err != nil {
-		return line, errNoLine
+		return line, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	if line.Type == gateway.Amend {
-		if line, err = b.amended(ctx, line); err != nil {
+		if line, err = f.amended(ctx, line); err != nil {
 			return line, err
 		}
 	}
@@ -195,7 +198,7 @@ func (b *begins) complete(ctx context.Context, raw []byte) (gateway.Line, error)
 	if line.Type == gateway.Incomplete || r == nil || r.Size == 0 || r.HasContent() || r.Blob != "" {
 		return line, nil
 	}
-	found, err := b.beginLine(ctx, line.ID)
+	found, err := f.beginLine(ctx, line.ID)
 	if err != nil || found == nil {
 		return line, err
 	}
@@ -205,33 +208,30 @@ func (b *begins) complete(ctx context.Context, raw []byte) (gateway.Line, error)
 	return line, nil
 }
 
-// amended is the end that the amend corrects, or the amend as it is.
-func (b *begins) amended(ctx context.Context, amend gateway.Line) (gateway.Line, error) {
-	x := b.find(amend.ID)
-	if x == nil || x.end.file == "" {
+// amended returns the end that the amend corrects with the amend's outcome, or the amend itself if the end is unknown.
+func (f *inFlight) amended(ctx context.Context, amend gateway.Line) (gateway.Line, error) {
+	r := f.find(amend.ID)
+	if r == nil || r.end.file == "" {
 		return amend, nil
 	}
-	raw, err := b.line(ctx, x.end, gateway.End, amend.ID)
+	raw, err := f.readLine(ctx, r.end, gateway.End, amend.ID)
 	if err != nil || raw == nil {
 		return amend, err
 	}
 	end, err := gateway.ParseLine(raw)
 	if err != nil {
-		return amend, nil //nolint:nilerr // the amend alone still tells something
+		return amend, nil //nolint:nilerr // the amend alone has the outcome
 	}
 	end.Type, end.Outcome = gateway.Amend, amend.Outcome
 	return end, nil
 }
 
-var errNoLine = errors.New("derive: no line of the journal")
+var beginPrefix = []byte(`{"type":"begin"`)
 
-var beginHead = []byte(`{"type":"begin"`)
-
-// incomplete is the record of a request whose process died: its begin, under its own type.
-func incomplete(id string, begin []byte) []byte {
-	if rest, ok := bytes.CutPrefix(begin, beginHead); ok && len(begin) < journal.MaxLine-64 {
-		return append([]byte(`{"type":"incomplete"`), rest...)
+// incomplete returns the record of a request whose process died: its begin with another type.
+func incomplete(id string, begin []byte) ([]byte, error) {
+	if rest, ok := bytes.CutPrefix(begin, beginPrefix); ok && len(begin) < journal.MaxLine-64 {
+		return append([]byte(`{"type":"incomplete"`), rest...), nil
 	}
-	line, _ := gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: id}}.Encode(false) // cannot fail
-	return line
+	return gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: id}}.Encode(false)
 }

@@ -29,11 +29,11 @@ func TestOwnFilesAreReadableWithinTenSecondsAndClosed(t *testing.T) {
 			t.Errorf("after 10 s the sink has %v", got)
 		}
 		e := p.sink.fresh[0]
-		if string(e.Request.JSON) != prompt || e.Hash == "" || e.Outcome != gateway.Complete {
+		if string(e.Request.JSON) != prompt || e.Chain == "" || e.Outcome != gateway.Complete {
 			t.Errorf("entry %+v is not complete in itself", e)
 		}
 		time.Sleep(2 * time.Minute)
-		if f := w.files()[0]; f.State != journal.Done || f.Shipped != f.Length {
+		if f := w.files()[0]; f.State != journal.Done || f.Processed != f.Length {
 			t.Errorf("row of an idle process's file: %+v, want it done", f)
 		}
 		p.begin("b")
@@ -61,7 +61,7 @@ func TestADeadProcessIsTakenOver(t *testing.T) {
 			t.Errorf("a minute after the death: %s", line)
 		}
 		time.Sleep(90 * time.Second)
-		if line := q.sweep(); line != "1 files taken over, 0 adopted, 1 requests incomplete" {
+		if line := q.sweep(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
 			t.Errorf("after 2.5 minutes: %s", line)
 		}
 		time.Sleep(10 * time.Second)
@@ -82,7 +82,7 @@ func TestADeadProcessIsTakenOver(t *testing.T) {
 				t.Errorf("row of the dead process %+v, its blob sealed: %v", f, sealed)
 			}
 		}
-		if line := q.sweep(); line != "0 files taken over, 0 adopted, 0 requests incomplete" {
+		if line := q.sweep(); line != "0 files recovered, 0 adopted, 0 requests incomplete" {
 			t.Errorf("the next sweep: %s", line)
 		}
 		w.sound()
@@ -101,7 +101,7 @@ func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
 		pending, _ := p.writer.AppendEnd("held", endLine("held"))
 		time.Sleep(3 * time.Minute)
 		q := w.start(&life{})
-		if line := q.sweep(); line != "1 files taken over, 0 adopted, 1 requests incomplete" {
+		if line := q.sweep(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
 			t.Errorf("sweep: %s", line)
 		}
 		p.life.cont()
@@ -127,8 +127,8 @@ func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
 		}
 		p.end()
 		q.end()
-		if r := w.sound(); r.Unanchored != 0 {
-			t.Errorf("%d members unanchored", r.Unanchored)
+		if r := w.sound(); r.BeyondCheckpoint != 0 {
+			t.Errorf("%d members unanchored", r.BeyondCheckpoint)
 		}
 	})
 }
@@ -235,7 +235,7 @@ func sweepKilledAt(w *world, at int, after bool) bool {
 	q := w.start(&life{killAt: at, after: after})
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	_, _ = q.deriver.Sweep(ctx)
+	_, _ = q.deriver.Recover(ctx)
 	killed := q.life.isDead()
 	q.life.kill()
 	q.end()
@@ -342,7 +342,7 @@ func TestAFileWithoutARowIsAdoptedByTheSweep(t *testing.T) {
 		w.store.SetFault(nil)
 		q := w.start(&life{})
 		defer q.end()
-		if line := q.sweep(); line != "0 files taken over, 1 adopted, 0 requests incomplete" {
+		if line := q.sweep(); line != "0 files recovered, 1 adopted, 0 requests incomplete" {
 			t.Errorf("first sweep: %s", line)
 		}
 		time.Sleep(3 * time.Minute)
@@ -350,8 +350,8 @@ func TestAFileWithoutARowIsAdoptedByTheSweep(t *testing.T) {
 		if got := q.sink.got(); got["a"][gateway.End] != 1 {
 			t.Errorf("derived %v", got)
 		}
-		if r := w.sound(); r.Unanchored != 2 {
-			t.Errorf("%d members unanchored, want the adopted file's 2", r.Unanchored)
+		if r := w.sound(); r.BeyondCheckpoint != 2 {
+			t.Errorf("%d members unanchored, want the adopted file's 2", r.BeyondCheckpoint)
 		}
 	})
 }
@@ -386,7 +386,7 @@ func TestOneFailingConsumerHoldsUpOnlyItself(t *testing.T) {
 		p.begin("a")
 		p.finish("a")
 		time.Sleep(3 * time.Minute)
-		if f := w.files()[0]; f.State == journal.Done || f.Shipped != 0 {
+		if f := w.files()[0]; f.State == journal.Done || f.Processed != 0 {
 			t.Errorf("row %+v while its consumer fails", f)
 		}
 		p.sink.mu.Lock()

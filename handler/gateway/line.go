@@ -30,6 +30,17 @@ type Line struct {
 	Record
 }
 
+// Entry is a line of the journal and its place. It is complete in itself: an end has its request's content from the
+// begin, and an amend is the whole end with the new outcome.
+type Entry struct {
+	Line
+
+	File   string // name of the journal file
+	Offset int64  // of the line's batch in the file
+	Index  int    // of the line in its batch; with Offset it orders a file's entries
+	Chain  string // SHA-256 of the batch, hex
+}
+
 // VersionError says that something stored has a newer format than this program reads.
 type VersionError struct {
 	What         string // such as "record"

@@ -2,13 +2,13 @@ package gateway
 
 // Cost is the price of one answer.
 type Cost struct {
-	Amount       string `json:"amount"` // decimal
+	Millionths   int64  `json:"millionths"` // of the currency's unit
 	Currency     string `json:"currency,omitempty"`
 	PriceVersion string `json:"priceVersion,omitempty"`
 }
 
-// Usage counts the tokens of one answer. Cached is part of Prompt and Reasoning is
-// part of Completion, as the service reports them; neither is added again.
+// Usage counts the tokens of one answer. Cached is part of Prompt, and Reasoning is part of
+// Completion, as the service reports them.
 type Usage struct {
 	Prompt     int64 `json:"prompt"`
 	Cached     int64 `json:"cached,omitempty"`

@@ -17,15 +17,15 @@ import (
 // so one append is in flight at a time.
 type committer struct {
 	Options
-	process string
-	chain   chain
-	file    *file    // nil before the first member and after a file that takes no more
-	files   int      // numbers used
-	rowed   int      // numbers that have their row, or have been tried
-	left    []string // files that take no more, until the next one has a member
-	keeper  *keeper
-	begun   begun
-	packer  packer
+	process  string
+	chain    chain
+	file     *file    // nil before the first member and after a file that takes no more
+	files    int      // numbers used
+	inserted int      // numbers that have their row, or have been tried
+	retired  []string // files that take no more, until the next one has a member
+	manifest *manifestWriter
+	inFlight inFlight
+	packer   packer
 }
 
 // chain is the head of a process's members.
@@ -44,46 +44,46 @@ type file struct {
 }
 
 // fate is what became of a member whose append failed.
-type fate int
+type appendResult int
 
 const (
-	unknown fate = iota // the blob could not be read
+	resultUnknown appendResult = iota // the blob could not be read
 	applied
-	unchanged // as long as before: the same bytes may be sent again
-	shut      // can never be applied to this file
+	notApplied // as long as before: the same bytes may be sent again
+	fileClosed // can never be applied to this file
 )
 
 // commit returns true once every line of group is durable, and false only when ctx ended
 // first. It tries for as long as the process lives.
 func (c *committer) commit(ctx context.Context, group []*Pending) bool {
 	for {
-		if !c.open(ctx) {
+		if !c.ensureFile(ctx) {
 			return false
 		}
 		f := applied
-		if c.file.appends == 0 && c.begun.len() > 0 {
-			f = c.append(ctx, c.begun.list(c.Logger), nil)
+		if c.file.appends == 0 && c.inFlight.len() > 0 {
+			f = c.append(ctx, c.inFlight.list(c.Logger), nil)
 		}
 		if f == applied {
 			f = c.append(ctx, nil, group)
 		}
 		switch f {
 		case applied:
-			c.begun.follow(group, c.file.name)
+			c.inFlight.update(group, c.file.name)
 			return true
-		case shut:
-			c.leave()
-		case unknown, unchanged: // ctx ended
+		case fileClosed:
+			c.retireFile()
+		case resultUnknown, notApplied: // ctx ended
 			return false
 		}
 	}
 }
 
 // append makes one member durable in the open file, or tells why it is not.
-func (c *committer) append(ctx context.Context, open map[string][]string, group []*Pending) fate {
-	h := header{Type: memberType, Process: c.process, File: c.file.number, Seq: c.chain.seq, Prev: c.chain.prev, Open: open}
+func (c *committer) append(ctx context.Context, open map[string][]string, group []*Pending) appendResult {
+	h := header{Type: batchType, Process: c.process, File: c.file.number, Seq: c.chain.seq, Prev: c.chain.prev, InFlight: open}
 	m := c.packer.pack(h, group)
-	f := c.place(ctx, m)
+	f := c.appendUntilKnown(ctx, m)
 	if f == applied {
 		c.advance(m)
 	}
@@ -91,7 +91,7 @@ func (c *committer) append(ctx context.Context, open map[string][]string, group 
 }
 
 // place appends member, whose bytes stay the same, until its fate is known.
-func (c *committer) place(ctx context.Context, member member) fate {
+func (c *committer) appendUntilKnown(ctx context.Context, member packedBatch) appendResult {
 	retry := c.backoff()
 	for {
 		err := c.try(ctx, func(ctx context.Context) error {
@@ -103,31 +103,31 @@ func (c *committer) place(ctx context.Context, member member) fate {
 		}
 		retry.note("append", err)
 		f := c.resolve(ctx, member, retry)
-		if f == unchanged && errors.Is(err, blob.ErrSealed) {
-			f = shut
+		if f == notApplied && errors.Is(err, blob.ErrSealed) {
+			f = fileClosed
 		}
-		if f != unchanged || !retry.wait(ctx) {
+		if f != notApplied || !retry.wait(ctx) {
 			return f
 		}
 	}
 }
 
 // resolve reads the file until it tells what became of member.
-func (c *committer) resolve(ctx context.Context, member member, retry *backoff) fate {
+func (c *committer) resolve(ctx context.Context, member packedBatch, retry *backoff) appendResult {
 	for {
-		f, err := c.look(ctx, member)
+		f, err := c.inspect(ctx, member)
 		if err == nil {
 			return f
 		}
 		retry.note("read back", err)
 		if !retry.wait(ctx) {
-			return unknown
+			return resultUnknown
 		}
 	}
 }
 
 // look compares the file with what it was and what it should be.
-func (c *committer) look(ctx context.Context, m member) (fate, error) {
+func (c *committer) inspect(ctx context.Context, m packedBatch) (appendResult, error) {
 	var length int64
 	var sealed bool
 	err := c.try(ctx, func(ctx context.Context) (err error) {
@@ -137,20 +137,20 @@ func (c *committer) look(ctx context.Context, m member) (fate, error) {
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
 		c.Logger.Error("journal file is gone", "file", c.file.name, "length", c.file.length)
-		return shut, nil
+		return fileClosed, nil
 	case err != nil:
-		return unknown, err
+		return resultUnknown, err
 	case length == c.file.length && !sealed:
-		return unchanged, nil
+		return notApplied, nil
 	case length < c.file.length+int64(len(m.data)):
 		c.Logger.Warn("journal file was closed by another", "file", c.file.name, "length", length, "sealed", sealed)
-		return shut, nil
+		return fileClosed, nil
 	}
 	return c.compare(ctx, m)
 }
 
 // compare tells whether the file holds member at the place it was sent to.
-func (c *committer) compare(ctx context.Context, m member) (fate, error) {
+func (c *committer) compare(ctx context.Context, m packedBatch) (appendResult, error) {
 	found := make([]byte, len(m.data))
 	err := c.try(ctx, func(ctx context.Context) error {
 		r, err := c.Blobs.Open(ctx, c.file.name, c.file.length)
@@ -163,56 +163,56 @@ func (c *committer) compare(ctx context.Context, m member) (fate, error) {
 	})
 	switch {
 	case err != nil:
-		return unknown, err
+		return resultUnknown, err
 	case bytes.Equal(found, m.data):
 		return applied, nil
 	}
 	c.Logger.Error("journal file was written by another", "file", c.file.name, "position", c.file.length)
-	return shut, nil
+	return fileClosed, nil
 }
 
 // advance moves the head past a durable member. The files before are given up to whoever
 // derives from them only now: this file's first member says what is still open.
-func (c *committer) advance(m member) {
+func (c *committer) advance(m packedBatch) {
 	c.file.length += int64(len(m.data))
 	c.file.appends++
-	c.keeper.head(c.file.name, c.chain.seq, c.file.length, m.hash)
+	c.manifest.checkpoint(c.file.name, c.chain.seq, c.file.length, m.hash)
 	c.chain = chain{seq: c.chain.seq + 1, prev: m.hash}
-	for _, name := range c.left {
-		c.keeper.close(name)
+	for _, name := range c.retired {
+		c.manifest.seal(name)
 	}
-	c.left = nil
+	c.retired = nil
 }
 
 // leave turns from a file that takes no more.
-func (c *committer) leave() {
+func (c *committer) retireFile() {
 	if c.file != nil {
-		c.left = append(c.left, c.file.name)
+		c.retired = append(c.retired, c.file.name)
 		c.file = nil
 	}
 }
 
 // retire closes the open file for good, unless requests are open: of those the next file
 // must tell.
-func (c *committer) retire() {
-	if c.begun.len() > 0 {
+func (c *committer) closeFile() {
+	if c.inFlight.len() > 0 {
 		return
 	}
-	c.leave()
-	for _, name := range c.left {
-		c.keeper.close(name)
+	c.retireFile()
+	for _, name := range c.retired {
+		c.manifest.seal(name)
 	}
-	c.left = nil
+	c.retired = nil
 }
 
 // open makes sure there is a file that takes the next member, and returns false only when
 // ctx ended first.
-func (c *committer) open(ctx context.Context) bool {
+func (c *committer) ensureFile(ctx context.Context) bool {
 	hour := time.Now().UTC().Truncate(time.Hour)
 	if c.file != nil && c.file.hour.Equal(hour) && c.file.appends < c.MaxAppends {
 		return true
 	}
-	c.leave()
+	c.retireFile()
 	retry := c.backoff()
 	for {
 		next := &file{number: c.files, hour: hour, name: fileName(hour, c.process, c.files)}
@@ -224,7 +224,7 @@ func (c *committer) open(ctx context.Context) bool {
 			c.files++
 			return true
 		case errors.Is(err, blob.ErrExists), errors.Is(err, ErrTaken):
-			c.left = append(c.left, next.name)
+			c.retired = append(c.retired, next.name)
 			c.files++
 			continue
 		}
@@ -238,9 +238,9 @@ func (c *committer) open(ctx context.Context) bool {
 // insertAndCreate makes the file's row, which is tried once a file, and then its blob: a
 // store of rows that is away delays a new file by rowTimeout and no more.
 func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
-	if c.rowed <= f.number {
-		c.rowed = f.number + 1
-		if err := c.keeper.insert(ctx, f.name); err != nil {
+	if c.inserted <= f.number {
+		c.inserted = f.number + 1
+		if err := c.manifest.insert(ctx, f.name); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 )
 
 // fault fails operation op each time say wants it, counted from 1 over the run.
@@ -163,12 +164,10 @@ func TestForeignBytesAtThePositionAreNotTakenForOurs(t *testing.T) {
 				second, _ := w.Append(line(1))
 				wantDurable(t, []*journal.Pending{second})
 				closeNow(t, w)
-				var good, bad []string
-				for m, err := range journal.Read(t.Context(), b, "") {
-					if err != nil {
-						bad = append(bad, err.Error())
-					}
-					for _, r := range m.Records {
+				var good []string
+				batches, bad := journaltest.Read(t, b)
+				for _, batch := range batches {
+					for _, r := range batch.Records {
 						good = append(good, string(r))
 					}
 				}

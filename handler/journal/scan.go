@@ -13,27 +13,27 @@ import (
 
 // scanner takes a file apart into its members, holding a few megabytes of it at most.
 type scanner struct {
-	r      io.Reader
-	offset int64 // of the next member
-	chunk  int   // bytes wanted at hand before a member is tried; the fewer, the smaller the memory
-	window []byte
-	buf    []byte // window's memory
-	ended  bool
-	failed error // of the blob, not of its content
+	r       io.Reader
+	offset  int64 // of the next member
+	chunk   int   // bytes wanted at hand before a member is tried; the fewer, the smaller the memory
+	window  []byte
+	buf     []byte // window's memory
+	ended   bool
+	readErr error // of the blob, not of its content
 
-	at  bytes.Reader
-	gz  gzip.Reader
-	raw []byte
+	input bytes.Reader
+	gz    gzip.Reader
+	raw   []byte
 }
 
 // reset begins another file at its start.
 func (s *scanner) reset(r io.Reader) {
-	s.r, s.offset, s.window, s.ended, s.failed = r, 0, nil, false, nil
+	s.r, s.offset, s.window, s.ended, s.readErr = r, 0, nil, false, nil
 }
 
 // block is a member as it stands in the file: data compressed, raw not. Both are the
 // scanner's and good until its next.
-type block struct {
+type rawBatch struct {
 	offset    int64
 	data, raw []byte
 }
@@ -46,34 +46,34 @@ func newScanner(r io.Reader, offset int64, chunk int) *scanner {
 
 // The ways a file ends or a member is none.
 var (
-	errEnd  = errors.New("no more members")
-	errLong = errors.New("is longer than an append can be")
-	errBomb = errors.New("is larger than a member can be")
+	errEnd       = errors.New("no more members")
+	errOversized = errors.New("is longer than an append can be")
+	errInflated  = errors.New("is larger than a member can be")
 )
 
 // next returns the next member; errEnd means there is none. After any other error it must
 // not be called again.
-func (s *scanner) next() (block, error) {
+func (s *scanner) next() (rawBatch, error) {
 	for want := s.chunk; ; want = min(2*want, blob.MaxAppend) {
-		if s.fill(want); s.failed != nil {
-			return block{}, s.failed
+		if s.fill(want); s.readErr != nil {
+			return rawBatch{}, s.readErr
 		}
 		if len(s.window) == 0 {
-			return block{}, errEnd
+			return rawBatch{}, errEnd
 		}
 		n, err := s.inflate()
 		switch {
 		case err == nil:
-			b := block{s.offset, s.window[:n], s.raw}
+			b := rawBatch{s.offset, s.window[:n], s.raw}
 			s.window = s.window[n:]
 			s.offset += int64(n)
 			return b, nil
 		case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
-			return block{}, err
+			return rawBatch{}, err
 		case len(s.window) >= blob.MaxAppend:
-			return block{}, errLong
+			return rawBatch{}, errOversized
 		case s.ended:
-			return block{}, fmt.Errorf("does not decompress: %w", io.ErrUnexpectedEOF)
+			return rawBatch{}, fmt.Errorf("does not decompress: %w", io.ErrUnexpectedEOF)
 		}
 	}
 }
@@ -94,16 +94,16 @@ func (s *scanner) fill(want int) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		s.ended = true
 	case err != nil:
-		s.failed = err
+		s.readErr = err
 	}
 }
 
 // inflate decompresses the window's first member into raw and returns its length. A
 // bytes.Reader hands gzip exactly the bytes it asks for.
 func (s *scanner) inflate() (int, error) {
-	s.at.Reset(s.window[:min(len(s.window), blob.MaxAppend)])
-	whole := s.at.Len()
-	if err := s.gz.Reset(&s.at); err != nil {
+	s.input.Reset(s.window[:min(len(s.window), blob.MaxAppend)])
+	whole := s.input.Len()
+	if err := s.gz.Reset(&s.input); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return 0, io.ErrUnexpectedEOF
 		}
@@ -119,11 +119,11 @@ func (s *scanner) inflate() (int, error) {
 		s.raw = s.raw[:len(s.raw)+n]
 		switch {
 		case len(s.raw) > maxRaw:
-			return 0, errBomb
+			return 0, errInflated
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return 0, err
 		case err == io.EOF: //nolint:errorlint // io.Reader's contract
-			return whole - s.at.Len(), nil
+			return whole - s.input.Len(), nil
 		case err != nil:
 			return 0, fmt.Errorf("does not decompress: %w", err)
 		}

@@ -15,23 +15,23 @@ import (
 // Report is what [Verify] found.
 type Report struct {
 	Files   int
-	Members int
+	Batches int
 	Records int
 	Bodies  int   // blobs named by records, read and compared
 	Bytes   int64 // of the files, compressed
 
 	// Unanchored members are right as far as they go, but no row vouches for them yet: those
 	// after the head of a file being written, and all of a file found without a row.
-	Unanchored int
-	Breaks     []*BreakError // in the order of files and members
+	BeyondCheckpoint int
+	Breaks           []*BreakError // in the order of files and members
 }
 
 // Verify reads the files of the hours from (zero: the first) until before to (zero: all),
 // each row before its blob, and compares them with their rows and their chains, and the
 // bodies they name with size and hash. What is not as it was written is in the report; the
 // error is of the stores alone.
-func Verify(ctx context.Context, rows *Rows, blobs blob.Store, from, to time.Time) (Report, error) {
-	v := &verifier{rows: rows, blobs: blobs, from: from.UTC().Truncate(time.Hour), to: to.UTC(), heads: map[string]*checked{}}
+func Verify(ctx context.Context, rows *Manifest, blobs blob.Store, from, to time.Time) (Report, error) {
+	v := &verifier{manifest: rows, blobs: blobs, from: from.UTC().Truncate(time.Hour), to: to.UTC(), previous: map[string]*fileCheck{}}
 	day, last, err := v.days(ctx)
 	for ; err == nil && !day.After(last); day = day.AddDate(0, 0, 1) {
 		err = v.day(ctx, day)
@@ -43,16 +43,16 @@ func Verify(ctx context.Context, rows *Rows, blobs blob.Store, from, to time.Tim
 }
 
 type verifier struct {
-	rows     *Rows
+	manifest *Manifest
 	blobs    blob.Store
 	from, to time.Time
 	report   Report
-	heads    map[string]*checked // the file before, of each process
+	previous map[string]*fileCheck // the file before, of each process
 }
 
 // days returns the first and the last day that blobs or rows tell of, within the range.
 func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) {
-	all, err := v.rows.Days(ctx)
+	all, err := v.manifest.Days(ctx)
 	if err != nil {
 		return first, last, err
 	}
@@ -94,7 +94,7 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 		workers.Go(func() {
 			s := newScanner(nil, 0, blob.MaxAppend)
 			for n := next.Add(1) - 1; n < int64(len(files)); n = next.Add(1) - 1 {
-				files[n].read(ctx, v.blobs, s)
+				files[n].check(ctx, v.blobs, s)
 			}
 		})
 	}
@@ -110,74 +110,74 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 }
 
 // files are the day's rows and those blobs that have none, in the order of their names.
-func (v *verifier) files(ctx context.Context, day time.Time) ([]*checked, error) {
+func (v *verifier) files(ctx context.Context, day time.Time) ([]*fileCheck, error) {
 	blobs, err := v.blobs.List(ctx, day.Format("2006/01/02/"))
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]*checked{}
-	for f, err := range v.rows.Day(ctx, day) {
+	found := map[string]*fileCheck{}
+	for f, err := range v.manifest.Day(ctx, day) {
 		if err != nil {
 			return nil, err
 		}
-		found[f.Name] = &checked{File: f, hasRow: true}
+		found[f.Name] = &fileCheck{File: f, hasEntry: true}
 	}
 	for _, b := range blobs {
 		if f, ok := ParseName(b.Name); ok && found[b.Name] == nil {
-			found[b.Name] = &checked{File: f}
+			found[b.Name] = &fileCheck{File: f}
 		}
 	}
-	var files []*checked
+	var files []*fileCheck
 	for _, c := range found {
 		if !c.Hour.Before(v.from) && (v.to.IsZero() || c.Hour.Before(v.to)) {
 			files = append(files, c)
 		}
 	}
-	slices.SortFunc(files, func(a, b *checked) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(files, func(a, b *fileCheck) int { return cmp.Compare(a.Name, b.Name) })
 	return files, nil
 }
 
 // link checks a file against the one before of its process.
-func (v *verifier) link(c *checked) {
-	before := v.heads[c.Process]
-	v.heads[c.Process] = c
+func (v *verifier) link(c *fileCheck) {
+	before := v.previous[c.Process]
+	v.previous[c.Process] = c
 	switch {
 	case before == nil && c.Number == 0:
 		if c.first != nil {
-			c.broken(c.first.follows(nil))
+			c.addBreak(c.first.follows(nil))
 		}
 		return
 	case before == nil:
 		if v.from.IsZero() {
-			c.wrong("is file %d of its process, and file 0 is missing", c.Number)
+			c.fail("is file %d of its process, and file 0 is missing", c.Number)
 		}
-		c.whole = c.whole && c.members > 0 // else what it would follow is not known
+		c.whole = c.whole && c.batches > 0 // else what it would follow is not known
 		return
 	case c.Number != before.Number+1:
-		c.wrong("is file %d of its process after file %d: what was between is missing", c.Number, before.Number)
+		c.fail("is file %d of its process after file %d: what was between is missing", c.Number, before.Number)
 		return
 	}
 	if c.first != nil && before.whole {
 		if b := c.first.follows(before.last); b != nil && b.Name == before.Name {
 			v.report.Breaks = append(v.report.Breaks, b)
 		} else {
-			c.broken(b)
+			c.addBreak(b)
 		}
 	}
-	if c.members == 0 && c.whole { // the next follows what this would have
+	if c.batches == 0 && c.whole { // the next follows what this would have
 		c.last, c.whole = before.last, before.whole
 	}
 }
 
-func (r *Report) add(c *checked) {
+func (r *Report) add(c *fileCheck) {
 	if c.hasBlob {
 		r.Files++
 	}
-	r.Members += c.members
+	r.Batches += c.batches
 	r.Records += c.records
 	r.Bodies += c.bodies
 	r.Bytes += c.bytes
-	r.Unanchored += c.unanchored
+	r.BeyondCheckpoint += c.beyondCheckpoint
 	r.Breaks = append(r.Breaks, c.breaks...)
 }
 

@@ -14,14 +14,14 @@ import (
 )
 
 // checked is a file as its row has it, and what was found in its blob.
-type checked struct {
+type fileCheck struct {
 	File
-	hasRow, hasBlob bool
+	hasEntry, hasBlob bool
 
-	members, records, bodies, unanchored int
+	batches, records, bodies, beyondCheckpoint int
 
 	bytes       int64
-	first, last *linked
+	first, last *chainLink
 	whole       bool // read to its end, so that last is its head
 	breaks      []*BreakError
 	err         error // of the stores
@@ -30,22 +30,22 @@ type checked struct {
 }
 
 // linked is what a chain needs of a member.
-type linked struct {
-	name    string
-	index   int
-	offset  int64
-	seq     int64
-	prev    string
-	hash    string
-	vouched bool // by its row
+type chainLink struct {
+	name         string
+	index        int
+	offset       int64
+	seq          int64
+	prev         string
+	hash         string
+	checkpointed bool // by its row
 }
 
-func (m *linked) wrong(reason string, args ...any) *BreakError {
+func (m *chainLink) breakf(reason string, args ...any) *BreakError {
 	return &BreakError{Name: m.name, Index: m.index, Offset: m.offset, Reason: fmt.Sprintf(reason, args...)}
 }
 
 // broken notes b, unless something is known to be wrong there already.
-func (c *checked) broken(b *BreakError) {
+func (c *fileCheck) addBreak(b *BreakError) {
 	if b == nil {
 		return
 	}
@@ -57,17 +57,17 @@ func (c *checked) broken(b *BreakError) {
 	c.breaks = append(c.breaks, b)
 }
 
-func (c *checked) wrong(reason string, args ...any) {
-	c.broken((&linked{name: c.Name, index: fileItself}).wrong(reason, args...))
+func (c *fileCheck) fail(reason string, args ...any) {
+	c.addBreak((&chainLink{name: c.Name, index: fileItself}).breakf(reason, args...))
 }
 
 // read compares the blob with the row. s is the caller's to use again.
-func (c *checked) read(ctx context.Context, blobs blob.Store, s *scanner) {
+func (c *fileCheck) check(ctx context.Context, blobs blob.Store, s *scanner) {
 	content, err := blobs.Open(ctx, c.Name, 0)
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
 		if c.whole = c.Length == 0; !c.whole {
-			c.wrong("is gone; its row vouches for %d bytes", c.Length)
+			c.fail("is gone; its row vouches for %d bytes", c.Length)
 		}
 		return
 	case err != nil:
@@ -76,34 +76,34 @@ func (c *checked) read(ctx context.Context, blobs blob.Store, s *scanner) {
 	}
 	defer func() { _ = content.Close() }()
 	c.hasBlob = true
-	if !c.hasRow {
-		c.wrong("has no row")
+	if !c.hasEntry {
+		c.fail("has no row")
 	}
 	s.reset(content)
 	for c.err == nil && !c.whole {
-		m := &linked{name: c.Name, index: c.members, offset: s.offset}
+		m := &chainLink{name: c.Name, index: c.batches, offset: s.offset}
 		b, err := s.next()
 		switch {
 		case errors.Is(err, errEnd):
 			c.whole = true
-			c.end(m)
+			c.checkEnd(m)
 			continue
-		case s.failed != nil:
-			c.err = fmt.Errorf("journal: %s: %w", c.Name, s.failed)
+		case s.readErr != nil:
+			c.err = fmt.Errorf("journal: %s: %w", c.Name, s.readErr)
 			return
 		case err == nil:
-			err = c.member(ctx, blobs, m, b)
+			err = c.checkBatch(ctx, blobs, m, b)
 		}
 		if err != nil {
-			c.broken(m.wrong("%v", err))
+			c.addBreak(m.breakf("%v", err))
 			return
 		}
 	}
 }
 
 // member counts and compares one member; an error says that it is none.
-func (c *checked) member(ctx context.Context, blobs blob.Store, m *linked, b block) error {
-	h, lines, err := (&Member{Name: c.Name}).head(b.raw)
+func (c *fileCheck) checkBatch(ctx context.Context, blobs blob.Store, m *chainLink, b rawBatch) error {
+	h, lines, err := (&Batch{Name: c.Name}).head(b.raw)
 	if err != nil {
 		return err
 	}
@@ -111,57 +111,57 @@ func (c *checked) member(ctx context.Context, blobs blob.Store, m *linked, b blo
 	if c.first == nil {
 		c.first = m
 	} else {
-		c.broken(m.follows(c.last))
+		c.addBreak(m.follows(c.last))
 	}
 	c.last = m
 	c.bytes += int64(len(b.data))
-	c.members++
+	c.batches++
 	c.records += bytes.Count(lines, []byte{'\n'})
-	c.anchor(m, b.offset+int64(len(b.data)))
-	c.bodiesOf(ctx, blobs, m, lines)
+	c.checkCheckpoint(m, b.offset+int64(len(b.data)))
+	c.compareBodies(ctx, blobs, m, lines)
 	return nil
 }
 
 // anchor compares a member that ends at end with what the row vouches for.
-func (c *checked) anchor(m *linked, end int64) {
+func (c *fileCheck) checkCheckpoint(m *chainLink, end int64) {
 	switch {
-	case c.Adopted || !c.hasRow || end > c.Length && m.offset >= c.Length && c.State == Open:
-		c.unanchored++
+	case c.Adopted || !c.hasEntry || end > c.Length && m.offset >= c.Length && c.State == Open:
+		c.beyondCheckpoint++
 	case end == c.Length && (m.seq != c.Seq || m.hash != c.Hash):
-		c.broken(m.wrong("is not the member %d that its row vouches for", c.Seq))
+		c.addBreak(m.breakf("is not the member %d that its row vouches for", c.Seq))
 	case end == c.Length:
-		m.vouched = true
+		m.checkpointed = true
 	case end > c.Length && m.offset < c.Length:
-		c.broken(m.wrong("goes on after byte %d, where its row says a member ends", c.Length))
+		c.addBreak(m.breakf("goes on after byte %d, where its row says a member ends", c.Length))
 	case end > c.Length:
-		c.broken(m.wrong("stands after the end of the file that its row vouches for, byte %d", c.Length))
+		c.addBreak(m.breakf("stands after the end of the file that its row vouches for, byte %d", c.Length))
 	}
 }
 
 // end is where a member would begin and the file ends.
-func (c *checked) end(m *linked) {
+func (c *fileCheck) checkEnd(m *chainLink) {
 	if m.offset < c.Length {
-		c.broken(m.wrong("is missing: the file ends here, and its row vouches for %d bytes up to member %d of the process", c.Length, c.Seq))
+		c.addBreak(m.breakf("is missing: the file ends here, and its row vouches for %d bytes up to member %d of the process", c.Length, c.Seq))
 	}
 }
 
 // follows says what is wrong between m and the member before; nil for last means that
 // there is none. If the row does not vouch for the one before, that is the one that
 // changed: a change to m would show in what follows m.
-func (m *linked) follows(last *linked) *BreakError {
+func (m *chainLink) follows(last *chainLink) *BreakError {
 	switch {
 	case last == nil && m.seq != 0:
-		return m.wrong("is the first of its process and has sequence %d", m.seq)
+		return m.breakf("is the first of its process and has sequence %d", m.seq)
 	case (m.seq == 0) != (m.prev == ""):
-		return m.wrong("has sequence %d and names %q as the member before", m.seq, m.prev)
+		return m.breakf("has sequence %d and names %q as the member before", m.seq, m.prev)
 	case last == nil:
 		return nil
 	case m.seq != last.seq+1:
-		return m.wrong("has sequence %d after %d (%s)", m.seq, last.seq, last.name)
-	case m.prev != last.hash && last.vouched:
-		return m.wrong("names %.12s… as the member before, which is %.12s… (%s)", m.prev, last.hash, last.name)
+		return m.breakf("has sequence %d after %d (%s)", m.seq, last.seq, last.name)
+	case m.prev != last.hash && last.checkpointed:
+		return m.breakf("names %.12s… as the member before, which is %.12s… (%s)", m.prev, last.hash, last.name)
 	case m.prev != last.hash:
-		return last.wrong("is %.12s…, and the next names %.12s… as the member before", last.hash, m.prev)
+		return last.breakf("is %.12s…, and the next names %.12s… as the member before", last.hash, m.prev)
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func (m *linked) follows(last *linked) *BreakError {
 var inBlob = []byte(`"blob":"bodies/`)
 
 // bodiesOf reads the blobs that the member's records name.
-func (c *checked) bodiesOf(ctx context.Context, blobs blob.Store, m *linked, lines []byte) {
+func (c *fileCheck) compareBodies(ctx context.Context, blobs blob.Store, m *chainLink, lines []byte) {
 	for c.err == nil {
 		at := bytes.Index(lines, inBlob)
 		if at < 0 {
@@ -182,19 +182,19 @@ func (c *checked) bodiesOf(ctx context.Context, blobs blob.Store, m *linked, lin
 		line, err := gateway.ParseLine(lines[start:stop])
 		lines = lines[stop:]
 		if err != nil {
-			c.broken(m.wrong("has a record that cannot be read: %v", err))
+			c.addBreak(m.breakf("has a record that cannot be read: %v", err))
 			continue
 		}
 		for _, b := range []*gateway.Body{line.Request, line.Response} {
 			if b != nil && b.Blob != "" {
-				c.body(ctx, blobs, m, b)
+				c.compareBody(ctx, blobs, m, b)
 			}
 		}
 	}
 }
 
 // body compares a blob with what the record says of it, once a file.
-func (c *checked) body(ctx context.Context, blobs blob.Store, m *linked, b *gateway.Body) {
+func (c *fileCheck) compareBody(ctx context.Context, blobs blob.Store, m *chainLink, b *gateway.Body) {
 	key := b.Blob + " " + b.InBlob().SHA256
 	if c.seen[key] {
 		return
@@ -205,7 +205,7 @@ func (c *checked) body(ctx context.Context, blobs blob.Store, m *linked, b *gate
 	c.seen[key] = true
 	r, err := blobs.Open(ctx, b.Blob, 0)
 	if errors.Is(err, blob.ErrNotFound) {
-		c.broken(m.wrong("names %s, which is gone", b.Blob))
+		c.addBreak(m.breakf("names %s, which is gone", b.Blob))
 		return
 	}
 	sum, size := sha256.New(), int64(0)
@@ -220,6 +220,6 @@ func (c *checked) body(ctx context.Context, blobs blob.Store, m *linked, b *gate
 	c.bodies++
 	want, got := b.InBlob(), gateway.Digest{Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}
 	if got != want {
-		c.broken(m.wrong("names %s with %d bytes and SHA-256 %.12s…, which has %d and %.12s…", b.Blob, want.Size, want.SHA256, got.Size, got.SHA256))
+		c.addBreak(m.breakf("names %s with %d bytes and SHA-256 %.12s…, which has %d and %.12s…", b.Blob, want.Size, want.SHA256, got.Size, got.SHA256))
 	}
 }

@@ -20,10 +20,11 @@ import (
 
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/table"
 )
 
-func verify(t testing.TB, blobs blob.Store, rows *journal.Rows) journal.Report {
+func verify(t testing.TB, blobs blob.Store, rows *journal.Manifest) journal.Report {
 	t.Helper()
 	report, err := journal.Verify(context.Background(), rows, blobs, time.Time{}, time.Time{})
 	if err != nil {
@@ -112,14 +113,14 @@ func but(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
 
 func TestASoundJournalIsCountedWithoutABreak(t *testing.T) {
 	withSmall(t, func(t *testing.T, r *rowed) {
-		wantReport(t, r, journal.Report{Files: 3, Members: 9, Records: 9, Bodies: 1})
+		wantReport(t, r, journal.Report{Files: 3, Batches: 9, Records: 9, Bodies: 1})
 	})
 }
 
 func TestAFlippedByteAnywhereIsNamedWithItsMember(t *testing.T) {
 	withSmall(t, func(t *testing.T, r *rowed) {
 		flips := 0
-		for _, m := range members(t, r.blobs) {
+		for _, m := range journaltest.Batches(t, r.blobs) {
 			data := content(t, r.blobs, m.Name)
 			for at := m.Offset; at < m.Offset+m.Length; at++ {
 				data[at] ^= 1 << (at % 8)
@@ -139,7 +140,7 @@ func TestAFlippedByteAnywhereIsNamedWithItsMember(t *testing.T) {
 
 func TestARemovedMemberIsNamed(t *testing.T) {
 	withSmall(t, func(t *testing.T, r *rowed) {
-		for _, m := range members(t, r.blobs) {
+		for _, m := range journaltest.Batches(t, r.blobs) {
 			data := content(t, r.blobs, m.Name)
 			data = slices.Delete(data, int(m.Offset), int(m.Offset+m.Length))
 			report := verify(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
@@ -148,6 +149,36 @@ func TestARemovedMemberIsNamed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A file that recovery adopted has no checkpoint, so the chain alone shows the break.
+func TestVerifyNamesFirstBrokenLink(t *testing.T) {
+	name, data := written(t, 5)
+	good, _ := readAll(t, name, data)
+	at := func(i int) int64 { return good[i].Offset }
+	for _, c := range []struct {
+		what string
+		data []byte
+		good int // batches before the break
+	}{
+		{"a batch removed", append(bytes.Clone(data[:at(2)]), data[at(3):]...), 2},
+		{"two batches swapped", slices.Concat(data[:at(1)], data[at(2):at(3)], data[at(1):at(2)], data[at(3):]), 1},
+		{"a batch twice", append(bytes.Clone(data[:at(2)]), data[at(1):]...), 2},
+		{"the first batch removed", data[at(1):], 0},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			rows := journal.NewManifest(table.NewMem())
+			f, _ := journal.ParseName(name)
+			f.Adopted, f.Until = true, time.Now()
+			if _, err := rows.Insert(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			report := verify(t, stored(t, name, c.data), rows)
+			if len(report.Breaks) == 0 || report.Breaks[0].Index != c.good || report.Breaks[0].Name != name {
+				t.Errorf("got breaks %v, want the first at batch %d", report.Breaks, c.good)
+			}
+		})
+	}
 }
 
 func TestEveryAnchoredTailThatIsCutIsNamed(t *testing.T) {
@@ -187,9 +218,9 @@ func TestARemovedFileIsNamedWithOrWithoutItsRow(t *testing.T) {
 }
 
 // rowsBut are the rows without one.
-func rowsBut(t testing.TB, r *rowed, gone int) *journal.Rows {
+func rowsBut(t testing.TB, r *rowed, gone int) *journal.Manifest {
 	t.Helper()
-	rows := journal.NewRows(table.NewMem())
+	rows := journal.NewManifest(table.NewMem())
 	for i, f := range r.files(t) {
 		if i == gone {
 			continue
@@ -238,7 +269,7 @@ func TestMembersAfterTheHeadOfAFileBeingWrittenAreUnanchored(t *testing.T) {
 			return op != table.OpReplace, map[bool]error{true: errors.New("away")}[op == table.OpReplace]
 		})
 		wantDurable(t, appendAll(t, w, 2, time.Second))
-		wantReport(t, r, journal.Report{Files: 1, Members: 5, Records: 5, Unanchored: 2})
+		wantReport(t, r, journal.Report{Files: 1, Batches: 5, Records: 5, BeyondCheckpoint: 2})
 		r.store.SetFault(nil)
 	})
 }
@@ -303,7 +334,7 @@ func vocabulary() []string {
 func BenchmarkVerify(b *testing.B) {
 	r, words := newRowed(), vocabulary()
 	for range 2 {
-		w := journal.New(journal.Options{Blobs: r.blobs, Rows: r.rows, MaxBacklog: 1 << 40, Interval: time.Millisecond})
+		w := journal.New(journal.Options{Blobs: r.blobs, Manifest: r.rows, MaxBacklog: 1 << 40, Interval: time.Millisecond})
 		for i := range 20_000 {
 			if _, err := w.Append(prose(words, uint64(i), 4<<10)); err != nil {
 				b.Fatal(err)

@@ -28,7 +28,7 @@ const DefaultInterval = 100 * time.Millisecond
 // Options of a Writer; only Blobs is needed.
 type Options struct {
 	Blobs      blob.Store
-	Rows       *Rows         // nil = none are kept
+	Manifest   *Manifest     // nil = none are kept
 	Logger     *slog.Logger  // default: discards
 	Interval   time.Duration // between the starts of two commits; 0 = DefaultInterval
 	MaxBacklog int64         // bytes of lines not yet durable; default 64 MiB
@@ -60,11 +60,11 @@ type Writer struct {
 	backlog int64      // bytes of queue and of the group in flight
 	closed  bool
 
-	wake    chan struct{} // holds one token when the queue is to be looked at
-	closing chan struct{} // closed by Close: flush without pause, then stop
-	stopped chan struct{} // closed when the committer has ended
-	abandon context.CancelFunc
-	keeper  *keeper // nil without rows
+	wake     chan struct{} // holds one token when the queue is to be looked at
+	closing  chan struct{} // closed by Close: flush without pause, then stop
+	stopped  chan struct{} // closed when the committer has ended
+	abandon  context.CancelFunc
+	manifest *manifestWriter // nil without rows
 }
 
 // Pending is a line on its way.
@@ -74,7 +74,7 @@ type Pending struct {
 	ends    bool
 	done    chan struct{}
 	stopped <-chan struct{}
-	hurry   func() // has the committer start as soon as it may
+	wakeUp  func() // has the committer start as soon as it may
 }
 
 // Done is closed when the line is durable, and never otherwise.
@@ -89,7 +89,7 @@ func (p *Pending) Wait(ctx context.Context) error {
 		return nil
 	default:
 	}
-	p.hurry()
+	p.wakeUp()
 	select {
 	case <-p.done:
 		return nil
@@ -119,12 +119,12 @@ func New(o Options) *Writer {
 		abandon: cancel,
 	}
 	c := &committer{Options: w.o, process: w.process}
-	if w.o.Rows != nil {
-		w.keeper = newKeeper(w.o, w.process, func() bool {
+	if w.o.Manifest != nil {
+		w.manifest = newManifestWriter(w.o, w.process, func() bool {
 			used, _ := w.Backlog()
-			return used > 0 || c.begun.len() > 0
+			return used > 0 || c.inFlight.len() > 0
 		})
-		c.keeper = w.keeper
+		c.manifest = w.manifest
 	}
 	go w.run(ctx, c)
 	return w
@@ -161,7 +161,7 @@ func (w *Writer) append(p *Pending) (*Pending, error) {
 	if n > MaxLine {
 		return nil, ErrTooLong
 	}
-	p.done, p.stopped, p.hurry = make(chan struct{}), w.stopped, w.rouse
+	p.done, p.stopped, p.wakeUp = make(chan struct{}), w.stopped, w.wakeUp
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -174,13 +174,13 @@ func (w *Writer) append(p *Pending) (*Pending, error) {
 	w.queued += n
 	w.backlog += n
 	if len(w.queue) == 1 {
-		time.AfterFunc(w.o.Interval, w.rouse)
+		time.AfterFunc(w.o.Interval, w.wakeUp)
 	}
 	return p, nil
 }
 
 // rouse has the committer look at the queue; a needless call does no harm.
-func (w *Writer) rouse() {
+func (w *Writer) wakeUp() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -210,8 +210,8 @@ func (w *Writer) Close(ctx context.Context) error {
 		w.abandon()
 		<-w.stopped
 	}
-	w.keeper.stop()
-	w.keeper.flush(ctx)
+	w.manifest.stop()
+	w.manifest.flush(ctx)
 	if used, _ := w.Backlog(); used > 0 {
 		return errors.Join(errors.New("journal: closed with lines that are not durable"), ctx.Err())
 	}
@@ -237,15 +237,15 @@ func (w *Writer) run(ctx context.Context, c *committer) {
 		w.pause(ctx, started)
 	}
 	if ctx.Err() == nil {
-		c.retire()
+		c.closeFile()
 	}
 }
 
 // waitForLines reports false when there are none and will be none.
 func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
 	var idle <-chan time.Time
-	if w.keeper != nil && c.file != nil {
-		timer := time.NewTimer(idleAfter)
+	if w.manifest != nil && c.file != nil {
+		timer := time.NewTimer(closeIdleAfter)
 		defer timer.Stop()
 		idle = timer.C
 	}
@@ -256,7 +256,7 @@ func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
 		case <-ctx.Done():
 			return false
 		case <-idle: // or it would be taken for dead, and the next request find out
-			c.retire()
+			c.closeFile()
 		case <-w.closing:
 			used, _ := w.Backlog()
 			return used > 0 && ctx.Err() == nil
@@ -300,19 +300,19 @@ func (w *Writer) takeFull() []*Pending {
 	full := w.queued > MaxLine
 	w.mu.Unlock()
 	if !full {
-		w.rewake()
+		w.wakeForRest()
 		return nil
 	}
 	return w.take()
 }
 
 // rewake restores the token for lines that a take left behind.
-func (w *Writer) rewake() {
+func (w *Writer) wakeForRest() {
 	w.mu.Lock()
 	left := len(w.queue)
 	w.mu.Unlock()
 	if left > 0 {
-		w.rouse()
+		w.wakeUp()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 )
 
 // line is a record that can be told from all others.
@@ -45,24 +46,8 @@ func appendAll(t *testing.T, w *journal.Writer, n int, apart time.Duration) (all
 // records reads everything back and fails on any break in framing or chain.
 func records(t *testing.T, b blob.Store) (all []string) {
 	t.Helper()
-	for m, err := range journal.Read(context.Background(), b, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range m.Records {
-			all = append(all, string(r))
-		}
-	}
-	return all
-}
-
-func members(t *testing.T, b blob.Store) (all []journal.Member) {
-	t.Helper()
-	for m, err := range journal.Read(context.Background(), b, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, m)
+	for _, raw := range journaltest.Records(t, b) {
+		all = append(all, string(raw))
 	}
 	return all
 }
@@ -120,8 +105,8 @@ func TestALineNobodyWaitsForKeepsCompanyForAnInterval(t *testing.T) {
 		begin := appendAll(t, w, 1, 30*time.Millisecond)
 		wantDurable(t, appendAll(t, w, 1, 0))
 		wantDurable(t, begin)
-		if took := time.Since(start); took != 30*time.Millisecond || len(members(t, b)) != 1 {
-			t.Errorf("durable after %v in %d members, want 30 ms and 1", took, len(members(t, b)))
+		if took := time.Since(start); took != 30*time.Millisecond || len(journaltest.Batches(t, b)) != 1 {
+			t.Errorf("durable after %v in %d members, want 30 ms and 1", took, len(journaltest.Batches(t, b)))
 		}
 		time.Sleep(time.Second)
 		start = time.Now()
@@ -154,7 +139,7 @@ func TestALineThatIsWaitedForIsCommittedAtOnceAndTheNextWithTheInterval(t *testi
 		if took := time.Since(idle); took != 0 {
 			t.Errorf("line after a pause took %v, want 0", took)
 		}
-		if n := len(members(t, b)); n != 3 {
+		if n := len(journaltest.Batches(t, b)); n != 3 {
 			t.Errorf("%d members, want 3", n)
 		}
 	})
@@ -216,7 +201,7 @@ func TestFileIsRolledByTheHour(t *testing.T) {
 		closeNow(t, w)
 		wantFiles(t, b, []int{0, 0, 0, 1, 1})
 		wantRecords(t, b, lines(5))
-		ms := members(t, b)
+		ms := journaltest.Batches(t, b)
 		for i, hour := range map[int]time.Time{0: start, 4: start.Add(time.Hour)} {
 			if !strings.HasPrefix(ms[i].Name, hour.Format("2006/01/02/15/")+w.Process()) {
 				t.Errorf("member %d is in %s, want the file of %v", i, ms[i].Name, hour)
@@ -228,7 +213,7 @@ func TestFileIsRolledByTheHour(t *testing.T) {
 func wantFiles(t *testing.T, b blob.Store, want []int) {
 	t.Helper()
 	var got []int
-	for _, m := range members(t, b) {
+	for _, m := range journaltest.Batches(t, b) {
 		got = append(got, m.File)
 	}
 	if !slices.Equal(got, want) {

@@ -33,23 +33,23 @@ func contentOf(b *gateway.Body) (content, bool) {
 		}
 		value = quoted
 	case len(b.Base64) > 0:
-		n := noteOf(b)
+		n := placeholderFor(b)
 		n.Note = "The body is binary."
 		return n.content(), true
 	default:
 		return content{whole: b.Size == 0}, b.Size == 0
 	}
-	return shortened(value)
+	return truncated(value)
 }
 
-func shortened(value []byte) (content, bool) {
-	text, ok := Shorten(value)
+func truncated(value []byte) (content, bool) {
+	text, ok := Truncate(value)
 	return content{text: string(text), whole: ok && len(value) <= maxValue}, ok
 }
 
 // note is what stands in the place of a body that is not in the row, in the members under
 // which queries look for a body's own.
-type note struct {
+type placeholder struct {
 	Object      string          `json:"object,omitempty"`
 	Model       string          `json:"model,omitempty"`
 	Usage       json.RawMessage `json:"usage,omitempty"`
@@ -59,7 +59,7 @@ type note struct {
 	Note        string          `json:"note"`
 }
 
-func (n note) content() content {
+func (n placeholder) content() content {
 	text, err := json.Marshal(n)
 	if err != nil { // strings, numbers, and JSON of ours
 		return content{}
@@ -67,8 +67,8 @@ func (n note) content() content {
 	return content{text: string(text)}
 }
 
-func noteOf(b *gateway.Body) note {
-	n := note{ContentType: short(b.ContentType, 256), Size: b.Size, SHA256: b.SHA256, Note: "The body is not kept here."}
+func placeholderFor(b *gateway.Body) placeholder {
+	n := placeholder{ContentType: short(b.ContentType, 256), Size: b.Size, SHA256: b.SHA256, Note: "The body is not kept here."}
 	if b.Blob != "" {
 		n.Note = "The body is in " + b.Blob + "."
 	}
@@ -161,8 +161,8 @@ var errUnfit = errors.New("logs: the body is too large to be shortened in passin
 
 // condense reads JSON from r in one pass and bounded memory, cutting long strings short.
 // The result is as valid as what was read.
-func condense(r io.Reader) ([]byte, error) {
-	c := condenser{out: make([]byte, 0, 64<<10)}
+func truncateStream(r io.Reader) ([]byte, error) {
+	c := streamTruncator{out: make([]byte, 0, 64<<10)}
 	buf := make([]byte, 64<<10)
 	for total := 0; ; {
 		n, err := r.Read(buf)
@@ -184,7 +184,7 @@ func condense(r io.Reader) ([]byte, error) {
 }
 
 // condenser copies bytes until a string is too long, then drops the rest of that string.
-type condenser struct {
+type streamTruncator struct {
 	out     []byte
 	inside  bool // a string
 	escaped bool // the next byte belongs to a backslash
@@ -192,7 +192,7 @@ type condenser struct {
 	gone    int
 }
 
-func (c *condenser) byte(b byte) {
+func (c *streamTruncator) byte(b byte) {
 	switch {
 	case !c.inside:
 		c.out = append(c.out, b)
@@ -213,22 +213,22 @@ func (c *condenser) byte(b byte) {
 	}
 }
 
-func (c *condenser) end() {
+func (c *streamTruncator) end() {
 	c.inside = false
 	if c.gone > 0 {
 		cut := c.out[c.start:]
-		keep := wholeUnits(cut)
+		keep := wholeChars(cut)
 		c.gone += len(cut) - keep
-		c.out = append(c.out[:c.start+keep], left(c.gone, "bytes")...)
+		c.out = append(c.out[:c.start+keep], omitted(c.gone, "bytes")...)
 	}
 	c.out = append(c.out, '"')
 }
 
 // wholeUnits is how much of s, cut anywhere, ends with a whole character.
-func wholeUnits(s []byte) int {
+func wholeChars(s []byte) int {
 	i := 0
-	for i+maxUnit <= len(s) {
-		i += unit(s[i:])
+	for i+maxCharLength <= len(s) {
+		i += charLength(s[i:])
 	}
 	return i
 }

@@ -34,11 +34,11 @@ type ShipperOptions struct {
 
 	// Aside keeps a row that the service refuses although it takes others. The row counts
 	// as done when it returns nil, so it must have been made durable.
-	Aside func(ctx context.Context, row Row, reason string) error
+	DeadLetter func(ctx context.Context, row Row, reason string) error
 
-	Pause    time.Duration // before the first repetition, doubled for each after; default 500 ms
-	MaxPause time.Duration // default 30 s
-	Patience time.Duration // for one call; default 60 s
+	Pause       time.Duration // before the first repetition, doubled for each after; default 500 ms
+	MaxPause    time.Duration // default 30 s
+	CallTimeout time.Duration // for one call; default 60 s
 }
 
 func (o ShipperOptions) withDefaults() ShipperOptions {
@@ -54,8 +54,8 @@ func (o ShipperOptions) withDefaults() ShipperOptions {
 	if o.MaxPause == 0 {
 		o.MaxPause = 30 * time.Second
 	}
-	if o.Patience == 0 {
-		o.Patience = time.Minute
+	if o.CallTimeout == 0 {
+		o.CallTimeout = time.Minute
 	}
 	return o
 }
@@ -65,14 +65,14 @@ type Shipper struct {
 	options ShipperOptions
 	client  *azlogs.Client
 
-	mu      sync.Mutex
-	witness []byte // a row that was taken
+	mu     sync.Mutex
+	canary []byte // a row that was taken
 }
 
 // NewShipper does not touch the network. The SDK's own retries are off: Ship's count.
 func NewShipper(o ShipperOptions) (*Shipper, error) {
 	o = o.withDefaults()
-	if o.Aside == nil {
+	if o.DeadLetter == nil {
 		return nil, errors.New("logs: a shipper needs a place for rows set aside")
 	}
 	client := &azlogs.ClientOptions{ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}}}
@@ -107,8 +107,8 @@ func (e *RefusedError) Error() string {
 // nothing of any of them: it is returned at once as a *[RefusedError], as are 401, 404 and
 // a 413 for a small call. Nothing is set aside then.
 func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
-	t := trip{shipper: s}
-	batch, size := []packed{}, 2
+	t := shipment{shipper: s}
+	batch, size := []encodedRow{}, 2
 	for i := range rows {
 		raw, err := rows[i].encode()
 		if err != nil {
@@ -120,32 +120,32 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 			}
 			batch, size = batch[:0], 2
 		}
-		batch, size = append(batch, packed{&rows[i], raw}), size+len(raw)+1
+		batch, size = append(batch, encodedRow{&rows[i], raw}), size+len(raw)+1
 	}
 	if len(batch) > 0 {
 		if err := t.send(ctx, batch); err != nil {
 			return err
 		}
 	}
-	return t.settle(ctx)
+	return t.confirmRefused(ctx)
 }
 
 // packed is a row as it goes over the wire.
-type packed struct {
+type encodedRow struct {
 	row *Row // nil for the witness
 	raw []byte
 }
 
-func (s *Shipper) known() (packed, bool) {
+func (s *Shipper) canaryRow() (encodedRow, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return packed{raw: s.witness}, s.witness != nil
+	return encodedRow{raw: s.canary}, s.canary != nil
 }
 
-func (s *Shipper) remember(p packed) {
+func (s *Shipper) setCanary(p encodedRow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.witness = p.raw
+	s.canary = p.raw
 }
 
 // refusal is an answer that repetition does not change. A nil refusal is acceptance.
@@ -155,19 +155,19 @@ type refusal struct {
 }
 
 // upload sends one call's rows, again and again while the fault is not in them.
-func (s *Shipper) upload(ctx context.Context, batch []packed) (*refusal, error) {
+func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, error) {
 	body, err := compress(batch)
 	if err != nil {
 		return nil, err
 	}
 	for pause := s.options.Pause; ; pause = min(2*pause, s.options.MaxPause) {
-		err := s.once(ctx, body)
+		err := s.uploadOnce(ctx, body)
 		if err == nil {
 			return nil, nil //nolint:nilnil // no refusal, no error
 		}
 		wait := pause/2 + rand.N(pause) //nolint:gosec // spreads retries, no secret
 		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
-			if final(e.StatusCode) {
+			if permanent(e.StatusCode) {
 				return &refusal{e.StatusCode, reason(e)}, nil
 			}
 			wait = max(wait, retryAfter(e.RawResponse))
@@ -179,19 +179,19 @@ func (s *Shipper) upload(ctx context.Context, batch []packed) (*refusal, error) 
 	}
 }
 
-func (s *Shipper) once(ctx context.Context, body []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, s.options.Patience)
+func (s *Shipper) uploadOnce(ctx context.Context, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, s.options.CallTimeout)
 	defer cancel()
 	_, err := s.client.Upload(ctx, s.options.RuleID, s.options.Stream, body, &azlogs.UploadOptions{ContentEncoding: new("gzip")})
 	return err
 }
 
 // final says whether the same call would be answered the same again.
-func final(status int) bool {
+func permanent(status int) bool {
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
 }
 
-func compress(batch []packed) ([]byte, error) {
+func compress(batch []encodedRow) ([]byte, error) {
 	var buf bytes.Buffer
 	w, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
 	if err != nil {

@@ -63,8 +63,8 @@ func newPier(t *testing.T) *pier {
 	p := &pier{Sink: sink, aside: map[string]string{}}
 	p.options = logs.ShipperOptions{
 		Endpoint: sink.URL, RuleID: sink.Rule, Credential: credential{tokens: tokens}, Transport: transport,
-		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, Patience: 5 * time.Second,
-		Aside: func(_ context.Context, row logs.Row, reason string) error { p.aside[row.RecordID] = reason; return nil },
+		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
+		DeadLetter: func(_ context.Context, row logs.Row, reason string) error { p.aside[row.RecordID] = reason; return nil },
 	}
 	p.shipper = p.open(t, p.options)
 	return p
@@ -89,7 +89,7 @@ func made(t testing.TB, n int) []logs.Row {
 		if i%25 == 7 {
 			text = strings.Repeat(`\"<é>`, 20_000)
 		}
-		rows[i] = add(t, logs.Rows{}, asked(id, `{"messages":[{"content":"`+text+`"}]}`))
+		rows[i] = add(t, logs.Mapper{}, asked(id, `{"messages":[{"content":"`+text+`"}]}`))
 	}
 	return rows
 }
@@ -291,12 +291,12 @@ func TestARowThatCannotBeSetAsideIsNotDone(t *testing.T) {
 	rows := made(t, 3)
 	o := p.options
 	away := errors.New("storage is away")
-	o.Aside = func(context.Context, logs.Row, string) error { return away }
+	o.DeadLetter = func(context.Context, logs.Row, string) error { return away }
 	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordID})
 	if err := p.open(t, o).Ship(t.Context(), rows); !errors.Is(err, away) {
 		t.Errorf("%v", err)
 	}
-	o.Aside = nil
+	o.DeadLetter = nil
 	if _, err := logs.NewShipper(o); err == nil {
 		t.Error("a shipper without a place for refused rows was made")
 	}
@@ -304,7 +304,7 @@ func TestARowThatCannotBeSetAsideIsNotDone(t *testing.T) {
 
 func TestARowSetAsideStandsInABlobWithItsReason(t *testing.T) {
 	blobs := map[string]string{}
-	aside := logs.AsideIn(func(_ context.Context, name string, r io.Reader) error {
+	aside := logs.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		blobs[name] = string(data)
 		return err

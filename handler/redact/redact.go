@@ -97,12 +97,12 @@ func (r *Rules) find(text []byte) (found []span) {
 }
 
 // JSON returns a JSON value with its strings redacted, and how much was found.
-func (r *Rules) JSON(value []byte) ([]byte, int) { return r.all(value, true) }
+func (r *Rules) JSON(value []byte) ([]byte, int) { return r.apply(value, true) }
 
 // Text returns text redacted, and how much was found.
-func (r *Rules) Text(text []byte) ([]byte, int) { return r.all(text, false) }
+func (r *Rules) Text(text []byte) ([]byte, int) { return r.apply(text, false) }
 
-func (r *Rules) all(data []byte, inJSON bool) ([]byte, int) {
+func (r *Rules) apply(data []byte, inJSON bool) ([]byte, int) {
 	out := bytes.NewBuffer(make([]byte, 0, len(data)))
 	w := r.Writer(out, inJSON)
 	_, _ = w.Write(data) // to memory

@@ -39,15 +39,15 @@ func (w *Writer) Count() int { return w.count }
 func (w *Writer) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		if w.json {
-			rest = w.token(rest)
+			rest = w.readToken(rest)
 		} else {
 			n := min(len(rest), window)
 			w.text, rest = append(w.text, rest[:n]...), rest[n:]
 		}
 		if len(w.text) >= window {
-			w.look(false)
+			w.redactText(false)
 		}
-		if err := w.pass(window); err != nil {
+		if err := w.flush(window); err != nil {
 			return 0, err
 		}
 	}
@@ -58,11 +58,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 func (w *Writer) Close() error {
 	w.text = append(w.flushHigh(), w.escape...)
 	w.escape = nil
-	w.look(true)
-	return w.pass(0)
+	w.redactText(true)
+	return w.flush(0)
 }
 
-func (w *Writer) pass(more int) error {
+func (w *Writer) flush(more int) error {
 	if len(w.out) <= more {
 		return nil
 	}
@@ -73,7 +73,7 @@ func (w *Writer) pass(more int) error {
 
 // token takes the next part of JSON: what stands outside strings, some of a string, or
 // an escape.
-func (w *Writer) token(p []byte) []byte {
+func (w *Writer) readToken(p []byte) []byte {
 	switch {
 	case !w.inside:
 		i := 0
@@ -95,7 +95,7 @@ func (w *Writer) token(p []byte) []byte {
 		return p[1:]
 	case p[0] == '"':
 		w.text = w.flushHigh()
-		w.look(true)
+		w.redactText(true)
 		w.out = append(w.out, '"')
 		w.inside = false
 		return p[1:]
@@ -162,7 +162,7 @@ func simpleEscape(c byte) byte {
 
 // look finds what is in the text and puts it out, but for the end of it that may belong to
 // something longer, unless there is no more.
-func (w *Writer) look(last bool) {
+func (w *Writer) redactText(last bool) {
 	found := w.rules.find(w.text)
 	cut := len(w.text)
 	if !last {
@@ -173,13 +173,13 @@ func (w *Writer) look(last bool) {
 		if s.from >= cut {
 			break
 		}
-		w.put(w.text[at:s.from])
+		w.appendText(w.text[at:s.from])
 		w.out = append(w.out, s.mark...)
 		w.count++
 		at = s.to
 	}
 	if at < cut {
-		w.put(w.text[at:cut])
+		w.appendText(w.text[at:cut])
 		at = cut
 	}
 	w.text = w.text[:copy(w.text, w.text[at:])]
@@ -209,7 +209,7 @@ func (w *Writer) cut(found []span) int {
 }
 
 // put appends text as it stands in plain text, or in a JSON string.
-func (w *Writer) put(text []byte) {
+func (w *Writer) appendText(text []byte) {
 	if !w.json {
 		w.out = append(w.out, text...)
 		return

@@ -1,4 +1,5 @@
-// Package sse cuts an event stream into its events without changing a byte of it.
+// Package sse reads and writes event streams. Reader cuts a stream into its events without
+// changing a byte of it; Writer sends events at once and keeps a silent stream alive.
 //
 // The framing is the HTML standard's "server-sent events": lines end with LF, CRLF or
 // CR, a blank line ends an event, lines that start with a colon are comments. Raw is

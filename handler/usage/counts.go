@@ -1,27 +1,12 @@
 package usage
 
-import (
-	"strconv"
-	"strings"
+import "aoaigateway/handler/gateway"
 
-	"aoaigateway/handler/gateway"
-)
-
-// Key is whose requests are counted, and by what.
-type Key struct {
-	Subscription string `json:"subscription,omitempty"`
-	Product      string `json:"product,omitempty"`
-	User         string `json:"user,omitempty"`
-	Model        string `json:"model,omitempty"`
-	Region       string `json:"region,omitempty"`
-	Currency     string `json:"currency,omitempty"` // of the cost
-}
-
-// Counts are sums over end records, but for Incomplete.
+// Counts are sums over end records. Only Incomplete counts other records.
 type Counts struct {
 	Requests   int64 `json:"requests"`
 	Refused    int64 `json:"refused,omitempty"`   // by the gateway, without asking a region
-	Errors     int64 `json:"errors,omitempty"`    // answered 5xx, cut, withheld
+	Errors     int64 `json:"errors,omitempty"`    // answered 5xx, cut off, or withheld
 	Cancelled  int64 `json:"cancelled,omitempty"` // the client left
 	Incomplete int64 `json:"incomplete,omitempty"`
 
@@ -31,17 +16,17 @@ type Counts struct {
 	Reasoning  int64 `json:"reasoning,omitempty"` // part of Completion
 	Audio      int64 `json:"audio,omitempty"`
 	Total      int64 `json:"total,omitempty"`
-	Estimated  int64 `json:"estimated,omitempty"` // requests whose tokens were
+	Estimated  int64 `json:"estimated,omitempty"` // requests whose tokens were estimated
 
 	CostMillionths int64 `json:"costMillionths,omitempty"`
 
-	Answered        int64 `json:"answered,omitempty"`        // requests that the next two are sums of
-	Millis          int64 `json:"ms,omitempty"`              // from arrival to end
-	FirstByteMillis int64 `json:"firstByteMs,omitempty"`     // to the first byte of the answer
-	Failovers       int64 `json:"furtherAttempts,omitempty"` // attempts beyond a request's first
+	Answered        int64 `json:"answered,omitempty"`        // requests counted in the next two sums
+	Millis          int64 `json:"ms,omitempty"`              // sum of the times from arrival to end
+	FirstByteMillis int64 `json:"firstByteMs,omitempty"`     // sum of the times to the first byte of the answer
+	Failovers       int64 `json:"furtherAttempts,omitempty"` // attempts after a request's first one
 }
 
-// Row is the counts of one key.
+// Row has the counts of one key.
 type Row struct {
 	Key
 	Counts
@@ -67,18 +52,7 @@ func (c *Counts) add(o Counts) {
 	c.Failovers += o.Failovers
 }
 
-func keyOf(rec *gateway.Record) Key {
-	k := Key{Subscription: rec.Subscription, Product: rec.Product, User: rec.User, Model: rec.Model, Region: rec.Region}
-	if k.User == "" {
-		k.User = rec.EndUser
-	}
-	if rec.Cost != nil {
-		k.Currency = rec.Cost.Currency
-	}
-	return k
-}
-
-// countsOf is what one end record adds.
+// countsOf returns what one end record adds.
 func countsOf(rec *gateway.Record) Counts {
 	c := Counts{
 		Requests: 1, Failovers: int64(max(len(rec.Attempts)-1, 0)),
@@ -89,7 +63,7 @@ func countsOf(rec *gateway.Record) Counts {
 		c.Estimated = 1
 	}
 	if rec.Cost != nil {
-		c.CostMillionths = millionths(rec.Cost.Amount)
+		c.CostMillionths = rec.Cost.Millionths
 	}
 	switch {
 	case rec.Outcome == gateway.Refused:
@@ -108,16 +82,27 @@ func failed(o gateway.Outcome) bool {
 	return o != gateway.Complete && o != gateway.Refused && o != gateway.ClientLeft
 }
 
-// millionths reads a decimal amount of at most six places; 0 for anything else.
-func millionths(amount string) int64 {
-	const places = 6
-	whole, part, _ := strings.Cut(amount, ".")
-	if len(part) > places {
-		return 0
+// count adds what one line of the journal says.
+func (e *entity) count(line *gateway.Line) {
+	switch line.Type {
+	case gateway.Begin:
+	case gateway.End:
+		e.add(keyOf(&line.Record), countsOf(&line.Record))
+	case gateway.Incomplete:
+		e.add(keyOf(&line.Record), Counts{Incomplete: 1})
+	case gateway.Amend:
+		e.amend(&line.Record)
 	}
-	n, err := strconv.ParseInt(whole+part+strings.Repeat("0", places-len(part)), 10, 64)
-	if err != nil {
-		return 0
+}
+
+// amend moves an answer that was withheld from where its end was counted to the errors.
+func (e *entity) amend(rec *gateway.Record) {
+	unknownEnd := rec.Subscription == "" && rec.Model == ""
+	switch {
+	case unknownEnd || !failed(rec.Outcome) || rec.Status >= 500: // the last is counted as an error already
+	case len(rec.Attempts) == 0:
+		e.add(keyOf(rec), Counts{Errors: 1, Refused: -1})
+	default:
+		e.add(keyOf(rec), Counts{Errors: 1, Answered: -1, Millis: -rec.TotalMilli, FirstByteMillis: -rec.FirstByteMilli})
 	}
-	return n
 }

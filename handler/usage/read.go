@@ -14,10 +14,9 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Query asks for the sums of a time, whole hours, by some of subscription, product, user,
-// model and region.
+// Query asks for the sums over a range of whole hours, by some of subscription, product, user, model and region.
 type Query struct {
-	From, To time.Time // To is not part of it
+	From, To time.Time // To is exclusive
 	By       []string
 }
 
@@ -27,27 +26,27 @@ const (
 	maxReread = 10
 )
 
-// check says what is wrong with q.
+// check returns a BadRequest error that says what is wrong with q.
 func (q Query) check() error {
 	bad := func(format string, args ...any) error {
 		return gateway.InvalidQuery.New(format, args...)
 	}
 	for _, name := range q.By {
-		if names[strings.ToLower(name)] == nil {
-			return bad("Usage is not kept by %q. Ask by subscription, product, user, model or region.", name)
+		if keyFields[strings.ToLower(name)] == nil {
+			return bad("Usage cannot be summed by %q. Use subscription, product, user, model or region.", name)
 		}
 	}
 	switch hours := q.To.Sub(q.From).Hours(); {
 	case hours <= 0:
-		return bad("The time asked for ends before it begins: from %s to %s.", q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
+		return bad("The range of time is empty: from %s to %s. The end must be after the beginning.", q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
 	case hours > maxHours:
-		return bad("The time asked for is longer than %d days.", maxHours/24)
+		return bad("The range of time is longer than %d days. Ask for a shorter one.", maxHours/24)
 	}
 	return nil
 }
 
 // Read returns the sums, most tokens first.
-func (b *Book) Read(ctx context.Context, q Query) ([]Row, error) {
+func (s *Store) Read(ctx context.Context, q Query) ([]Row, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
@@ -56,45 +55,45 @@ func (b *Book) Read(ctx context.Context, q Query) ([]Row, error) {
 	for at := from; at.Before(q.To); at = at.Add(time.Hour) {
 		hours = append(hours, at.Format(hourLayout))
 	}
-	found := make([]sheet, len(hours))
+	found := make([]entity, len(hours))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for i, hour := range hours {
 		group.Go(func() (err error) {
-			found[i], err = b.hour(gctx, hour)
+			found[i], err = s.hour(gctx, hour)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	sums := sheet{}
-	for _, s := range found {
-		for k, c := range s.rows {
-			sums.add(only(k, q.By), c)
+	sums := entity{}
+	for _, hour := range found {
+		for k, c := range hour.rows {
+			sums.add(restrict(k, q.By), c)
 		}
 	}
 	return sorted(sums.rows), nil
 }
 
-// hour sums one hour. A scan is no snapshot: it is repeated if a file was folded meanwhile.
-func (b *Book) hour(ctx context.Context, hour string) (sheet, error) {
+// hour sums one hour. A scan is no snapshot, so it is repeated if a file was rolled up meanwhile.
+func (s *Store) hour(ctx context.Context, hour string) (entity, error) {
 	for range maxReread {
-		total, before := sheet{}, table.Rev{}
-		for e, err := range b.store.Scan(ctx, hour) {
+		total, before := entity{}, table.Rev{}
+		for e, err := range s.table.Scan(ctx, hour) {
 			if err != nil {
 				return total, fmt.Errorf("usage: %w", err)
 			}
-			s, err := decode(e)
+			counts, err := decode(e)
 			if err != nil {
 				return total, err
 			}
 			if e.Row == hourRow {
 				before = e.Rev
 			}
-			total.merge(s.rows)
+			total.merge(counts.rows)
 		}
-		now, err := b.store.Get(ctx, table.Key{Partition: hour, Row: hourRow})
+		now, err := s.table.Get(ctx, table.Key{Partition: hour, Row: hourRow})
 		switch {
 		case errors.Is(err, table.ErrNotFound) && before == (table.Rev{}) || err == nil && now.Rev == before:
 			return total, nil
@@ -102,10 +101,10 @@ func (b *Book) hour(ctx context.Context, hour string) (sheet, error) {
 			return total, fmt.Errorf("usage: %w", err)
 		}
 	}
-	return sheet{}, fmt.Errorf("usage: hour %s changes all the time", hour)
+	return entity{}, fmt.Errorf("usage: hour %s changed during each of %d reads; try again", hour, maxReread)
 }
 
-// Summary is rows with their sum.
+// Summary has rows and their sum.
 type Summary struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
@@ -113,12 +112,12 @@ type Summary struct {
 	Sum  Counts    `json:"sum"`
 }
 
-// Summarize reads and adds up.
-func (b *Book) Summarize(ctx context.Context, q Query) (Summary, error) {
-	rows, err := b.Read(ctx, q)
-	s := Summary{From: q.From, To: q.To, Rows: slices.Clip(rows)}
+// Summarize reads the rows and adds them up.
+func (s *Store) Summarize(ctx context.Context, q Query) (Summary, error) {
+	rows, err := s.Read(ctx, q)
+	sum := Summary{From: q.From, To: q.To, Rows: slices.Clip(rows)}
 	for _, r := range rows {
-		s.Sum.add(r.Counts)
+		sum.Sum.add(r.Counts)
 	}
-	return s, err
+	return sum, err
 }

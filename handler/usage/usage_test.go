@@ -28,28 +28,28 @@ func end(id, subscription string, tokens int64) gateway.Line {
 	return gateway.Line{Type: gateway.End, Record: gateway.Record{
 		ID: id, Caller: gateway.Caller{Subscription: subscription, Product: "p"}, Model: "m", Region: "r", Outcome: gateway.Complete, Status: 200,
 		Usage: gateway.Usage{Prompt: tokens - 1, Completion: 1, Total: tokens}, TotalMilli: 20, FirstByteMilli: 10,
-		Cost: &gateway.Cost{Amount: "0.000002", Currency: "USD"}, Attempts: make([]gateway.Attempt, 1),
+		Cost: &gateway.Cost{Millionths: 2, Currency: "USD"}, Attempts: make([]gateway.Attempt, 1),
 	}}
 }
 
 // parts are members of two ends each, one for each of alice and bob, of 10 tokens.
-func parts(from, to int) (list []usage.Entry) {
+func parts(from, to int) (list []gateway.Entry) {
 	for i := from; i < to; i++ {
 		list = append(list, member(int64(100*i), end(fmt.Sprint("a", i), "alice", 10), end(fmt.Sprint("b", i), "bob", 10))...)
 	}
 	return list
 }
 
-func member(offset int64, lines ...gateway.Line) (list []usage.Entry) {
+func member(offset int64, lines ...gateway.Line) (list []gateway.Entry) {
 	for i := range lines {
-		list = append(list, usage.Entry{Offset: offset, Index: 2 * i, Line: &lines[i]}) // begins are left out
+		list = append(list, gateway.Entry{Line: lines[i], Offset: offset, Index: 2 * i}) // begins are left out
 	}
 	return list
 }
 
-func add(t *testing.T, b *usage.Book, file string, list []usage.Entry) {
+func add(t *testing.T, s *usage.Store, file string, list []gateway.Entry) {
 	t.Helper()
-	if err := b.Add(t.Context(), file, list); err != nil {
+	if err := s.Take(t.Context(), file, list); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -89,7 +89,7 @@ func TestEveryRecordCountsOnceWhoeverGoesOnWithItsFile(t *testing.T) {
 	add(t, first, file, parts(3, 6))  // the first has not noticed
 	want(t, store, 6)
 	for range 2 {
-		if err := second.Fold(t.Context(), file); err != nil {
+		if err := second.Close(t.Context(), file); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,11 +102,11 @@ func TestEveryRecordCountsOnceWhoeverGoesOnWithItsFile(t *testing.T) {
 
 func TestAFileThatSaidNothingIsClosedForGood(t *testing.T) {
 	store := table.NewMem()
-	b := usage.New(store)
-	if err := b.Fold(t.Context(), file); err != nil {
+	s := usage.New(store)
+	if err := s.Close(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
-	add(t, b, file, parts(0, 1))
+	add(t, s, file, parts(0, 1))
 	if n := len(requests(t, store)); n != 0 {
 		t.Errorf("%d rows", n)
 	}
@@ -127,21 +127,21 @@ func TestNoFaultLosesOrDoublesACount(t *testing.T) {
 				}
 				return true, nil
 			})
-			insist := func(do func(b *usage.Book) error) {
-				b := usage.New(store) // nothing but the table is remembered
+			insist := func(do func(s *usage.Store) error) {
+				s := usage.New(store) // nothing but the table is remembered
 				for range 3 {
-					if do(b) == nil {
+					if do(s) == nil {
 						return
 					}
 				}
 				t.Fatal("never done")
 			}
 			for i := range 3 {
-				insist(func(b *usage.Book) error { return b.Add(t.Context(), file, parts(0, i+1)) })
-				insist(func(b *usage.Book) error { return b.Add(t.Context(), other, parts(i, i+1)) })
+				insist(func(s *usage.Store) error { return s.Take(t.Context(), file, parts(0, i+1)) })
+				insist(func(s *usage.Store) error { return s.Take(t.Context(), other, parts(i, i+1)) })
 			}
-			insist(func(b *usage.Book) error { return b.Fold(t.Context(), file) })
-			insist(func(b *usage.Book) error { return b.Fold(t.Context(), other) })
+			insist(func(s *usage.Store) error { return s.Close(t.Context(), file) })
+			insist(func(s *usage.Store) error { return s.Close(t.Context(), other) })
 			store.SetFault(nil)
 			want(t, store, 6)
 			if n < nth {
@@ -162,9 +162,9 @@ func TestSweepsThatFoldAtOneTimeAndReadersInBetweenAgree(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			b := usage.New(store)
+			s := usage.New(store)
 			for _, name := range names {
-				for b.Fold(t.Context(), name) != nil { // lost too many races
+				for s.Close(t.Context(), name) != nil { // lost too many races
 				}
 			}
 		})
@@ -180,7 +180,7 @@ func TestSweepsThatFoldAtOneTimeAndReadersInBetweenAgree(t *testing.T) {
 
 func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 	store := table.NewMem()
-	b := usage.New(store)
+	s := usage.New(store)
 	line := func(id string, change func(*gateway.Record)) gateway.Line {
 		l := end(id, "alice", 10)
 		change(&l.Record)
@@ -194,7 +194,7 @@ func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 	refused := func(r *gateway.Record) {
 		r.Outcome, r.Status, r.Usage, r.Cost, r.Attempts = gateway.Refused, 429, gateway.Usage{}, nil, nil
 	}
-	add(t, b, file, member(0,
+	add(t, s, file, member(0,
 		line("1", func(r *gateway.Record) { r.Usage.Cached, r.Usage.Reasoning, r.Usage.Estimated = 3, 1, true }),
 		line("2", refused),
 		line("3", func(r *gateway.Record) { r.Outcome = gateway.UpstreamCut }),
@@ -207,7 +207,7 @@ func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 		gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "8", Outcome: gateway.NotDurable}}, // of an end that is lost
 		gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: "9", Caller: gateway.Caller{Subscription: "alice"}, Usage: gateway.Usage{Total: 5}}},
 	))
-	s, err := b.Summarize(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{"Subscription"}})
+	summary, err := s.Summarize(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{"Subscription"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,18 +215,18 @@ func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 		Requests: 7, Refused: 1, Errors: 4, Cancelled: 1, Incomplete: 1, Prompt: 45, Cached: 3, Completion: 5, Reasoning: 1, Total: 50,
 		Estimated: 1, CostMillionths: 10, Answered: 1, Millis: 20, FirstByteMillis: 10, Failovers: 2,
 	}
-	if d := cmp.Diff(got, s.Sum); d != "" {
+	if d := cmp.Diff(got, summary.Sum); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 
 func TestSumsAreByWhatIsAskedAndByNothingElse(t *testing.T) {
 	store := table.NewMem()
-	b := usage.New(store)
-	add(t, b, file, parts(0, 2)[:3]) // a member may come in portions
-	add(t, b, file, parts(0, 2)[1:])
+	s := usage.New(store)
+	add(t, s, file, parts(0, 2)[:3]) // a member may come in portions
+	add(t, s, file, parts(0, 2)[1:])
 	for by, rows := range map[string]int{"subscription": 2, "product": 1, "user": 1, "model": 1, "region": 1} {
-		found, err := b.Read(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{by}})
+		found, err := s.Read(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{by}})
 		if err != nil || len(found) != rows {
 			t.Errorf("by %s: %+v, %v", by, found, err)
 		}
@@ -236,24 +236,24 @@ func TestSumsAreByWhatIsAskedAndByNothingElse(t *testing.T) {
 		"backwards":   {From: hour.To, To: hour.From},
 		"too long":    {From: hour.From, To: hour.From.AddDate(2, 0, 0)},
 	} {
-		if _, err := b.Read(t.Context(), q); gateway.KindOf(err) != gateway.BadRequest {
+		if _, err := s.Read(t.Context(), q); gateway.KindOf(err) != gateway.BadRequest {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if err := b.Add(t.Context(), "bodies/x", parts(0, 1)); err == nil {
+	if err := s.Take(t.Context(), "bodies/x", parts(0, 1)); err == nil {
 		t.Error("a name that is no journal file was counted")
 	}
 }
 
 func TestAnHourOfManyCallersFitsOneEntity(t *testing.T) {
 	store := table.NewMem()
-	b := usage.New(store)
+	s := usage.New(store)
 	var lines []gateway.Line
 	for i := range 20_000 {
 		lines = append(lines, end(fmt.Sprint(i), fmt.Sprintf("subscription-%d", i), 10))
 	}
-	add(t, b, file, member(0, lines...))
-	if err := b.Fold(t.Context(), file); err != nil {
+	add(t, s, file, member(0, lines...))
+	if err := s.Close(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(requests(t, store)); n != 20_000 {

@@ -37,7 +37,7 @@ func TestTheSettingsFileOpensTheLogAnalyticsSink(t *testing.T) {
 	t.Cleanup(transport.CloseIdleConnections)
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
 		Endpoint: sourced(t, s.EnvFile, "GATEWAY_LOGS_ENDPOINT"), RuleID: sourced(t, s.EnvFile, "GATEWAY_LOGS_RULE"), Credential: identity, Transport: transport,
-		Aside: func(context.Context, logs.Row, string) error { return nil },
+		DeadLetter: func(context.Context, logs.Row, string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

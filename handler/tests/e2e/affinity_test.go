@@ -19,6 +19,7 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 )
@@ -246,7 +247,7 @@ func TestAnAnswerWhoseRegionCannotBeNotedIsWithheld(t *testing.T) {
 func lastOutcome(t *testing.T, blobs blob.Store, id string) (o gateway.Outcome) {
 	t.Helper()
 	harness.Until(t, "a withheld outcome", func() bool {
-		for _, line := range harness.ReadLines(t, blobs) {
+		for _, line := range journaltest.Lines(t, blobs) {
 			if line.ID == id && line.Outcome != "" {
 				o = line.Outcome
 			}

@@ -10,6 +10,7 @@ import (
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/auth/authtest"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/tests/harness"
 )
 
@@ -81,7 +82,7 @@ func TestARecordCarriesTheUserThatATokenProves(t *testing.T) {
 func tokenIsNowhere(r *harness.Gateway, token string) {
 	r.T.Helper()
 	signature := token[strings.LastIndexByte(token, '.')+1:]
-	for _, line := range harness.ReadLines(r.T, r.Blobs) {
+	for _, line := range journaltest.Lines(r.T, r.Blobs) {
 		if all, _ := json.Marshal(line); strings.Contains(string(all), signature) {
 			r.T.Errorf("the journal holds the token: %s", all)
 		}

@@ -134,7 +134,7 @@ func TestAStreamBegunEarlyShowsALateFailureAsAnErrorEvent(t *testing.T) {
 		"throttled":             {429, "", "RateLimitExceeded", 0},
 		"failing":               {500, "", "500", 500},
 		"refused":               {400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter", 400},
-		"credential":            {401, "", "BackendConnectionFailure", 0},
+		"credential":            {401, "", "BackendCredentialRefused", 0},
 		"answered as no stream": {200, wholeChat, "upstream_error", 200},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,13 +17,13 @@ import (
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/logs"
 	"aoaigateway/handler/tests/harness"
 )
 
 // feedOf is a feed as the gateway of r would open it, and the sink at its end.
-func feedOf(t *testing.T, r *harness.Gateway) (*logs.Feed, *loganalytics.Sink) {
+func feedOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics.Sink) {
 	t.Helper()
 	columns := map[string]string{}
 	for _, c := range logs.Columns() {
@@ -40,7 +40,7 @@ func feedOf(t *testing.T, r *harness.Gateway) (*logs.Feed, *loganalytics.Sink) {
 	s, e := r.Settings, r.Services
 	s.LogsURL, s.LogsRuleID, s.LogsStream = sink.URL, sink.Rule, logs.Stream
 	e.Transport, e.Identity = backend.NewTransport(roots), harness.TokenMaker{Tokens: tokens}
-	feed, err := s.OpenFeed(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	feed, err := s.OpenExporter(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,14 +48,11 @@ func feedOf(t *testing.T, r *harness.Gateway) (*logs.Feed, *loganalytics.Sink) {
 }
 
 // entriesOf are the journal's ends, each with its request from its begin.
-func entriesOf(t *testing.T, blobs blob.Store) (entries []logs.Entry) {
+func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 	t.Helper()
 	requests := map[string]*gateway.Body{}
-	for m, err := range journal.Read(t.Context(), blobs, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, raw := range m.Records {
+	for _, batch := range journaltest.Batches(t, blobs) {
+		for _, raw := range batch.Records {
 			line, err := gateway.ParseLine(raw)
 			if err != nil {
 				t.Fatal(err)
@@ -67,7 +64,7 @@ func entriesOf(t *testing.T, blobs blob.Store) (entries []logs.Entry) {
 			if b, ok := requests[line.ID]; ok {
 				line.Request = b
 			}
-			entries = append(entries, logs.Entry{Line: line, File: m.Name, Chain: m.Hash})
+			entries = append(entries, gateway.Entry{Line: line, File: batch.Name, Chain: batch.Hash})
 		}
 	}
 	return entries
@@ -108,7 +105,7 @@ func TestTheSinkHasEveryRequestWithTheRegionsOwnFigures(t *testing.T) {
 	feed, sink := feedOf(t, r)
 	entries := entriesOf(t, r.Blobs)
 	for range 2 { // at least once
-		if err := feed.Take(t.Context(), entries); err != nil {
+		if err := feed.Take(t.Context(), "", entries); err != nil {
 			t.Fatal(err)
 		}
 	}

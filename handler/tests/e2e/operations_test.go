@@ -81,16 +81,16 @@ func (o *operations) sums() (writes, reads, rows int) {
 }
 
 // takesAll is a feed to a Log Analytics that takes every row, in memory.
-func takesAll(t *testing.T) *logs.Feed {
+func takesAll(t *testing.T) *logs.Exporter {
 	t.Helper()
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
 		Endpoint: "https://logs", RuleID: "dcr", Stream: logs.Stream, Credential: harness.TokenMaker{Tokens: loganalytics.Tokens{Secret: []byte("secret")}},
-		Transport: taken{}, Aside: func(context.Context, logs.Row, string) error { return nil },
+		Transport: taken{}, DeadLetter: func(context.Context, logs.Row, string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &logs.Feed{Shipper: shipper}
+	return &logs.Exporter{Shipper: shipper}
 }
 
 type taken struct{}

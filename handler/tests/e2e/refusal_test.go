@@ -15,6 +15,7 @@ import (
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/tests/harness"
 )
 
@@ -252,7 +253,7 @@ func TestNoRecordHoldsAKey(t *testing.T) {
 		r.Do(http.MethodGet, "/openai/nothing?"+query+r.Key, "")
 	}
 	r.Do(http.MethodPost, harness.ChatPath+";subscription-key="+r.Key, harness.ChatBody, "Api-Key="+r.Key, "Cookie="+r.Key)
-	for _, line := range harness.ReadLines(t, r.Blobs) {
+	for _, line := range journaltest.Lines(t, r.Blobs) {
 		text, err := json.Marshal(line)
 		if err != nil {
 			t.Fatal(err)
@@ -396,7 +397,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 		}
 	}
 	ids := map[string]int{}
-	for _, line := range harness.ReadLines(t, r.Blobs) {
+	for _, line := range journaltest.Lines(t, r.Blobs) {
 		if line.Type == gateway.End {
 			ids[line.ID]++
 		}

@@ -15,6 +15,7 @@ import (
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 	"aoaigateway/handler/usage"
@@ -55,7 +56,7 @@ type entry struct {
 
 func entries(r *harness.Gateway) map[string]*entry {
 	all := map[string]*entry{}
-	for _, line := range harness.ReadLines(r.T, r.Blobs) {
+	for _, line := range journaltest.Lines(r.T, r.Blobs) {
 		k := all[line.ID]
 		if k == nil {
 			k = &entry{}
@@ -111,8 +112,8 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 
 func wantSound(r *harness.Gateway) {
 	r.T.Helper()
-	report, err := journal.Verify(r.T.Context(), journal.NewRows(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
-	if err != nil || len(report.Breaks) > 0 || report.Unanchored > 0 || report.Members == 0 {
+	report, err := journal.Verify(r.T.Context(), journal.NewManifest(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
+	if err != nil || len(report.Breaks) > 0 || report.BeyondCheckpoint > 0 || report.Batches == 0 {
 		r.T.Errorf("verify: %+v, %v", report, err)
 	}
 }

@@ -105,7 +105,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		}
 		charges := newLedger()
 		e := app.Services{
-			Feed:          takesAll(t),
+			Exporter:      takesAll(t),
 			Subscriptions: r.Store, Quota: charges.store, Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: r.Blobs,
 			Secrets: secret.Map(s.Secrets), Transport: toRegions,
 		}

@@ -16,7 +16,7 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/table"
 )
 
@@ -26,7 +26,7 @@ type Journal struct {
 	Begins  map[string]gateway.Line
 	Ends    map[string]gateway.Line // amended
 	again   []string                // ids with two begins or two ends
-	members int
+	batches int
 
 	Incomplete map[string]int // how often each was noted
 }
@@ -39,18 +39,9 @@ func ReadJournal(t *testing.T, server *azurite.Server) Journal {
 		t.Fatal(err)
 	}
 	b := Journal{blobs: blobs, Begins: map[string]gateway.Line{}, Ends: map[string]gateway.Line{}, Incomplete: map[string]int{}}
-	for m, err := range journal.Read(t.Context(), blobs, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.members++
-		for _, raw := range m.Records {
-			line, err := gateway.ParseLine(raw)
-			if err != nil {
-				t.Fatalf("%v\n%s", err, raw)
-			}
-			b.enter(line)
-		}
+	b.batches = len(journaltest.Batches(t, blobs))
+	for _, line := range journaltest.Lines(t, blobs) {
+		b.enter(line)
 	}
 	return b
 }
@@ -79,7 +70,7 @@ func (b *Journal) enter(line gateway.Line) {
 // comparison of what the clients saw with what the journal holds.
 type comparison struct {
 	requests, streams, whole, refused, cut, killed, left, unanswered int
-	begins, ends, open, members, again                               int
+	begins, ends, open, batches, again                               int
 	long, unsent                                                     int
 
 	lostEnds, lostBegins, unlike []string // must all be empty
@@ -87,7 +78,7 @@ type comparison struct {
 
 func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
 	t.Helper()
-	c := &comparison{requests: len(sights), begins: len(b.Begins), ends: len(b.Ends), members: b.members, again: len(b.again)}
+	c := &comparison{requests: len(sights), begins: len(b.Begins), ends: len(b.Ends), batches: b.batches, again: len(b.again)}
 	for id := range b.Begins {
 		if _, ended := b.Ends[id]; !ended {
 			c.open++
@@ -199,7 +190,7 @@ func (c *comparison) Table() string {
 	row("cut by a region", c.cut)
 	row("left by the client", c.left)
 	row("no answer", c.unanswered)
-	row("journal members", c.members)
+	row("journal batches", c.batches)
 	row("begin records", c.begins)
 	row("end records", c.ends)
 	row("begins without end", c.open)

@@ -23,7 +23,7 @@ import (
 	"aoaigateway/handler/cli"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
@@ -263,25 +263,6 @@ func (r *Gateway) Raw(request string) Answer {
 	return Answer{resp.StatusCode, resp.Header, b, err}
 }
 
-// lines reads the whole journal.
-func ReadLines(t *testing.T, blobs blob.Store) []gateway.Line {
-	t.Helper()
-	var lines []gateway.Line
-	for m, err := range journal.Read(context.Background(), blobs, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, raw := range m.Records {
-			line, err := gateway.ParseLine(raw)
-			if err != nil {
-				t.Fatalf("%v\n%s", err, raw)
-			}
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
 // record returns the end record that the answer's id names, waiting for it if the client
 // was faster.
 func (r *Gateway) Record(id string) gateway.Record {
@@ -296,7 +277,7 @@ func (r *Gateway) Find(what string, want func(gateway.Record) bool) gateway.Reco
 	r.T.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		for _, line := range ReadLines(r.T, r.Blobs) {
+		for _, line := range journaltest.Lines(r.T, r.Blobs) {
 			if line.Type == gateway.End && want(line.Record) {
 				return line.Record
 			}
@@ -315,7 +296,7 @@ func (r *Gateway) RecordOf(a Answer) gateway.Record {
 
 func (r *Gateway) Ends() int {
 	n := 0
-	for _, line := range ReadLines(r.T, r.Blobs) {
+	for _, line := range journaltest.Lines(r.T, r.Blobs) {
 		if line.Type == gateway.End {
 			n++
 		}

@@ -132,9 +132,9 @@ type recovery struct {
 	t       *testing.T
 	server  *azurite.Server
 	blobs   *blob.Azure
-	rows    *journal.Rows
-	book    *usage.Book
-	derive  *derive.Deriver
+	rows    *journal.Manifest
+	book    *usage.Store
+	derive  *derive.Worker
 	writer  *journal.Writer
 	letters string // what the sweep said
 }
@@ -156,12 +156,12 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.sink.CA)
 	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
-	if e.Feed, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenFeed(e, logger); err != nil {
+	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e, logger); err != nil {
 		t.Fatal(err)
 	}
-	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewRows(e.Journal), book: usage.New(e.Usage)}
-	m.writer = journal.New(journal.Options{Blobs: blobs, Rows: m.rows, Logger: logger})
-	m.derive = derive.NewDeriver(derive.DeriverOptions{Journal: m.writer, Rows: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book), Logger: logger})
+	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewManifest(e.Journal), book: usage.New(e.Usage)}
+	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
+	m.derive = derive.New(derive.Options{Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book), Logger: logger})
 	return m
 }
 
@@ -171,7 +171,7 @@ func (m *recovery) sweep() {
 	ctx, cancel := context.WithTimeout(m.t.Context(), 4*time.Minute)
 	defer cancel()
 	var err error
-	if m.letters, err = m.derive.Sweep(ctx); err != nil {
+	if m.letters, err = m.derive.Recover(ctx); err != nil {
 		m.t.Fatal(err)
 	}
 	if err := m.writer.Close(ctx); err != nil {
@@ -272,8 +272,8 @@ func (m *recovery) checkJournal(bodies bool) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	harness.Report(m.t, "verify: %d files, %d members, %d records, %d bodies, %d unanchored, %d breaks; %s",
-		report.Files, report.Members, report.Records, report.Bodies, report.Unanchored, len(report.Breaks), m.letters)
+	harness.Report(m.t, "verify: %d files, %d batches, %d records, %d bodies, %d beyond the checkpoint, %d breaks; %s",
+		report.Files, report.Batches, report.Records, report.Bodies, report.BeyondCheckpoint, len(report.Breaks), m.letters)
 	for _, b := range report.Breaks {
 		m.t.Error(b)
 	}

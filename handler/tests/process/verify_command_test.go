@@ -57,7 +57,7 @@ func removeRows(t *testing.T, environ []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	days, err := journal.NewRows(store).Days(t.Context())
+	days, err := journal.NewManifest(store).Days(t.Context())
 	if err != nil || len(days) == 0 {
 		t.Fatalf("days %v, %v", days, err)
 	}

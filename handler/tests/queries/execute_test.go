@@ -14,15 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/assemble"
 	"aoaigateway/handler/devstack/tools"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/logs"
-	"aoaigateway/handler/openai"
 )
 
 // book is what a journal might say, the rows made of it, and what they must add up to.
 type book struct {
-	maker logs.Rows
+	maker logs.Mapper
 	rows  []logs.Row // as shipped: in revisions, with copies
 
 	tokens   map[key]sums // of chat and completions answered with 200
@@ -36,7 +36,7 @@ type key struct{ ip, model string }
 type sums struct{ prompt, completion, total, calls int64 }
 
 func (b *book) line(l gateway.Line, copies int) {
-	row, ok := b.maker.Row(context.Background(), logs.Entry{Line: l, File: "f", Chain: "chain"})
+	row, ok := b.maker.Row(context.Background(), gateway.Entry{Line: l, File: "f", Chain: "chain"})
 	for range copies {
 		if ok {
 			b.rows = append(b.rows, row)
@@ -66,7 +66,7 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	end.Attempts = []gateway.Attempt{{Region: end.Region, Start: at, Millis: 20, Status: 200}}
 	end.Usage, end.Status, end.BackendStatus, end.Outcome = u, 200, 200, gateway.Complete
 	end.FirstByteMilli, end.TotalMilli = 20, 40
-	end.Cost = &gateway.Cost{Amount: "0.25", Currency: "USD", PriceVersion: "1"}
+	end.Cost = &gateway.Cost{Millionths: 250_000, Currency: "USD", PriceVersion: "1"}
 	answer := fmt.Sprintf(`{"id":"c-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"text":"answer %d","message":{"role":"assistant","content":"answer %d"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
 		i, k.model, i, i, u.Prompt, u.Completion, u.Total)
 	end.Response = &gateway.Body{Size: int64(len(answer)), SHA256: "bb", ContentType: "application/json", JSON: json.RawMessage(answer)}
@@ -90,7 +90,7 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 // streamed has the answer come as a stream's chunks.
 func streamed(text string, usage bool) func(*gateway.Line) {
 	return func(l *gateway.Line) {
-		a := openai.NewAssembler(openai.ChatStream)
+		a := assemble.New(assemble.Chat)
 		for _, part := range []string{text, " and", " so on"} {
 			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[{"index":0,"delta":{"content":%q}}],"usage":null}`, l.AnsweredModel, part))
 		}
@@ -126,7 +126,7 @@ func failedOver(l *gateway.Line) {
 
 func newBook(t *testing.T) *book {
 	t.Helper()
-	b := &book{maker: logs.Rows{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return nil, os.ErrNotExist }}, tokens: map[key]sums{}}
+	b := &book{maker: logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return nil, os.ErrNotExist }}, tokens: map[key]sums{}}
 	kinds := []func(*gateway.Line){nil, streamed("stream", true), streamed(strings.Repeat("long stream ", 20_000), true), streamed("no usage", false), huge, inBlob, failedOver, refused}
 	operations := []string{"ChatCompletions_Create", "createChatCompletion", "completions_create", "createCompletion", "embeddings_create", "createEmbedding"}
 	i := 0

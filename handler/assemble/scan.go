@@ -1,0 +1,70 @@
+package assemble
+
+// eachMember calls f with the quoted name and the value of each member of obj, valid JSON.
+func eachMember(obj []byte, f func(name, value []byte)) {
+	for i := token(obj, 1); obj[i] != '}'; {
+		nameEnd := valueEnd(obj, i)
+		start := token(obj, nameEnd)
+		end := valueEnd(obj, start)
+		f(obj[i:nameEnd], obj[start:end])
+		i = token(obj, end)
+	}
+}
+
+// eachItem calls f with each item of array, valid JSON.
+func eachItem(array []byte, f func(value []byte)) {
+	for i := token(array, 1); array[i] != ']'; {
+		end := valueEnd(array, i)
+		f(array[i:end])
+		i = token(array, end)
+	}
+}
+
+// token skips what stands between names and values.
+func token(b []byte, i int) int {
+	for b[i] == ' ' || b[i] == ',' || b[i] == ':' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t' {
+		i++
+	}
+	return i
+}
+
+// valueEnd returns where the value that starts at i ends.
+func valueEnd(b []byte, i int) int {
+	switch b[i] {
+	case '"':
+		return stringEnd(b, i)
+	case '{', '[':
+		return nestedEnd(b, i)
+	}
+	for i < len(b) && b[i] > ' ' && b[i] != ',' && b[i] != '}' && b[i] != ']' {
+		i++
+	}
+	return i
+}
+
+func stringEnd(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}
+
+func nestedEnd(b []byte, i int) int {
+	depth := 0
+	for {
+		switch b[i] {
+		case '"':
+			i = stringEnd(b, i)
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+		i++
+	}
+}

@@ -1,0 +1,34 @@
+package front
+
+import (
+	"net"
+	"net/http"
+	"strings"
+)
+
+// clientIP is the address that a trusted hop names, or empty. X-Forwarded-For is never
+// trusted: the Functions host overwrites it with its own peer.
+func clientIP(r *http.Request, fronted, inAzure bool) string {
+	switch {
+	case fronted:
+		return parseIP(r.Header.Get("X-Gateway-Client-Ip"))
+	case r.Header.Get("Client-Ip") != "":
+		return parseIP(r.Header.Get("Client-Ip"))
+	case inAzure:
+		return ""
+	default:
+		return parseIP(r.RemoteAddr)
+	}
+}
+
+// parseIP reads an address with or without a port. It returns "" for anything else.
+func parseIP(s string) string {
+	s = strings.TrimSpace(s)
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		s = host
+	}
+	if ip := net.ParseIP(strings.Trim(s, "[]")); ip != nil {
+		return ip.String()
+	}
+	return ""
+}

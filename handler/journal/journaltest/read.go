@@ -1,0 +1,73 @@
+// Package journaltest reads journals back for tests.
+package journaltest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"aoaigateway/handler/blob"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+)
+
+// Read returns the batches of all files, in the order of the files' names. A break ends its file; a batch that does
+// not continue the chain of its process is a break.
+func Read(t testing.TB, blobs blob.Store) (batches []journal.Batch, breaks []error) {
+	t.Helper()
+	files, err := blobs.List(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := map[string]journal.Batch{} // the last batch of each process
+	for _, info := range files {
+		f, ok := journal.ParseName(info.Name)
+		if !ok {
+			continue
+		}
+		for b, err := range journal.ReadFrom(context.Background(), blobs, f.Name, 0) {
+			if head, ok := heads[f.Process]; err == nil && ok && (b.Seq != head.Seq+1 || b.Prev != head.Hash) {
+				err = fmt.Errorf("%s: batch %d with sequence %d does not continue batch %d of %s", f.Name, b.Index, b.Seq, head.Seq, head.Name)
+			}
+			if err != nil {
+				breaks = append(breaks, err)
+				delete(heads, f.Process)
+				break
+			}
+			batches, heads[f.Process] = append(batches, b), b
+		}
+	}
+	return batches, breaks
+}
+
+// Batches is like Read for a journal without breaks.
+func Batches(t testing.TB, blobs blob.Store) []journal.Batch {
+	t.Helper()
+	batches, breaks := Read(t, blobs)
+	if len(breaks) > 0 {
+		t.Fatal(breaks)
+	}
+	return batches
+}
+
+// Records returns the raw lines of a journal without breaks.
+func Records(t testing.TB, blobs blob.Store) (records [][]byte) {
+	t.Helper()
+	for _, b := range Batches(t, blobs) {
+		records = append(records, b.Records...)
+	}
+	return records
+}
+
+// Lines returns the parsed lines of a journal without breaks.
+func Lines(t testing.TB, blobs blob.Store) (lines []gateway.Line) {
+	t.Helper()
+	for _, raw := range Records(t, blobs) {
+		line, err := gateway.ParseLine(raw)
+		if err != nil {
+			t.Fatalf("%v: %.300s", err, raw)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

@@ -1,0 +1,34 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"strconv"
+)
+
+// asideLine is what stands in aside/ of a row that the service refuses.
+type deadLetter struct {
+	Reason string          `json:"reason"`
+	Row    json.RawMessage `json:"row"`
+}
+
+// AsideIn returns a place for refused rows: each becomes a blob of one JSON line,
+// aside/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl, so that a row refused twice stands once.
+func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, Row, string) error {
+	return func(ctx context.Context, row Row, reason string) error {
+		raw, err := row.encode()
+		if err != nil {
+			return err
+		}
+		var line bytes.Buffer
+		e := json.NewEncoder(&line)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(deadLetter{reason, raw}); err != nil {
+			return err
+		}
+		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + strconv.Itoa(row.RecordRevision) + ".jsonl"
+		return put(ctx, name, &line)
+	}
+}

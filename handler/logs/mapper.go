@@ -1,0 +1,227 @@
+package logs
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"math"
+	"strings"
+
+	"aoaigateway/handler/gateway"
+)
+
+// Rows makes rows of the journal's lines, each complete in itself: an end or an incomplete
+// with its request's content, an amend with all of its end. It keeps nothing between them.
+// Safe for concurrent use.
+type Mapper struct {
+	// BodyURL is where the journal's blobs are, such as
+	// https://<account>.blob.core.windows.net/audit; their names are appended.
+	BodyURL string
+	// Open reads a large body's blob, so that the row has it shortened; nil or an error
+	// leaves a note of its size and hash, with the record's own usage.
+	Open func(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
+// Row is what an entry says of its request; false for a begin, and for an amend that has
+// nothing but an outcome, which would hide the row it corrects.
+func (r Mapper) Row(ctx context.Context, e gateway.Entry) (Row, bool) {
+	line := &e.Line
+	switch line.Type {
+	case gateway.End:
+		return r.ended(ctx, &e, revisionEnd), true
+	case gateway.Amend:
+		if line.Method == "" {
+			return Row{}, false
+		}
+		return r.ended(ctx, &e, revisionAmend), true
+	case gateway.Incomplete:
+		line.Usage, line.Cost, line.Response, line.Status = gateway.Usage{}, nil, nil, 0
+		line.Outcome = gateway.Outcome(gateway.Incomplete)
+		row := newRow(line, e.Chain, revisionIncomplete)
+		request := r.request(ctx, &e, &row)
+		row.BackendRequestBody, row.BodyTruncatedInRow = request.text, !request.whole
+		return row, true
+	case gateway.Begin:
+	}
+	return Row{}, false
+}
+
+func (r Mapper) ended(ctx context.Context, e *gateway.Entry, revision int) Row {
+	row := newRow(&e.Line, e.Chain, revision)
+	request, response := r.request(ctx, e, &row), r.response(ctx, e, &row)
+	row.BodyTruncatedInRow = !request.whole || !response.whole
+	if row.AttemptCount == 0 {
+		row.RequestBody, row.ResponseBody = request.text, response.text
+	} else {
+		row.BackendRequestBody, row.BackendResponseBody = request.text, response.text
+	}
+	row.ContentFilter = contentFilter(e.Line.Response)
+	return row
+}
+
+func (r Mapper) request(ctx context.Context, e *gateway.Entry, row *Row) content {
+	b := e.Line.Request
+	if b == nil {
+		return content{whole: true}
+	}
+	c, ok := r.content(ctx, b)
+	if !ok {
+		n := placeholderFor(b)
+		n.Model = short(e.Line.Model, 256)
+		c = n.content()
+	}
+	row.RequestBodyURI = r.uri(b, c, e.File)
+	return c
+}
+
+func (r Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) content {
+	if e.Line.Response == nil {
+		return content{whole: true}
+	}
+	b := *e.Line.Response
+	if len(b.Assembled) > 0 {
+		b.Assembled = withUsage(b.Assembled, row.OperationID, e.Line.Usage)
+	}
+	c, ok := r.content(ctx, &b)
+	if !ok {
+		n := placeholderFor(&b)
+		if e.Line.Usage != (gateway.Usage{}) {
+			n.Object, n.Model, n.Usage = objects[row.OperationID], row.ModelName, usageJSON(row.OperationID, e.Line.Usage)
+		}
+		c = n.content()
+	}
+	row.BodyURI = r.uri(&b, c, e.File)
+	return c
+}
+
+// content is a body from its record or from its blob.
+func (r Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
+	if c, ok := contentOf(b); ok {
+		return c, true
+	}
+	if b.Blob == "" || r.Open == nil || !strings.Contains(b.ContentType, "json") {
+		return content{}, false
+	}
+	blob, err := r.Open(ctx, b.Blob)
+	if err != nil {
+		return content{}, false
+	}
+	defer func() { _ = blob.Close() }()
+	value, err := truncateStream(blob)
+	if err != nil {
+		return content{}, false
+	}
+	c, ok := truncated(value)
+	c.whole = false
+	return c, ok
+}
+
+// uri is where a body that is not whole in its row is.
+func (r Mapper) uri(b *gateway.Body, c content, file string) string {
+	switch {
+	case b.Blob != "":
+		return r.url(b.Blob)
+	case !c.whole && b.HasContent() && file != "":
+		return r.url(file)
+	default:
+		return ""
+	}
+}
+
+func (r Mapper) url(name string) string {
+	if r.BodyURL == "" {
+		return name
+	}
+	return r.BodyURL + "/" + name
+}
+
+func (row *Row) setOutcome(o gateway.Outcome) {
+	row.Outcome = string(o)
+	if row.IsStream {
+		row.StreamOutcome = row.Outcome
+	}
+	row.IsRequestSuccess = row.ResponseCode >= 200 && row.ResponseCode < 400 && o == gateway.Complete
+}
+
+// newRow is everything but the bodies.
+func newRow(line *gateway.Line, chain string, revision int) Row {
+	row := Row{
+		TimeGenerated: line.Time.UTC(), RecordID: line.ID, RecordRevision: revision, CorrelationID: line.ID, ChainHash: chain,
+		ApimSubscriptionID: short(line.Subscription, 256), SubscriptionName: short(line.Name, 256), KeySlot: line.KeySlot,
+		ProductID: short(line.Product, 256), UserObjectID: short(line.User, 256), EndUser: short(line.EndUser, 1024),
+		CallerIPAddress: line.IP, UserAgent: short(line.ClientAgent, 1024),
+		Method: line.Method, URL: short(line.URL, 4096), SpecOperationID: line.Operation, OperationID: operationID(line.Operation),
+		APIVersion: short(line.APIVersion, 64), DeploymentRequested: short(line.Model, 256), DeploymentUsed: line.Deployment,
+		ModelName: short(line.AnsweredModel, 256), BackendRegion: line.Region, BackendAPIVersion: line.BackendAPIVersion,
+		ResponseCode: line.Status, BackendResponseCode: line.BackendStatus,
+		LastErrorReason: short(line.ErrorReason, 256), LastErrorMessage: short(line.ErrorMessage, 4096),
+		LimitName: short(line.Limit, 256), LimitUnsure: line.LimitUnsure, AuditRelaxed: line.Relaxed, IsStream: line.Stream, Redactions: line.Redactions,
+	}
+	row.UserID = row.UserObjectID
+	if row.UserID == "" {
+		row.UserID = row.EndUser
+	}
+	if line.Surface != "" {
+		row.APIID = map[bool]string{true: "azure-openai-v1", false: "azure-openai"}[line.Surface == "v1"]
+	}
+	if line.Region != "" {
+		row.BackendID, row.BackendMethod = strings.TrimSuffix(line.Region+"/"+line.Deployment, "/"), line.Method
+	}
+	row.attempts(line)
+	row.times(line)
+	row.usage(line)
+	row.sizes(line)
+	row.setOutcome(line.Outcome)
+	return row
+}
+
+// maxAttempts are the attempts that a row lists.
+const maxAttempts = 32
+
+func (row *Row) attempts(line *gateway.Line) {
+	row.AttemptCount = len(line.Attempts)
+	if row.AttemptCount == 0 {
+		return
+	}
+	list := line.Attempts[:min(maxAttempts, len(line.Attempts))]
+	if raw, err := json.Marshal(list); err == nil && len(raw) < maxValue {
+		row.Attempts = raw
+	}
+}
+
+func (row *Row) times(line *gateway.Line) {
+	row.TotalTime = line.TotalMilli
+	if line.FirstByteMilli > 0 {
+		row.FirstByteMs = new(line.FirstByteMilli)
+		if line.Stream {
+			row.TimeToFirstTokenMs = row.FirstByteMs
+		}
+	}
+	if len(line.Attempts) > 0 {
+		before := line.Attempts[0].Start.Sub(line.Time).Milliseconds()
+		row.ClientTime = min(max(0, before), row.TotalTime)
+		row.BackendTime = row.TotalTime - row.ClientTime
+	} else {
+		row.ClientTime = row.TotalTime
+	}
+}
+
+func (row *Row) usage(line *gateway.Line) {
+	u := line.Usage
+	row.PromptTokens, row.CachedTokens, row.CompletionTokens = u.Prompt, u.Cached, u.Completion
+	row.ReasoningTokens, row.AudioTokens, row.TotalTokens, row.TokensEstimated = u.Reasoning, u.Audio, u.Total, u.Estimated
+	if line.Cost == nil {
+		return
+	}
+	row.CostCurrency, row.PriceVersion = short(line.Cost.Currency, 16), short(line.Cost.PriceVersion, 128)
+	row.CostAmount = new(float64(line.Cost.Millionths) / 1e6)
+}
+
+func (row *Row) sizes(line *gateway.Line) {
+	if b := line.Request; b != nil {
+		row.RequestSize, row.RequestSha256 = int(min(b.Size, math.MaxInt32)), b.SHA256
+	}
+	if b := line.Response; b != nil {
+		row.ResponseSize, row.ResponseSha256 = int(min(b.Size, math.MaxInt32)), b.SHA256
+	}
+}
