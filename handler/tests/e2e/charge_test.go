@@ -64,13 +64,13 @@ func (b *ledger) read(t *testing.T) (c charged) {
 		if err != nil {
 			continue
 		}
-		var counters map[string]struct{ Charged int64 }
-		if err := json.Unmarshal([]byte(e.Props["counters"].(string)), &counters); err != nil {
+		var limits map[string]struct{ Charged int64 }
+		if err := json.Unmarshal([]byte(e.Props["limits"].(string)), &limits); err != nil {
 			t.Fatal(err)
 		}
-		c.hard += counters["tokens/year/hard"].Charged
-		c.soft += counters["tokens/year"].Charged
-		c.calls += counters["requests/year"].Charged
+		c.hard += limits["tokens/year/hard"].Charged
+		c.soft += limits["tokens/year"].Charged
+		c.calls += limits["requests/year"].Charged
 	}
 	return c
 }

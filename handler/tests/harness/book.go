@@ -239,12 +239,12 @@ func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var counters map[string]struct{ Charged int64 }
-		text, _ := e.Props["counters"].(string)
-		if err := json.Unmarshal([]byte(text), &counters); err != nil {
+		var limits map[string]struct{ Charged int64 }
+		text, _ := e.Props["limits"].(string)
+		if err := json.Unmarshal([]byte(text), &limits); err != nil {
 			t.Fatal(err)
 		}
-		charged[team] = counters["tokens/year/hard"].Charged
+		charged[team] = limits["tokens/year/hard"].Charged
 	}
 	return charged
 }
