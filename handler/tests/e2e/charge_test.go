@@ -85,12 +85,13 @@ type chargeRig struct {
 func newChargeRig(t *testing.T, policy string, tune func(*app.Settings)) chargeRig {
 	t.Helper()
 	b := newLedger()
-	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Quota = b.store }, Settings: func(s *app.Settings) {
-		s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
-		if tune != nil {
-			tune(s)
-		}
-	}})
+	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Quota = b.store },
+		Settings: func(s *app.Settings) {
+			s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
+			if tune != nil {
+				tune(s)
+			}
+		}})
 	req, err := openai.ParseRequest(openai.Chat, []byte(harness.ChatBody))
 	if err != nil {
 		t.Fatal(err)
@@ -147,8 +148,10 @@ func TestChargeByOutcome(t *testing.T) {
 		{name: "hung, then throttled", first: []aoaisim.Fault{hang}, second: []aoaisim.Fault{status(429)}, bounds: 1, soft: asHeld},
 		{name: "cut", first: []aoaisim.Fault{{Do: aoaisim.DoCutFin, After: 4}}, stream: true, bounds: 1, soft: asSeen},
 		{name: "begun early, then refused", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(400)}, stream: true, early: true},
-		{name: "begun early, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(429)}, second: []aoaisim.Fault{status(429)}, stream: true, early: true},
-		{name: "begun early, then failed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(500)}, second: []aoaisim.Fault{status(400)}, stream: true, early: true, bounds: 1, soft: asHeld},
+		{name: "begun early, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(429)},
+			second: []aoaisim.Fault{status(429)}, stream: true, early: true},
+		{name: "begun early, then failed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(500)},
+			second: []aoaisim.Fault{status(400)}, stream: true, early: true, bounds: 1, soft: asHeld},
 		{name: "begun early, then streamed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}}, stream: true, early: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -214,7 +217,8 @@ func TestChargeAfterClientLeft(t *testing.T) {
 			r.Regions[0].Fault(c.fault)
 			r.Regions[0].Step(1)
 			conn := dial(r.Gateway)
-			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(call("POST", harness.ChatPath, harness.ChatStream)))
+			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}",
+				"gateway").Replace(call("POST", harness.ChatPath, harness.ChatStream)))
 			waitFor(r.Gateway, "the region to be asked", func() bool { return r.Regions[0].Counts().Open > 0 })
 			readUntil(r.Gateway, conn, c.until, nil)
 			_ = conn.Close()
@@ -265,7 +269,8 @@ func TestLimitRefusesFurtherAttempt(t *testing.T) {
 const anySoft = -1
 
 // kept are the reasons of attempts whose tokens may have been used.
-var kept = map[string]bool{"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true, "first-byte-timeout": true, "client-cancelled": true, "error-event": true}
+var kept = map[string]bool{"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true,
+	"first-byte-timeout": true, "client-cancelled": true, "error-event": true}
 
 func TestChargesMatchLedger(t *testing.T) {
 	r := newChargeRig(t, chargePolicy, nil)

@@ -29,7 +29,8 @@ import (
 
 const (
 	firstChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"one"},"finish_reason":null}]}` + "\n\n"
-	lastChunk  = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
+	lastChunk  = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` +
+		"\n\n"
 	usageChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}` + "\n\n"
 	doneEvent  = "data: [DONE]\n\n"
 	wholeChat  = `{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"one two three"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}`
@@ -105,7 +106,8 @@ func TestEarlyStreamEndsWhole(t *testing.T) {
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 150})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	rec := wantComplete(r, a)
-	if !bytes.HasPrefix(a.Body, []byte(": keep-alive\n\n")) || !bytes.HasSuffix(a.Body, []byte(doneEvent)) || rec.Usage.Estimated || rec.Usage.Total == 0 {
+	if !bytes.HasPrefix(a.Body, []byte(": keep-alive\n\n")) || !bytes.HasSuffix(a.Body, []byte(doneEvent)) || rec.Usage.Estimated ||
+		rec.Usage.Total == 0 {
 		t.Errorf("usage %+v of\n%s", rec.Usage, a.Body)
 	}
 	if a.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
@@ -131,9 +133,10 @@ func TestEarlyStreamReportsError(t *testing.T) {
 		code    string
 		status2 int
 	}{
-		"throttled":             {429, "", "RateLimitExceeded", 0},
-		"failing":               {500, "", "500", 500},
-		"refused":               {400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter", 400},
+		"throttled": {429, "", "RateLimitExceeded", 0},
+		"failing":   {500, "", "500", 500},
+		"refused": {400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter",
+			400},
 		"credential":            {401, "", "BackendCredentialRefused", 0},
 		"answered as no stream": {200, wholeChat, "upstream_error", 200},
 	} {
@@ -225,7 +228,8 @@ func TestHalfFirstEventFailsOver(t *testing.T) {
 	for name, first := range map[string]string{"half": firstChunk[:50], "nothing": "", "a comment": ": hello\n\n", "half a comment": ": hel"} {
 		t.Run(name, func(t *testing.T) {
 			r := harness.Start(t, harness.Options{Settings: scripted(t, says(first))})
-			if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream)); rec.Region != "b" || rec.Attempts[0].Reason != "cut-before-first-event" {
+			if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream)); rec.Region != "b" ||
+				rec.Attempts[0].Reason != "cut-before-first-event" {
 				t.Errorf("record %+v", rec)
 			}
 		})
@@ -259,8 +263,9 @@ func TestAnswerOfOtherForm(t *testing.T) {
 		region     http.HandlerFunc
 		body, want string
 	}{
-		"one body to a stream":    {whole, harness.ChatStream, wholeChat},
-		"a stream to a call":      {says(firstChunk, lastChunk, usageChunk, doneEvent), harness.ChatBody, firstChunk + lastChunk + usageChunk + doneEvent},
+		"one body to a stream": {whole, harness.ChatStream, wholeChat},
+		"a stream to a call": {says(firstChunk, lastChunk, usageChunk, doneEvent), harness.ChatBody, firstChunk + lastChunk + usageChunk +
+			doneEvent},
 		"a type in other letters": {loud, harness.ChatStream, firstChunk + lastChunk + doneEvent},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -275,7 +280,8 @@ func TestAnswerOfOtherForm(t *testing.T) {
 
 func TestAnswerWithoutUsageIsEstimated(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
-	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Body: `{"choices":[{"message":{"content":"` + strings.Repeat("four", 50) + `"}}]}`})
+	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Body: `{"choices":[{"message":{"content":"` +
+		strings.Repeat("four", 50) + `"}}]}`})
 	if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody)); !rec.Usage.Estimated || rec.Usage.Completion != 50 {
 		t.Errorf("usage %+v", rec.Usage)
 	}
@@ -415,7 +421,8 @@ func longStream(n int) http.HandlerFunc {
 
 func TestUnrecordableAnswerIsBroken(t *testing.T) {
 	t.Run("stream", func(t *testing.T) {
-		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, longStream(3<<20)), Services: func(e *app.Services) { e.Blobs = noBodies{e.Blobs} }})
+		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, longStream(3<<20)),
+			Services: func(e *app.Services) { e.Blobs = noBodies{e.Blobs} }})
 		a := r.Post(harness.ChatPath, harness.ChatStream)
 		if len(a.Body) > 2<<20 {
 			t.Errorf("%d bytes left although they could not be kept", len(a.Body))
@@ -553,7 +560,8 @@ func TestStuckClientIsGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scripted := scripted(t, c.region)
-			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond }})
+			r := harness.Start(t, harness.Options{Regions: 1,
+				Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond }})
 			conn := dial(r)
 			defer conn.Close()
 			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(call("POST", harness.ChatPath, c.body)))

@@ -52,8 +52,9 @@ func TestRegionErrorsPassUnchanged(t *testing.T) {
 				continue
 			}
 			for name, want := range map[string]string{
-				"Content-Type": "application/json; odd=1", "Apim-Request-Id": "the-regions-own", "X-Ratelimit-Remaining-Tokens": "77", "X-Ms-Region": "East US 2",
-				"Set-Cookie": "", "Strict-Transport-Security": "", "Location": "https://gateway.example/openai/batches/1?api-version=x",
+				"Content-Type": "application/json; odd=1", "Apim-Request-Id": "the-regions-own", "X-Ratelimit-Remaining-Tokens": "77",
+				"X-Ms-Region": "East US 2",
+				"Set-Cookie":  "", "Strict-Transport-Security": "", "Location": "https://gateway.example/openai/batches/1?api-version=x",
 				"Operation-Location": "https://gateway.example/openai/operations/images/2", "Content-Location": "https://gateway.example/openai/3",
 			} {
 				if got := a.Header.Get(name); got != want {
@@ -61,7 +62,8 @@ func TestRegionErrorsPassUnchanged(t *testing.T) {
 				}
 			}
 			rec := r.RecordOf(a)
-			if rec.Outcome != gateway.Complete || rec.Status != c.status || rec.BackendStatus != c.status || rec.Response.SHA256 != sum([]byte(c.body)) || len(rec.Attempts) == 0 || rec.Attempts[0].RequestID != "the-regions-own" {
+			if rec.Outcome != gateway.Complete || rec.Status != c.status || rec.BackendStatus != c.status ||
+				rec.Response.SHA256 != sum([]byte(c.body)) || len(rec.Attempts) == 0 || rec.Attempts[0].RequestID != "the-regions-own" {
 				t.Errorf("record %+v", rec)
 			}
 		}

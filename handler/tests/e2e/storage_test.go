@@ -163,7 +163,8 @@ func TestShortBlobOutage(t *testing.T) {
 				if used, _ := r.Program.Journal.Backlog(); whole != len(seen) || used != 0 || peak == 0 {
 					t.Errorf("%d of %d answers complete, %d bytes waiting at the end of the outage, %d still", whole, len(seen), peak, used)
 				}
-				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name, whole, peak>>10)
+				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name,
+					whole, peak>>10)
 			})
 		})
 	}
@@ -226,7 +227,8 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	if late := len(after); whole < late || whole != late+len(seen)-cut-refused {
 		t.Errorf("%d complete in all, of %d after the outage", whole, late)
 	}
-	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d MiB waited; after it %d of %d answered",
+	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d "+
+		"MiB waited; after it %d of %d answered",
 		len(seen), refused, cut, len(seen)-cut-refused, peak>>20, limit>>20, len(after), len(after))
 }
 

@@ -83,7 +83,8 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		world := pipes{}
 		toRegions, toGateway := world.transport(), world.transport()
 		s, err := app.SettingsFor(app.Serving, []string{
-			"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true", `GATEWAY_SECRETS={"gateway-admin-key":"` + harness.AdminKey + `","k":"key"}`,
+			"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true", `GATEWAY_SECRETS={"gateway-admin-key":"` +
+				harness.AdminKey + `","k":"key"}`,
 			`GATEWAY_BACKENDS=[{"name":"a","endpoint":"https://a","priority":1,"credential":"k","models":{"chat":"chat"}}]`,
 		})
 		if err != nil {
@@ -94,10 +95,12 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		r.Blobs = &blob.Mem{Fault: r.BlobOperation}
 		for i := range regions {
 			name := string(rune('a' + i))
-			region := aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true, Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}}})
+			region := aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true,
+				Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}}})
 			defer world.serve(name, &http.Server{Handler: region})()
 			r.Regions = append(r.Regions, region)
-			s.Backends = append(s.Backends, backend.Region{Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1, Credential: "k", Models: map[string]string{"chat": "chat"}})
+			s.Backends = append(s.Backends, backend.Region{Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1,
+				Credential: "k", Models: map[string]string{"chat": "chat"}})
 		}
 		pol, err := policy.Parse("policy.yaml", []byte(text))
 		if err != nil {
@@ -106,7 +109,8 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		charges := newLedger()
 		e := app.Services{
 			Exporter:      takesAll(t),
-			Subscriptions: r.Store, Quota: charges.store, Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: r.Blobs,
+			Subscriptions: r.Store, Quota: charges.store, Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(),
+			Journal: table.NewMem(), Blobs: r.Blobs,
 			Secrets: secret.Map(s.Secrets), Transport: toRegions,
 		}
 		p := app.New(s, pol, e, logger)
@@ -159,7 +163,8 @@ func TestSilenceBetweenTokens(t *testing.T) {
 		a, took := timed(r, harness.ChatStream)
 		rec := wantComplete(r, a)
 		tokens := len(harness.Events(a.Body)) - comments(a.Body)
-		if !strings.HasSuffix(string(a.Body), doneEvent) || rec.Region != "a" || len(rec.Attempts) != 1 || took < time.Duration(tokens-1)*59*time.Second {
+		if !strings.HasSuffix(string(a.Body), doneEvent) || rec.Region != "a" || len(rec.Attempts) != 1 ||
+			took < time.Duration(tokens-1)*59*time.Second {
 			t.Errorf("%d events after %v by %s", tokens, took, rec.Region)
 		}
 		if n := comments(a.Body); n < 2*(tokens-1) {

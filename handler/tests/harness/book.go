@@ -22,11 +22,11 @@ import (
 
 // book is the whole journal by record.
 type Journal struct {
-	blobs   blob.Store
-	BeginLines  map[string]gateway.Line
-	EndLines    map[string]gateway.Line // amended
-	again   []string                // ids with two begins or two ends
-	batches int
+	blobs      blob.Store
+	BeginLines map[string]gateway.Line
+	EndLines   map[string]gateway.Line // amended
+	again      []string                // ids with two begins or two ends
+	batches    int
 
 	Incomplete map[string]int // how often each was noted
 }
@@ -206,7 +206,8 @@ func (c *comparison) Table() string {
 func (c *comparison) Check(t *testing.T, plan KillPlan) {
 	t.Helper()
 	for what, list := range map[string][]string{
-		"complete for the client, no end record": c.lostEnds, "streamed to the client, no begin record": c.lostBegins, "record unlike the answer": c.unlike,
+		"complete for the client, no end record": c.lostEnds, "streamed to the client, no begin record": c.lostBegins,
+		"record unlike the answer": c.unlike,
 	} {
 		for _, one := range list[:min(len(list), 10)] {
 			t.Errorf("%s: %s", what, one)
@@ -271,7 +272,8 @@ func CheckCharges(t *testing.T, charged map[string]int64, b Journal, sights []Ob
 	for _, team := range []string{"hard", "tight"} {
 		Report(t, "%s limit: %d tokens charged, %d in end records, %d seen complete by clients", team, charged[team], recorded[team], seen[team])
 		if charged[team] < recorded[team] || recorded[team] < seen[team] || seen[team] == 0 {
-			t.Errorf("%s: charged %d, recorded %d, seen %d: each must be at least the next, and the last above 0", team, charged[team], recorded[team], seen[team])
+			t.Errorf("%s: charged %d, recorded %d, seen %d: each must be at least the next, and the last above 0", team, charged[team],
+				recorded[team], seen[team])
 		}
 	}
 	if charged["tight"] > tightLimit || refused == 0 {

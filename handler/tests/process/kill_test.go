@@ -96,7 +96,8 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
 	w.Region(1, aoaisim.Options{Name: "unkind", EventDelay: 3 * time.Millisecond, Seed: rand.Uint64()})
 	spotty := w.Region(1, aoaisim.Options{Name: "spotty", EventDelay: 5 * time.Millisecond, Kind: true})
-	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03, Headers: map[string]string{"retry-after-ms": "100"}})
+	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03,
+		Headers: map[string]string{"retry-after-ms": "100"}})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoCutReset, After: 4, Probability: 0.02})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20, Probability: 0.1})
 	w.Region(2, aoaisim.Options{Name: "steady", EventDelay: 8 * time.Millisecond, Kind: true})

@@ -157,7 +157,8 @@ func TestOutageThrottlesEveryRegion(t *testing.T) {
 		attempts += region.Counts().Requests
 	}
 	each := float64(attempts) / float64(len(seen))
-	harness.Report(t, "%d requests in %v, all three regions throttling: %d answers other than 429 with a wait, longest wait %d ms, %d attempts, %.3f a request",
+	harness.Report(t, "%d requests in %v, all three regions throttling: %d answers other than 429 with a wait, longest wait %d ms, %d "+
+		"attempts, %.3f a request",
 		len(seen), outageFor(), odd, longest, attempts, each)
 	if odd != 0 || longest > 2000 || each > 0.1 {
 		t.Errorf("%d odd answers, longest wait %d ms, %.3f attempts a request", odd, longest, each)

@@ -32,7 +32,8 @@ func TestCommandVerifies(t *testing.T) {
 		t.Errorf("verify printed\n%s", out)
 	}
 	today := time.Now().UTC().Format(time.DateOnly)
-	if out := ok(t, r.local, "verify", "--from", "2020-01-01", "--to", today); !strings.Contains(out, "records     0") && time.Now().UTC().Format(time.DateOnly) == today {
+	if out := ok(t, r.local, "verify", "--from", "2020-01-01", "--to", today); !strings.Contains(out, "records     0") &&
+		time.Now().UTC().Format(time.DateOnly) == today {
 		t.Errorf("verify of the days before printed\n%s", out)
 	}
 	fails(t, r.local, []string{"2026-11-23T14"}, "verify", "--from", "yesterday")
