@@ -19,6 +19,9 @@ import (
 
 func start(t *testing.T) *stack.Services {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s, err := stack.Start(ctx, stack.Options{Kind: true, Memory: true, EnvFile: filepath.Join(t.TempDir(), "dev.env")})

@@ -79,7 +79,7 @@ func pauseFor(t *testing.T, d time.Duration) {
 	}
 }
 
-func TestAResponseIsAskedForWhereItWasMadeFromAnyInstanceAfterAnyRestart(t *testing.T) {
+func TestResponseStaysWithItsRegion(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 3, Strict: true})
 	for _, surface := range surfaces {
 		for _, stream := range []bool{false, true} {
@@ -108,7 +108,7 @@ func TestAResponseIsAskedForWhereItWasMadeFromAnyInstanceAfterAnyRestart(t *test
 	}
 }
 
-func TestAForeignSubscriptionsResponseIsAnUnknownOne(t *testing.T) {
+func TestForeignResponseIsNotFound(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"a secret"}`)
 	foreign := with(r, r.Subscribe("default", "team-b"))
@@ -146,7 +146,7 @@ func TestAForeignSubscriptionsResponseIsAnUnknownOne(t *testing.T) {
 	}
 }
 
-func TestAResponseThatIsNotStoredLeavesNoRow(t *testing.T) {
+func TestUnstoredResponseHasNoOwner(t *testing.T) {
 	objects := table.NewMem()
 	inserts := 0
 	objects.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
@@ -170,7 +170,7 @@ func TestAResponseThatIsNotStoredLeavesNoRow(t *testing.T) {
 	}
 }
 
-func TestAPinnedRequestNeverFailsOverAndSaysWhy(t *testing.T) {
+func TestPinnedRequestNeverFailsOver(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true, Settings: func(s *app.Settings) { s.AnswerTimeout = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	follow := `{"model":"chat","input":"x","previous_response_id":"` + id + `"}`
@@ -210,7 +210,7 @@ func TestAPinnedRequestNeverFailsOverAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWhoseRegionCannotBeNotedIsWithheld(t *testing.T) {
+func TestAnswerWithoutOwnerIsWithheld(t *testing.T) {
 	objects := table.NewMem()
 	r := harness.Start(t, harness.Options{Strict: true, Services: func(e *app.Services) { e.Affinity = objects }, Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
@@ -257,7 +257,7 @@ func lastOutcome(t *testing.T, blobs blob.Store, id string) (o gateway.Outcome) 
 	return o
 }
 
-func TestAResponseOfARegionThatIsGoneIsUnavailableNotMissing(t *testing.T) {
+func TestResponseOfRemovedRegion(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	r.Settings.Backends = r.Settings.Backends[:1]
@@ -267,7 +267,7 @@ func TestAResponseOfARegionThatIsGoneIsUnavailableNotMissing(t *testing.T) {
 	}
 }
 
-func TestStoredResponsesCanBeReadUnderHardLimits(t *testing.T) {
+func TestStoredResponsesUnderHardLimits(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true, Policy: `
 version: 1
 models: {chat: {contextWindow: 1000}}

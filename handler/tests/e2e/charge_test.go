@@ -64,13 +64,13 @@ func (b *ledger) read(t *testing.T) (c charged) {
 		if err != nil {
 			continue
 		}
-		var counters map[string]struct{ Charged int64 }
-		if err := json.Unmarshal([]byte(e.Props["counters"].(string)), &counters); err != nil {
+		var limits map[string]struct{ Charged int64 }
+		if err := json.Unmarshal([]byte(e.Props["limits"].(string)), &limits); err != nil {
 			t.Fatal(err)
 		}
-		c.hard += counters["tokens/year/hard"].Charged
-		c.soft += counters["tokens/year"].Charged
-		c.calls += counters["requests/year"].Charged
+		c.hard += limits["tokens/year/hard"].Charged
+		c.soft += limits["tokens/year"].Charged
+		c.calls += limits["requests/year"].Charged
 	}
 	return c
 }
@@ -120,7 +120,7 @@ const (
 	asSeen = "what was seen of the answer"
 )
 
-func TestEveryWayARequestCanEndIsChargedAsItShould(t *testing.T) {
+func TestChargeByOutcome(t *testing.T) {
 	hang := aoaisim.Fault{Do: aoaisim.DoHang}
 	for _, c := range []struct {
 		name   string
@@ -200,7 +200,7 @@ func (r chargeRig) wantCharged(t *testing.T, want charged) {
 	}
 }
 
-func TestAClientThatLeavesIsChargedForWhatWasSent(t *testing.T) {
+func TestChargeAfterClientLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault aoaisim.Fault
 		until string
@@ -228,7 +228,7 @@ func TestAClientThatLeavesIsChargedForWhatWasSent(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWithheldForItsRecordIsChargedAllTheSame(t *testing.T) {
+func TestChargeOfWithheldAnswer(t *testing.T) {
 	for name, body := range map[string]string{"whole": harness.ChatBody, "stream": harness.ChatStream} {
 		t.Run(name, func(t *testing.T) {
 			r := newChargeRig(t, chargePolicy, func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond })
@@ -247,7 +247,7 @@ func TestAnAnswerWithheldForItsRecordIsChargedAllTheSame(t *testing.T) {
 	}
 }
 
-func TestALimitThatRefusesAFurtherAttemptEndsTheCall(t *testing.T) {
+func TestLimitRefusesFurtherAttempt(t *testing.T) {
 	r := newChargeRig(t, strings.Replace(chargePolicy, "tokens: 1000000, per: year, hard", "tokens: 150, per: year, hard", 1), nil)
 	if r.bound > 150 || 2*r.bound <= 150 {
 		t.Fatalf("the bound is %d", r.bound)
@@ -267,7 +267,7 @@ const anySoft = -1
 // kept are the reasons of attempts whose tokens may have been used.
 var kept = map[string]bool{"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true, "first-byte-timeout": true, "client-cancelled": true, "error-event": true}
 
-func TestOverManyFaultyCallsTheBooksAgreeToTheToken(t *testing.T) {
+func TestChargesMatchLedger(t *testing.T) {
 	r := newChargeRig(t, chargePolicy, nil)
 	for _, region := range r.Regions {
 		for _, f := range []aoaisim.Fault{
@@ -315,7 +315,7 @@ func TestOverManyFaultyCallsTheBooksAgreeToTheToken(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsCutMidwayIsChargedWhole(t *testing.T) {
+func TestChargeOfBrokenBody(t *testing.T) {
 	long := `{"data":"` + strings.Repeat("y", 2<<20) + `","usage":{"total_tokens":9}}`
 	r := newChargeRig(t, chargePolicy, scripted(t, func(w http.ResponseWriter, q *http.Request) {
 		_, _ = io.Copy(io.Discard, q.Body)

@@ -53,7 +53,7 @@ func (e eitherWay) RoundTrip(r *http.Request) (*http.Response, error) {
 	return e.regions.RoundTrip(r)
 }
 
-func TestARecordCarriesTheUserThatATokenProves(t *testing.T) {
+func TestTokenNamesUserInRecord(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	if tenant.Asked() != 0 {
 		t.Errorf("the start asked Entra %d times", tenant.Asked())
@@ -89,7 +89,7 @@ func tokenIsNowhere(r *harness.Gateway, token string) {
 	}
 }
 
-func TestALimitByUserCountsThePersonOverKeys(t *testing.T) {
+func TestUserLimitCountsOverKeys(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	keys := []string{r.Key, r.Subscribe("default", "team-b")}
 	kim, lee := authtest.Claims(), authtest.Claims()
@@ -102,7 +102,7 @@ func TestALimitByUserCountsThePersonOverKeys(t *testing.T) {
 	}
 }
 
-func TestTokensThatMayNotCallAreRefusedAndRecorded(t *testing.T) {
+func TestTokenRefusalsAreRecorded(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	for name, c := range map[string]struct {
 		claims map[string]any
@@ -122,7 +122,7 @@ func TestTokensThatMayNotCallAreRefusedAndRecorded(t *testing.T) {
 	}
 }
 
-func TestTheAdminRoleManagesAndOtherRolesDoNot(t *testing.T) {
+func TestTokenAdminRole(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	for name, c := range map[string]struct {
 		header string

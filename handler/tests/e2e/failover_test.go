@@ -13,7 +13,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-func TestAFailureBeforeTheFirstEventIsNeverSeen(t *testing.T) {
+func TestFailoverBeforeFirstEvent(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		reason string
@@ -59,7 +59,7 @@ func TestAFailureBeforeTheFirstEventIsNeverSeen(t *testing.T) {
 	}
 }
 
-func TestACutAfterTheFirstEventShowsAsACut(t *testing.T) {
+func TestStreamBrokenAfterFirstEvent(t *testing.T) {
 	for _, do := range []aoaisim.Do{aoaisim.DoCutReset, aoaisim.DoCutFin, aoaisim.DoCutEnd} {
 		for path, body := range map[string]string{harness.ChatPath: harness.ChatStream, "/openai/v1/responses": `{"model":"chat","input":"hi [tokens:9]","stream":true}`} {
 			t.Run(string(do)+" "+path, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestACutAfterTheFirstEventShowsAsACut(t *testing.T) {
 	}
 }
 
-func TestAThrottledRegionIsLeftAloneForAsLongAsItSaid(t *testing.T) {
+func TestThrottledRegionIsAvoided(t *testing.T) {
 	r := harness.Start(t, harness.Options{})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Times: 1, Headers: map[string]string{"retry-after-ms": "300"}})
 	for range 5 {
@@ -100,7 +100,7 @@ func TestAThrottledRegionIsLeftAloneForAsLongAsItSaid(t *testing.T) {
 	}
 }
 
-func TestWhenNoRegionIsLeftTheErrorIsAClearOne(t *testing.T) {
+func TestErrorWhenNoRegionIsLeft(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		status int
@@ -133,7 +133,7 @@ func TestWhenNoRegionIsLeftTheErrorIsAClearOne(t *testing.T) {
 	}
 }
 
-func TestAWholeAnswerThatNeverComesIsATimeOutThatSaysWhatToDo(t *testing.T) {
+func TestAnswerTimeoutAdvisesStream(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.AnswerTimeout = 200 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	a := r.Post(harness.ChatPath, harness.ChatBody)

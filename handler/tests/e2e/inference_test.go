@@ -40,7 +40,7 @@ var metered = []struct {
 	{"/openai/v1/responses", `{"model":"chat","input":"hello [tokens:6]"}`, "createResponse", true},
 }
 
-func TestEveryMeteredOperationIsAnsweredCountedAndRecorded(t *testing.T) {
+func TestMeteredOperations(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	for _, c := range metered {
 		for _, stream := range []bool{false, true} {
@@ -90,7 +90,7 @@ func sameJSON(a, b []byte) bool {
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-func TestTheClientReadsEventKBeforeTheRegionSendsTheNext(t *testing.T) {
+func TestStreamIsNotBuffered(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	region := r.Regions[0]
 	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
@@ -162,7 +162,7 @@ func direct(r *harness.Gateway, body string) []byte {
 	return b
 }
 
-func TestAStreamsBytesAreTheRegionsWhateverTheSplits(t *testing.T) {
+func TestStreamBytesAreUnchanged(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	for _, size := range []int{0, 1, 2, 3, 7, 64, 1000} {
 		r.Regions[0].ClearFaults()
@@ -232,7 +232,7 @@ func at(list []string, i int) string {
 	return "(none)"
 }
 
-func TestTheRegionGetsItsOwnKeyAndNothingOfTheCallers(t *testing.T) {
+func TestHeadersToRegion(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	a := r.Post(harness.ChatPath+"&subscription-key=dummy&code=x", harness.ChatBody,
 		"Authorization=Bearer dummy", "Cookie=c=1", "X-Functions-Key=f", "X-Forwarded-For=1.2.3.4", "Client-Ip=9.9.9.9:123",
@@ -258,7 +258,7 @@ func TestTheRegionGetsItsOwnKeyAndNothingOfTheCallers(t *testing.T) {
 	}
 }
 
-func TestAnOldAPIVersionIsLiftedAndBothAreRecorded(t *testing.T) {
+func TestVersionFloorIsRecorded(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	a := r.Post("/openai/deployments/modelname/completions?api-version=2023-03-15-preview", `{"prompt":"hello"}`)
 	rec := r.RecordOf(a)
@@ -267,7 +267,7 @@ func TestAnOldAPIVersionIsLiftedAndBothAreRecorded(t *testing.T) {
 	}
 }
 
-func TestTheProductsOutputCapIsPutIntoRequestsThatNameNone(t *testing.T) {
+func TestOutputCapIsInserted(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	r.Key = r.Subscribe("capped", "capped")
 	for body, want := range map[string]int64{harness.ChatBody: 7, strings.Replace(harness.ChatBody, "{", `{"max_tokens":3,`, 1): 0} {
@@ -282,7 +282,7 @@ func TestTheProductsOutputCapIsPutIntoRequestsThatNameNone(t *testing.T) {
 
 // Every operation of the table reaches a region under its own id; what the host cannot
 // carry is refused with the reason.
-func TestEveryOperationIsRoutedNamedKeyedAndLogged(t *testing.T) {
+func TestOperationsAreRoutedAndLogged(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	data, err := os.ReadFile("../../openai/operations.json")
 	if err != nil {
@@ -327,7 +327,7 @@ func storedResponse(r *harness.Gateway) string {
 	return id
 }
 
-func TestAWholeAnswerIsWithheldUntilItsEndIsDurable(t *testing.T) {
+func TestAnswerWaitsForEndRecord(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	gate := make(chan struct{})
 	defer close(gate)
@@ -338,7 +338,7 @@ func TestAWholeAnswerIsWithheldUntilItsEndIsDurable(t *testing.T) {
 	}
 }
 
-func TestAStreamsTerminalEventIsHeldUntilItsEndIsDurable(t *testing.T) {
+func TestStreamWaitsForEndRecord(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStep})
 	r.Regions[0].Step(1)
@@ -361,7 +361,7 @@ func TestAStreamsTerminalEventIsHeldUntilItsEndIsDurable(t *testing.T) {
 	}
 }
 
-func TestNoByteOfAStreamLeavesBeforeItsBeginIsDurable(t *testing.T) {
+func TestStreamWaitsForBeginRecord(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	gate := make(chan struct{})
 	defer close(gate)
@@ -372,7 +372,7 @@ func TestNoByteOfAStreamLeavesBeforeItsBeginIsDurable(t *testing.T) {
 	}
 }
 
-func TestABodyOverOneMiBIsPassedOnWholeAndRecordedAsABlob(t *testing.T) {
+func TestLongBodyBecomesBlob(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 8 }})
 	long := `{"input":["` + strings.Repeat("x", 2<<20) + `"]}`
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Times: 1, Body: `{"data":"` + strings.Repeat("y", 3<<20) + `","model":"text-embedding-3-small","usage":{"prompt_tokens":9,"total_tokens":9}}`})
@@ -395,7 +395,7 @@ func TestABodyOverOneMiBIsPassedOnWholeAndRecordedAsABlob(t *testing.T) {
 	}
 }
 
-func TestAClientThatLeavesIsRecordedAndItsCallCancelled(t *testing.T) {
+func TestClientLeftIsRecorded(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 50})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -425,7 +425,7 @@ func TestAClientThatLeavesIsRecordedAndItsCallCancelled(t *testing.T) {
 	}
 }
 
-func TestASilentStreamIsKeptAliveByCommentsBetweenEvents(t *testing.T) {
+func TestHeartbeatsDuringSilence(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.Heartbeat = 20 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 100})
 	a := r.Post(harness.ChatPath, harness.ChatStream)

@@ -27,7 +27,7 @@ products:
       - {name: the-hard-one, tokens: 300, per: month, hard: true}
 `
 
-func TestRefusalsAreAPIManagementsAndNameTheLimit(t *testing.T) {
+func TestLimitRefusals(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: limitsPolicy})
 	for range 2 {
 		a := r.Post(harness.ChatPath, harness.ChatBody)

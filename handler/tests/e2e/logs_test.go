@@ -72,7 +72,7 @@ func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 
 // Everything from the client's request to the sink's row is real but the regions and the
 // service.
-func TestTheSinkHasEveryRequestWithTheRegionsOwnFigures(t *testing.T) {
+func TestRowsMatchRegions(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 30 }})
 	ids := map[string]string{} // of answers, by operation
 	note := func(operation string, a harness.Answer) string {

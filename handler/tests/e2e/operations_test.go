@@ -123,7 +123,7 @@ func countOperations(t *testing.T, lasts time.Duration) (o *operations, requests
 	return o, requests
 }
 
-func TestOperationsStayWithinTheirBudget(t *testing.T) {
+func TestStorageOperationsBudget(t *testing.T) {
 	o, requests := countOperations(t, 20*time.Second)
 	per := func(n int) float64 { return 1000 * float64(n) / float64(requests) }
 	writes, reads, rows := o.sums()
@@ -155,7 +155,7 @@ func BenchmarkOperations(b *testing.B) {
 
 // An answer's last event waits for the append that has its end, and for nothing else when
 // no other was appended just before: the begin's was 200 ms ago.
-func TestALoneAnswerIsHeldForOneAppend(t *testing.T) {
+func TestLoneAnswerWaitsOneAppend(t *testing.T) {
 	const appends, event = 30 * time.Millisecond, 200 * time.Millisecond
 	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
 		r.Program.Start()

@@ -12,7 +12,7 @@ import (
 
 // A region's own errors reach the client byte by byte, with the headers that matter to
 // clients and without those that would show the region.
-func TestARegionsErrorsPassUnchanged(t *testing.T) {
+func TestRegionErrorsPassUnchanged(t *testing.T) {
 	const filtered = `{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true,"severity":"high"}}}}}`
 	for _, c := range []struct {
 		status int
@@ -74,7 +74,7 @@ func own(r *harness.Gateway, body string) harness.Answer {
 	return wire(r, strings.NewReplacer("{key}", r.Key, "{host}", "gateway.example").Replace(call("POST", harness.ChatPath, body)))
 }
 
-func TestARegionThatRefusesOurCredentialIsNotQuoted(t *testing.T) {
+func TestCredentialRefusalIsNotQuoted(t *testing.T) {
 	for _, status := range []int{401, 403} {
 		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, func(w http.ResponseWriter, q *http.Request) {
 			_, _ = io.Copy(io.Discard, q.Body)
@@ -95,7 +95,7 @@ func TestARegionThatRefusesOurCredentialIsNotQuoted(t *testing.T) {
 }
 
 // What is logged and matched is what is sent, whatever a path's segments look like.
-func TestTheSlotForADeploymentCannotBeAskedForByName(t *testing.T) {
+func TestPlaceholderIsNoModel(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	a := r.Do(http.MethodGet, "/openai/files/%7Bdeployment%7D?api-version=2024-10-21", "", "Api-Key="+r.Key)
 	if last := r.Regions[0].Counts().Last; a.Status != 200 || !strings.HasPrefix(last.URL, "/openai/files/%7Bdeployment%7D?") {
@@ -103,7 +103,7 @@ func TestTheSlotForADeploymentCannotBeAskedForByName(t *testing.T) {
 	}
 }
 
-func TestOneMethodInAHeaderDoesNotReplaceTheOther(t *testing.T) {
+func TestMethodOverrideIsIgnored(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	if a := r.Post(harness.ChatPath, harness.ChatBody, "X-HTTP-Method-Override=DELETE"); a.Status != 200 {
 		t.Fatal(a.Status)

@@ -132,7 +132,7 @@ var bodies = []bad{
 	{name: "a model of a megabyte", request: call("POST", v1Chat, `{"model":"`+strings.Repeat("é", 400_000)+`","messages":[]}`), status: 404, code: "DeploymentNotFound"},
 }
 
-func TestWhatIsWrongIsRefusedClearlyWithOneRecordAndNothingElseIsDisturbed(t *testing.T) {
+func TestBadRequestsAreRefused(t *testing.T) {
 	r := harness.Start(t, harness.Options{})
 	keys := strings.NewReplacer("{key}", r.Key, "{narrow}", r.Subscribe("narrow", "narrow"), "{suspended}", r.Subscribe("default", "late"), "{host}", strings.TrimPrefix(r.URL, "http://"))
 	r.SetState("late", auth.Suspended)
@@ -244,7 +244,7 @@ func wantNoSecrets(r *harness.Gateway, t *testing.T, text string) {
 	}
 }
 
-func TestNoRecordHoldsAKey(t *testing.T) {
+func TestRecordHoldsNoKey(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	for _, query := range []string{"subscription-key=", "Subscription-KEY=", "api-key=", "code=", "%61pi-key=", "x=1&subscription%2Dkey="} {
 		if a := r.Do(http.MethodPost, harness.ChatPath+"&"+query+r.Key, harness.ChatBody, "Api-Key="+r.Key); a.Status != 200 {
@@ -267,7 +267,7 @@ func TestNoRecordHoldsAKey(t *testing.T) {
 	}
 }
 
-func TestABodyThatStopsHalfWayIsRefusedAndRecorded(t *testing.T) {
+func TestBodyEndsEarly(t *testing.T) {
 	for name, framing := range map[string]string{"announced": "Content-Length: 500", "chunked": "Transfer-Encoding: chunked"} {
 		t.Run(name, func(t *testing.T) {
 			r := harness.Start(t, harness.Options{Regions: 1})
@@ -285,7 +285,7 @@ func TestABodyThatStopsHalfWayIsRefusedAndRecorded(t *testing.T) {
 	}
 }
 
-func TestABodyThatNobodyReadsHoldsNoConnection(t *testing.T) {
+func TestUnreadBodyFreesConnection(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	fill := strings.NewReplacer("{host}", "gateway")
 	for request, status := range map[string]int{"GET /healthz": 200, "GET /": 204, "POST /manage/api/subscriptions": 401, "GET /nothing": 404} {
@@ -300,7 +300,7 @@ func TestABodyThatNobodyReadsHoldsNoConnection(t *testing.T) {
 	}
 }
 
-func TestABodyThatPausesTooLongIsRefused(t *testing.T) {
+func TestBodyPausesTooLong(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.ClientIdleTimeout = 50 * time.Millisecond }})
 	head := strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(unsent(call("POST", harness.ChatPath, "")))
 	a := wire(r, head+harness.ChatBody)
@@ -308,7 +308,7 @@ func TestABodyThatPausesTooLongIsRefused(t *testing.T) {
 }
 
 // What HTTP itself refuses never reaches the gateway: no record, and no harm.
-func TestWhatIsNoHTTPIsRefusedByTheServer(t *testing.T) {
+func TestNotHTTPIsRefused(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	fill := strings.NewReplacer("{key}", r.Key, "{host}", "gateway")
 	for name, c := range map[string]string{
@@ -375,7 +375,7 @@ func TestUnusualRequestsAreServed(t *testing.T) {
 	}
 }
 
-func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
+func TestPipelinedRequests(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	fill := strings.NewReplacer("{key}", r.Key, "{host}", "gateway")
 	conn := dial(r)

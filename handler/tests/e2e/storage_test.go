@@ -145,7 +145,7 @@ func blobsHang() *harness.BlobFault {
 	return &f
 }
 
-func TestBlobStorageAwayForFiveSecondsUnderLoadLosesNothing(t *testing.T) {
+func TestShortBlobOutage(t *testing.T) {
 	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
@@ -170,7 +170,7 @@ func TestBlobStorageAwayForFiveSecondsUnderLoadLosesNothing(t *testing.T) {
 }
 
 // The patience of an answer is 15 s, so that this is long.
-func TestBlobStorageAwayForLongIsA503WithAReasonAndEndsByItself(t *testing.T) {
+func TestLongBlobOutage(t *testing.T) {
 	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) { bearsLongOutage(r, fault()) })
@@ -232,7 +232,7 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 
 // Rows are written beside the appends: without them the journal goes on, over the hour's
 // end too, where a new file waits for its row no longer than two seconds.
-func TestRowsAwayHoldUpNoAnswerAndAreCaughtUp(t *testing.T) {
+func TestManifestOutage(t *testing.T) {
 	for name, fault := range map[string]table.Fault{
 		"failing": func(_ context.Context, op table.Op, _ table.Key) (bool, error) { return op == table.OpReplace, errAway },
 		"hanging": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {

@@ -116,7 +116,10 @@ func script(t *testing.T, wm *wiremock.Server, path string, answers []response) 
 }
 
 // Our own simulator is not the only judge: another project's server plays the regions.
-func TestRegionsPlayedByWireMockAreHandledAsTheTableSays(t *testing.T) {
+func TestWireMockSequences(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Java; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	wm, err := wiremock.Start(ctx)

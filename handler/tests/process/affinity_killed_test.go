@@ -14,7 +14,7 @@ import (
 
 // The client has the terminal event, and at once every gateway is killed: who made the
 // response is known all the same, by storage alone.
-func TestAResponseIsFoundAfterEveryGatewayWasKilled(t *testing.T) {
+func TestResponseFoundAfterKills(t *testing.T) {
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
 	regions := []*aoaisim.Region{
 		w.Region(1, aoaisim.Options{Name: "a", Kind: true, StrictIDs: true}), w.Region(2, aoaisim.Options{Name: "b", Kind: true, StrictIDs: true}),

@@ -55,7 +55,7 @@ func fails(t *testing.T, environ []string, want []string, args ...string) {
 	}
 }
 
-func TestSubscriptionsAreManagedFromTheCommandLine(t *testing.T) {
+func TestCommandManagesSubscriptions(t *testing.T) {
 	r := newCommandRig(t)
 	for name, environ := range map[string][]string{"on storage": r.local, "through the gateway": r.remote} {
 		id := strings.ReplaceAll(name, " ", "-")
@@ -94,7 +94,7 @@ func (r *commandRig) accepts(t *testing.T, key string, want int) {
 }
 
 // A change made through a gateway holds there at once.
-func TestAChangeThroughTheGatewayTakesEffectAtOnce(t *testing.T) {
+func TestCommandTakesEffectAtOnce(t *testing.T) {
 	r := newCommandRig(t)
 	made := ok(t, r.remote, "subscription", "create", "Team", "--id", "team", "--json")
 	primary, secondary := gjson.Get(made, "primaryKey").String(), gjson.Get(made, "secondaryKey").String()
@@ -109,7 +109,7 @@ func TestAChangeThroughTheGatewayTakesEffectAtOnce(t *testing.T) {
 	r.accepts(t, secondary, http.StatusOK)
 }
 
-func TestCommandLineMistakesAreNamed(t *testing.T) {
+func TestCommandNamesMistakes(t *testing.T) {
 	r := newCommandRig(t)
 	for name, environ := range map[string][]string{"on storage": r.local, "through the gateway": r.remote} {
 		id := strings.ReplaceAll(name, " ", "-")
@@ -127,7 +127,7 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 	}
 }
 
-func TestTheCommandLineSaysWhatItIsMissing(t *testing.T) {
+func TestCommandNamesMissingSettings(t *testing.T) {
 	r := newCommandRig(t)
 	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription", "list")
 	fails(t, nil, []string{"Access denied: send the admin key"}, "subscription", "list", "--url", r.gateway.URL)
@@ -142,7 +142,7 @@ func TestTheCommandLineSaysWhatItIsMissing(t *testing.T) {
 	}
 }
 
-func TestAPolicyFileIsCheckedFromTheCommandLine(t *testing.T) {
+func TestCommandChecksPolicy(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -52,7 +52,7 @@ func plannedKills() harness.KillPlan {
 // as a complete answer has its end record, whatever began to stream has its begin record,
 // and no hard limit has been charged less than was used. After one sweep the sink, which
 // failed in every way meanwhile, has each record, and the statistics are their sums.
-func TestNoCompletedAnswerIsLostWhenTheGatewayIsKilled(t *testing.T) {
+func TestKilledGatewayLosesNoAnswer(t *testing.T) {
 	plan := plannedKills()
 	server := harness.StartAzurite(t)
 	sink := startLogAnalytics(t)
@@ -157,7 +157,7 @@ func killAtRandom(t *testing.T, host *funchost.Host, load *harness.Load, plan ha
 
 // A person's Ctrl-C, or a container's SIGTERM: streams under way are finished, with their
 // records, and nothing new is taken.
-func TestStreamsUnderWayFinishAfterSIGTERM(t *testing.T) {
+func TestSIGTERMLetsStreamsFinish(t *testing.T) {
 	const streams = 8
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
@@ -198,7 +198,7 @@ func TestStreamsUnderWayFinishAfterSIGTERM(t *testing.T) {
 	}
 	book := harness.ReadJournal(t, server)
 	for _, s := range sights {
-		if end, ok := book.Ends[s.ID]; !ok || end.Outcome != gateway.Complete || end.Type != gateway.End {
+		if end, ok := book.EndLines[s.ID]; !ok || end.Outcome != gateway.Complete || end.Type != gateway.End {
 			t.Errorf("record %q: %+v", s.ID, end)
 		}
 	}

@@ -312,7 +312,7 @@ func (c *matrixCase) check(t *testing.T, rec gateway.Record) {
 	}
 }
 
-func TestEveryFaultOfARegionIsHandledAsTheTableSays(t *testing.T) {
+func TestFaultMatrix(t *testing.T) {
 	cases := matrixCases()
 	m := startMatrix(t, cases)
 	began := time.Now()
@@ -342,7 +342,7 @@ func (m *matrix) records(t *testing.T, cases []*matrixCase) (found map[string]ga
 	t.Helper()
 	harness.Until(t, "every record", func() bool {
 		found = map[string]gateway.Record{}
-		for id, end := range harness.ReadJournal(t, m.storage).Ends {
+		for id, end := range harness.ReadJournal(t, m.storage).EndLines {
 			found[id] = end.Record
 		}
 		for _, c := range cases {
@@ -356,7 +356,7 @@ func (m *matrix) records(t *testing.T, cases []*matrixCase) (found map[string]ga
 }
 
 // The second instance learns from the first, through storage, whom not to ask.
-func TestAProcessStartedInAnOutageAsksTheDeadRegionOnceAtMost(t *testing.T) {
+func TestNewProcessKnowsOfOutage(t *testing.T) {
 	storage := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, storage.ConnectionString(), harness.TestPolicy)
 	dead := w.Region(1, aoaisim.Options{Name: "dead", Kind: true})

@@ -214,7 +214,7 @@ func settled(t *testing.T) {
 	}
 }
 
-func (f *fleet) charged(team, counter string) int64 {
+func (f *fleet) charged(team, limit string) int64 {
 	f.t.Helper()
 	store, err := table.NewAzure(table.AzureOptions{ConnectionString: f.storage.ConnectionString(), Table: app.QuotaTable})
 	if err != nil {
@@ -224,19 +224,19 @@ func (f *fleet) charged(team, counter string) int64 {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	var counters map[string]struct{ Charged int64 }
-	text, _ := e.Props["counters"].(string)
-	if err := json.Unmarshal([]byte(text), &counters); err != nil {
+	var limits map[string]struct{ Charged int64 }
+	text, _ := e.Props["limits"].(string)
+	if err := json.Unmarshal([]byte(text), &limits); err != nil {
 		f.t.Fatal(err)
 	}
-	c, ok := counters[counter]
+	c, ok := limits[limit]
 	if !ok {
-		f.t.Fatalf("no counter %s in %s", counter, text)
+		f.t.Fatalf("no limit %s in %s", limit, text)
 	}
 	return c.Charged
 }
 
-func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
+func TestProcessesHardLimits(t *testing.T) {
 	f := startFleet(t)
 	withinOneWindow(t)
 	var both sync.WaitGroup
@@ -276,7 +276,7 @@ func TestHardLimitsHoldOverEightProcesses(t *testing.T) {
 	}
 }
 
-func TestSoftLimitsHoldNearlyOverEightProcesses(t *testing.T) {
+func TestProcessesSoftLimits(t *testing.T) {
 	f := startFleet(t)
 	r := f.race(f.key("soft"), raceCallers)
 	fill := float64(raceLimit()) * (1 + r.took.Minutes())
@@ -291,7 +291,7 @@ func TestSoftLimitsHoldNearlyOverEightProcesses(t *testing.T) {
 	}
 }
 
-func TestHardLimitsHoldOverProcessesThatAreKilled(t *testing.T) {
+func TestProcessesKilledHardLimits(t *testing.T) {
 	f := startFleet(t)
 	key := f.key("minute")
 	withinOneWindow(t)

@@ -36,7 +36,7 @@ func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 }
 
 // Each mistake below has one line; what it names and what it says is right stands beside.
-func TestEveryMistakeIsReportedAtOnceBeforeThePortOpens(t *testing.T) {
+func TestStartReportsEveryMistake(t *testing.T) {
 	const hidden = "s3cr3t-v4lue"
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(policy, []byte("version: 1\nproducts:\n  default:\n    models: [\"*\"]\n    limits:\n      - {tokens: many, per: minute}\n      - {requests: 5, per: fortnight}\n"), 0o600); err != nil {
@@ -98,7 +98,7 @@ func sayEach(t *testing.T, text string, want []string) {
 	}
 }
 
-func TestMissingSettingsAreNamedWithAnExampleEach(t *testing.T) {
+func TestStartNamesMissingSettings(t *testing.T) {
 	code, _, stderr := started(t, nil)
 	if code != 1 {
 		t.Errorf("exit code %d, want 1", code)
@@ -109,7 +109,7 @@ func TestMissingSettingsAreNamedWithAnExampleEach(t *testing.T) {
 	})
 }
 
-func TestWhatOnlyBelongsOnADesktopIsRefusedInAzure(t *testing.T) {
+func TestStartRefusesLocalSettings(t *testing.T) {
 	w := harness.NewEnvironment(t, app.DevelopmentStorage, harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	code, _, stderr := started(t, w.Environ(app.AzureVariable+"=instance"))
@@ -120,7 +120,7 @@ func TestWhatOnlyBelongsOnADesktopIsRefusedInAzure(t *testing.T) {
 }
 
 // A connection string of the right form with a key that is none.
-func TestABrokenAccountKeyIsReportedUnderItsSetting(t *testing.T) {
+func TestStartReportsBrokenKey(t *testing.T) {
 	const hidden = "no*base64*at*all"
 	w := harness.NewEnvironment(t, "AccountName=a;AccountKey="+hidden+";", harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
@@ -131,7 +131,7 @@ func TestABrokenAccountKeyIsReportedUnderItsSetting(t *testing.T) {
 	sayEach(t, stderr, []string{"GATEWAY_STORAGE: the AccountKey is not valid base64"})
 }
 
-func TestATakenPortIsReported(t *testing.T) {
+func TestStartReportsTakenPort(t *testing.T) {
 	w := harness.NewEnvironment(t, app.DevelopmentStorage, harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	code, _, stderr := started(t, w.Environ())
@@ -143,7 +143,7 @@ func TestATakenPortIsReported(t *testing.T) {
 
 // A start does not wait for storage nor fail with it: the host would count three failed
 // starts and give the instance up.
-func TestTheGatewayServesClearErrorsWhileStorageIsAwayAndRecovers(t *testing.T) {
+func TestStartWithoutStorage(t *testing.T) {
 	blob, tables := harness.FreePort(t), harness.FreePort(t)
 	away := &azurite.Server{Blob: "http://127.0.0.1:" + blob + "/" + azurite.Account, Table: "http://127.0.0.1:" + tables + "/" + azurite.Account}
 	w := harness.NewEnvironment(t, away.ConnectionString(), harness.TestPolicy)
@@ -221,7 +221,7 @@ func ask(p *harness.Process, key string) (status int, retryAfter, body string) {
 	return resp.StatusCode, resp.Header.Get("Retry-After"), string(b)
 }
 
-func TestAStartIsShort(t *testing.T) {
+func TestStartTime(t *testing.T) {
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})

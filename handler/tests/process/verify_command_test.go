@@ -14,7 +14,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-func TestTheJournalIsVerifiedFromTheCommandLine(t *testing.T) {
+func TestCommandVerifies(t *testing.T) {
 	r := newCommandRig(t)
 	remote := cli.Remote{URL: r.gateway.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})

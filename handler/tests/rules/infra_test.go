@@ -62,7 +62,7 @@ func backendsOfTemplate(t *testing.T) string {
 	return string(out)
 }
 
-func TestWhatTheTemplatesSetStartsTheGatewayInAzure(t *testing.T) {
+func TestTemplateSettingsAreValid(t *testing.T) {
 	values := map[string]string{
 		"backends": backendsOfTemplate(t), "logsEndpoint": "https://dcr-0a1b-eastus2.logs.z1.ingest.monitor.azure.com",
 		"logsRule": "dcr-0123456789abcdef0123456789abcdef", "logsStream": "Custom-GatewayLogs_CL", "adminSecret.name": "gateway-admin-key",
