@@ -1,15 +1,17 @@
 # make help lists the targets.
 SHELL := /bin/sh
 LINT  := go tool -modfile=.tools/go.mod golangci-lint
+CI    := go tool -modfile=.tools/ci.mod
+VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help build stage start run services host test fuzz race prove bench lint fmt check ci clean needs dist/devstack
+.PHONY: help build stage start run services host test test-go fuzz race prove bench lint fmt check vuln release clean needs dist/devstack
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## bin/gateway for this machine
-	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$$(git describe --always --dirty --tags 2>/dev/null || echo dev)" -o bin/gateway ./handler
+build: ## bin/gateway for this machine (TAGS=pprof adds profiles on 127.0.0.1:6060)
+	CGO_ENABLED=0 go build -trimpath -tags "$(TAGS)" -ldflags "-X main.version=$(VERSION)" -o bin/gateway ./handler
 
 stage: dist/devstack ## dist/app and dist/app.zip, as deployed (linux/amd64)
 	@dist/devstack stage
@@ -31,9 +33,12 @@ host: dist/devstack ## only the stand-in for the Functions host, over dist/app
 dist/devstack:
 	@go build -o $@ ./handler/devstack
 
-test: needs ## all suites, timed loops cut short
+test: needs test-go ## all suites, timed loops cut short
 	go test -timeout 20m ./...
 	@$(MAKE) --no-print-directory fuzz
+
+test-go: ## what needs only Go
+	go test -short $$(go list ./... | grep -vE '/tests/(process|clients|queries)$$|/devstack/(template|stack)$$')
 
 # A target at a time, as go test wants it; minimising would take most of the time.
 fuzz: ## every fuzz target, a few seconds each
@@ -41,10 +46,10 @@ fuzz: ## every fuzz target, a few seconds each
 	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime 3s -fuzzminimizetime 0x "./$$dir" || exit 1; done
 
 race: needs ## all suites under the race detector, but those of real processes (needs a C compiler)
-	go test -race -timeout 20m -skip 'Processes|Killed|Trouble' $$(go list ./... | grep -v /tests/clients)
+	go test -race -timeout 20m -skip 'Processes|Kill|Trouble' $$(go list ./... | grep -v /tests/clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage|Trouble' ./handler/tests/process
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Kill|Processes|Outage|Trouble' ./handler/tests/process
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...
@@ -67,13 +72,22 @@ check: dist/devstack ## fails on anything that a tool would change, or that coul
 	go fix -stringsbuilder=false -diff ./...
 	$(LINT) fmt --diff ./...
 	dist/devstack check
-	@if [ -f $(BICEP_TYPES)/check.mjs ]; then mkdir -p dist/bicep && cp $(BICEP_TYPES)/*.* dist/bicep/ && \
-	  npm ci --prefix dist/bicep --silent --no-fund --no-audit && node dist/bicep/check.mjs infra; fi
+	GOOS=windows go vet ./...
+	$(CI) actionlint
 
-# A checker with more of Azure's types than ours, where one lies beside the project.
-BICEP_TYPES ?= ../shared/bicep
+vuln: ## known vulnerabilities in the dependencies and in Go (asks vuln.go.dev)
+	$(CI) govulncheck ./...
 
-ci: test race lint check ## what continuous integration runs
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+
+release: dist/devstack ## dist/release: binaries, deployment package, SBOM, checksums (VERSION=v1.2.3)
+	rm -rf dist/release && mkdir -p dist/release
+	@for p in $(PLATFORMS); do os=$${p%/*}; arch=$${p#*/}; name=gateway; [ $$os = windows ] && name=gateway.exe; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o dist/release/$$os-$$arch/$$name ./handler && \
+	  tar -C dist/release/$$os-$$arch -czf dist/release/gateway-$(VERSION)-$$os-$$arch.tar.gz $$name && rm -r dist/release/$$os-$$arch || exit 1; done
+	dist/devstack stage && cp dist/app.zip dist/release/gateway-$(VERSION)-functions.zip
+	$(CI) cyclonedx-gomod mod -json -output dist/release/gateway-$(VERSION).cdx.json
+	cd dist/release && sha256sum * > SHA256SUMS
 
 clean: ## remove what was built and stored
 	rm -rf bin dist

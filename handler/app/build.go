@@ -59,7 +59,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 		Proxy: proxy.New(proxy.Options{
 			Limiter: p.limiter, Pool: p.pool, Owners: owners, Policy: pol, Logger: logger, APIVersionFloor: s.APIVersionFloor,
 			MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter,
-			AnswerTimeout: s.AnswerTimeout, ClientIdleTimeout: s.ClientIdleTimeout,
+			AnswerTimeout: s.AnswerTimeout,
 		}),
 		Admin:  management.Serve,
 		Timer:  []front.Step{{Name: "affinity", Run: owners.Purge}, {Name: "journal", Run: p.worker.Recover}},

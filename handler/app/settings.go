@@ -9,6 +9,7 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"
 	"aoaigateway/handler/proxy"
@@ -170,7 +171,7 @@ var SettingRows = []Setting{
 		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamBeginAfter }),
 	},
 	{
-		"GATEWAY_CLIENT_IDLE_TIMEOUT", short(proxy.DefaultClientIdleTimeout),
+		"GATEWAY_CLIENT_IDLE_TIMEOUT", short(front.DefaultClientIdleTimeout),
 		"A client that sends nothing of its body, or takes nothing of its answer, for this time is given up.",
 		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.ClientIdleTimeout }),
 	},

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"aoaigateway/handler/auth/authtest"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/policy"
 )
@@ -62,5 +63,57 @@ func TestRoutesLeaveSettingsAlone(t *testing.T) {
 	}
 	if got[0].Routes["m"].Weight != 3 {
 		t.Errorf("routes %v, want weight 3 for m", got[0].Routes)
+	}
+}
+
+func TestEntraSettings(t *testing.T) {
+	id := authtest.Client
+	for name, c := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"tenant's name": {
+			[]string{"GATEWAY_ENTRA_TENANT=example.com", "GATEWAY_ENTRA_AUDIENCE=" + id},
+			"GATEWAY_ENTRA_TENANT: must be the tenant's id",
+		},
+		"no audience":      {[]string{"GATEWAY_ENTRA_TENANT=" + id}, "set both or neither"},
+		"no tenant":        {[]string{"GATEWAY_ENTRA_AUDIENCE=" + id}, "set both or neither"},
+		"product alone":    {[]string{"GATEWAY_ENTRA_PRODUCT=default"}, "GATEWAY_ENTRA_PRODUCT: goes with"},
+		"audience by name": {[]string{"GATEWAY_ENTRA_TENANT=" + id, "GATEWAY_ENTRA_AUDIENCE=api://x, gateway"}, `not "gateway"`},
+		"plain http":       {[]string{"GATEWAY_ENTRA_AUTHORITY=http://login.example.com"}, "GATEWAY_ENTRA_AUTHORITY: must begin with https://"},
+	} {
+		if _, err := SettingsFor(Serving, c.env); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	s, err := SettingsFor(Managing, []string{
+		"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_ENTRA_TENANT=" + strings.ToUpper(id),
+		"GATEWAY_ENTRA_AUDIENCE=api://x , " + id, "GATEWAY_ENTRA_PRODUCT=bronze", "GATEWAY_POLICY=../../infra/policy.yaml",
+	})
+	if err != nil || s.Entra.Tenant != id || len(s.Entra.Audience) != 2 {
+		t.Fatalf("%+v, %v", s.Entra, err)
+	}
+	if _, err := LoadPolicy(s); err == nil || !strings.Contains(err.Error(), "has no product bronze") {
+		t.Errorf("a product that the policy lacks: %v", err)
+	}
+}
+
+func TestSettingsRequiredByPurpose(t *testing.T) {
+	table, blob := "GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_BLOB_ENDPOINT=https://x.blob.core.windows.net"
+	for name, c := range map[string]struct {
+		purpose Purpose
+		env     []string
+		want    string // empty = enough
+	}{
+		"managing":                {Managing, []string{table}, ""},
+		"managing, nothing":       {Managing, nil, "GATEWAY_TABLE_ENDPOINT: not set"},
+		"verifying":               {ReadingBlobs, []string{table, blob}, ""},
+		"verifying without blobs": {ReadingBlobs, []string{table}, "GATEWAY_BLOB_ENDPOINT: not set"},
+		"serving":                 {Serving, []string{table, blob}, "GATEWAY_BACKENDS: not set"},
+	} {
+		_, err := SettingsFor(c.purpose, c.env)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }

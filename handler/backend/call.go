@@ -9,52 +9,48 @@ import (
 	"strings"
 	"time"
 
-	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
 )
 
-// Call is one request to whichever region answers. The pool reads it and fills Attempts.
+// Call is one request to whichever region answers.
 type Call struct {
 	Method           string
-	Path             string      // decoded, from the endpoint's root; {deployment} stands for the region's name
+	Path             string      // decoded, from the endpoint's root; {deployment} is replaced by the region's name
 	Query            url.Values  // without keys and api-version
-	Header           http.Header // already cleaned of everything a region must not see
+	Header           http.Header // only what a region may see
 	Body             []byte
-	PlainBody        []byte        // Body without the usage we asked for; nil when we asked for none
+	PlainBody        []byte        // Body without the usage that the gateway asks for; nil when it asks for none
 	APIVersion       string        // empty = send none
 	Model            string        // empty = any region will do
 	ModelInBody      bool          // the body names the deployment
 	Stream           bool          // the client asked for a stream
-	Need             int64         // tokens a region will hold for it, as far as known
-	FirstByteTimeout time.Duration // the model's own time-out; 0 = the pool's
+	Need             int64         // tokens that a region charges on arrival, as far as known
+	FirstByteTimeout time.Duration // the model's own; 0 = the pool's
 	Pin              string        // only this region may answer; empty = any
 	PinReason        string        // why, in words that follow "the region that"; clients read it
-
-	// Before is called ahead of every further region; an error ends the call.
-	Before func(context.Context) error
-	// Kept is called when an attempt may have used tokens and said nothing of them.
-	Kept func()
-	// Beside, if set, allows a second region to be asked while the first is late. It is
-	// called ahead of that, from another goroutine while Do runs, for a hold as large as
-	// the first; an error, and only the first is waited for. release is called once, when
-	// either attempt is over without being the answer: kept is as in Kept.
-	Beside func(context.Context) (release func(kept bool), err error)
-
-	Attempts []gateway.Attempt
+	Hedge            bool          // a second region may be asked beside a late one
 }
 
-// again asks for leave to try a further region.
-func (c *Call) again(ctx context.Context) error {
-	if len(c.Attempts) == 0 || c.Before == nil {
-		return nil
-	}
-	return c.Before(ctx)
+// Hold is what a request has charged to limits for its present attempt.
+type Hold interface {
+	// Again is called before each further attempt and charges for it if the charge of the
+	// one before stays. An error ends the call.
+	Again(ctx context.Context) error
+	// Keep is called when an attempt may have used tokens and reported no usage: its
+	// charge stays.
+	Keep()
+	// Hedge charges for an attempt beside the present one. It is called on another
+	// goroutine while Do runs. After an error only the present attempt goes on.
+	Hedge(ctx context.Context) (Hold, error)
+	// Release gives back what was not kept. Do calls it, once, on holds that Hedge
+	// returned, and does not wait for a store.
+	Release(ctx context.Context)
 }
 
 const deploymentSlot = "{deployment}"
 
-func (c *Call) url(t target, version string) string {
+func (c *Call) url(t target) string {
 	u := *t.Endpoint
 	path := c.Path
 	if t.deployment != "" {
@@ -63,7 +59,7 @@ func (c *Call) url(t target, version string) string {
 	u.Path = strings.TrimSuffix(u.Path, "/") + path
 	q := url.Values{}
 	maps.Copy(q, c.Query)
-	if version != "" {
+	if version := c.version(t); version != "" {
 		q.Set("api-version", version)
 	}
 	u.RawQuery = q.Encode()
@@ -77,9 +73,9 @@ func (c *Call) version(t target) string {
 	return c.APIVersion
 }
 
-func (c *Call) body(t target, plain bool) ([]byte, error) {
+func (c *Call) body(t target, o tryOptions) ([]byte, error) {
 	body := c.Body
-	if plain {
+	if o.withoutUsage {
 		body = c.PlainBody
 	}
 	if !c.ModelInBody || t.deployment == "" || t.deployment == c.Model {
@@ -88,8 +84,8 @@ func (c *Call) body(t target, plain bool) ([]byte, error) {
 	return openai.WithModel(body, t.deployment)
 }
 
-// Answer is what a region said. Whole holds the body, or its beginning when Rest is not
-// nil; for a stream Lead and First were read and Events yields what follows.
+// Answer is what a region said. Whole holds the body, or only its beginning when Rest is
+// not nil. Of a stream, Lead and First were read and Events yields what follows.
 type Answer struct {
 	Region     string
 	Deployment string
@@ -104,13 +100,16 @@ type Answer struct {
 	First  sse.Event // its slices belong to the answer
 	Events *sse.Reader
 
-	Pinned string // an error of the one region that may answer: why no other was asked
+	Pinned string // set on an error of the only region that may answer: why no other was asked
 
-	UsageAsked bool // the usage chunk is there because we asked
+	UsageAsked bool // the usage chunk is there because the gateway asked for it
 
 	close func()
 	broke func()
 }
+
+// Succeeded reports whether the region did the work: the status is below 300.
+func (a *Answer) Succeeded() bool { return a.Status < http.StatusMultipleChoices }
 
 // Broke reports that the region broke the answer off after the commit point.
 func (a *Answer) Broke() {
@@ -119,26 +118,30 @@ func (a *Answer) Broke() {
 	}
 }
 
-// Close ends the exchange with the region; it may be called more than once.
+// Close ends the attempt. It may be called more than once.
 func (a *Answer) Close() {
 	if a.close != nil {
 		a.close()
 	}
 }
 
-// Drain reads what is left after the last event that matters, a little and not for long,
-// so that the connection can serve the next request.
+// Bounds on what is read after the last event that matters.
+const (
+	drainTime   = 250 * time.Millisecond
+	drainEvents = 8
+)
+
+// Drain reads what follows the last event that matters, a little and for a short time, so
+// that the connection can serve the next request.
 func (a *Answer) Drain() {
 	if a.Events == nil {
 		return
 	}
 	limit := time.AfterFunc(drainTime, a.Close)
 	defer limit.Stop()
-	for range 8 {
+	for range drainEvents {
 		if _, err := a.Events.Next(); err != nil {
 			return
 		}
 	}
 }
-
-const drainTime = 250 * time.Millisecond

@@ -1,82 +1,81 @@
 package backend
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"aoaigateway/handler/breaker"
 )
 
-// field is where one call can go and where it has been. Whoever waits for a silent
-// region looks at it from a goroutine of its own.
+// candidates are the regions that may serve one call, and what became of those that were
+// asked. The first-byte timer reads it from a goroutine of its own.
 type candidates struct {
 	list []target // by priority
 	need int64    // tokens
 
 	mu          sync.Mutex
 	tried       map[string]bool
-	lastOutcome map[string]outcome // what the last effort at a region came to
+	lastOutcome map[string]outcome // of the last attempt at a region
 }
 
 func (p *Pool) candidates(call *Call) *candidates {
 	return &candidates{list: p.targets(call), need: call.Need, tried: map[string]bool{}, lastOutcome: map[string]outcome{}}
 }
 
-// next takes leave for an effort at the best untried target: the lowest priority that
-// has an open one, there by weight. Targets that are about to refuse for load are passed
-// by, whatever their priority, while any other is open.
-func (f *candidates) next() *attempt {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, roomy := range []bool{true, false} {
-		e := f.pick(func(t target) bool {
-			return !f.tried[t.Name] && t.breaker.Ready() && (!roomy || t.headroom.fits(f.need))
-		})
-		if e != nil {
-			return e
-		}
+// next returns an attempt at the best region that was not tried yet: in the lowest priority
+// that has an open one, chosen by weight. Regions whose headroom is too small are passed
+// over, whatever their priority, while any other is open.
+func (c *candidates) next() *attempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ready := func(t target) bool { return !c.tried[t.Name] && t.breaker.Ready() }
+	if a := c.pick(func(t target) bool { return ready(t) && t.headroom.fits(c.need) }); a != nil {
+		return a
 	}
-	return nil
+	return c.pick(ready)
 }
 
-// beside takes leave for an effort beside the first: it is no probe, goes nowhere that is
-// about to refuse, and is not made when there were many of late.
-func (f *candidates) nextHedge(first *attempt, stream bool) *attempt {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// nextHedge returns an attempt beside the first. It is never a probe, never goes to a
+// region without headroom, and costs one hedge of the first region's budget.
+func (c *candidates) nextHedge(first *attempt, stream bool) *attempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	healthy := func(t target) bool {
 		state, _, _ := t.breaker.Status()
-		return !f.tried[t.Name] && state == breaker.Closed && t.headroom.fits(f.need)
+		return !c.tried[t.Name] && state == breaker.Closed && t.headroom.fits(c.need)
 	}
-	if !slices.ContainsFunc(f.list, healthy) || !first.latency(stream).spend() {
+	_, budget := first.target.latency(stream)
+	if !slices.ContainsFunc(c.list, healthy) || !budget.spend() {
 		return nil
 	}
-	return f.pick(healthy)
+	return c.pick(healthy)
 }
 
-// another says whether somebody else could be asked.
-func (f *candidates) hasAlternative() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.ContainsFunc(f.list, func(t target) bool { return !f.tried[t.Name] && t.breaker.Ready() })
+// hasAlternative reports whether another region could be asked.
+func (c *candidates) hasAlternative() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.list, func(t target) bool { return !c.tried[t.Name] && t.breaker.Ready() })
 }
 
-// learn notes what an effort came to. After a stale connection the region can be asked
-// once more: it has not seen the request.
-func (f *candidates) record(e *attempt) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	name, now := e.target.Name, e.failure.outcome
-	if now == stale && f.lastOutcome[name] != stale {
-		delete(f.tried, name)
+// record notes how an attempt ended. After a stale connection the region may be asked once
+// more, because it has not seen the request.
+func (c *candidates) record(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name, now := a.target.Name, a.failure.outcome
+	if now == stale && c.lastOutcome[name] != stale {
+		delete(c.tried, name)
 	}
-	f.lastOutcome[name] = now
+	c.lastOutcome[name] = now
 }
 
 // pick is called with mu held.
-func (f *candidates) pick(wanted func(target) bool) *attempt {
-	for rest := f.list; len(rest) > 0; {
+func (c *candidates) pick(wanted func(target) bool) *attempt {
+	for rest := c.list; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
 			n++
@@ -84,9 +83,9 @@ func (f *candidates) pick(wanted func(target) bool) *attempt {
 		for open := matching(rest[:n], wanted); len(open) > 0; {
 			i := weighted(open)
 			if pass, ok := open[i].breaker.Allow(); ok {
-				open[i].headroom.deduct(f.need)
-				f.tried[open[i].Name] = true
-				return &attempt{target: open[i], pass: pass, hasAlternative: f.hasAlternative}
+				open[i].headroom.deduct(c.need)
+				c.tried[open[i].Name] = true
+				return &attempt{target: open[i], pass: pass, hasAlternative: c.hasAlternative}
 			}
 			open = slices.Delete(open, i, i+1)
 		}
@@ -95,15 +94,16 @@ func (f *candidates) pick(wanted func(target) bool) *attempt {
 	return nil
 }
 
-func matching(group []target, wanted func(target) bool) (open []target) {
+func matching(group []target, wanted func(target) bool) (found []target) {
 	for _, t := range group {
 		if wanted(t) {
-			open = append(open, t)
+			found = append(found, t)
 		}
 	}
-	return open
+	return found
 }
 
+// weighted returns the index of a random target, each with its weight as its share.
 func weighted(open []target) int {
 	sum := 0
 	for _, t := range open {
@@ -116,4 +116,29 @@ func weighted(open []target) int {
 		}
 	}
 	return len(open) - 1
+}
+
+// probeTime is about how long the probe of a half-open breaker takes.
+const probeTime = time.Second
+
+// throttling returns the time until a region may answer again, and whether throttling is
+// what keeps all of them, or some, from answering.
+func (c *candidates) throttling() (wait time.Duration, all, some bool) {
+	wait, all = math.MaxInt64, len(c.list) > 0
+	for _, t := range c.list {
+		state, w, busy := t.breaker.Status()
+		if state == breaker.HalfOpen {
+			w = probeTime
+		}
+		last := c.lastOutcome[t.Name]
+		busy = busy && state != breaker.Closed || last == throttled
+		all, some = all && busy, some || busy
+		if state != breaker.Closed || last != throttled && last != denied && last != unsent {
+			wait = min(wait, w)
+		}
+	}
+	if wait == math.MaxInt64 {
+		wait = 0
+	}
+	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), all, some // rounded up: a short wait must not read as 0 ms
 }

@@ -13,32 +13,33 @@ import (
 	"time"
 )
 
-// contact is what a failed attempt must know of its connection. The transport may tell
-// more after it has given up.
+// connTrace records how far an attempt got on its connection. The transport may still
+// write to it after the attempt has ended.
 type connTrace struct {
 	since     time.Time
 	reused    atomic.Bool
 	firstByte atomic.Bool // a byte of the answer came
 }
 
-// traced has the transport tell.
-func (c *connTrace) attach(req *http.Request) *http.Request {
+// attach returns req with the trace in its context.
+func (t *connTrace) attach(req *http.Request) *http.Request {
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn:              func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) },
-		GotFirstResponseByte: func() { c.firstByte.Store(true) },
+		GotConn:              func(i httptrace.GotConnInfo) { t.reused.Store(i.Reused) },
+		GotFirstResponseByte: func() { t.firstByte.Store(true) },
 	}))
 }
 
-// staleTime is how soon a region hangs up that closed an idle connection just as we used
-// it; one that breaks down at work takes longer, or resets.
+// staleTime is how soon a closed idle connection fails when it is used. A region that
+// fails while it works on the request takes longer, or resets.
 const staleTime = time.Second
 
-func (c *connTrace) stale(err error) bool {
+// stale reports whether the region had closed the connection before it saw the request.
+func (t *connTrace) stale(err error) bool {
 	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
-	return closed && c.reused.Load() && !c.firstByte.Load() && time.Since(c.since) < staleTime
+	return closed && t.reused.Load() && !t.firstByte.Load() && time.Since(t.since) < staleTime
 }
 
-func transportFailure(ctx context.Context, c *connTrace, err error) failure {
+func transportFailure(ctx context.Context, t *connTrace, err error) failure {
 	if errors.Is(context.Cause(ctx), errFirstByte) {
 		return failure{outcome: firstByteTimeout, reason: "first-byte-timeout", err: errFirstByte}
 	}
@@ -49,11 +50,16 @@ func transportFailure(ctx context.Context, c *connTrace, err error) failure {
 		}
 		return failure{outcome: notConnected, reason: reason, err: err}
 	}
-	if text := err.Error(); strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") || strings.Contains(text, "TLS handshake timeout") {
+	if isTLSFailure(err) {
 		return failure{outcome: notConnected, reason: "tls-failed", err: err}
 	}
-	if c.stale(err) {
+	if t.stale(err) {
 		return failure{outcome: stale, reason: "stale-connection", err: err}
 	}
 	return failure{outcome: broken, reason: "reset", err: err}
+}
+
+func isTLSFailure(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ") || strings.Contains(text, "TLS handshake timeout")
 }

@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// roomLife is how long a region's word on what is left holds: its limits are per minute.
+// headroomLife is how long rate-limit headers hold: a region's limits are per minute.
 const headroomLife = time.Minute
 
 const unknown = -1
 
-// room is what a deployment has left by the x-ratelimit-remaining headers of its answers,
+// headroom is what the x-ratelimit-remaining headers of a deployment's last answer left,
 // less what was sent there since.
 type headroom struct {
 	mu       sync.Mutex
 	tokens   int64
 	requests int64
-	at       time.Time // of the last word; zero = none yet
+	at       time.Time // of the headers; zero = none came yet
 }
 
-// told takes in the headers of an answer.
+// update takes in the headers of an answer.
 func (r *headroom) update(h http.Header) {
 	tokens, requests := remainingHeader(h, "X-Ratelimit-Remaining-Tokens"), remainingHeader(h, "X-Ratelimit-Remaining-Requests")
 	if tokens == unknown && requests == unknown {
@@ -40,7 +40,7 @@ func remainingHeader(h http.Header, name string) int64 {
 	return n
 }
 
-// left is what is known now; the caller holds mu.
+// remaining is called with mu held.
 func (r *headroom) remaining() (tokens, requests int64) {
 	if time.Since(r.at) >= headroomLife {
 		return unknown, unknown
@@ -48,7 +48,7 @@ func (r *headroom) remaining() (tokens, requests int64) {
 	return r.tokens, r.requests
 }
 
-// fits says whether one more request would find room; what is not known does.
+// fits reports whether the remaining rate limit covers need. Unknown limits never refuse.
 func (r *headroom) fits(need int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,7 +56,7 @@ func (r *headroom) fits(need int64) bool {
 	return requests != 0 && (tokens == unknown || tokens > 0 && tokens >= need)
 }
 
-// take books a request that is being sent.
+// deduct counts a request that is being sent.
 func (r *headroom) deduct(need int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +68,7 @@ func (r *headroom) deduct(need int64) {
 	}
 }
 
-// now is for people: nil where nothing is known.
+// known returns the remaining limits for Health, nil where they are unknown.
 func (r *headroom) known() (tokens, requests *int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

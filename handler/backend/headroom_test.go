@@ -20,7 +20,7 @@ func answeredBy(t *testing.T, p *backend.Pool, need int64) string {
 	t.Helper()
 	c := call(false)
 	c.Need = need
-	a, err := p.Do(t.Context(), c)
+	a, err := ask(t.Context(), p, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func answeredBy(t *testing.T, p *backend.Pool, need int64) string {
 	return a.Region
 }
 
-func TestARegionIsPassedByBeforeItRefuses(t *testing.T) {
+func TestNextAvoidsFullRegion(t *testing.T) {
 	for _, c := range []struct {
 		name             string
 		tokens, requests string
@@ -62,7 +62,7 @@ func TestARegionIsPassedByBeforeItRefuses(t *testing.T) {
 	}
 }
 
-func TestSteeringNeverLeavesARequestWithoutARegion(t *testing.T) {
+func TestNextTakesFullRegionLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {left("0", "0")}, "b": {left("0", "0")}})
 		for i, want := range []string{"a", "b", "a", "a"} {
@@ -74,7 +74,7 @@ func TestSteeringNeverLeavesARequestWithoutARegion(t *testing.T) {
 		answeredBy(t, p, 100)
 		c := call(false)
 		c.Need = 100
-		if a, err := p.Do(t.Context(), c); err != nil || a.Region != "a" || len(c.Attempts) != 2 {
+		if a, err := ask(t.Context(), p, c); err != nil || a.Region != "a" || len(c.Attempts) != 2 {
 			t.Errorf("%+v, %v, %+v", a, err, c.Attempts)
 		}
 		if by := answeredBy(t, p, 100); by != "a" {
@@ -83,7 +83,7 @@ func TestSteeringNeverLeavesARequestWithoutARegion(t *testing.T) {
 	})
 }
 
-func TestWhatWasSentSinceIsCountedAgainstWhatWasLeft(t *testing.T) {
+func TestHeadroomCountsSentRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {left("1000", "9"), good}, "b": {good}})
 		for i, want := range []string{"a", "a", "a", "b"} {
@@ -102,7 +102,7 @@ func TestWhatWasSentSinceIsCountedAgainstWhatWasLeft(t *testing.T) {
 	})
 }
 
-func TestAModelsOwnFirstByteTimeOutHolds(t *testing.T) {
+func TestModelsFirstByteTimeout(t *testing.T) {
 	for _, stream := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			better := good
@@ -113,28 +113,29 @@ func TestAModelsOwnFirstByteTimeOutHolds(t *testing.T) {
 			c := call(stream)
 			c.FirstByteTimeout = 7 * time.Second
 			start := time.Now()
-			if a, err := p.Do(t.Context(), c); err != nil || a.Region != "b" || time.Since(start) != 7*time.Second {
+			if a, err := ask(t.Context(), p, c); err != nil || a.Region != "b" || time.Since(start) != 7*time.Second {
 				t.Errorf("%+v, %v after %v", a, err, time.Since(start))
 			}
 		})
 	}
 }
 
-func TestWhileEveryRegionIsProbedAfterThrottlingTheOthersAreToldToWait(t *testing.T) {
+// While every region is probed after throttling, other requests get a 429 with the wait.
+func TestProbesKeepOthersWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttling := status(429, ``, "Retry-After=1")
 		p, s := newPool(t, map[string][]reply{"a": {throttling, hanging}, "b": {throttling, hanging}})
-		if _, err := p.Do(t.Context(), call(false)); gateway.KindOf(err) != gateway.RateLimited {
+		if _, err := ask(t.Context(), p, call(false)); gateway.KindOf(err) != gateway.RateLimited {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		for range 2 {
-			go func() { _, _ = p.Do(ctx, call(false)) }()
+			go func() { _, _ = ask(ctx, p, call(false)) }()
 			synctest.Wait()
 		}
-		_, err := p.Do(t.Context(), call(false))
+		_, err := ask(t.Context(), p, call(false))
 		if e, ok := errors.AsType[*gateway.Error](err); !ok || e.Kind != gateway.RateLimited || e.RetryAfter != time.Second {
 			t.Errorf("%+v", err)
 		}

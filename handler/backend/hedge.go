@@ -3,30 +3,48 @@ package backend
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
-
-	"aoaigateway/handler/gateway"
 )
 
 var errHedgeLost = errors.New("another region was faster")
 
 const reasonHedgeLost = "hedge-lost"
 
-// race asks the first region, and beside it a second one when the first is later than it
-// usually is. At most one of the efforts it returns has an answer: the first to reach the
-// commit point. All of them are over, booked and reported.
-func (p *Pool) ask(ctx context.Context, call *Call, first *attempt, f *candidates) []*attempt {
-	if call.Beside == nil {
-		p.attempt(ctx, call, first)
-		efforts := []*attempt{first}
-		p.conclude(call, efforts, nil)
-		return efforts
+// ask runs the first attempt, and a hedge beside it when it is later than it usually is.
+// At most one of the attempts it returns has an answer: the first that reached the commit
+// point. All of them have ended and are reported.
+func (p *Pool) ask(ctx context.Context, call *Call, hold Hold, first *attempt, c *candidates) []*attempt {
+	r := &hedging{pool: p, call: call, hold: hold, done: make(chan *attempt, 2)}
+	defer r.undo(ctx)
+	if hold == nil || !call.Hedge {
+		r.attempts = []*attempt{first}
+		p.run(ctx, call, first)
+	} else {
+		r.race(ctx, first, c)
 	}
-	r := &hedging{pool: p, call: call, done: make(chan *attempt, 2)}
-	r.start(ctx, first, nil)
+	r.conclude(ctx)
+	return r.attempts
+}
+
+// hedging is the state of ask. It belongs to the call's goroutine.
+type hedging struct {
+	pool      *Pool
+	call      *Call
+	hold      Hold
+	attempts  []*attempt
+	done      chan *attempt
+	running   int
+	winner    *attempt
+	hedgeHold Hold // nil if no hedge was sent; set before the hedge is done
+	concluded bool
+}
+
+// race runs the first attempt and, if it is late, a hedge.
+func (r *hedging) race(ctx context.Context, first *attempt, c *candidates) {
+	r.start(ctx, first, func(ctx context.Context) { r.pool.run(ctx, r.call, first) })
 	var late <-chan time.Time
-	if after, known := first.latency(call.Stream).p95(); known {
+	window, _ := first.target.latency(r.call.Stream)
+	if after, known := window.p95(); known {
 		timer := time.NewTimer(after)
 		defer timer.Stop()
 		late = timer.C
@@ -34,98 +52,107 @@ func (p *Pool) ask(ctx context.Context, call *Call, first *attempt, f *candidate
 	for r.running > 0 {
 		select {
 		case <-late:
-			if second := f.nextHedge(first, call.Stream); second != nil {
-				r.start(ctx, second, call.Beside)
+			if hedge := c.nextHedge(first, r.call.Stream); hedge != nil {
+				r.start(ctx, hedge, func(ctx context.Context) { r.runHedge(ctx, hedge) })
 			}
-		case e := <-r.done:
-			r.finished(e)
+		case a := <-r.done:
+			r.finished(a)
 		}
 	}
-	for _, e := range r.attempts {
-		if e.panicValue != nil {
-			panic(e.panicValue) // on the goroutine whose duty it is
+	for _, a := range r.attempts {
+		if a.panicValue != nil {
+			panic(a.panicValue) // again, on the goroutine of the call
 		}
 	}
-	p.conclude(call, r.attempts, r.hold)
-	return r.attempts
 }
 
-// race is owned by the call's goroutine.
-type hedging struct {
-	pool     *Pool
-	call     *Call
-	done     chan *attempt
-	attempts []*attempt
-	running  int
-	winner   *attempt
-	hold     func(kept bool) // the second's own; set before it is over, nil if it was not sent
-}
-
-// start runs an effort that may be outrun. hold must be got before it is sent, if given.
-func (r *hedging) start(ctx context.Context, e *attempt, hold func(context.Context) (func(bool), error)) {
-	ctx, e.cancel = context.WithCancelCause(ctx)
-	r.attempts = append(r.attempts, e)
+// start runs an attempt that another one may overtake.
+func (r *hedging) start(ctx context.Context, a *attempt, run func(context.Context)) {
+	ctx, a.cancel = context.WithCancelCause(ctx)
+	r.attempts = append(r.attempts, a)
 	r.running++
 	go func() {
-		defer func() { e.panicValue = recover(); r.done <- e }()
-		if hold != nil {
-			release, err := hold(ctx)
-			if err != nil {
-				e.failure = failure{outcome: notReserved, reason: "not-reserved", err: err}
-				return
-			}
-			r.hold = release
-		}
-		r.pool.attempt(ctx, r.call, e)
+		defer func() { a.panicValue = recover(); r.done <- a }()
+		run(ctx)
 	}()
 }
 
-// arrived has the first answer outrun the other effort.
-func (r *hedging) finished(e *attempt) {
+// runHedge charges for the hedge before it sends it.
+func (r *hedging) runHedge(ctx context.Context, hedge *attempt) {
+	hold, err := r.hold.Hedge(ctx)
+	if err != nil {
+		hedge.failure = failure{outcome: notReserved, reason: "not-reserved", err: err}
+		return
+	}
+	r.hedgeHold = hold
+	r.pool.run(ctx, r.call, hedge)
+}
+
+// finished takes in an attempt that has ended. The first answer ends the other attempt.
+func (r *hedging) finished(a *attempt) {
 	r.running--
 	switch {
-	case e.answer == nil:
-		e.cancel(nil)
+	case a.answer == nil:
+		a.cancel(nil)
 	case r.winner == nil:
-		r.winner = e
-		answered := e.answer
-		closeIt := answered.close
-		answered.close = func() { closeIt(); e.cancel(nil) }
+		r.winner = a
+		closeAnswer := a.answer.close
+		a.answer.close = func() { closeAnswer(); a.cancel(nil) }
 		for _, other := range r.attempts {
-			if other != e {
+			if other != a {
 				other.cancel(errHedgeLost)
 			}
 		}
 	default:
-		e.answer.Close()
-		e.answer, e.failure = nil, failure{outcome: hedgeLost, reason: reasonHedgeLost}
-		e.tries[len(e.tries)-1].Reason = reasonHedgeLost
+		a.answer.Close()
+		a.answer, a.failure = nil, failure{outcome: hedgeLost, reason: reasonHedgeLost}
+		a.sent[len(a.sent)-1].Reason = reasonHedgeLost
 	}
 }
 
-// book enters what efforts came to: attempts in the order of their start, what breakers
-// and samples learn, and which holds stay. All holds are alike, so that whichever effort
-// is not the answer's takes the second one's.
-func (p *Pool) conclude(call *Call, efforts []*attempt, hold func(kept bool)) {
-	for _, e := range efforts {
-		call.Attempts = append(call.Attempts, e.tries...)
-		p.report(e)
-		if call.Beside != nil && (e.answer != nil && e.answer.Status < 300 || e.failure.outcome == hedgeLost) {
-			e.latency(call.Stream).observe(e.took)
+// conclude reports the attempts to breakers and latency windows and decides which charges
+// stay. Both holds are equal, so the attempt that did not answer takes the hedge's and the
+// answer takes the call's own.
+func (r *hedging) conclude(ctx context.Context) {
+	r.concluded = true
+	for _, a := range r.attempts {
+		r.pool.report(a)
+		if r.call.Hedge && (a.answer != nil && a.answer.Succeeded() || a.failure.outcome == hedgeLost) {
+			window, budget := a.target.latency(r.call.Stream)
+			window.observe(a.took)
+			budget.earn()
 		}
-		if e.answer != nil || e.failure.outcome == notReserved {
+		if a.answer != nil || a.failure.outcome == notReserved {
 			continue
 		}
-		kept := decisions[e.failure.outcome].keepCharge
+		keep := decisions[a.failure.outcome].keepCharge
 		switch {
-		case hold != nil:
-			hold(kept)
-			hold = nil
-		case kept && call.Kept != nil:
-			call.Kept()
+		case r.hedgeHold != nil:
+			if keep {
+				r.hedgeHold.Keep()
+			}
+			r.hedgeHold.Release(ctx)
+			r.hedgeHold = nil
+		case keep && r.hold != nil:
+			r.hold.Keep()
 		}
 	}
-	if len(efforts) > 1 {
-		slices.SortStableFunc(call.Attempts, func(a, b gateway.Attempt) int { return a.Start.Compare(b.Start) })
+}
+
+// undo gives back what a panic would otherwise leave taken: the breakers' passes, the
+// connections and the hedge's charge. The call's own hold is its owner's to cancel.
+func (r *hedging) undo(ctx context.Context) {
+	if r.concluded {
+		return
+	}
+	for _, a := range r.attempts {
+		a.pass.Forget()
+		a.failure.discard()
+		if a.answer != nil {
+			a.answer.Close()
+		}
+	}
+	if r.hedgeHold != nil {
+		r.hedgeHold.Release(ctx)
 	}
 }

@@ -28,33 +28,6 @@ func after(d time.Duration, then reply) reply {
 	}
 }
 
-// ledger notes what a call asks of its holds.
-type ledger struct {
-	mu    sync.Mutex
-	steps []string
-	err   error // of holds beside
-}
-
-func (l *ledger) note(step string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.steps = append(l.steps, step)
-}
-
-func (l *ledger) call(stream bool) *backend.Call {
-	c := call(stream)
-	c.Before = func(context.Context) error { l.note("again"); return nil }
-	c.Kept = func() { l.note("kept") }
-	c.Beside = func(context.Context) (func(bool), error) {
-		if l.err != nil {
-			return nil, l.err
-		}
-		l.note("beside")
-		return func(kept bool) { l.note(fmt.Sprintf("second kept %t", kept)) }, nil
-	}
-	return c
-}
-
 // used has region a answer n requests, the first 19 within 100 ms and the others faster,
 // so that its pace is known: 95 of 100 take 100 ms at most.
 func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script) {
@@ -70,22 +43,14 @@ func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script
 	p, s := newPool(t, lines)
 	for range n {
 		c := (&ledger{}).call(false)
-		if a, err := p.Do(t.Context(), c); err != nil || a.Region != "a" {
+		if a, err := ask(t.Context(), p, c); err != nil || a.Region != "a" {
 			t.Fatal(a, err)
 		}
 	}
 	return p, s
 }
 
-func tries(c *backend.Call) string {
-	var list []string
-	for _, a := range c.Attempts {
-		list = append(list, a.Region+"/"+a.Reason)
-	}
-	return strings.Join(list, " ")
-}
-
-func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
+func TestHedgeWhenFirstIsLate(t *testing.T) {
 	throttling := status(429, `{}`, "Retry-After=60")
 	for _, c := range []struct {
 		name     string
@@ -98,16 +63,16 @@ func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
 		steps    string
 	}{
 		{"it is in time", 20, after(90*time.Millisecond, good), good, nil, nil, 90 * time.Millisecond, "a/", "[]"},
-		{"the second is faster", 20, after(time.Second, good), after(50*time.Millisecond, good), nil, nil, 150 * time.Millisecond, "a/hedge-lost b/", "[beside second kept true]"},
-		{"the first is faster after all", 20, after(120*time.Millisecond, good), after(time.Second, good), nil, nil, 120 * time.Millisecond, "a/ b/hedge-lost", "[beside second kept true]"},
+		{"the second is faster", 20, after(time.Second, good), after(50*time.Millisecond, good), nil, nil, 150 * time.Millisecond, "a/hedge-lost b/", "[hedge hedge kept true]"},
+		{"the first is faster after all", 20, after(120*time.Millisecond, good), after(time.Second, good), nil, nil, 120 * time.Millisecond, "a/ b/hedge-lost", "[hedge hedge kept true]"},
 		{"the first is not known well", 19, after(time.Second, good), good, nil, nil, time.Second, "a/", "[]"},
 		{"the second is not allowed", 20, after(time.Second, good), good, nil, &gateway.Error{Kind: gateway.QuotaExceeded}, time.Second, "a/", "[]"},
-		{"the second refuses", 20, after(time.Second, good), throttling, nil, nil, time.Second, "a/ b/throttled", "[beside second kept false]"},
-		{"the second fails", 20, after(time.Second, good), status(500, `{}`), nil, nil, time.Second, "a/ b/server-error", "[beside second kept true]"},
-		{"the first fails meanwhile", 20, after(time.Second, status(500, `{}`)), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond, "a/server-error b/", "[beside second kept true]"},
-		{"the first refuses meanwhile", 20, after(time.Second, throttling), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond, "a/throttled b/", "[beside second kept false]"},
-		{"both fail", 20, after(time.Second, status(500, `{}`)), after(time.Second, throttling), good, nil, 1100 * time.Millisecond, "a/server-error b/throttled c/", "[beside second kept true again]"},
-		{"both fail, tokens used by both", 20, after(time.Second, status(500, `{}`)), after(time.Second, status(502, `{}`)), good, nil, 1100 * time.Millisecond, "a/server-error b/server-error c/", "[beside second kept true kept again]"},
+		{"the second refuses", 20, after(time.Second, good), throttling, nil, nil, time.Second, "a/ b/throttled", "[hedge hedge kept false]"},
+		{"the second fails", 20, after(time.Second, good), status(500, `{}`), nil, nil, time.Second, "a/ b/server-error", "[hedge hedge kept true]"},
+		{"the first fails meanwhile", 20, after(time.Second, status(500, `{}`)), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond, "a/server-error b/", "[hedge hedge kept true]"},
+		{"the first refuses meanwhile", 20, after(time.Second, throttling), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond, "a/throttled b/", "[hedge hedge kept false]"},
+		{"both fail", 20, after(time.Second, status(500, `{}`)), after(time.Second, throttling), good, nil, 1100 * time.Millisecond, "a/server-error b/throttled c/", "[hedge hedge kept true again]"},
+		{"both fail, tokens used by both", 20, after(time.Second, status(500, `{}`)), after(time.Second, status(502, `{}`)), good, nil, 1100 * time.Millisecond, "a/server-error b/server-error c/", "[hedge hedge kept true kept again]"},
 		{"it fails before", 20, after(50*time.Millisecond, status(500, `{}`)), good, nil, nil, 50 * time.Millisecond, "a/server-error b/", "[kept again]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,10 +82,10 @@ func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
 					lines["c"] = []reply{c.third}
 				}
 				p, s := used(t, c.observed, lines)
-				l := &ledger{err: c.refused}
+				l := &ledger{hedge: c.refused}
 				cl := l.call(false)
 				start := time.Now()
-				a, err := p.Do(t.Context(), cl)
+				a, err := ask(t.Context(), p, cl)
 				if err != nil || a.Status != 200 {
 					t.Fatal(a, err)
 				}
@@ -141,12 +106,12 @@ func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
 	}
 }
 
-func TestARegionThatIsOutrunAgainAndAgainIsNotTakenForABrokenOne(t *testing.T) {
+func TestLostHedgesKeepBreakerClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 100, map[string][]reply{"a": {good, after(time.Minute, good)}, "b": {good}})
 		for i := range 8 {
 			cl := (&ledger{}).call(false)
-			if _, err := p.Do(t.Context(), cl); err != nil || tries(cl) != "a/hedge-lost b/" {
+			if _, err := ask(t.Context(), p, cl); err != nil || tries(cl) != "a/hedge-lost b/" {
 				t.Fatalf("request %d: %s, %v", i, tries(cl), err)
 			}
 		}
@@ -158,13 +123,13 @@ func TestARegionThatIsOutrunAgainAndAgainIsNotTakenForABrokenOne(t *testing.T) {
 	})
 }
 
-func TestOnlyAsManyRequestsAreHedgedAsARegionThatGrowsSlowCanBear(t *testing.T) {
+func TestHedgesStayInBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := used(t, 100, map[string][]reply{"a": {good, after(time.Second, good)}, "b": {after(time.Second, good)}})
 		before := len(s.asked)
 		var all sync.WaitGroup
 		for range 1000 {
-			all.Go(func() { _, _ = p.Do(t.Context(), (&ledger{}).call(false)) })
+			all.Go(func() { _, _ = ask(t.Context(), p, (&ledger{}).call(false)) })
 		}
 		all.Wait()
 		if n := len(s.asked) - before; n < 1005 || n > 1015 {
@@ -173,7 +138,7 @@ func TestOnlyAsManyRequestsAreHedgedAsARegionThatGrowsSlowCanBear(t *testing.T) 
 	})
 }
 
-func TestAStreamIsWonByItsFirstEvent(t *testing.T) {
+func TestHedgedStreamNeedsFirstEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		early := func(r *http.Request) (*http.Response, error) { // headers and a comment, then nothing
 			in, _ := io.Pipe()
@@ -190,7 +155,7 @@ func TestAStreamIsWonByItsFirstEvent(t *testing.T) {
 		for i := range 21 {
 			cl := l.call(true)
 			start := time.Now()
-			a, err := p.Do(t.Context(), cl)
+			a, err := ask(t.Context(), p, cl)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -202,13 +167,13 @@ func TestAStreamIsWonByItsFirstEvent(t *testing.T) {
 		// What whole answers take says nothing of streams, and the other way round.
 		p, _ = used(t, 20, map[string][]reply{"a": {good, after(time.Second, goodStream)}, "b": {goodStream}})
 		cl := l.call(true)
-		if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "a" {
+		if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "a" {
 			t.Errorf("%s, %v", tries(cl), err)
 		}
 	})
 }
 
-func TestAHedgeGoesOnlyToARegionThatIsWell(t *testing.T) {
+func TestHedgeNeedsHealthyRegion(t *testing.T) {
 	for name, b := range map[string]reply{
 		"half-open":       status(429, `{}`, "Retry-After=1"),
 		"little left":     status(200, `{}`, "x-ratelimit-remaining-tokens=1"),
@@ -218,26 +183,26 @@ func TestAHedgeGoesOnlyToARegionThatIsWell(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			slow := after(10*time.Second, good)
 			p, s := used(t, 30, map[string][]reply{"a": {good, status(429, `{}`, "retry-after-ms=100"), slow, slow}, "b": {b, good}})
-			_, _ = p.Do(t.Context(), call(false)) // b answers or refuses
+			_, _ = ask(t.Context(), p, call(false)) // b answers or refuses
 			time.Sleep(2 * time.Second)
 			cl := (&ledger{}).call(false)
 			cl.Need = 50
-			if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "a" || tries(cl) != "a/" {
+			if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "a" || tries(cl) != "a/" {
 				t.Errorf("%s: %s, %v; asked %v", name, tries(cl), err, s.asked[30:])
 			}
 		})
 	}
 }
 
-func TestAClientThatLeavesEndsBothEfforts(t *testing.T) {
+func TestClientLeftEndsBothAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 20, map[string][]reply{"a": {good, hanging}, "b": {hanging}})
 		l := &ledger{}
 		cl := l.call(false)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_, err := p.Do(ctx, cl)
-		if gateway.KindOf(err) != gateway.ClientGone || tries(cl) != "a/client-cancelled b/client-cancelled" || fmt.Sprint(l.steps) != "[beside second kept true kept]" {
+		_, err := ask(ctx, p, cl)
+		if gateway.KindOf(err) != gateway.ClientGone || tries(cl) != "a/client-cancelled b/client-cancelled" || fmt.Sprint(l.steps) != "[hedge hedge kept true kept]" {
 			t.Errorf("%v, %s, %v", err, tries(cl), l.steps)
 		}
 		for _, h := range p.Health() {
@@ -248,21 +213,23 @@ func TestAClientThatLeavesEndsBothEfforts(t *testing.T) {
 	})
 }
 
-func TestAFaultOfOursInAHedgeIsTheCallers(t *testing.T) {
+// The panic is raised again in the caller, and what the hedge held is given back.
+func TestHedgePanicReachesCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 20, map[string][]reply{"a": {good, after(time.Second, good)}, "b": {func(*http.Request) (*http.Response, error) { panic("a fault") }}})
+		l := &ledger{}
 		defer func() {
-			if recover() == nil {
-				t.Error("the fault was swallowed")
+			if recover() == nil || fmt.Sprint(l.steps) != "[hedge hedge kept false]" {
+				t.Errorf("the panic was swallowed, or the hedge's hold is still taken: %v", l.steps)
 			}
 		}()
-		_, _ = p.Do(t.Context(), (&ledger{}).call(false))
+		_, _ = ask(t.Context(), p, l.call(false))
 	})
 }
 
 // Under the race detector: efforts side by side, regions that fail at random, clients
 // that leave.
-func TestManyHedgedCallsAtOnceKeepTheirBooks(t *testing.T) {
+func TestHedgesUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flaky := func(r *http.Request) (*http.Response, error) {
 			n := time.Now().UnixNano() / 1000 % 7
@@ -283,14 +250,14 @@ func TestManyHedgedCallsAtOnceKeepTheirBooks(t *testing.T) {
 				defer cancel()
 				l := &ledger{}
 				cl := l.call(false)
-				a, err := p.Do(ctx, cl)
+				a, err := ask(ctx, p, cl)
 				if err == nil {
 					a.Close()
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				attempts += len(cl.Attempts)
-				if n := strings.Count(fmt.Sprint(l.steps), "beside"); n != strings.Count(fmt.Sprint(l.steps), "second") {
+				if n := strings.Count(fmt.Sprint(l.steps), "hedge"); n != 2*strings.Count(fmt.Sprint(l.steps), "hedge kept") {
 					t.Errorf("a hold was not released: %v", l.steps)
 				}
 			})

@@ -32,12 +32,12 @@ func (p *pausing) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func TestARegionMayBeSilentForLongButNotForGood(t *testing.T) {
+func TestIdleTimeoutEndsSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {func(r *http.Request) (*http.Response, error) {
 			return response(r, 200, &pausing{r.Context(), []string{"data: 1\n\n", "data: 2\n\n", "data: 3\n\n"}, 9 * time.Minute}, sse), nil
 		}}})
-		a, err := p.Do(t.Context(), call(true))
+		a, err := ask(t.Context(), p, call(true))
 		if err != nil || string(a.First.Data) != "1" {
 			t.Fatalf("%+v, %v", a, err)
 		}
@@ -54,12 +54,12 @@ func TestARegionMayBeSilentForLongButNotForGood(t *testing.T) {
 	})
 }
 
-func TestASlowReaderIsNoSilenceOfTheRegion(t *testing.T) {
+func TestIdleTimeoutIgnoresSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {func(r *http.Request) (*http.Response, error) {
 			return response(r, 200, &pausing{r.Context(), []string{"data: 1\n\n", "data: 2\n\n"}, 0}, sse), nil
 		}}})
-		a, err := p.Do(t.Context(), call(true))
+		a, err := ask(t.Context(), p, call(true))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,7 @@ import (
 )
 
 // 429 is the answer only when load alone is in the way; and no error says what is not so.
-func TestWhatClientsAreToldWhenRegionsFailInDifferentWays(t *testing.T) {
+func TestMessageWhenAllFail(t *testing.T) {
 	limit := status(429, `{}`, "Retry-After=30")
 	for _, c := range []struct {
 		name  string
@@ -32,8 +32,8 @@ func TestWhatClientsAreToldWhenRegionsFailInDifferentWays(t *testing.T) {
 		words string
 	}{
 		{"all throttle", limit, status(429, `{}`, "Retry-After=9"), gateway.RateLimited, 9 * time.Second, "All regions that serve this model are at their limit. Try again in 9 seconds."},
-		{"one throttles, one fails", limit, status(500, `{}`), gateway.Unavailable, time.Second, "some are at their limit, and no other can answer now"},
-		{"one fails, one throttles", status(500, `{}`), limit, gateway.Unavailable, time.Second, "some are at their limit"},
+		{"one throttles, one fails", limit, status(500, `{}`), gateway.Unavailable, time.Second, "are at their limit and no other region can answer now"},
+		{"one fails, one throttles", status(500, `{}`), limit, gateway.Unavailable, time.Second, "are at their limit and no other region"},
 		{"one throttles, one cannot be reached", limit, failing(errRefused), gateway.Unavailable, 10 * time.Second, "Try again in 10 seconds"},
 		{"one throttles, one refuses us", limit, status(401, `{}`), gateway.Unavailable, 30 * time.Second, "Try again in 30 seconds"},
 		{"throttled and willing again at once", status(429, `{}`, "retry-after-ms=0.001"), status(429, `{}`, "retry-after-ms=0.001"), gateway.RateLimited, time.Millisecond, "at their limit"},
@@ -41,7 +41,7 @@ func TestWhatClientsAreToldWhenRegionsFailInDifferentWays(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, _ := newPool(t, map[string][]reply{"a": {c.a}, "b": {c.b}})
-				_, err := p.Do(t.Context(), call(false))
+				_, err := ask(t.Context(), p, call(false))
 				e, ok := errors.AsType[*gateway.Error](err)
 				if !ok || e.Kind != c.kind || e.RetryAfter != c.wait || !strings.Contains(e.Message, c.words) {
 					t.Errorf("%+v", err)
@@ -59,7 +59,8 @@ type vault struct {
 func (v vault) Get(context.Context, string) (string, error)     { return "old", v.get }
 func (v vault) Refresh(context.Context, string) (string, error) { return "new", v.refresh }
 
-func TestASecretThatCannotBeFetchedIsNotBlamedOnTheRegion(t *testing.T) {
+// A region is not blamed for a secret that cannot be fetched.
+func TestMissingSecretIsNotBlamed(t *testing.T) {
 	away := errors.New("GET https://vault.example/secrets/top-secret-name: 503")
 	for _, c := range []struct {
 		name     string
@@ -82,7 +83,7 @@ func TestASecretThatCannotBeFetchedIsNotBlamedOnTheRegion(t *testing.T) {
 				p := backend.New(backend.Options{Regions: regions, Transport: refuses, Secrets: c.vault})
 				cl := call(false)
 				cl.Pin, cl.PinReason = pin, "keeps it"
-				_, err := p.Do(t.Context(), cl)
+				_, err := ask(t.Context(), p, cl)
 				want, _, _ := strings.Cut(c.attempts, " b/")
 				if pin == "" {
 					want = c.attempts
@@ -102,7 +103,7 @@ func TestASecretThatCannotBeFetchedIsNotBlamedOnTheRegion(t *testing.T) {
 	}
 }
 
-func TestHealthIsListedInOneOrderAndOnceForEachDeployment(t *testing.T) {
+func TestHealthOrder(t *testing.T) {
 	models := map[string]string{"alias": "zulu"}
 	for i := range 20 {
 		models[fmt.Sprint("m", i)] = fmt.Sprint("d", i)
@@ -123,7 +124,7 @@ func TestHealthIsListedInOneOrderAndOnceForEachDeployment(t *testing.T) {
 	}
 	c := call(false)
 	c.Model = ""
-	if _, err := p.Do(t.Context(), c); err != nil {
+	if _, err := ask(t.Context(), p, c); err != nil {
 		t.Fatal(err)
 	}
 	if list := p.Health(); len(list) != 44 || list[0].Region != "sooner" || list[0].Deployment != "" {
@@ -131,7 +132,7 @@ func TestHealthIsListedInOneOrderAndOnceForEachDeployment(t *testing.T) {
 	}
 }
 
-func TestEachChangeOfABreakerIsOneLogLine(t *testing.T) {
+func TestBreakerChangesAreLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		var mu sync.Mutex
@@ -143,12 +144,12 @@ func TestEachChangeOfABreakerIsOneLogLine(t *testing.T) {
 		}})
 		var all sync.WaitGroup
 		for range 5 { // time out together
-			all.Go(func() { _, _ = p.Do(t.Context(), call(false)) })
+			all.Go(func() { _, _ = ask(t.Context(), p, call(false)) })
 		}
 		all.Wait()
 		for range 3 {
 			time.Sleep(11 * time.Second)
-			_, _ = p.Do(t.Context(), call(false))
+			_, _ = ask(t.Context(), p, call(false))
 		}
 		var lines []string
 		for line := range strings.Lines(out.String()) {
@@ -184,7 +185,7 @@ func (l locked) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-func TestWhateverRetryAfterSaysABreakerIsOpenForASaneTime(t *testing.T) {
+func TestRetryAfterIsCapped(t *testing.T) {
 	const cooldown = 10 * time.Second
 	for _, c := range []struct {
 		headers []string
@@ -211,7 +212,7 @@ func TestWhateverRetryAfterSaysABreakerIsOpenForASaneTime(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, _ := newPool(t, map[string][]reply{"a": {status(429, `{}`, c.headers...)}})
-			_, _ = p.Do(t.Context(), call(false))
+			_, _ = ask(t.Context(), p, call(false))
 			if h := p.Health()[0]; h.State != "open" || time.Duration(h.WaitMillis)*time.Millisecond != c.want {
 				t.Errorf("%.60v: %s for %d ms, want %v", c.headers, h.State, h.WaitMillis, c.want)
 			}
@@ -219,7 +220,7 @@ func TestWhateverRetryAfterSaysABreakerIsOpenForASaneTime(t *testing.T) {
 	}
 }
 
-func TestAnswersThatAreNoneMoveOn(t *testing.T) {
+func TestUnusableAnswersFailOver(t *testing.T) {
 	stalled := func(sent string, headers ...string) reply {
 		return func(r *http.Request) (*http.Response, error) {
 			return response(r, 200, &stalling{strings.NewReader(sent), r.Context()}, headers...), nil
@@ -246,7 +247,7 @@ func TestAnswersThatAreNoneMoveOn(t *testing.T) {
 				p, _ := newPool(t, map[string][]reply{"a": {c.a}, "b": {better}})
 				cl := call(c.stream)
 				start := time.Now()
-				a, err := p.Do(t.Context(), cl)
+				a, err := ask(t.Context(), p, cl)
 				if err != nil || a.Region != "b" || tries(cl) != "a/"+c.reason+" b/" || time.Since(start) != c.took {
 					t.Errorf("%v, %s after %v", err, tries(cl), time.Since(start))
 				}
@@ -279,12 +280,12 @@ func (k keyed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return good(r)
 }
 
-func TestASecretThatWasRotatedIsFetchedAgainAndTaken(t *testing.T) {
+func TestRotatedSecretIsFetched(t *testing.T) {
 	p := backend.New(backend.Options{Transport: keyed{"new"}, Secrets: vault{}, Regions: []backend.Region{
 		{Name: "a", Endpoint: &url.URL{Scheme: "https", Host: "a"}, Credential: "k", Models: map[string]string{"m": "m"}},
 	}})
 	cl := call(false)
-	if a, err := p.Do(t.Context(), cl); err != nil || a.Status != 200 || tries(cl) != "a/credential-refused a/" {
+	if a, err := ask(t.Context(), p, cl); err != nil || a.Status != 200 || tries(cl) != "a/credential-refused a/" {
 		t.Errorf("%s, %v", tries(cl), err)
 	}
 }

@@ -1,22 +1,22 @@
 // Package backend answers a request from one of several regions.
 //
-// A region is tried at most once a request (twice when its secret was just renewed, when
-// it turns out not to know stream_options, or when it had closed the connection before it
-// saw the request). Where a call allows it, a second region is asked beside one that is
-// later than 95 of 100 of its last answers were. Do returns at the commit point: for a
-// stream the first whole event that is no error, for a body up to WholeBody its last
-// byte, else its first bytes. Before that nothing has reached the client, so that any
-// failure moves on to the next region; after it nothing is tried again. What an outcome
-// means for the breaker, the request and its reservation is the table in decide.go.
+// Each region gets at most one request per call, and a second one only in three cases: its
+// secret was just renewed, it turned out not to know stream_options, or it had closed the
+// connection before it saw the request. Where a call allows it, a hedge goes to a second
+// region when the first one is later than 95 of 100 of its recent answers.
+//
+// Do returns at the commit point: for a stream the first whole event that is no error, for
+// a body up to wholeBody its last byte, otherwise its first bytes. Before the commit point
+// nothing has reached the client, so a failed attempt is followed by one at the next
+// region. After it nothing is tried again. The table in outcome.go says what each outcome
+// means for the breaker, for the request and for what it holds. README.md has the words.
 package backend
 
 import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -28,33 +28,6 @@ import (
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
 )
-
-// WholeBody is the size up to which an answer is read whole before it counts.
-const WholeBody = 1 << 20
-
-// ManagedIdentity as a region's credential means the gateway's own identity; any other
-// value is the name of a secret.
-const ManagedIdentity = "managedIdentity"
-
-// Region is one deployment of the service.
-type Region struct {
-	Name       string
-	Endpoint   *url.URL
-	Priority   int // lower is asked first
-	Weight     int // share among regions of one priority
-	Credential string
-	APIVersion string            // replaces the client's on classic paths; empty = the client's
-	Models     map[string]string // name clients use → the region's deployment
-	Routes     map[string]Route  // by model: what replaces Priority and Weight for it
-}
-
-// Route is a region's place among those that serve a model; zero fields are the region's.
-type Route struct{ Priority, Weight int }
-
-func (r *Region) route(model string) Route {
-	route := r.Routes[model]
-	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
-}
 
 // The defaults of Options and of their settings.
 const (
@@ -68,24 +41,22 @@ type Options struct {
 	Regions                []Region
 	Secrets                secret.Source
 	Identity               azcore.TokenCredential // nil when no region uses it
-	Transport              http.RoundTripper
+	Transport              http.RoundTripper      // default NewTransport(nil)
 	Logger                 *slog.Logger
-	FirstByteTimeout       time.Duration // until a whole answer's first byte
-	StreamFirstByteTimeout time.Duration // until a stream's first event
-	IdleTimeout            time.Duration // in the middle of an answer
+	FirstByteTimeout       time.Duration // until the first byte of a whole answer
+	StreamFirstByteTimeout time.Duration // until the first event of a stream
+	IdleTimeout            time.Duration // between two bytes of an answer
 	Breaker                breaker.Options
-	Shared                 table.Store // breaker states of all instances; nil = this process's own
+	Shared                 table.Store // breaker states of all instances; nil = states stay in this process
 }
 
 func (o Options) withDefaults() Options {
 	o.FirstByteTimeout = cmp.Or(o.FirstByteTimeout, DefaultFirstByteTimeout)
 	o.StreamFirstByteTimeout = cmp.Or(o.StreamFirstByteTimeout, DefaultStreamFirstByteTimeout)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, DefaultIdleTimeout)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Transport == nil {
 		o.Transport = NewTransport(nil)
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o
 }
@@ -93,21 +64,9 @@ func (o Options) withDefaults() Options {
 // Pool is the set of regions. Safe for concurrent use.
 type Pool struct {
 	options     Options
-	deployments sync.Map        // place → *standing
-	noUsage     sync.Map        // target.String() → struct{}: refuses stream_options
-	shared      *sharedBreakers // nil = this process's own knowledge only
-}
-
-// place is a deployment of a region; deployment is empty for calls that name no model.
-type deploymentKey struct{ region, deployment string }
-
-func (p deploymentKey) String() string { return p.region + "/" + p.deployment }
-
-// standing is what is known of a place.
-type deploymentState struct {
-	breaker   *breaker.Breaker
-	headroom  headroom
-	latencies [2]latencyWindow // of whole answers, of streams
+	deployments sync.Map        // deploymentKey → *deploymentState
+	noUsage     sync.Map        // deploymentKey → struct{}: deployments that refuse stream_options
+	shared      *sharedBreakers // nil = states stay in this process
 }
 
 // New returns a pool whose breakers are all closed.
@@ -116,7 +75,7 @@ func New(o Options) *Pool {
 	o.Regions = slices.Clone(o.Regions)
 	slices.SortStableFunc(o.Regions, func(a, b Region) int { return a.Priority - b.Priority })
 	p := &Pool{options: o}
-	p.shared = newShared(o.Shared, p)
+	p.shared = newSharedBreakers(o.Shared, p)
 	return p
 }
 
@@ -127,19 +86,13 @@ func (p *Pool) has(region string) bool {
 	return slices.ContainsFunc(p.options.Regions, func(r Region) bool { return r.Name == region })
 }
 
-// learn takes over what another instance found out.
-func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
-	b := p.deployment(at).breaker
-	p.logChange(at, b, b.Learn(wait, throttled), "told by another instance")
-}
-
-// Serves says whether any region has the model.
+// Serves reports whether any region has the model.
 func (p *Pool) Serves(model string) bool {
 	return slices.ContainsFunc(p.options.Regions, func(r Region) bool { return r.Models[model] != "" })
 }
 
 // Home is the region for calls that must always go to the same one: the first by
-// priority. Empty when there is none.
+// priority. It is empty when there is no region.
 func (p *Pool) Home() string {
 	if len(p.options.Regions) == 0 {
 		return ""
@@ -159,140 +112,52 @@ func (p *Pool) Models() []string {
 	return slices.Compact(names)
 }
 
-// target is a region with the deployment a call needs there.
-type target struct {
-	*Region
-	deployment string // empty for calls that name no model
-	route      Route  // the region's, or the model's own there
-	*deploymentState
-}
-
-func (t target) key() deploymentKey { return deploymentKey{t.Name, t.deployment} }
-
-// targets lists where a call could go, best priority first.
-func (p *Pool) targets(call *Call) []target {
-	var list []target
-	for i := range p.options.Regions {
-		r := &p.options.Regions[i]
-		deployment := r.Models[call.Model]
-		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
-			continue
-		}
-		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{r.Name, deployment})})
-	}
-	slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
-	return list
-}
-
-func (p *Pool) deployment(at deploymentKey) *deploymentState {
-	if s, ok := p.deployments.Load(at); ok {
-		return s.(*deploymentState)
-	}
-	s, _ := p.deployments.LoadOrStore(at, &deploymentState{breaker: breaker.New(p.options.Breaker)})
-	return s.(*deploymentState)
-}
-
-// Do answers the call from the first region that can. The error is a *gateway.Error.
-// call.Attempts has every try, whatever came of it.
-func (p *Pool) Do(ctx context.Context, call *Call) (*Answer, error) {
+// Do answers the call from the first region that can. attempts lists every request that
+// was sent, also when the result is an error, which is a *gateway.Error. A nil hold means
+// that attempts are not charged to any limit.
+func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, attempts []gateway.Attempt, err error) {
 	p.shared.awaitFirstRead(ctx)
-	f := p.candidates(call)
+	c := p.candidates(call)
 	var best failure
 	for {
-		e := f.next()
-		if e == nil {
-			return exhausted(call, f, best)
+		a := c.next()
+		if a == nil {
+			answer, err = exhausted(call, c, best)
+			return answer, attempts, err
 		}
-		p.logChange(e.target.key(), e.target.breaker, e.pass.Change, "probe")
-		if err := call.again(ctx); err != nil {
-			e.pass.Forget()
-			best.discard()
-			return nil, err
-		}
-		for _, e := range p.ask(ctx, call, e, f) {
-			if e.answer != nil {
+		p.logChange(a.target.key(), a.target.breaker, a.pass.Change, "probe")
+		if hold != nil && len(attempts) > 0 {
+			if err := hold.Again(ctx); err != nil {
+				a.pass.Forget()
 				best.discard()
-				e.answer.broke = func() { p.brokeOff(e.target) }
-				return e.answer, nil
+				return nil, attempts, err
 			}
-			f.record(e)
-			if e.failure.outcome != notReserved && e.failure.outcome != hedgeLost {
-				best = preferred(best, e.failure)
+		}
+		ended := p.ask(ctx, call, hold, a, c)
+		attempts = append(attempts, sentBy(ended)...)
+		for _, a := range ended {
+			if a.answer != nil {
+				best.discard()
+				a.answer.broke = func() { p.countCut(a.target) }
+				return a.answer, attempts, nil
+			}
+			c.record(a)
+			if a.failure.outcome != notReserved && a.failure.outcome != hedgeLost {
+				best = preferred(best, a.failure)
 			}
 		}
 		if ctx.Err() != nil {
 			best.discard()
-			return nil, gateway.ClientConnectionFailure.Because(context.Cause(ctx))
+			return nil, attempts, gateway.ClientConnectionFailure.Because(context.Cause(ctx))
 		}
 	}
 }
 
-// brokeOff counts a failure that came after the commit point, when the attempt had been
-// reported as good already.
-func (p *Pool) brokeOff(t target) {
-	if pass, ok := t.breaker.Allow(); ok {
-		p.report(&attempt{target: t, pass: pass, failure: failure{outcome: broken, reason: "cut"}})
+// sentBy lists what the attempts sent, in the order of time.
+func sentBy(attempts []*attempt) (sent []gateway.Attempt) {
+	for _, a := range attempts {
+		sent = append(sent, a.sent...)
 	}
-}
-
-func (p *Pool) report(e *attempt) {
-	f, b := e.failure, e.target.breaker
-	_, known, _ := b.Status()
-	var change breaker.Change
-	switch d := decisions[f.outcome]; {
-	case d.trip == ignore:
-		e.pass.Forget()
-	case d.trip == tripNow:
-		change = e.pass.Trip(f.wait, f.outcome == throttled)
-	case d.trip == counted && f.wait > 0:
-		change = e.pass.Trip(f.wait, false)
-	case d.trip == counted:
-		change = e.pass.Fail()
-	default:
-		change = e.pass.Success()
-	}
-	if _, wait, throttled := b.Status(); wait > known {
-		p.shared.publish(e.target.key(), wait, throttled)
-	}
-	p.logChange(e.target.key(), b, change, f.reason)
-}
-
-// changed logs a change of state.
-func (p *Pool) logChange(at deploymentKey, b *breaker.Breaker, c breaker.Change, reason string) {
-	if c.Happened() {
-		_, wait, _ := b.Status()
-		p.options.Logger.Info("backend breaker changed", "region", at.region, "deployment", at.deployment,
-			"from", c.From.String(), "to", c.To.String(), "wait_ms", wait.Milliseconds(), "reason", reason)
-	}
-}
-
-// Health is one breaker's standing, for people.
-type Health struct {
-	Region     string `json:"region"`
-	Deployment string `json:"deployment,omitempty"`
-	State      string `json:"state"`
-	WaitMillis int64  `json:"waitMs,omitempty"`
-	Throttled  bool   `json:"throttled,omitempty"`
-
-	// What is left by the region's own headers, less what was sent since; absent = not known.
-	RemainingTokens   *int64 `json:"remainingTokens,omitempty"`
-	RemainingRequests *int64 `json:"remainingRequests,omitempty"`
-}
-
-// Health lists what the pool knows of its backends, by priority and name.
-func (p *Pool) Health() []Health {
-	var list []Health
-	for _, r := range p.options.Regions {
-		deployments := slices.Sorted(maps.Values(r.Models))
-		if _, used := p.deployments.Load(deploymentKey{r.Name, ""}); used {
-			deployments = slices.Insert(deployments, 0, "") // operations that name no model
-		}
-		for _, deployment := range slices.Compact(deployments) {
-			s := p.deployment(deploymentKey{r.Name, deployment})
-			state, wait, throttled := s.breaker.Status()
-			tokens, requests := s.headroom.known()
-			list = append(list, Health{r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open, tokens, requests})
-		}
-	}
-	return list
+	slices.SortStableFunc(sent, func(a, b gateway.Attempt) int { return a.Start.Compare(b.Start) })
+	return sent
 }

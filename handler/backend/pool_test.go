@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,110 +18,8 @@ import (
 	"aoaigateway/handler/secret"
 )
 
-// script is a transport that answers each region from its own list, the last one again
-// and again.
-type script struct {
-	mu    sync.Mutex
-	lines map[string][]reply // by host
-	asked []string           // host + path + body
-}
-
-type reply func(*http.Request) (*http.Response, error)
-
-func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, _ := io.ReadAll(r.Body)
-	s.mu.Lock()
-	s.asked = append(s.asked, r.URL.Host+r.URL.Path+" "+string(body))
-	list := s.lines[r.URL.Host]
-	next := list[0]
-	if len(list) > 1 {
-		s.lines[r.URL.Host] = list[1:]
-	}
-	s.mu.Unlock()
-	return next(r)
-}
-
-func status(code int, body string, headers ...string) reply {
-	return func(r *http.Request) (*http.Response, error) {
-		return response(r, code, strings.NewReader(body), headers...), nil
-	}
-}
-
-func response(r *http.Request, code int, body io.Reader, headers ...string) *http.Response {
-	h := http.Header{"Content-Type": {"application/json"}}
-	for _, kv := range headers {
-		name, value, _ := strings.Cut(kv, "=")
-		h.Set(name, value)
-	}
-	return &http.Response{StatusCode: code, Header: h, Body: &abortable{body, r.Context()}, Request: r}
-}
-
-// abortable fails like a connection when the request is given up.
-type abortable struct {
-	io.Reader
-	ctx context.Context //nolint:containedctx // a body belongs to its request
-}
-
-func (a *abortable) Read(p []byte) (int, error) {
-	if err := a.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return a.Reader.Read(p)
-}
-
-func (a *abortable) Close() error { return nil }
-
-func failing(err error) reply {
-	return func(*http.Request) (*http.Response, error) { return nil, err }
-}
-
-func hanging(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, r.Context().Err()
-}
-
-func cut(sent string, headers ...string) reply {
-	return func(r *http.Request) (*http.Response, error) {
-		return response(r, 200, io.MultiReader(strings.NewReader(sent), errReader{}), headers...), nil
-	}
-}
-
-type errReader struct{}
-
-func (errReader) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
-
-var (
-	errRefused = &net.OpError{Op: "dial", Err: errors.New("connection refused")}
-	sse        = "Content-Type=text/event-stream"
-	good       = status(200, `{"ok":true}`)
-	goodStream = status(200, "data: {\"a\":1}\n\ndata: [DONE]\n\n", sse)
-)
-
-func newPool(t *testing.T, lines map[string][]reply) (*backend.Pool, *script) {
-	t.Helper()
-	s := &script{lines: lines}
-	var regions []backend.Region
-	for i, name := range []string{"a", "b", "c"} {
-		if lines[name] == nil {
-			continue
-		}
-		regions = append(regions, backend.Region{
-			Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: i + 1, Weight: 1, Credential: "key-" + name,
-			Models: map[string]string{"m": "m-" + name},
-		})
-	}
-	return backend.New(backend.Options{Regions: regions, Transport: s, Secrets: secret.Map{"key-a": "1", "key-b": "2", "key-c": "3"}}), s
-}
-
-func call(stream bool) *backend.Call {
-	return &backend.Call{
-		Method: "POST", Path: "/openai/deployments/{deployment}/chat/completions", APIVersion: "2024-10-21",
-		Header: http.Header{}, Body: []byte(`{"x":1}`), Model: "m", Stream: stream,
-	}
-}
-
 // The decision table, as the client and the next request see it.
-func TestWhatBecomesOfEachOutcome(t *testing.T) {
+func TestOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		stream  bool
@@ -163,7 +59,7 @@ func TestWhatBecomesOfEachOutcome(t *testing.T) {
 				}
 				p, s := newPool(t, map[string][]reply{"a": {c.first}, "b": {better}})
 				cl := call(c.stream)
-				a, err := p.Do(t.Context(), cl)
+				a, err := ask(t.Context(), p, cl)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -172,7 +68,7 @@ func TestWhatBecomesOfEachOutcome(t *testing.T) {
 					t.Errorf("answered by %s after %+v", a.Region, cl.Attempts)
 				}
 				before := len(s.asked)
-				if a, err := p.Do(t.Context(), call(c.stream)); err == nil {
+				if a, err := ask(t.Context(), p, call(c.stream)); err == nil {
 					a.Close()
 				}
 				if askedFirst := strings.HasPrefix(s.asked[before], "a/"); askedFirst == c.opens {
@@ -181,7 +77,7 @@ func TestWhatBecomesOfEachOutcome(t *testing.T) {
 			})
 			synctest.Test(t, func(t *testing.T) {
 				p, _ := newPool(t, map[string][]reply{"a": {c.first}})
-				a, err := p.Do(t.Context(), call(c.stream))
+				a, err := ask(t.Context(), p, call(c.stream))
 				switch {
 				case c.aloneIs != 0 && (err != nil || a.Status != c.aloneIs):
 					t.Errorf("alone: %+v, %v", a, err)
@@ -193,7 +89,8 @@ func TestWhatBecomesOfEachOutcome(t *testing.T) {
 	}
 }
 
-func TestASilentRegionIsLeftWhileAnotherIsOpenAndWaitedForWhenNoneIs(t *testing.T) {
+// A silent region is left while another is open, and waited for when none is.
+func TestFirstByteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := func(r *http.Request) (*http.Response, error) {
 			time.Sleep(200 * time.Second)
@@ -202,7 +99,7 @@ func TestASilentRegionIsLeftWhileAnotherIsOpenAndWaitedForWhenNoneIs(t *testing.
 		p, _ := newPool(t, map[string][]reply{"a": {hanging}, "b": {late}})
 		start := time.Now()
 		cl := call(false)
-		a, err := p.Do(t.Context(), cl)
+		a, err := ask(t.Context(), p, cl)
 		if err != nil || a.Region != "b" {
 			t.Fatalf("%+v, %v", a, err)
 		}
@@ -215,21 +112,22 @@ func TestASilentRegionIsLeftWhileAnotherIsOpenAndWaitedForWhenNoneIs(t *testing.
 	})
 }
 
-func TestARenewedSecretIsTriedOnce(t *testing.T) {
+func TestRenewedSecretIsTriedOnce(t *testing.T) {
 	p, s := newPool(t, map[string][]reply{"a": {status(401, ``), good}, "b": {good}})
 	cl := call(false)
-	if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "a" || len(s.asked) != 2 {
+	if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "a" || len(s.asked) != 2 {
 		t.Fatalf("%+v, %v, asked %v", a, err, s.asked)
 	}
 }
 
-func TestStreamOptionsAreDroppedWhereTheyAreRefusedAndThatIsRemembered(t *testing.T) {
+// The deployment is remembered, so the next request is sent without them at once.
+func TestRefusedStreamOptionsAreDropped(t *testing.T) {
 	refusal := status(400, `{"error":{"message":"Unrecognized request argument supplied: stream_options"}}`)
 	p, s := newPool(t, map[string][]reply{"a": {refusal, goodStream}})
 	for i, want := range []int{2, 3} {
 		cl := call(true)
 		cl.PlainBody, cl.Body = cl.Body, []byte(`{"x":1,"stream_options":{}}`)
-		a, err := p.Do(t.Context(), cl)
+		a, err := ask(t.Context(), p, cl)
 		if err != nil || a.UsageAsked || len(s.asked) != want {
 			t.Fatalf("call %d: %+v, %v, asked %v", i, a, err, s.asked)
 		}
@@ -237,14 +135,15 @@ func TestStreamOptionsAreDroppedWhereTheyAreRefusedAndThatIsRemembered(t *testin
 	}
 }
 
-func TestEachRegionGetsItsOwnDeploymentAndOtherwiseTheSameBytes(t *testing.T) {
+// All other bytes stay.
+func TestDeploymentNameIsRewritten(t *testing.T) {
 	p, s := newPool(t, map[string][]reply{"a": {status(500, ``)}, "b": {good}})
-	if _, err := p.Do(t.Context(), call(false)); err != nil {
+	if _, err := ask(t.Context(), p, call(false)); err != nil {
 		t.Fatal(err)
 	}
 	v1 := call(false)
 	v1.Path, v1.ModelInBody, v1.Body = "/openai/v1/chat/completions", true, []byte(`{"model":"m", "n":1}`)
-	if _, err := p.Do(t.Context(), v1); err != nil {
+	if _, err := ask(t.Context(), p, v1); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -256,11 +155,11 @@ func TestEachRegionGetsItsOwnDeploymentAndOtherwiseTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestWhenAllRegionsThrottleTheSmallestWaitIsNamed(t *testing.T) {
+func TestAllThrottledNamesSmallestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := newPool(t, map[string][]reply{"a": {status(429, ``, "Retry-After=30")}, "b": {status(429, ``, "retry-after-ms=4000")}})
 		for range 2 {
-			_, err := p.Do(t.Context(), call(false))
+			_, err := ask(t.Context(), p, call(false))
 			e, ok := errors.AsType[*gateway.Error](err)
 			if !ok || e.Kind != gateway.RateLimited || e.RetryAfter != 4*time.Second {
 				t.Fatalf("%+v", err)
@@ -272,13 +171,13 @@ func TestWhenAllRegionsThrottleTheSmallestWaitIsNamed(t *testing.T) {
 	})
 }
 
-func TestAClientThatLeavesBlamesNobody(t *testing.T) {
+func TestClientLeftBlamesNoRegion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := newPool(t, map[string][]reply{"a": {hanging}, "b": {good}})
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			cl := call(false)
-			_, err := p.Do(ctx, cl)
+			_, err := ask(ctx, p, cl)
 			cancel()
 			if gateway.KindOf(err) != gateway.ClientGone || len(cl.Attempts) != 1 {
 				t.Fatalf("%v, %+v", err, cl.Attempts)
@@ -290,10 +189,10 @@ func TestAClientThatLeavesBlamesNobody(t *testing.T) {
 	})
 }
 
-func TestALongBodyIsHandedOverBeforeItsEnd(t *testing.T) {
+func TestLongBodyCommitsEarly(t *testing.T) {
 	long := bytes.Repeat([]byte("x"), backend.WholeBody+10)
 	p, _ := newPool(t, map[string][]reply{"a": {status(200, string(long))}})
-	a, err := p.Do(t.Context(), call(false))
+	a, err := ask(t.Context(), p, call(false))
 	if err != nil || a.Rest == nil {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -304,28 +203,26 @@ func TestALongBodyIsHandedOverBeforeItsEnd(t *testing.T) {
 	}
 }
 
-func TestHoldsAreAskedForBeforeEachFurtherAttemptAndKeptWhereTokensMayBeGone(t *testing.T) {
+// Again is called before each further attempt, Keep where tokens may have been used.
+func TestHoldFollowsAttempts(t *testing.T) {
 	p, _ := newPool(t, map[string][]reply{"a": {status(429, ``)}, "b": {status(500, ``)}, "c": {good}})
-	var steps []string
-	cl := call(false)
-	cl.Before = func(context.Context) error { steps = append(steps, "hold"); return nil }
-	cl.Kept = func() { steps = append(steps, "kept") }
-	if _, err := p.Do(t.Context(), cl); err != nil {
+	l := &ledger{}
+	cl := l.call(false)
+	if _, err := ask(t.Context(), p, cl); err != nil {
 		t.Fatal(err)
 	}
-	if fmt.Sprint(steps) != "[hold kept hold]" {
-		t.Errorf("steps %v", steps)
+	if fmt.Sprint(l.steps) != "[again kept again]" {
+		t.Errorf("steps %v", l.steps)
 	}
 	refusal := &gateway.Error{Kind: gateway.RateLimited}
-	cl = call(false)
-	cl.Before = func(context.Context) error { return refusal }
+	cl = (&ledger{again: refusal}).call(false)
 	p, s := newPool(t, map[string][]reply{"a": {status(500, ``)}, "b": {good}})
-	if _, err := p.Do(t.Context(), cl); !errors.Is(err, refusal) || len(s.asked) != 1 {
+	if _, err := ask(t.Context(), p, cl); !errors.Is(err, refusal) || len(s.asked) != 1 {
 		t.Errorf("%v, asked %v", err, s.asked)
 	}
 }
 
-func TestWeightsShareAPriorityGroupAndNeverLeakToTheNext(t *testing.T) {
+func TestWeightsShareOnePriority(t *testing.T) {
 	s := &script{lines: map[string][]reply{"a": {good}, "b": {good}, "c": {good}}}
 	region := func(name string, priority, weight int) backend.Region {
 		return backend.Region{Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: priority, Weight: weight, Credential: "k", Models: map[string]string{"m": "m"}}
@@ -334,7 +231,7 @@ func TestWeightsShareAPriorityGroupAndNeverLeakToTheNext(t *testing.T) {
 	const n = 10_000
 	share := map[string]int{}
 	for range n {
-		a, err := p.Do(t.Context(), call(false))
+		a, err := ask(t.Context(), p, call(false))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,30 +9,32 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// One row a place in the table of regions, all in one partition: {region, deployment,
-// openUntil, throttled}. openUntil is only ever extended, so that writers cannot undo each
-// other; it says nothing once it is over.
+// The table of regions has one row for each deployment, all in one partition, with the
+// properties {v, region, deployment, openUntil, throttled}. openUntil is only ever
+// extended, so writers cannot undo each other. A row whose openUntil has passed has no
+// meaning.
 const (
 	sharedPartition = "regions"
 	sharedPeriod    = 5 * time.Second
-	sharedFirstWait = 200 * time.Millisecond // of the first pick, for the first reading
+	sharedFirstWait = 200 * time.Millisecond // how long the first call waits for the first reading
 	sharedTimeout   = 4 * time.Second        // of one reading or writing
 )
 
-// shared is what instances tell each other of open breakers. One goroutine reads and
-// writes; the request's path only leaves a word. A nil shared tells and knows nothing.
+// sharedBreakers exchanges open breakers with the other instances. One goroutine reads and
+// writes; publish only leaves an entry for it. A nil sharedBreakers does nothing.
 type sharedBreakers struct {
 	store     table.Store
 	pool      *Pool
-	firstRead chan struct{} // closed once the first reading is over, or waited for long enough
+	firstRead chan struct{} // closed after the first reading or its time limit
 	once      sync.Once
 	stop      context.CancelFunc
 	ended     chan struct{}
+	wake      chan struct{} // capacity 1: something is pending
 
-	mu       sync.Mutex
-	pending  map[deploymentKey]opening
-	wake     chan struct{}
-	lastRead map[deploymentKey]time.Time // openUntil as last read or written; the goroutine's own
+	mu      sync.Mutex
+	pending map[deploymentKey]opening // still to be written
+
+	lastRead map[deploymentKey]time.Time // openUntil as last read or written; only the goroutine uses it
 }
 
 type opening struct {
@@ -40,14 +42,14 @@ type opening struct {
 	throttled bool
 }
 
-func newShared(store table.Store, pool *Pool) *sharedBreakers {
+func newSharedBreakers(store table.Store, pool *Pool) *sharedBreakers {
 	if store == nil {
 		return nil
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &sharedBreakers{
 		store: store, pool: pool, firstRead: make(chan struct{}), stop: stop, ended: make(chan struct{}),
-		pending: map[deploymentKey]opening{}, wake: make(chan struct{}, 1), lastRead: map[deploymentKey]time.Time{},
+		wake: make(chan struct{}, 1), pending: map[deploymentKey]opening{}, lastRead: map[deploymentKey]time.Time{},
 	}
 	go s.run(ctx)
 	return s
@@ -60,7 +62,7 @@ func (s *sharedBreakers) close() {
 	}
 }
 
-// await gives the first reading a moment, once for all callers.
+// awaitFirstRead waits for the first reading, at most sharedFirstWait in all.
 func (s *sharedBreakers) awaitFirstRead(ctx context.Context) {
 	if s == nil {
 		return
@@ -70,40 +72,41 @@ func (s *sharedBreakers) awaitFirstRead(ctx context.Context) {
 		return
 	default:
 	}
-	s.once.Do(func() { time.AfterFunc(sharedFirstWait, s.begin()) })
+	s.once.Do(func() { time.AfterFunc(sharedFirstWait, s.endFirstWait) })
 	select {
 	case <-s.firstRead:
 	case <-ctx.Done():
 	}
 }
 
-// begin returns what ends the waiting.
-func (s *sharedBreakers) begin() func() {
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		select {
-		case <-s.firstRead:
-		default:
-			close(s.firstRead)
-		}
+func (s *sharedBreakers) endFirstWait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.firstRead:
+	default:
+		close(s.firstRead)
 	}
 }
 
-// tell leaves word that a breaker stays open for wait.
+// publish has the other instances know that a breaker stays open for wait.
 func (s *sharedBreakers) publish(at deploymentKey, wait time.Duration, throttled bool) {
 	if s == nil {
 		return
 	}
-	until := s.now().Add(wait)
-	s.mu.Lock()
-	if until.After(s.pending[at].until) {
-		s.pending[at] = opening{until, throttled}
-	}
-	s.mu.Unlock()
+	s.add(at, opening{s.now().Add(wait), throttled})
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// add queues what is to be written, unless a later time is queued already.
+func (s *sharedBreakers) add(at deploymentKey, o opening) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.until.After(s.pending[at].until) {
+		s.pending[at] = o
 	}
 }
 
@@ -114,7 +117,7 @@ func (s *sharedBreakers) run(ctx context.Context) {
 	tick := time.NewTicker(sharedPeriod)
 	defer tick.Stop()
 	s.read(ctx)
-	s.begin()()
+	s.endFirstWait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -128,14 +131,14 @@ func (s *sharedBreakers) run(ctx context.Context) {
 	}
 }
 
-// read opens breakers that others found to be open. A row is learned once: a breaker that
-// closed since, by a probe of ours, stays closed until there is news.
+// read opens the breakers that other instances found open. Each row is applied once: a
+// breaker that a probe of ours has closed since stays closed until openUntil moves.
 func (s *sharedBreakers) read(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sharedTimeout)
 	defer cancel()
 	for e, err := range s.store.Scan(ctx, sharedPartition) {
 		if err != nil {
-			s.failed(ctx, "read", err)
+			s.logFailure(ctx, "read", err)
 			return
 		}
 		s.learn(e)
@@ -159,26 +162,17 @@ func (s *sharedBreakers) learn(e table.Entity) {
 
 func (s *sharedBreakers) write(ctx context.Context) {
 	s.mu.Lock()
-	news := s.pending
+	pending := s.pending
 	s.pending = map[deploymentKey]opening{}
 	s.mu.Unlock()
-	for at, o := range news {
+	for at, o := range pending {
 		if !o.until.After(s.lastRead[at]) || !o.until.After(s.now()) {
 			continue
 		}
 		if err := s.extend(ctx, at, o); err != nil {
-			s.failed(ctx, "write", err)
-			s.requeue(at, o)
+			s.logFailure(ctx, "write", err)
+			s.add(at, o) // for the next period
 		}
-	}
-}
-
-// again keeps what could not be written for the next period.
-func (s *sharedBreakers) requeue(at deploymentKey, o opening) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o.until.After(s.pending[at].until) {
-		s.pending[at] = o
 	}
 }
 
@@ -215,8 +209,8 @@ func (s *sharedBreakers) extend(ctx context.Context, at deploymentKey, o opening
 	}
 }
 
-func (s *sharedBreakers) failed(ctx context.Context, what string, err error) {
+func (s *sharedBreakers) logFailure(ctx context.Context, operation string, err error) {
 	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		s.pool.options.Logger.Warn("shared breaker state not reached", "operation", what, "error", err)
+		s.pool.options.Logger.Warn("shared breaker state not reached", "operation", operation, "error", err)
 	}
 }

@@ -96,7 +96,7 @@ func serve(t *testing.T, handle func(conn net.Conn, n int)) string {
 	return l.Addr().String()
 }
 
-func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) {
+func TestDialTimeout(t *testing.T) {
 	for _, c := range []struct{ name, endpoint, reason string }{
 		{"SYNs are dropped", "http://" + blackHole(t), "connect-timeout"},
 		{"TLS is not answered", "https://" + mute(t), "tls-failed"},
@@ -106,7 +106,7 @@ func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) 
 			p := wired(t, c.endpoint, nil)
 			cl := call(true)
 			began := time.Now()
-			a, err := p.Do(t.Context(), cl)
+			a, err := ask(t.Context(), p, cl)
 			if err != nil || a.Region != "b" || tries(cl) != "a/"+c.reason+" b/" {
 				t.Fatalf("%v after %s", err, tries(cl))
 			}
@@ -118,7 +118,7 @@ func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) 
 				t.Errorf("its breaker is %s", s)
 			}
 			began = time.Now()
-			if a, err := p.Do(t.Context(), call(true)); err != nil || a.Region != "b" || time.Since(began) > 2*time.Second {
+			if a, err := ask(t.Context(), p, call(true)); err != nil || a.Region != "b" || time.Since(began) > 2*time.Second {
 				t.Errorf("the next request: %v after %v", err, time.Since(began))
 			}
 		})
@@ -127,7 +127,7 @@ func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) 
 
 const okAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"by\":\"a\"}"
 
-func TestAConnectionThatTheRegionHadClosedIsNotTheRegionsFailure(t *testing.T) {
+func TestStaleConnectionIsRetried(t *testing.T) {
 	for _, alone := range []bool{true, false} {
 		t.Run(fmt.Sprintf("alone %t", alone), func(t *testing.T) {
 			var asked atomic.Int64
@@ -151,10 +151,10 @@ func TestAConnectionThatTheRegionHadClosedIsNotTheRegionsFailure(t *testing.T) {
 				if alone {
 					cl.Pin = "a"
 				}
-				kept := 0
-				cl.Kept = func() { kept++ }
-				a, err := p.Do(t.Context(), cl)
-				if err != nil || a.Region != "a" || tries(cl) != want || kept != len(cl.Attempts)-1 {
+				l := &ledger{}
+				cl.Hold = l
+				a, err := ask(t.Context(), p, cl)
+				if err != nil || a.Region != "a" || tries(cl) != want || strings.Count(fmt.Sprint(l.steps), "kept") != len(cl.Attempts)-1 {
 					t.Errorf("request %d: %s, %v", i, tries(cl), err)
 				}
 			}
@@ -165,7 +165,7 @@ func TestAConnectionThatTheRegionHadClosedIsNotTheRegionsFailure(t *testing.T) {
 	}
 }
 
-func TestARegionThatAlwaysHangsUpIsAFailingOne(t *testing.T) {
+func TestHangingUpOpensBreaker(t *testing.T) {
 	address := serve(t, func(conn net.Conn, _ int) {
 		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -174,7 +174,7 @@ func TestARegionThatAlwaysHangsUpIsAFailingOne(t *testing.T) {
 	p := wired(t, "http://"+address, nil)
 	for range 3 {
 		cl := call(false)
-		if a, err := p.Do(t.Context(), cl); err != nil || a.Region != "b" || tries(cl) != "a/reset b/" {
+		if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "b" || tries(cl) != "a/reset b/" {
 			t.Errorf("%s, %v", tries(cl), err)
 		}
 	}
@@ -183,7 +183,7 @@ func TestARegionThatAlwaysHangsUpIsAFailingOne(t *testing.T) {
 	}
 }
 
-func TestAnswersAtTheEdgesOfTheProtocol(t *testing.T) {
+func TestUnusualHTTPAnswers(t *testing.T) {
 	long := strings.Repeat("x", 300<<10)
 	for _, c := range []struct {
 		name, answer string
@@ -225,7 +225,7 @@ func TestAnswersAtTheEdgesOfTheProtocol(t *testing.T) {
 			p := wired(t, "http://"+address, nil)
 			cl := call(false)
 			cl.Body = bytes.Repeat([]byte("x"), c.body)
-			a, err := p.Do(t.Context(), cl)
+			a, err := ask(t.Context(), p, cl)
 			if err != nil || a.Status != c.status || tries(cl) != c.attempts {
 				t.Fatalf("%v after %s", err, tries(cl))
 			}
@@ -236,7 +236,7 @@ func TestAnswersAtTheEdgesOfTheProtocol(t *testing.T) {
 
 // A region over HTTP/2 that is being replaced tells its clients to come again; streams
 // under way go on.
-func TestARegionThatSaysGoAwayLosesNoRequest(t *testing.T) {
+func TestGoAwayLosesNoRequest(t *testing.T) {
 	var opened atomic.Int64
 	going := make(chan struct{})
 	region := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -266,7 +266,7 @@ func TestARegionThatSaysGoAwayLosesNoRequest(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(region.Certificate())
 	p := wired(t, region.URL, roots)
-	a, err := p.Do(t.Context(), call(true))
+	a, err := ask(t.Context(), p, call(true))
 	if err != nil || a.Region != "a" {
 		t.Fatal(a, err)
 	}
@@ -274,7 +274,7 @@ func TestARegionThatSaysGoAwayLosesNoRequest(t *testing.T) {
 	for range 3 {
 		cl := call(false)
 		cl.Header.Set("X-Leave", "1")
-		if b, err := p.Do(t.Context(), cl); err != nil || b.Region != "a" || tries(cl) != "a/" {
+		if b, err := ask(t.Context(), p, cl); err != nil || b.Region != "a" || tries(cl) != "a/" {
 			t.Fatalf("%s, %v", tries(cl), err)
 		}
 	}

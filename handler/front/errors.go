@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
+// message never shows the text of a defect.
 func message(e *gateway.Error) string {
 	if e.Kind == gateway.Internal || e.Message == "" {
 		return "The gateway failed to serve the request. The response's X-Gateway-Request-Id helps its operators find out why."
@@ -37,7 +37,7 @@ func errorBody(e *gateway.Error) []byte {
 	return append(body, '\n')
 }
 
-// writeError renders e. The result is nil, or the error of the client's connection.
+// writeError renders e. It returns the error of the client's connection, if any.
 func writeError(w http.ResponseWriter, e *gateway.Error) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -63,38 +63,4 @@ func operationNotFound(allow []string) *gateway.Error {
 		e.Message += " This path takes " + e.Allow + "."
 	}
 	return e
-}
-
-// checkPath refuses what two readers of a path could understand differently.
-func checkPath(u *url.URL) error {
-	escaped := strings.ToLower(u.EscapedPath())
-	for _, bad := range []string{"%2f", "%5c", "%00", "%25", "\\"} {
-		if strings.Contains(escaped, bad) {
-			return badPath()
-		}
-	}
-	inner := strings.TrimSuffix(strings.TrimPrefix(u.Path, "/"), "/")
-	for seg := range strings.SplitSeq(inner, "/") {
-		if seg == "" || seg == "." || seg == ".." {
-			return badPath()
-		}
-	}
-	return nil
-}
-
-func badPath() error {
-	return gateway.OperationNotFound.New("%s A path must not hold encoded slashes, backslashes, empty segments or dot segments.", gateway.OperationNotFound.Message)
-}
-
-func checkHeader(r *http.Request) error {
-	n := len(r.RequestURI)
-	for name, values := range r.Header {
-		for _, v := range values {
-			n += len(name) + len(v)
-		}
-	}
-	if n > MaxHeader {
-		return gateway.RequestHeaderFieldsTooLarge.New("The URL and the headers of the request are %d bytes long; this gateway takes at most %d.", n, MaxHeader)
-	}
-	return nil
 }

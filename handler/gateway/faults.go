@@ -5,317 +5,268 @@ var (
 
 	// The gateway itself.
 
-	InternalServerError = Fault{
+	InternalServerError = define(Fault{
 		Kind: Internal, Code: "InternalServerError", Fixer: ByOperator,
 		Meaning: "The gateway has a defect; its log has the cause under the request's id.",
-	}
-	Panic = Fault{
+	})
+	Panic = define(Fault{
 		Kind: Internal, Code: "Panic", Fixer: ByOperator,
 		Meaning: "The gateway has a defect that ended the request; its log has the stack.",
-	}
-	StorageUnavailable = Fault{
+	})
+	StorageUnavailable = define(Fault{
 		Kind: Unavailable, Code: "StorageUnavailable", Fixer: ByWaiting,
 		Message: "The gateway cannot reach its storage now. Try again.",
 		Meaning: "Table Storage cannot be reached.",
-	}
-	AuditLogUnavailable = Fault{
+	})
+	AuditLogUnavailable = define(Fault{
 		Kind: Unavailable, Code: "AuditLogUnavailable", Fixer: ByWaiting,
 		Meaning: "The record of the request cannot be made durable, so the answer is withheld.",
-	}
-	ClientConnectionFailure = Fault{
+	})
+	ClientConnectionFailure = define(Fault{
 		Kind: ClientGone, Code: "ClientConnectionFailure", Fixer: ByCaller,
 		Message: "The client closed the connection before the answer was complete.",
 		Meaning: "The client left; only the record shows it (status 499).",
-	}
+	})
 
 	// The request.
 
-	MalformedRequest = Fault{
+	MalformedRequest = define(Fault{
 		Kind: BadRequest, Code: "BadRequest", Fixer: ByCaller,
 		Meaning: "The body cannot be parsed, or a field has a wrong type.",
-	}
-	MissingModel = Fault{
+	})
+	MissingModel = define(Fault{
 		Kind: BadRequest, Code: "missing_model", Fixer: ByCaller,
 		Message: `The request body must name a deployment in "model".`,
 		Meaning: "The request names no deployment.",
-	}
-	BodyBroken = Fault{
+	})
+	BodyBroken = define(Fault{
 		Kind: BodyIncomplete, Code: "ClientConnectionFailure", Fixer: ByCaller,
 		Meaning: "The request body ended early or paused for too long.",
-	}
-	RequestEntityTooLarge = Fault{
+	})
+	RequestEntityTooLarge = define(Fault{
 		Kind: TooLarge, Code: "RequestEntityTooLarge", Fixer: ByCaller,
 		Meaning: "The request body is longer than GATEWAY_MAX_BODY_MB.",
-	}
-	RequestHeaderFieldsTooLarge = Fault{
+	})
+	RequestHeaderFieldsTooLarge = define(Fault{
 		Kind: HeaderTooLarge, Code: "RequestHeaderFieldsTooLarge", Fixer: ByCaller,
 		Meaning: "The URL and the headers together are longer than 64 KiB.",
-	}
-	ResourceNotFound = Fault{
+	})
+	ResourceNotFound = define(Fault{
 		Kind: NotFound, Code: "404", Fixer: ByCaller,
 		Message: "Resource not found",
 		Meaning: "A classic path has no api-version. The answer is Azure's own.",
-	}
-	OperationNotFound = Fault{
+	})
+	OperationNotFound = define(Fault{
 		Kind: NotFound, Code: "OperationNotFound", Fixer: ByCaller,
 		Message: "Unable to match incoming request to an operation.",
 		Meaning: "The gateway has no operation with this path and method.",
-	}
-	DeploymentNotFound = Fault{
+	})
+	DeploymentNotFound = define(Fault{
 		Kind: NotFound, Code: "DeploymentNotFound", Fixer: ByCaller,
-		Message: "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again.",
+		Message: "The API deployment for this resource does not exist. If you created the deployment within the last " +
+			"5 minutes, please wait a moment and try again.",
 		Meaning: "No region serves the model that the request names. The answer is Azure's own.",
-	}
-	ResponseNotFound = Fault{
+	})
+	ResponseNotFound = define(Fault{
 		Kind: NotFound, Code: "response_not_found", Fixer: ByCaller,
 		Meaning: "The caller has no stored response with this id.",
-	}
-	PreviousResponseNotFound = Fault{
+	})
+	PreviousResponseNotFound = define(Fault{
 		Kind: NotFound, Code: "previous_response_not_found", Fixer: ByCaller,
 		Meaning: "The caller has no stored response with the id in previous_response_id.",
-	}
-	RealtimeNotSupported = Fault{
+	})
+	RealtimeNotSupported = define(Fault{
 		Kind: Unsupported, Code: "RealtimeNotSupported", Fixer: ByCaller,
 		Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly.",
 		Meaning: "The Functions host carries no WebSockets.",
-	}
+	})
 
 	// Who calls.
 
-	SubscriptionKeyNotFound = Fault{
+	SubscriptionKeyNotFound = define(Fault{
 		Kind: Unauthenticated, Code: "SubscriptionKeyNotFound", Fixer: ByCaller,
 		Message: "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API.",
 		Meaning: "The request carries no key and no token.",
-	}
-	SubscriptionKeyInvalid = Fault{
+	})
+	SubscriptionKeyInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "SubscriptionKeyInvalid", Fixer: ByCaller,
 		Message: "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.",
 		Meaning: "The key is unknown, or its subscription is suspended or cancelled.",
-	}
-	TokenNotAccepted = Fault{
+	})
+	TokenNotAccepted = define(Fault{
 		Kind: Unauthenticated, Code: "TokenNotAccepted", Fixer: ByCaller,
 		Message: "Access denied: this gateway takes no Entra tokens. Send a subscription key in the api-key header.",
 		Meaning: "The gateway has no Entra settings.",
-	}
-	JwtInvalid = Fault{
+	})
+	JwtInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "JwtInvalid", Fixer: ByCaller,
 		Meaning: "The Entra token cannot be parsed.",
-	}
-	TokenExpired = Fault{
+	})
+	TokenExpired = define(Fault{
 		Kind: Unauthenticated, Code: "TokenExpired", Fixer: ByCaller,
 		Meaning: "The Entra token has expired.",
-	}
-	TokenNotValidYet = Fault{
+	})
+	TokenNotValidYet = define(Fault{
 		Kind: Unauthenticated, Code: "TokenNotValidYet", Fixer: ByCaller,
 		Meaning: "The Entra token is not valid yet.",
-	}
-	TokenIssuerNotAllowed = Fault{
+	})
+	TokenIssuerNotAllowed = define(Fault{
 		Kind: Unauthenticated, Code: "TokenIssuerNotAllowed", Fixer: ByCaller,
 		Meaning: "Another tenant issued the Entra token.",
-	}
-	TokenAudienceNotAllowed = Fault{
+	})
+	TokenAudienceNotAllowed = define(Fault{
 		Kind: Unauthenticated, Code: "TokenAudienceNotAllowed", Fixer: ByCaller,
 		Meaning: "The Entra token was issued for another application.",
-	}
-	TokenClaimNotFound = Fault{
+	})
+	TokenClaimNotFound = define(Fault{
 		Kind: Unauthenticated, Code: "TokenClaimNotFound", Fixer: ByCaller,
 		Meaning: "The Entra token lacks a claim that access tokens have.",
-	}
-	TokenSignatureInvalid = Fault{
+	})
+	TokenSignatureInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "TokenSignatureInvalid", Fixer: ByCaller,
 		Meaning: "The signature of the Entra token does not verify.",
-	}
-	TokenSignatureKeyNotFound = Fault{
+	})
+	TokenSignatureKeyNotFound = define(Fault{
 		Kind: Unauthenticated, Code: "TokenSignatureKeyNotFound", Fixer: ByCaller,
 		Meaning: "The tenant does not publish the key that signed the Entra token.",
-	}
-	IssuerUnavailable = Fault{
+	})
+	IssuerUnavailable = define(Fault{
 		Kind: Unavailable, Code: "IssuerUnavailable", Fixer: ByWaiting,
 		Message: "The gateway cannot reach Entra to check the token now. Try again, or send a subscription key alone.",
 		Meaning: "Entra's signing keys cannot be fetched.",
-	}
-	AdminKeyNotFound = Fault{
+	})
+	AdminKeyNotFound = define(Fault{
 		Kind: Unauthenticated, Code: "AdminKeyNotFound", Fixer: ByCaller,
 		Message: "Access denied: send the admin key in the api-key header, or as a Bearer token.",
 		Meaning: "A call to /manage carries no admin key.",
-	}
-	AdminKeyInvalid = Fault{
+	})
+	AdminKeyInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "AdminKeyInvalid", Fixer: ByCaller,
 		Message: "Access denied: this is not the admin key.",
 		Meaning: "A call to /manage carries another key.",
-	}
-	AdminKeyUnavailable = Fault{
+	})
+	AdminKeyUnavailable = define(Fault{
 		Kind: Unavailable, Code: "AdminKeyUnavailable", Fixer: ByWaiting,
 		Message: "The gateway cannot read the secret that holds the admin key now. Try again.",
 		Meaning: "Key Vault cannot be reached.",
-	}
+	})
 
 	// What they may do.
 
-	TokenClaimValueNotAllowed = Fault{
+	TokenClaimValueNotAllowed = define(Fault{
 		Kind: Forbidden, Code: "TokenClaimValueNotAllowed", Fixer: ByOperator,
 		Meaning: "The Entra token lacks the app role for the product or for management.",
-	}
-	ProductNotFound = Fault{
+	})
+	ProductNotFound = define(Fault{
 		Kind: Forbidden, Code: "ProductNotFound", Fixer: ByOperator,
 		Message: "The policy of this gateway does not have the product of this subscription.",
 		Meaning: "The subscription's product is not in the policy.",
-	}
-	ModelNotAllowed = Fault{
+	})
+	ModelNotAllowed = define(Fault{
 		Kind: Forbidden, Code: "ModelNotAllowed", Fixer: ByOperator,
 		Meaning: "The product does not include the model.",
-	}
-	OperationNotMetered = Fault{
+	})
+	OperationNotMetered = define(Fault{
 		Kind: Forbidden, Code: "OperationNotMetered", Fixer: ByCaller,
 		Meaning: "The product has hard limits, and the tokens of this operation cannot be held against them.",
-	}
-	ModelNotPriced = Fault{
+	})
+	ModelNotPriced = define(Fault{
 		Kind: Forbidden, Code: "ModelNotPriced", Fixer: ByOperator,
 		Meaning: "A limit counts cost, and the policy has no price for the model.",
-	}
-	CallerIpNotAllowed = Fault{
+	})
+	CallerIpNotAllowed = define(Fault{
 		Kind: Forbidden, Code: "CallerIpNotAllowed", Fixer: ByOperator,
 		Meaning: "A limit counts by address, and the caller's address is not known.",
-	}
-	RateLimitExceeded = Fault{
+	})
+	RateLimitExceeded = define(Fault{
 		Kind: RateLimited, Code: "RateLimitExceeded", Fixer: ByWaiting,
 		Meaning: "A limit per minute or on concurrent requests is used up, or every region is at its limit.",
-	}
-	QuotaUsedUp = Fault{
+	})
+	QuotaUsedUp = define(Fault{
 		Kind: QuotaExceeded, Code: "QuotaExceeded", Fixer: ByWaiting,
 		Meaning: "A limit longer than a minute is used up.",
-	}
-	LimitUnavailable = Fault{
+	})
+	LimitUnavailable = define(Fault{
 		Kind: Unavailable, Code: "LimitUnavailable", Fixer: ByWaiting,
 		Meaning: "Table Storage cannot be reached, so a hard limit cannot be checked.",
-	}
-	ConcurrencySlotLost = Fault{
+	})
+	ConcurrencySlotLost = define(Fault{
 		Kind: Unavailable, Code: "ConcurrencySlotLost", Fixer: ByWaiting,
 		Meaning: "The request's place in a limit on concurrent requests could not be renewed.",
-	}
+	})
 
 	// Regions.
 
-	BackendConnectionFailure = Fault{
+	BackendConnectionFailure = define(Fault{
 		Kind: Unavailable, Code: "BackendConnectionFailure", Fixer: ByWaiting,
 		Meaning: "No region that may serve the request can be reached.",
-	}
-	BackendCredentialRefused = Fault{
+	})
+	BackendCredentialRefused = define(Fault{
 		Kind: BadGateway, Code: "BackendCredentialRefused", Fixer: ByOperator,
 		Meaning: "A region refuses the gateway's own credential.",
-	}
-	Timeout = Fault{
+	})
+	Timeout = define(Fault{
 		Kind: TimedOut, Code: "Timeout", Fixer: ByWaiting,
 		Meaning: "No region answered in time.",
-	}
-	UpstreamError = Fault{
+	})
+	UpstreamError = define(Fault{
 		Kind: BadGateway, Code: "upstream_error", Fixer: ByWaiting,
 		Message: "The region did not answer with a stream.",
 		Meaning: "A region answered a request for a stream with something else.",
-	}
-	UpstreamBrokeOff = Fault{
+	})
+	UpstreamBrokeOff = define(Fault{
 		Kind: BadGateway, Code: "upstream_cut", Fixer: ByWaiting,
 		Message: "The region broke off the answer. What was received is incomplete; send the request again.",
 		Meaning: "A region broke off a stream that had begun.",
-	}
-	StreamTruncated = Fault{
+	})
+	StreamTruncated = define(Fault{
 		Kind: BadGateway, Code: "StreamTruncated", Fixer: ByWaiting,
 		Meaning: "A region broke off its answer; only the record shows it.",
-	}
-	RegionPinned = Fault{
+	})
+	RegionPinned = define(Fault{
 		Kind: Unavailable, Code: "RegionPinned", Fixer: ByWaiting,
 		Meaning: "Only the region that keeps the named object was asked; only the record shows it.",
-	}
+	})
 
 	// Management.
 
-	InvalidQuery = Fault{
+	InvalidQuery = define(Fault{
 		Kind: BadRequest, Code: "invalid_query", Fixer: ByCaller,
 		Meaning: "A question for usage cannot be answered as asked.",
-	}
-	InvalidProduct = Fault{
+	})
+	InvalidProduct = define(Fault{
 		Kind: BadRequest, Code: "invalid_product", Fixer: ByCaller,
 		Meaning: "The policy does not have the product.",
-	}
-	InvalidID = Fault{
+	})
+	InvalidID = define(Fault{
 		Kind: BadRequest, Code: "invalid_id", Fixer: ByCaller,
 		Meaning: "A subscription id is malformed or taken.",
-	}
-	InvalidKey = Fault{
+	})
+	InvalidKey = define(Fault{
 		Kind: BadRequest, Code: "invalid_key", Fixer: ByCaller,
 		Meaning: "A subscription key is malformed or taken.",
-	}
-	InvalidState = Fault{
+	})
+	InvalidState = define(Fault{
 		Kind: BadRequest, Code: "invalid_state", Fixer: ByCaller,
 		Meaning: "A cancelled subscription cannot change its state.",
-	}
-	SubscriptionNotFound = Fault{
+	})
+	SubscriptionNotFound = define(Fault{
 		Kind: NotFound, Code: "SubscriptionNotFound", Fixer: ByCaller,
 		Meaning: "There is no subscription with this id.",
-	}
-	SubscriptionChanging = Fault{
+	})
+	SubscriptionChanging = define(Fault{
 		Kind: Unavailable, Code: "SubscriptionChanging", Fixer: ByWaiting,
 		Meaning: "Others change the subscription at the same time.",
-	}
+	})
 )
 
-// Catalogue lists every fault, in the order of the documents.
-func Catalogue() []Fault {
-	return []Fault{
-		InternalServerError,
-		Panic,
-		StorageUnavailable,
-		AuditLogUnavailable,
-		ClientConnectionFailure,
-		MalformedRequest,
-		MissingModel,
-		BodyBroken,
-		RequestEntityTooLarge,
-		RequestHeaderFieldsTooLarge,
-		ResourceNotFound,
-		OperationNotFound,
-		DeploymentNotFound,
-		ResponseNotFound,
-		PreviousResponseNotFound,
-		RealtimeNotSupported,
-		SubscriptionKeyNotFound,
-		SubscriptionKeyInvalid,
-		TokenNotAccepted,
-		JwtInvalid,
-		TokenExpired,
-		TokenNotValidYet,
-		TokenIssuerNotAllowed,
-		TokenAudienceNotAllowed,
-		TokenClaimNotFound,
-		TokenSignatureInvalid,
-		TokenSignatureKeyNotFound,
-		IssuerUnavailable,
-		AdminKeyNotFound,
-		AdminKeyInvalid,
-		AdminKeyUnavailable,
-		TokenClaimValueNotAllowed,
-		ProductNotFound,
-		ModelNotAllowed,
-		OperationNotMetered,
-		ModelNotPriced,
-		CallerIpNotAllowed,
-		RateLimitExceeded,
-		QuotaUsedUp,
-		LimitUnavailable,
-		ConcurrencySlotLost,
-		BackendConnectionFailure,
-		BackendCredentialRefused,
-		Timeout,
-		UpstreamError,
-		UpstreamBrokeOff,
-		StreamTruncated,
-		RegionPinned,
-		InvalidQuery,
-		InvalidProduct,
-		InvalidID,
-		InvalidKey,
-		InvalidState,
-		SubscriptionNotFound,
-		SubscriptionChanging,
-	}
+// catalogue is filled while the package's variables are initialized, in their order.
+var catalogue []Fault
+
+func define(f Fault) Fault {
+	catalogue = append(catalogue, f)
+	return f
 }
+
+// Catalogue lists every fault, in the order of the documents.
+func Catalogue() []Fault { return catalogue }

@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -19,6 +20,9 @@ func TestMain(m *testing.M) {
 }
 
 func withStorage(m *testing.M) int {
+	if flag.Parse(); testing.Short() {
+		return m.Run()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	s, err := azurite.Start(ctx, azurite.Options{})
@@ -33,6 +37,9 @@ func withStorage(m *testing.M) int {
 
 func newAzure(t testing.TB, container string) *blob.Azure {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	container += "-" + fmt.Sprint(time.Now().UnixNano())
 	b, err := blob.NewAzure(blob.AzureOptions{ConnectionString: storage.ConnectionString(), Container: container})
 	if err != nil {

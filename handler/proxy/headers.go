@@ -2,70 +2,16 @@ package proxy
 
 import (
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"strings"
 )
 
-// neverUpstream are request headers that stay here: the caller's credentials, what the
-// platform and the edge added, and what belongs to one hop (RFC 9110, 7.6.1).
-var neverUpstream = headerSet(
-	"Authorization", "Api-Key", "Ocp-Apim-Subscription-Key", "Cookie", "X-Functions-Key",
-	"Forwarded", "Client-Ip", "Disguised-Host", "Was-Default-Hostname",
-	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
-	"Host", "Content-Length", "Accept-Encoding", "X-Ms-Invocation-Id",
-	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", // the operation was found by the real one
-)
-
-var neverUpstreamPrefix = []string{
-	"X-Gateway-", "X-Forwarded-", "X-Client-", "X-Arr-", "X-Waws-", "X-Azure-", "X-Appservice-", "X-Site-",
-	"X-Ms-Client-Principal", "X-Ms-Token-", "X-Original-",
-}
-
-// neverDownstream are answer headers that stay here.
-var neverDownstream = headerSet(
-	"Set-Cookie", "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Content-Length", "Alt-Svc", "Strict-Transport-Security",
-)
-
-func headerSet(names ...string) map[string]bool {
-	set := map[string]bool{}
-	for _, n := range names {
-		set[textproto.CanonicalMIMEHeaderKey(n)] = true
-	}
-	return set
-}
-
-func upstreamHeader(in http.Header) http.Header {
-	out := make(http.Header, len(in))
-	for name, values := range in {
-		if !neverUpstream[name] && !hasPrefix(name, neverUpstreamPrefix) && !namedByConnection(in, name) {
-			out[name] = values
-		}
-	}
-	return out
-}
-
-func hasPrefix(name string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(name, p) {
-			return true
-		}
-	}
-	return false
-}
-
-// namedByConnection: a header that Connection lists belongs to that hop too.
-func namedByConnection(in http.Header, name string) bool {
-	for _, list := range in["Connection"] {
-		for token := range strings.SplitSeq(list, ",") {
-			if textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(token)) == name {
-				return true
-			}
-		}
-	}
-	return false
+// neverDownstream are the headers of an answer that clients do not get: what belongs to
+// one hop, and what only the region itself may set.
+var neverDownstream = map[string]bool{
+	"Set-Cookie": true, "Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true,
+	"Alt-Svc": true, "Strict-Transport-Security": true,
 }
 
 func copyDownstream(to, from http.Header, r *http.Request) {
@@ -98,29 +44,4 @@ func ownURL(location string, r *http.Request) string {
 		u.Scheme = s
 	}
 	return u.String()
-}
-
-// takeVersion removes the api-version, whose name the service reads without case.
-func takeVersion(query url.Values) (version string) {
-	for name, values := range query {
-		if strings.EqualFold(name, "api-version") {
-			version = max(version, values[0])
-			delete(query, name)
-		}
-	}
-	return version
-}
-
-// CleanQuery drops what a query may carry of keys; the names are compared without case,
-// as API Management does.
-func CleanQuery(q url.Values) url.Values {
-	out := make(url.Values, len(q))
-	for name, values := range q {
-		switch strings.ToLower(name) {
-		case "code", "subscription-key", "api-key":
-		default:
-			out[name] = values
-		}
-	}
-	return out
 }

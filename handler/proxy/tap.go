@@ -2,34 +2,31 @@ package proxy
 
 import (
 	"bytes"
-	"context"
-	"fmt"
 
+	"aoaigateway/handler/assemble"
 	"aoaigateway/handler/audit"
-	"aoaigateway/handler/backend"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
 )
 
-// tap watches a copy of a stream: for usage, for the log, for its end.
+// tap reads a copy of a stream: for usage, for the record and for its end.
 type tap struct {
-	s        *session
-	client   context.Context //nolint:containedctx // the request's, as long as the stream
+	delivery *delivery
 	capture  *audit.Capture
-	assemble *openai.Assembler // nil for streams we do not meter
-	partial  bool              // the object is recorded even if it is not whole: nothing else will be
-	failed   bool              // the region sent an error event of its own
+	assemble *assemble.Assembler // nil for streams that are not metered
+	partial  bool                // record the object even if it is not whole: the record has nothing else
+	failed   bool                // the region sent an error event of its own
 }
 
-func newTap(client context.Context, s *session, a *backend.Answer) *tap {
-	t := &tap{s: s, client: client, capture: s.Audit.Response(a.Header.Get("Content-Type"))}
-	switch s.kind {
+func newTap(d *delivery) *tap {
+	t := &tap{delivery: d, capture: d.capture()}
+	switch d.plan.Kind {
 	case openai.Chat:
-		t.assemble = openai.NewAssembler(openai.ChatStream)
+		t.assemble = assemble.New(assemble.Chat)
 	case openai.Completions:
-		t.assemble = openai.NewAssembler(openai.CompletionStream)
+		t.assemble = assemble.New(assemble.Completion)
 	case openai.Responses:
-		t.assemble = openai.NewAssembler(openai.ResponseStream)
+		t.assemble = assemble.New(assemble.Response)
 	default: // passed on unread
 		return t
 	}
@@ -39,17 +36,17 @@ func newTap(client context.Context, s *session, a *backend.Answer) *tap {
 
 var usageMember = []byte(`"usage":{`)
 
-// keep records bytes of the region's.
-func (t *tap) keep(raw []byte) error {
+// record keeps bytes of the region's.
+func (t *tap) record(raw []byte) error {
 	if _, err := t.capture.Write(raw); err != nil {
-		return fmt.Errorf("%w: %w", errNotRecorded, err)
+		return notRecorded(err)
 	}
 	return nil
 }
 
-// see takes one event in and says what it is; an error says that it cannot be recorded.
+// see takes one event in and returns what it is. An error means that it cannot be recorded.
 func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
-	if err := t.keep(e.Raw); err != nil {
+	if err := t.record(e.Raw); err != nil {
 		return openai.Content, err
 	}
 	kind := openai.Classify(e.Name, e.Data)
@@ -57,37 +54,40 @@ func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 		return kind, nil
 	}
 	t.assemble.Event(e.Data)
-	if err := t.remember(e.Data); err != nil {
+	if err := t.rememberOwner(e.Data); err != nil {
 		return kind, err
 	}
 	if kind == openai.Failure {
 		t.failed = true
 	}
-	if kind == openai.UsageOnly || t.s.Record.AnsweredModel == "" || bytes.Contains(e.Data, usageMember) {
-		t.s.noteUsage(e.Data)
+	meter := &t.delivery.meter
+	if kind == openai.UsageOnly || meter.answered == "" || bytes.Contains(e.Data, usageMember) {
+		meter.read(e.Data)
 	}
 	return kind, nil
 }
 
-// remember notes the response's id. Clients of background responses leave on purpose once
-// they have it and come back, so that for them it must be durable before it leaves.
-func (t *tap) remember(data []byte) error {
-	if t.s.made != nil {
+// rememberOwner notes which region keeps the response. Clients of background responses
+// leave on purpose as soon as they have its id and come back later, so for them the note
+// must be durable before the id leaves.
+func (t *tap) rememberOwner(data []byte) error {
+	d := t.delivery
+	if d.owner.done != nil {
 		return nil
 	}
-	t.s.remember(t.client, data)
-	if !t.s.req.Background {
+	d.rememberOwner(data)
+	if !d.plan.Request.Background {
 		return nil
 	}
-	if err := t.s.remembered(); err != nil {
-		return fmt.Errorf("%w: %w", errNotRecorded, err)
+	if err := d.owner.wait(); err != nil {
+		return notRecorded(err)
 	}
 	return nil
 }
 
-// done hands the whole object to the record, unless it grew too large to be whole, and to
-// the estimate when no usage came.
-func (t *tap) done() {
+// finish hands the assembled object to the record, unless it grew too large to be whole,
+// and counts its output if no usage came.
+func (t *tap) finish() {
 	if t.assemble == nil {
 		return
 	}
@@ -95,7 +95,5 @@ func (t *tap) done() {
 	if t.partial || !t.assemble.Full() {
 		t.capture.Assembled(obj)
 	}
-	if !t.s.known {
-		t.s.usage.Completion = openai.CountAnswer(t.s.answeredModel(), obj)
-	}
+	t.delivery.meter.countOutput(obj)
 }

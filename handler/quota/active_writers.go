@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// writers counts the goroutines that write. A WaitGroup would not do: new ones may start
-// while somebody waits.
+// activeWriters counts the counters that run. A WaitGroup does not do here, because new
+// ones may start while Close waits.
 type activeWriters struct {
 	mu   sync.Mutex
 	n    int
-	idle chan struct{} // closed when n falls to 0; nil = nobody waits
+	idle chan struct{} // closed when n falls to 0; nil = nothing waits
 }
 
 func (w *activeWriters) started() {

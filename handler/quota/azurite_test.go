@@ -218,6 +218,9 @@ func TestSixtyFourClientsOnAzurite(t *testing.T) {
 // realStore starts Azurite and returns what opens one more instance on it.
 func realStore(t *testing.T, r *harness, wire lossyStore) func() *quota.Limiter {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	server, err := azurite.Start(ctx, azurite.Options{})

@@ -15,7 +15,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// shipped are the limits of the product default in infra/policy.yaml: one scope.
+// shipped are the limits of the product default in infra/policy.yaml: one counter.
 // They are larger here, so that nothing is refused.
 var shipped = []string{"tokens: 10000000000, per: minute", "requests: 1000000000, per: minute", "tokens: 10000000000000, per: month"}
 
@@ -50,7 +50,7 @@ func BenchmarkReserveFromALease(b *testing.B) {
 	}
 }
 
-// BenchmarkTableOperations counts what the limits of one scope cost the table, in virtual
+// BenchmarkTableOperations counts what the limits of one counter cost the table, in virtual
 // time.
 func BenchmarkTableOperations(b *testing.B) {
 	var busy, quiet float64
@@ -140,9 +140,9 @@ func TestCountersBoundMemory(t *testing.T) {
 		}
 	}
 	grew := heap() - before
-	t.Logf("%d scopes remembered, heap grown by %.1f MB", quota.CounterCount(l), float64(grew)/(1<<20))
+	t.Logf("%d counters remembered, heap grown by %.1f MB", quota.CounterCount(l), float64(grew)/(1<<20))
 	if n := quota.CounterCount(l); n > 2*4096 || grew > most {
-		t.Errorf("%d scopes in %d bytes, want %d in %d at most", n, grew, 2*4096, most)
+		t.Errorf("%d counters in %d bytes, want %d in %d at most", n, grew, 2*4096, most)
 	}
 }
 

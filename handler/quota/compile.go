@@ -12,7 +12,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// scopePlan is one `by` of a product, with the limits that count by it.
+// compiledCounter is the limits of a product that count by the same property of a request.
 type compiledCounter struct {
 	product    string
 	by         policy.By
@@ -28,14 +28,14 @@ func (p *compiledCounter) all() []policy.Limit {
 	return slices.Concat(p.limits, p.concurrent)
 }
 
-// productPlan is a product made ready for its requests.
+// compiledProduct is a product's limits in the form that Reserve uses.
 type compiledProduct struct {
 	policy.Product
-	counters  []*compiledCounter // in the order in which all instances reserve them
-	hardSlots bool               // one of its limits is concurrent and hard
+	counters  []*compiledCounter // in the order in which every instance reserves
+	hardSlots bool               // at least one of its limits is concurrent and hard
 }
 
-// plan groups a product's limits into scopes.
+// compile groups a product's limits into counters.
 func compile(p policy.Product) *compiledProduct {
 	out := &compiledProduct{Product: p}
 	for _, by := range []policy.By{policy.ByIP, policy.ByUser, policy.BySubscription, policy.ByModel, policy.ByProduct} {
@@ -57,8 +57,8 @@ func compile(p policy.Product) *compiledProduct {
 	return out
 }
 
-// value is what the scope counts by, for one request. Callers without a user share one
-// counter per subscription, callers without a subscription have one each.
+// counterKey is the value that the limits count by, for one request. Callers without a
+// user share one counter per subscription. Callers without a subscription have one each.
 func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, error) {
 	switch p.by {
 	case policy.ByIP:
@@ -79,7 +79,7 @@ func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, er
 		}
 		return c.Subscription, nil
 	case policy.ByModel:
-		return strings.ToLower(model), nil // Azure does not tell deployments apart by case
+		return strings.ToLower(model), nil // Azure ignores the case of deployment names
 	case policy.ByProduct:
 	}
 	return "", nil
@@ -87,8 +87,8 @@ func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, er
 
 const plainKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@|"
 
-// keyOf makes an entity's key that a person can read; what a key may not hold becomes
-// =HH, and what is too long ends in a hash.
+// entityKey builds a key that people can read. A byte that a key may not contain becomes
+// =HH, and a key that is too long ends in a hash.
 func entityKey(product string, by policy.By, value string) table.Key {
 	var b strings.Builder
 	for _, c := range []byte(product + "|" + string(by) + "|" + value) {

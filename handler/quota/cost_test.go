@@ -14,7 +14,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// budget is a rig whose product may use two models with prices, and one without.
+// budget is a harness whose product may use two models with prices, and one without.
 func costHarness(t reporter, limits string) *harness {
 	t.Helper()
 	rules, err := policy.Parse("test", []byte(`

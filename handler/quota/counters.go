@@ -5,56 +5,59 @@ import (
 	"time"
 )
 
-// scopeKey finds a scope without making its entity's key.
+// counterID finds a counter without building its entity's key.
 type counterID struct {
 	compiled   *compiledCounter
 	counterKey string
 }
 
 const (
-	generationSize = 4096        // scopes that are new or used again, until the older half is forgotten
-	idleAfter      = time.Minute // what is idle for longer is forgotten first
+	generationSize = 4096        // counters per generation
+	idleAfter      = time.Minute // a counter without use for longer is forgotten first
 )
 
-// scopes remembers about the last 2 × 4,096 scopes, and those at work. A forgotten one
-// costs a read when it comes back. Reservations may go on using it: two scopes of one key
-// are as two instances are.
+// counters keeps the counters of the last 4,096 to 8,192 keys in two generations, and
+// besides them every counter that is in use: one with a lease, a slot or a running write
+// must be reachable for Close. (An LRU cache would drop those too.) A forgotten counter
+// costs one read when its key comes back. Reservations may go on using it: two counters
+// of one key behave as two instances do.
 type counters struct {
-	mu         sync.Mutex // taken before a scope's
+	mu         sync.Mutex // locked before a counter's
 	young, old map[counterID]*counter
 }
 
-func (cs *counters) get(l *Limiter, p *compiledCounter, value string) *counter {
-	key := counterID{p, value}
+func (cs *counters) get(l *Limiter, p *compiledCounter, counterKey string) *counter {
+	id := counterID{p, counterKey}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	found, ok := cs.young[key]
+	found, ok := cs.young[id]
 	if ok {
 		return found
 	}
-	if found, ok = cs.old[key]; ok {
-		delete(cs.old, key)
+	if found, ok = cs.old[id]; ok {
+		delete(cs.old, id)
 	} else {
-		found = newCounter(l, p, value)
+		found = newCounter(l, p, counterKey)
 	}
 	if cs.young == nil || len(cs.young) >= generationSize {
 		cs.rotate()
 	}
-	cs.young[key] = found
+	cs.young[id] = found
 	return found
 }
 
-// turn makes the young old and forgets the old. Called with mu held.
+// rotate makes the young generation the old one, and forgets what is idle in the old one.
+// Called with mu held.
 func (cs *counters) rotate() {
 	keep := map[counterID]*counter{}
-	for key, one := range cs.young {
-		if !one.idle() || time.Since(one.lastUsed()) <= idleAfter {
-			keep[key] = one
+	for id, c := range cs.young {
+		if !c.idle() || time.Since(c.lastUsed()) <= idleAfter {
+			keep[id] = c
 		}
 	}
-	for key, one := range cs.old {
-		if !one.idle() {
-			keep[key] = one
+	for id, c := range cs.old {
+		if !c.idle() {
+			keep[id] = c
 		}
 	}
 	cs.young, cs.old = map[counterID]*counter{}, keep
@@ -66,13 +69,13 @@ func (c *counter) lastUsed() time.Time {
 	return c.lastUse
 }
 
-// each visits all scopes.
+// each visits all counters.
 func (cs *counters) each(visit func(*counter)) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for _, m := range []map[counterID]*counter{cs.young, cs.old} {
-		for _, one := range m {
-			visit(one)
+		for _, c := range m {
+			visit(c)
 		}
 	}
 }

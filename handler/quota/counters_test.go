@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// A scope that was forgotten between being found and being used works beside its
+// A counter that was forgotten between being found and being used works beside its
 // successor as two instances do.
 func TestCountersForgottenShareCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -63,10 +63,10 @@ func TestCountersKeepBusy(t *testing.T) {
 	l.counters.rotate()
 	for value, want := range map[string]*counter{"busy": busy, "fresh": fresh} {
 		if l.counters.get(l, p, value) != want {
-			t.Errorf("scope %s was forgotten", value)
+			t.Errorf("counter %s was forgotten", value)
 		}
 	}
 	if l.counters.get(l, p, "old") == old {
-		t.Error("an idle scope was kept")
+		t.Error("an idle counter was kept")
 	}
 }

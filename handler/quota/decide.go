@@ -3,86 +3,87 @@ package quota
 import (
 	"slices"
 	"time"
-
-	"aoaigateway/handler/policy"
 )
 
-// change is one compare-and-swap: frozen, so that it can be sent again as it is.
+// change is what one compare-and-swap does for a batch of updates.
 type change struct {
-	base       *reading
-	next       state
-	id         string
-	at         time.Time // ours, when it was decided
-	decisions  []decision
-	admitted   int
-	refused    int
-	adjusted   bool
-	freesSlots bool    // slots
-	newSlots   int64   // slots of those admitted
-	charged    []int64 // what was admitted, and the size of the lease
+	base  *reading
+	next  state
+	write *write // once it is to be sent
 
-	leaseAction  leaseAction
-	wantsLease   bool // somebody needs more, and may have it
-	returnsLease bool // the lease, or some of it, goes back
-	dirty        bool // the entity must be written
-	stale        bool // it says something of an old reading: read, and decide again
+	at        time.Time // when it was decided, by this machine's clock
+	decisions []decision
+	stale     bool // the reading is too old for this decision: read again, then decide again
+	dirty     bool // the entity must be written
 
-	left         []int64 // in the entity after it
-	leaseSize    []int64 // of the lease after it
-	leaseCharged []int64 // taken ahead: the lease's, once it is certain
-	windowIDs    []int64 // where that was charged
-	spareSlots   int64   // slots taken ahead
-	slots        int64   // what it says of ours
-	available    int64   // slots that could still be had after it
+	admitted, refused int     // holds
+	adjusted          bool    // an adjustment changed the entity
+	freesSlots        bool    // an adjustment gives a slot back
+	newSlots          int64   // slots of the admitted holds
+	charged           []int64 // the admitted holds and the new lease
+
+	lease     leaseChange
+	left      []int64 // what the limits have left in the entity afterwards
+	slots     int64   // what the entity then counts as this writer's
+	available int64   // slots that all instances could still take afterwards
 }
 
-type decision struct {
-	update    *update
-	windowIDs []int64
-	denied    *denial
-	left      []int64
+// leaseChange is what a change does with the lease.
+type leaseChange struct {
+	action    leaseAction
+	wanted    bool    // a lease is needed, and may be taken
+	returned  bool    // the lease, or a part of it, goes back
+	size      []int64 // of the lease afterwards
+	charged   []int64 // what is added to the lease once the change is certain
+	windowIDs []int64 // where that is charged
+	slots     int64   // spare slots that are added
 }
 
-// How a change treats the lease.
 type leaseAction int
 
 const (
-	leaseUntouched leaseAction = iota // as it is
-	leaseResized                      // it stays in use, and the change makes it larger or smaller
-	leaseReplaced                     // all of it goes back, and the change takes a new one
+	leaseUntouched leaseAction = iota
+	leaseResized               // it stays in use and becomes larger or smaller
+	leaseReplaced              // all of it goes back, and a new lease may be taken
 )
+
+// decision is what a change does for one update.
+type decision struct {
+	update    *update
+	windowIDs []int64 // where a hold was charged
+	denied    *denial // why a hold was refused
+	left      []int64
+}
 
 // decide applies a batch to the newest reading, and the lease with it.
 func (c *counter) decide(batch []*update) *change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ch := &change{base: c.latest, next: c.latest.clone(), at: time.Now()}
+	latest := c.writer.latest
+	ch := &change{base: latest, next: latest.clone(), at: time.Now()}
 	ch.next.advance(c.limiter.now())
-	ch.leaseAction = c.chooseLeaseAction(ch, batch)
-	if ch.leaseAction != leaseUntouched && c.lease.amounts != nil {
-		ch.returnsLease = ch.next.adjust(c.limits, negative(c.lease.amounts), c.lease.windowIDs)
+	ch.lease.action = c.chooseLeaseAction(ch, batch)
+	if ch.lease.action != leaseUntouched && c.lease.amounts != nil {
+		ch.lease.returned = ch.next.adjust(c.limits, negative(c.lease.amounts), c.lease.windowIDs)
 	}
 	for _, u := range batch {
 		c.apply(ch, u)
 	}
-	makes, age := wantsHold(batch), time.Since(c.latest.read)
-	ch.stale = ch.refused > 0 && age > refusalMemory || makes && ch.admitted == 0 && age > leaseLife
+	needsHold, age := wantsHold(batch), time.Since(latest.at)
+	ch.stale = ch.refused > 0 && age > refusalMemory || needsHold && ch.admitted == 0 && age > leaseLife
 	if ch.stale || c.canWait(ch) {
 		return ch
 	}
-	ch.wantsLease = (c.renewLease || makes) && ch.refused == 0 && !c.returnLease
+	ch.lease.wanted = ch.lease.action != leaseUntouched && (c.renewLease || needsHold) && ch.refused == 0 && !c.returnLease
 	c.renewLease = false
 	c.chargeLease(ch)
 	c.countSlots(ch)
 	c.withdrawLease(ch)
-	ch.id = c.nextID()
-	ch.next.recordWrite(ch.id)
-	ch.next.prune()
 	return ch
 }
 
-// handle chooses what becomes of the lease: it stays in use only while that disturbs
-// nobody, and is used up before more is asked for.
+// chooseLeaseAction keeps the lease in use only if no other request is affected by that.
+// Holds that wait are served from the whole lease before more is charged.
 func (c *counter) chooseLeaseAction(ch *change, batch []*update) leaseAction {
 	switch {
 	case wantsHold(batch):
@@ -99,13 +100,14 @@ func (c *counter) chooseLeaseAction(ch *change, batch []*update) leaseAction {
 	return leaseResized
 }
 
-// mayWait tells whether a change does nothing but refuse, and send back a lease that was
-// too small: while the refusal is remembered, that can wait.
+// canWait reports whether a change does nothing but refuse, and return a lease that was
+// too small. The return can wait while the refusal is remembered.
 func (c *counter) canWait(ch *change) bool {
-	return ch.refused > 0 && ch.admitted == 0 && !ch.adjusted && !ch.freesSlots && !c.needsWrite(ch.at) && ch.at.Sub(c.leaseReturned) < refusalMemory
+	return ch.refused > 0 && ch.admitted == 0 && !ch.adjusted && !ch.freesSlots &&
+		!c.needsWrite(ch.at) && ch.at.Sub(c.leaseReturned) < refusalMemory
 }
 
-// makes tells whether somebody waits for a hold.
+// wantsHold reports whether the batch has a hold to make.
 func wantsHold(batch []*update) bool {
 	return slices.ContainsFunc(batch, func(u *update) bool { return u.final == nil && !u.hold.ended })
 }
@@ -129,7 +131,7 @@ func (c *counter) admit(ch *change, d *decision) {
 	h, slot := d.update.hold, int64(0)
 	if h.needsSlot && !h.hasSlot {
 		slot = 1
-		if room, tightest := ch.next.freeSlots(c.concurrent, c.name, c.slots.inUse+ch.newSlots); room < 1 {
+		if free, tightest := ch.next.freeSlots(c.concurrent, c.writer.name, c.slots.inUse+ch.newSlots); free < 1 {
 			d.denied = &denial{limit: tightest, wait: time.Second}
 			ch.refused++
 			return
@@ -147,112 +149,89 @@ func (c *counter) admit(ch *change, d *decision) {
 	}
 }
 
-// takeAhead charges the new lease: nothing when a limit is near, or when the old one came
-// to its end and nobody asks.
+// chargeLease charges the new lease. It charges nothing near a limit, or when the old
+// lease has ended and no request wants a new one.
 func (c *counter) chargeLease(ch *change) {
-	if ch.wantsLease {
-		ch.leaseSize = c.arrivals.leaseSize(ch.at, ch.next.left(c.limits))
+	l := &ch.lease
+	if l.wanted {
+		l.size = c.arrivals.leaseSize(ch.at, ch.next.left(c.limits))
 	}
-	if ch.leaseSize != nil {
-		ch.next.charge(c.limits, ch.leaseSize)
-		ch.charged = plus(ch.charged, ch.leaseSize)
+	if l.size != nil {
+		ch.next.charge(c.limits, l.size)
+		ch.charged = plus(ch.charged, l.size)
 	} else {
-		ch.leaseSize = make([]int64, len(c.limits))
+		l.size = make([]int64, len(c.limits))
 	}
-	ch.windowIDs, ch.left = ch.next.windowIDs(c.limits), ch.next.left(c.limits)
+	l.windowIDs, ch.left = ch.next.windowIDs(c.limits), ch.next.left(c.limits)
 }
 
-// countSlots says how many slots the entity is to count as ours: those in use, and a few
-// more while requests come quickly and the limits are far.
+// countSlots decides how many slots the entity counts as this writer's: those in use, and
+// a few more while requests come often and the limits are far.
 func (c *counter) countSlots(ch *change) {
 	if len(c.concurrent) == 0 {
 		return
 	}
 	inUse := c.slots.inUse + ch.newSlots
-	room, _ := ch.next.freeSlots(c.concurrent, c.name, inUse)
+	free, _ := ch.next.freeSlots(c.concurrent, c.writer.name, inUse)
 	switch {
-	case ch.leaseAction == leaseUntouched:
-		ch.spareSlots = c.lease.slots
-	case ch.wantsLease && c.arrivals.warrantsLease(ch.at):
-		ch.spareSlots = max(min(c.slots.peak-inUse, room/leaseShare), 0)
+	case ch.lease.action == leaseUntouched:
+		ch.lease.slots = c.lease.slots
+	case ch.lease.wanted && c.arrivals.warrantsLease(ch.at):
+		ch.lease.slots = max(min(c.slots.peak-inUse, free/leaseShare), 0)
 	}
-	ch.slots, ch.available = inUse+ch.spareSlots, room-ch.spareSlots
-	ch.next.setSlots(c.name, ch.slots)
+	ch.slots, ch.available = inUse+ch.lease.slots, free-ch.lease.slots
+	ch.next.setSlots(c.writer.name, ch.slots)
 }
 
-// commit tells whether the entity must be written, and takes out of the lease what the
-// change gives back. If the change comes to nothing, that is an adjustment like any other.
+// withdrawLease decides whether the entity must be written, and takes out of the lease
+// what the change returns. The return is an update of its own, so that it is made later
+// if this change comes to nothing.
 func (c *counter) withdrawLease(ch *change) {
-	ours := ch.base.slots[c.name].n
-	ch.dirty = ch.adjusted || ch.admitted > 0 || ch.slots != ours || ch.slots > 0 && ch.at.Sub(c.slots.renewedAt) >= slotRenew
-	switch ch.leaseAction {
+	recorded := ch.base.slots[c.writer.name].n
+	ch.dirty = ch.adjusted || ch.admitted > 0 || ch.slots != recorded ||
+		ch.slots > 0 && ch.at.Sub(c.slots.renewedAt) >= slotRenew
+	switch ch.lease.action {
 	case leaseUntouched:
-		ch.spareSlots = 0
+		ch.lease.slots = 0
 	case leaseResized:
-		ch.dirty = ch.dirty || !slices.Equal(ch.leaseSize, c.lease.amounts)
+		ch.dirty = ch.dirty || !slices.Equal(ch.lease.size, c.lease.amounts)
 		c.resizeLease(ch)
 	case leaseReplaced:
-		if ch.dirty = ch.dirty || ch.returnsLease || anyNonZero(ch.leaseSize); ch.returnsLease {
+		if ch.dirty = ch.dirty || ch.lease.returned || anyNonZero(ch.lease.size); ch.lease.returned {
 			c.leaseReturned = ch.at
-			c.returnFromLease(ch, c.lease.amounts, c.lease.windowIDs)
+			c.returnFromLease(ch, c.lease.amounts)
 		}
-		c.lease, c.returnLease, ch.leaseCharged = lease{}, false, ch.leaseSize
+		c.lease, c.returnLease, ch.lease.charged = lease{}, false, ch.lease.size
 	}
 }
 
-// resize changes the lease in place.
+// resizeLease takes what is too much out of the lease at once. What is to be added waits
+// until the change is certain.
 func (c *counter) resizeLease(ch *change) {
-	back := make([]int64, len(ch.leaseSize))
-	ch.leaseCharged = make([]int64, len(ch.leaseSize))
-	for i, n := range ch.leaseSize {
+	back := make([]int64, len(ch.lease.size))
+	ch.lease.charged = make([]int64, len(ch.lease.size))
+	for i, n := range ch.lease.size {
 		back[i] = max(c.lease.amounts[i]-n, 0)
-		ch.leaseCharged[i] = max(n-c.lease.amounts[i], 0)
+		ch.lease.charged[i] = max(n-c.lease.amounts[i], 0)
 		c.lease.amounts[i] -= back[i]
 	}
 	if anyNonZero(back) {
-		c.returnFromLease(ch, back, c.lease.windowIDs)
+		c.returnFromLease(ch, back)
 	}
-	more := ch.spareSlots - c.lease.slots
+	more := ch.lease.slots - c.lease.slots
 	c.lease.slots += min(more, 0)
-	ch.spareSlots = max(more, 0)
+	ch.lease.slots = max(more, 0)
 }
 
-// giveBack makes an op of what c returns of the lease.
-func (c *counter) returnFromLease(ch *change, amounts, windowIDs []int64) {
-	h := &hold{amounts: amounts, windowIDs: windowIDs, charged: true, ended: true}
-	u := c.enqueue(&update{hold: h, final: make([]int64, len(amounts))})
+// returnFromLease makes the return of a part of the lease an update of this change.
+func (c *counter) returnFromLease(ch *change, amounts []int64) {
+	u := c.enqueueReturn(amounts, c.lease.windowIDs)
 	ch.decisions = append(ch.decisions, decision{update: u})
 }
 
-// receive puts what a change took ahead into the lease, now that it is certain.
-func (c *counter) extendLease(ch *change) {
-	if ch.leaseAction == leaseUntouched || ch.leaseAction == leaseReplaced && !anyNonZero(ch.leaseCharged) && ch.spareSlots == 0 {
-		return
-	}
-	c.renewLease = false
-	amounts, slots := ch.leaseCharged, c.lease.slots+ch.spareSlots
-	if old := c.lease; anyNonZero(old.amounts) {
-		if ch.next.sameWindows(c.limits, old.windowIDs, ch.windowIDs) {
-			amounts = plus(amounts, old.amounts)
-		} else {
-			h := &hold{amounts: old.amounts, windowIDs: old.windowIDs, charged: true, ended: true}
-			c.enqueue(&update{hold: h, final: make([]int64, len(old.amounts))})
-		}
-	}
-	life := c.leaseLifetime(ch.windowIDs, ch.next.time)
-	c.lease = lease{amounts: amounts, windowIDs: ch.windowIDs, slots: slots, until: ch.at.Add(life)}
-	if life == leaseLife {
-		c.lease.renewAt = c.lease.until.Add(-renewBefore)
-	}
-}
-
-// stamps is where the state would charge now.
-func (s *state) windowIDs(limits []policy.Limit) []int64 {
-	windowIDs := make([]int64, len(limits))
-	for i, l := range limits {
-		windowIDs[i] = s.limit(l).windowID(l)
-	}
-	return windowIDs
+func (c *counter) enqueueReturn(amounts, windowIDs []int64) *update {
+	h := &hold{amounts: amounts, windowIDs: windowIDs, charged: true, ended: true}
+	return c.enqueue(&update{hold: h, final: make([]int64, len(amounts))})
 }
 
 func negative(amounts []int64) []int64 {

@@ -1,13 +1,13 @@
 package quota
 
-// Scopes counts the scopes a limiter remembers.
+// CounterCount is how many counters a limiter remembers.
 func CounterCount(l *Limiter) (n int) {
 	l.counters.each(func(*counter) { n++ })
 	return n
 }
 
-// Stamps says where a reservation's first scope was charged: for fixed windows, when they
-// began. It is nil while the table knows nothing of it.
+// WindowIDs are the windows that a reservation's first hold was charged to: for fixed windows,
+// when they began. They are nil while the table does not have the hold.
 func WindowIDs(r *Reservation) []int64 {
 	p := r.holds[0]
 	p.counter.mu.Lock()

@@ -186,7 +186,7 @@ func TestUnknownWriteGrantsLess(t *testing.T) {
 				if got := r.left(); got != want {
 					t.Errorf("applied %v, %d writes since: %d left after a hold of 200, want %d", applied, others, got, want)
 				}
-				time.Sleep(10 * time.Second) // or it would count as a busy scope, and settle in its lease
+				time.Sleep(10 * time.Second) // or it would count as a busy counter, and settle in its lease
 				before = r.left()
 				lose(func() { _ = held.Settle(t.Context(), usage(0)) })
 				want = before + 100 - int64(others)

@@ -23,7 +23,7 @@ type reporter interface {
 	Context() context.Context
 }
 
-// rig is one store with any number of limiters on it, all of one product "p".
+// harness is one store with any number of limiters on it, all of one product "p".
 type harness struct {
 	t     reporter
 	mem   *table.Mem

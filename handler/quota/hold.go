@@ -9,56 +9,56 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// hold is what one attempt was charged in one scope. Its fields belong to the scope's mu.
+// hold is what one attempt was charged in one counter. Its fields are guarded by the
+// counter's mu.
 type hold struct {
 	amounts   []int64 // one for each limit that counts in windows
 	windowIDs []int64 // where they were charged
-	charged   bool    // the entity has it
-	ended     bool    // an adjustment follows: if the entity has it not yet, it must not get it
+	charged   bool    // the entity contains it
+	ended     bool    // an adjustment follows; a hold that is not charged yet must not be charged any more
 
-	needsSlot bool   // it needs one, or has one
-	hasSlot   bool   // it is counted among the scope's slots
-	onLost    func() // says that a hard limit's slot was lost; nil = there is no such limit
+	needsSlot bool   // or has one already
+	hasSlot   bool   // it is counted in slotUse.inUse
+	onLost    func() // reports that a hard limit's slot was lost; nil = there is no such limit
 }
 
-// op is one change that waits for the scope's writer: a hold to make, or one to adjust
-// to the amounts in final. All fields belong to the scope's mu.
+// update waits for the counter's writer: a hold that is to be made, or a hold that is to
+// be adjusted to the amounts in final. All fields are guarded by the counter's mu.
 type update struct {
 	hold         *hold
 	final        []int64 // nil = make the hold
-	freesSlot    bool    // a slot
+	freesSlot    bool
 	since        time.Time
-	resolved     bool // no longer queued
-	mayBeApplied bool // may have been applied unseen: its refunds must not be applied again
+	resolved     bool // it leaves the queue
+	mayBeApplied bool // perhaps the entity contains it already, so its refunds must not be made again
 
 	done      chan struct{} // closed when the fields below are set
 	completed bool
 	result
 }
 
-// granted is what became of a hold.
+// result is what became of a hold.
 type result struct {
 	err      error
-	degraded bool    // went on without the store
-	left     []int64 // what each limit could still give
+	degraded bool    // made without the store
+	left     []int64 // what each limit has left
 }
 
-// How long callers wait.
+// How long requests wait.
 const (
 	hardHoldWait = 2 * time.Second        // for a hard limit's store
 	softHoldWait = time.Second            // for a soft limit's store, and for a contended entity
 	settleWait   = 200 * time.Millisecond // for a settlement, at the end of an answer
 )
 
-// settled is the channel of settlements that need no store.
+// alreadySettled is the channel of settlements that need no store.
 var alreadySettled = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// take makes a hold out of the lease, or waits for the store as long as the scope's
-// limits are worth.
+// reserve makes a hold out of the lease, or waits for the store.
 func (c *counter) reserve(ctx context.Context, h *hold) result {
 	c.mu.Lock()
 	now := time.Now()
@@ -91,8 +91,8 @@ func (c *counter) reserve(ctx context.Context, h *hold) result {
 	return u.result
 }
 
-// giveUp ends the wait for a hold, unless its result came just now. cause is why the
-// caller left; nil = the store took too long.
+// stopWaiting ends the wait for a hold whose result has not come. cause is the error of
+// the caller's context; nil = the store took too long.
 func (c *counter) stopWaiting(u *update, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,13 +107,14 @@ func (c *counter) stopWaiting(u *update, cause error) {
 	}
 }
 
-// refuse and goAlone end the wait for a hold that may still be on its way to the entity.
-// Called with mu held.
+// refuse ends the wait for a hold that may still be part of the pending write. Called with
+// mu held.
 func (c *counter) refuse(u *update, err error) {
 	u.complete(result{err: err})
 	c.cancel(u.hold)
 }
 
+// degrade lets a request go on without the store. Called with mu held.
 func (c *counter) degrade(u *update) {
 	g := c.reserveDegraded(time.Now(), u.hold)
 	if g.err != nil {
@@ -123,17 +124,17 @@ func (c *counter) degrade(u *update) {
 	u.complete(g)
 }
 
-// cancel gives a hold back, whether or not the entity has it. Called with mu held.
-func (c *counter) cancel(h *hold) *update {
+// cancel gives a hold back, whether or not the entity contains it. Called with mu held.
+func (c *counter) cancel(h *hold) {
 	u := &update{hold: h, final: make([]int64, len(h.amounts)), freesSlot: h.needsSlot}
 	c.releaseSlot(h)
 	h.ended = true
-	return c.enqueue(u)
+	c.enqueue(u)
 }
 
-// adjust changes a hold to final, in the lease if that is as good, else in the entity and
-// in the background; the channel is closed when that is done, or was given up. The hold
-// is over with it, and so is its slot.
+// settle changes a hold to final, in the lease if that has the same effect, otherwise in
+// the entity and in the background. The channel is closed when that is done or was given
+// up. It ends the hold and frees its slot.
 func (c *counter) settle(h *hold, final []int64) <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,27 +150,8 @@ func (c *counter) settle(h *hold, final []int64) <-chan struct{} {
 	return c.enqueue(u).done
 }
 
-// move hands a slot on to a further attempt.
-func (c *counter) transferSlot(from, to *hold) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	to.needsSlot, to.hasSlot, to.onLost = from.needsSlot, from.hasSlot, from.onLost
-	if _, ok := c.slots.onLost[from]; ok {
-		delete(c.slots.onLost, from)
-		c.slots.onLost[to] = to.onLost
-	}
-	from.needsSlot, from.hasSlot = false, false
-}
+// complete, deltas and noop are called with the counter's mu held.
 
-// enqueue is called with mu held. It starts the writer if none runs.
-func (c *counter) enqueue(u *update) *update {
-	u.since, u.done = time.Now(), make(chan struct{})
-	c.queue = append(c.queue, u)
-	c.startWriter()
-	return u
-}
-
-// say, deltas and pointless are called with the scope's mu held.
 func (u *update) complete(g result) {
 	if !u.completed {
 		u.completed, u.result = true, g
@@ -177,7 +159,7 @@ func (u *update) complete(g result) {
 	}
 }
 
-// deltas is what the entity must still be changed by.
+// deltas are the changes that the entity still needs.
 func (u *update) deltas(limits []policy.Limit) []int64 {
 	d := slices.Clone(u.final)
 	for i := range limits {
@@ -191,8 +173,8 @@ func (u *update) deltas(limits []policy.Limit) []int64 {
 	return d
 }
 
-// pointless tells whether the entity needs no change for this op. Called while no change
-// is pending, so that charged is the truth.
+// noop reports whether the entity needs no change for this update. It is called while no
+// change is pending, because only then charged is certain.
 func (u *update) noop(limits []policy.Limit) bool {
 	if u.final == nil {
 		return u.hold.ended

@@ -1,19 +1,26 @@
 package quota
 
-import "time"
-
-const (
-	renewBefore   = leaseLife / 4          // a lease in use is renewed that long before its end
-	spareSlotLife = 250 * time.Millisecond // of free slots that others may be waiting for
+import (
+	"slices"
+	"time"
 )
 
-// lease is an amount that was charged ahead, and belongs to this instance alone: the
-// entity knows no owners, and nobody takes it back. Its fields belong to the scope's mu.
+const (
+	leaseLife      = 2 * time.Second        // after that nothing is taken from a lease
+	leaseThreshold = 4                      // requests within leaseLife that are needed for a lease
+	leaseShare     = 16                     // a lease is at most this part of what its limit has left
+	renewBefore    = leaseLife / 4          // a lease in use is renewed this long before its end
+	spareSlotLife  = 250 * time.Millisecond // of free slots that other instances may be waiting for
+)
+
+// lease is an amount that was charged in advance and belongs to this instance alone. The
+// entity does not know its owner, so nobody else can take it back. Its fields are guarded
+// by the counter's mu.
 type lease struct {
 	amounts   []int64   // one for each limit; nil = none
-	windowIDs []int64   // where they were charged; shared with holds, never changed
-	slots     int64     // free ones that the entity counts as ours
-	until     time.Time // from then on it goes back
+	windowIDs []int64   // where they were charged; shared with holds and never changed
+	slots     int64     // free slots that the entity counts as this writer's
+	until     time.Time // when the rest goes back
 	renewAt   time.Time // zero = not before its end
 }
 
@@ -21,9 +28,9 @@ func (l *lease) empty() bool {
 	return l.slots == 0 && !anyNonZero(l.amounts)
 }
 
-// All below are called with mu held.
+// All functions below are called with mu held.
 
-// spend makes a hold out of the lease, if that covers it.
+// holdFromLease makes a hold out of the lease, if the lease covers it.
 func (c *counter) holdFromLease(now time.Time, h *hold) (left []int64, ok bool) {
 	l := &c.lease
 	takesSlot := h.needsSlot && !h.hasSlot
@@ -52,8 +59,9 @@ func (c *counter) holdFromLease(now time.Time, h *hold) (left []int64, ok bool) 
 	return left, true
 }
 
-// absorb settles a hold with the lease alone: what is over goes into it, what is missing
-// comes out of it. It does nothing if that would not be the same as settling in the entity.
+// settleInLease settles a hold with the lease alone: what is left over goes into the
+// lease, what is missing comes out of it. It reports false, and changes nothing, where
+// that would differ from settling in the entity.
 func (c *counter) settleInLease(now time.Time, h *hold, final []int64) bool {
 	if !h.charged || !c.arrivals.warrantsLease(now) || c.returnLease {
 		return false
@@ -81,8 +89,8 @@ func (c *counter) settleInLease(now time.Time, h *hold, final []int64) bool {
 	if h.hasSlot {
 		c.releaseSlot(h)
 		c.lease.slots++
-		if c.lease.slots > c.slots.available/leaseShare {
-			c.lease.until = earlier(c.lease.until, now.Add(spareSlotLife))
+		if end := now.Add(spareSlotLife); c.lease.slots > c.slots.available/leaseShare && end.Before(c.lease.until) {
+			c.lease.until = end
 		}
 	}
 	h.amounts = final
@@ -90,7 +98,30 @@ func (c *counter) settleInLease(now time.Time, h *hold, final []int64) bool {
 	return true
 }
 
-// lifetime is how long a lease may live that was charged at stamps: never past a window.
+// extendLease adds to the lease what a change charged for it, now that this is certain.
+func (c *counter) extendLease(ch *change) {
+	l := &ch.lease
+	nothing := l.action == leaseReplaced && !anyNonZero(l.charged) && l.slots == 0
+	if l.action == leaseUntouched || nothing {
+		return
+	}
+	c.renewLease = false
+	amounts := slices.Clone(l.charged)
+	if old := c.lease; anyNonZero(old.amounts) {
+		if ch.next.sameWindows(c.limits, old.windowIDs, l.windowIDs) {
+			amounts = plus(amounts, old.amounts)
+		} else {
+			c.enqueueReturn(old.amounts, old.windowIDs)
+		}
+	}
+	life := c.leaseLifetime(l.windowIDs, ch.next.time)
+	c.lease = lease{amounts: amounts, windowIDs: l.windowIDs, slots: c.lease.slots + l.slots, until: ch.at.Add(life)}
+	if life == leaseLife {
+		c.lease.renewAt = c.lease.until.Add(-renewBefore)
+	}
+}
+
+// leaseLifetime ends a lease with the first of its windows at the latest.
 func (c *counter) leaseLifetime(windowIDs []int64, now time.Time) time.Duration {
 	life := leaseLife
 	for i, l := range c.limits {
@@ -99,11 +130,4 @@ func (c *counter) leaseLifetime(windowIDs []int64, now time.Time) time.Duration 
 		}
 	}
 	return life
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }

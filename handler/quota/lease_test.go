@@ -12,7 +12,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// pace makes n requests, every so often, that hold 100 and use 60 at once.
+// requestEvery makes n requests, one per period, that hold 100 and settle with 60 at once.
 func (r *harness) requestEvery(l *quota.Limiter, n int, every time.Duration) {
 	r.t.Helper()
 	for range n {
@@ -21,7 +21,7 @@ func (r *harness) requestEvery(l *quota.Limiter, n int, every time.Duration) {
 	}
 }
 
-// away has the store refuse everything.
+// storeAway makes every store operation fail.
 func (r *harness) storeAway() {
 	r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errAway })
 }
@@ -51,7 +51,7 @@ func TestLeaseReturnsWhenIdle(t *testing.T) {
 		l := r.limiter()
 		r.requestEvery(l, 40, 50*time.Millisecond)
 		if got := r.left(); got > 1_000_000-40*60-100 {
-			t.Errorf("%d left while the scope is busy, want less: a lease is out", got)
+			t.Errorf("%d left while the counter is busy, want less: a lease is out", got)
 		}
 		time.Sleep(2*time.Second + time.Millisecond)
 		r.operations()
@@ -215,7 +215,7 @@ func TestDegradedKeepsLastRate(t *testing.T) {
 					passed++
 				case refused && e.Kind == gateway.RateLimited && e.Limit == "requests-per-hour" && e.RetryAfter >= time.Second:
 				default:
-					t.Fatalf("%v, %v; want it to go on unsure, or a refusal", res, err)
+					t.Fatalf("%v, %v; want degraded mode, or a refusal", res, err)
 				}
 				time.Sleep(time.Second / time.Duration(tc.rate))
 			}

@@ -6,22 +6,23 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// grain divides a token so that a bucket refills by a whole number of parts each
-// millisecond: limit/60 a second is limit parts a millisecond.
+// grain divides a token into parts, so that a bucket refills by a whole number of parts in
+// each millisecond: limit/60 tokens a second are limit parts a millisecond.
 const grain = 60_000
 
-// counter is the state of one limit: {window, charged}, or for a bucket {level, at}.
+// limitState is the state of one limit in a counter: {window, charged}, or {level, at} for a
+// token bucket.
 type limitState struct {
 	Window  int64 `json:"window,omitempty"`  // Unix seconds at which the window began
 	Charged int64 `json:"charged,omitempty"` // in that window
-	Level   int64 `json:"level,omitempty"`   // parts in the bucket; below 0 after use beyond what was held
+	Level   int64 `json:"level,omitempty"`   // parts in the bucket; negative after overage
 	At      int64 `json:"at,omitempty"`      // Unix milliseconds at which Level was right
 }
 
-// isBucket tells a soft limit per minute, a token bucket, from a count in a fixed window.
+// isBucket reports whether a limit is a token bucket, as soft limits per minute are.
 func isBucket(l policy.Limit) bool { return !l.Hard && l.Per == policy.Minute }
 
-// fresh is the counter of a limit that nobody has used yet.
+// newLimitState is the state of a limit that was not used yet.
 func newLimitState(l policy.Limit, now time.Time) limitState {
 	if isBucket(l) {
 		return limitState{Level: l.Amount * grain, At: now.UnixMilli()}
@@ -29,7 +30,7 @@ func newLimitState(l policy.Limit, now time.Time) limitState {
 	return limitState{Window: windowStart(l.Per, now).Unix()}
 }
 
-// roll brings a counter to now; it never takes one back.
+// roll brings a state to now. It never moves a state back in time.
 func (ls limitState) roll(l policy.Limit, now time.Time) limitState {
 	if !isBucket(l) {
 		if start := windowStart(l.Per, now).Unix(); start > ls.Window {
@@ -47,7 +48,7 @@ func (ls limitState) roll(l policy.Limit, now time.Time) limitState {
 	return ls
 }
 
-// left is what could still be charged to a rolled counter.
+// left is what can still be charged to a rolled state.
 func (ls limitState) left(l policy.Limit) int64 {
 	if isBucket(l) {
 		return max(ls.Level, 0) / grain
@@ -55,7 +56,7 @@ func (ls limitState) left(l policy.Limit) int64 {
 	return max(l.Amount-ls.Charged, 0)
 }
 
-// wait is how long after now a rolled counter has room for n; 0 = it has.
+// wait is how long it takes until n can be charged to a rolled state; 0 = it can be now.
 func (ls limitState) wait(l policy.Limit, n int64, now time.Time) time.Duration {
 	if !isBucket(l) {
 		if n <= ls.left(l) {
@@ -70,8 +71,8 @@ func (ls limitState) wait(l policy.Limit, n int64, now time.Time) time.Duration 
 	return time.Duration((missing+l.Amount-1)/l.Amount) * time.Millisecond
 }
 
-// charge takes n, room or not: who may not go over asks wait before. A bucket owes at
-// most one minute, so that one long answer does not close it for hours.
+// charge charges n, even beyond the limit; callers that must not exceed it ask wait first.
+// A bucket's debt is at most one minute, so that a long answer does not close it for hours.
 func (ls limitState) charge(l policy.Limit, n int64) limitState {
 	if isBucket(l) {
 		full := l.Amount * grain
@@ -82,7 +83,7 @@ func (ls limitState) charge(l policy.Limit, n int64) limitState {
 	return ls
 }
 
-// refund gives back n of what was charged at stamp, if that still counts.
+// refund gives back n of what was charged in a window, if the window still counts.
 func (ls limitState) refund(l policy.Limit, n, windowID int64) limitState {
 	switch {
 	case !ls.stillCounts(l, windowID):
@@ -94,7 +95,8 @@ func (ls limitState) refund(l policy.Limit, n, windowID int64) limitState {
 	return ls
 }
 
-// stamp says when a charge was made, for a refund: the window, or a bucket's time.
+// windowID identifies the window of a charge made now, for a later refund: the beginning
+// of the window, or the time of a bucket.
 func (ls limitState) windowID(l policy.Limit) int64 {
 	if isBucket(l) {
 		return ls.At
@@ -102,8 +104,8 @@ func (ls limitState) windowID(l policy.Limit) int64 {
 	return ls.Window
 }
 
-// counts tells whether a charge made at stamp still weighs on the counter. A bucket has
-// made up for any charge after one minute.
+// stillCounts reports whether a charge made in that window still counts. A bucket has
+// refilled any charge after one minute.
 func (ls limitState) stillCounts(l policy.Limit, windowID int64) bool {
 	if isBucket(l) {
 		return ls.At-windowID < time.Minute.Milliseconds()

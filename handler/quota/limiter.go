@@ -17,7 +17,7 @@ import (
 
 // Options are what a Limiter works with.
 type Options struct {
-	Store  table.Store // must not retry; see the package comment
+	Store  table.Store // must not retry; see the package documentation
 	Policy *policy.Policy
 	Logger *slog.Logger // nil = silent
 }
@@ -27,8 +27,8 @@ type Limiter struct {
 	store   table.Store
 	policy  *policy.Policy
 	log     *slog.Logger
-	started time.Time // its monotonic reading carries our time on
-	process string    // makes the names of writers unique
+	started time.Time // its monotonic reading measures the time since then
+	process string    // random, so that the names of writers are unique
 
 	writerNames atomic.Int64
 
@@ -39,11 +39,11 @@ type Limiter struct {
 
 const (
 	maxCost = int64(1) << 50 // tokens, or millionths; keeps every sum far from overflow
-	idBytes = 6              // of a process's name
+	idBytes = 6              // of Limiter.process
 	base36  = 36
 )
 
-// New returns a Limiter; it touches the store only when a limit has to be asked.
+// New returns a Limiter. It does not touch the store before the first request with a limit.
 func New(o Options) *Limiter {
 	random := make([]byte, idBytes)
 	_, _ = rand.Read(random) // never fails
@@ -60,18 +60,19 @@ func New(o Options) *Limiter {
 	return l
 }
 
-// Cost is what a request may use, as far as it is known before it is sent. Output tells
-// the parts of both that may be output, which has a price of its own; 0 = any of it.
+// Cost is what a request may use, as far as it is known before the request is sent. The
+// output parts are for limits on cost, because output has its own price; 0 = all of it
+// may be output.
 type Cost struct {
-	Estimate       int64 // tokens a soft limit holds
-	Bound          int64 // tokens no answer can exceed: what a hard limit holds
+	Estimate       int64 // tokens that soft limits hold
+	Bound          int64 // tokens that no answer can exceed; hard limits hold them
 	EstimateOutput int64 // of Estimate
 	BoundOutput    int64 // of Bound
 }
 
-// Reserve holds the cost of one request in every limit of the caller's product that
-// applies, or returns the *gateway.Error that refuses it and holds nothing. The caller
-// defers Cancel. A product without limits costs no store operation.
+// Reserve holds the cost of one request in every limit of the caller's product. If one of
+// them refuses, it holds nothing and returns the *gateway.Error for the client. The caller
+// defers Release. A product without limits costs no store operation.
 func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, cost Cost) (*Reservation, error) {
 	product, ok := l.products[c.Product]
 	if !ok {
@@ -100,7 +101,7 @@ func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, c
 	return r, nil
 }
 
-// fits refuses what no hard limit could let through, and what has no price.
+// fits refuses a request that a hard limit could never admit, or that has no price.
 func fits(product *compiledProduct, model string, r *Reservation) error {
 	for _, limit := range product.Limits {
 		switch {
@@ -113,23 +114,23 @@ func fits(product *compiledProduct, model string, r *Reservation) error {
 	return nil
 }
 
-// Close returns what is leased, and waits until that and all settlements have reached the
-// store, or were given up, or ctx ends. The limiter can be used on.
+// Close returns all leases. It waits until they and all settlements have reached the
+// store, were given up, or ctx ends. The limiter stays usable.
 func (l *Limiter) Close(ctx context.Context) error {
 	l.counters.each((*counter).flush)
 	if err := l.activeWriters.wait(ctx); err != nil {
-		return fmt.Errorf("quota: settlements not yet stored: %w", err)
+		return fmt.Errorf("quota: some settlements are not stored yet: %w", err)
 	}
 	return nil
 }
 
-// now is the store's time: its offset from ours, and ours carried on by the monotonic clock.
+// now is the store's time: this process's monotonic time plus the store's offset.
 func (l *Limiter) now() time.Time {
 	return l.started.Add(time.Since(l.started)).Add(l.store.Offset())
 }
 
-// writerName makes a name that no other writer has, for its writes and slots: two scopes
-// of one key may be at work in one process, when one was forgotten.
+// newWriterName returns a name that no other writer has. The process's name is not enough:
+// when a counter was forgotten, two counters of one key may work in one process.
 func (l *Limiter) newWriterName() string {
 	return l.process + "-" + strconv.FormatInt(l.writerNames.Add(1), base36)
 }

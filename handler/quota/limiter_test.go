@@ -221,10 +221,10 @@ func TestCountersForgetIdle(t *testing.T) {
 			}
 		}
 		if n := quota.CounterCount(l); n > 1500 {
-			t.Errorf("%d scopes are kept, want the idle ones forgotten", n)
+			t.Errorf("%d counters are kept, want the idle ones forgotten", n)
 		}
 		if ask(0) == nil {
-			t.Error("a forgotten scope let a second request pass")
+			t.Error("a forgotten counter let a second request pass")
 		}
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// refused is API Management's answer for a limit without room, word for word.
+// quotaRefusal has API Management's own wording for a limit that is used up.
 func quotaRefusal(denied denial) *gateway.Error {
 	e := gateway.QuotaUsedUp.Because(nil)
 	minute := denied.limit.Per == policy.Minute
@@ -35,7 +35,7 @@ func quotaRefusal(denied denial) *gateway.Error {
 	return e
 }
 
-// noun is what a limit of tokens or cost counts.
+// unitNoun is what a limit on tokens or cost counts.
 func unitNoun(l policy.Limit) string {
 	if l.Unit == policy.Cost {
 		return "Cost"
@@ -43,12 +43,13 @@ func unitNoun(l policy.Limit) string {
 	return "Token"
 }
 
-// jittered adds up to 3 %, one minute at most, so that refused clients do not return together.
+// jittered adds up to 3 %, and at most one minute, so that refused clients do not return
+// together.
 func jittered(d time.Duration) time.Duration {
-	return d + rand.N(min(d*3/100, time.Minute)+1) //nolint:gosec // needs no secrecy
+	return d + rand.N(min(d*3/100, time.Minute)+1) //nolint:gosec // a wait needs no secret randomness
 }
 
-// words says a time in its two largest units, rounded up: "3 hours 12 minutes".
+// durationText writes a time in its two largest units, rounded up: "3 hours 12 minutes".
 func durationText(seconds int64) string {
 	units := []struct {
 		name string
@@ -79,7 +80,7 @@ func plural(n int64, name string) string {
 	return fmt.Sprintf("%d %ss", n, name)
 }
 
-// neverFits refuses a request that a hard limit could not let through even when unused.
+// neverFits refuses a request that a hard limit could not admit even when it is unused.
 func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	e := gateway.QuotaUsedUp.Because(nil)
 	what := "quota"
@@ -96,21 +97,28 @@ func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	return e.WithLimit(l.Name)
 }
 
-// unpriced refuses what a limit on cost cannot count.
+// unpriced refuses a model that a limit on cost cannot count.
 func unpriced(l policy.Limit, model string) *gateway.Error {
 	return gateway.ModelNotPriced.
 		New("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model).
 		WithLimit(l.Name)
 }
 
-// contended refuses a hold that lost the race for its entity for too long.
+// contentionError refuses a hold after too many conflicts with other instances.
 func contentionError(l policy.Limit) *gateway.Error {
 	return gateway.RateLimitExceeded.New("Too many requests are being counted against the limit %s. Try again in 1 second.", l.Name).
 		WithLimit(l.Name).WithRetry(time.Second)
 }
 
-// storeAway refuses because a hard limit cannot be checked.
+// storeUnavailable refuses because a hard limit cannot be checked.
 func storeUnavailable(l policy.Limit, cause error) *gateway.Error {
 	return gateway.LimitUnavailable.New("The limit %s cannot be checked now. Try again in 1 second.", l.Name).
 		WithLimit(l.Name).WithRetry(time.Second).WithCause(cause)
+}
+
+// slotLostError ends a request whose slot could not be renewed.
+func slotLostError(l policy.Limit) *gateway.Error {
+	return gateway.ConcurrencySlotLost.
+		New("The gateway could not renew this request's slot in the limit %s, so it ended the request. Try again in 1 second.", l.Name).
+		WithLimit(l.Name).WithRetry(time.Second)
 }

@@ -10,31 +10,31 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// ErrPending says that a settlement had not reached the store in time and goes on in the
-// background; nothing need be done.
-var ErrPending = errors.New("quota: settling goes on in the background")
+// ErrPending reports that a settlement has not reached the store in time. It goes on in
+// the background, and the caller has nothing to do.
+var ErrPending = errors.New("quota: the settlement goes on in the background")
 
 // Reservation is what one request holds. It belongs to the request's goroutine.
 type Reservation struct {
 	cost  Cost
 	model policy.Model
-	holds []counterHold // one for each scope, in their fixed order
-	kept  bool          // the present attempt's hold stays
-	ended bool          // settled or cancelled
+	holds []counterHold // one for each counter, in their fixed order
+	kept  bool          // the present attempt's hold stays charged
+	ended bool          // settled or released
 
-	done chan struct{} // closed once lost is set; nil = nothing can be lost
+	done chan struct{} // closed once lost is set; nil = no slot can be lost
 	lost atomic.Pointer[gateway.Error]
 }
 
-// part is a reservation in one scope, for the present attempt.
+// counterHold is the present attempt's hold in one counter.
 type counterHold struct {
 	counter *counter
 	hold    *hold
 	result
 }
 
-// take makes a hold in every scope, or in none. Further attempts count as no request and
-// need no slot.
+// reserve makes a hold in every counter, or in none. Further attempts do not count as
+// requests and need no slot.
 func (r *Reservation) reserve(ctx context.Context, requests int64) error {
 	parts := slices.Clone(r.holds)
 	for i := range parts {
@@ -54,7 +54,8 @@ func (r *Reservation) reserve(ctx context.Context, requests int64) error {
 	return nil
 }
 
-// wantSlot has the hold take a slot where one is needed.
+// requestSlot marks the hold as one that needs a slot, if the counter has a limit on
+// concurrent requests.
 func (r *Reservation) requestSlot(s *counter, h *hold) {
 	h.needsSlot = len(s.concurrent) > 0
 	for _, l := range s.concurrent {
@@ -71,12 +72,12 @@ func (r *Reservation) loseSlot(l policy.Limit) {
 	}
 }
 
-// Done is closed when a hard limit on concurrent requests could not be renewed in time:
-// then the request must be cut, for others may soon take its place. It is nil, and so
-// never ready, when nothing can be lost.
+// Done is closed when the slot in a hard limit on concurrent requests could not be renewed
+// in time. Then the request must end, because another request may soon take the slot. Done
+// is nil, and so never ready, without such a limit.
 func (r *Reservation) Done() <-chan struct{} { return r.done }
 
-// Err says why Done is closed; nil before.
+// Err is the reason why Done is closed; nil before.
 func (r *Reservation) Err() error {
 	if e := r.lost.Load(); e != nil {
 		return e
@@ -84,7 +85,7 @@ func (r *Reservation) Err() error {
 	return nil
 }
 
-// amounts is what an attempt holds in each limit.
+// amounts are what an attempt holds in each limit.
 func (r *Reservation) amounts(limits []policy.Limit, requests int64) []int64 {
 	out := make([]int64, len(limits))
 	for i, l := range limits {
@@ -93,8 +94,8 @@ func (r *Reservation) amounts(limits []policy.Limit, requests int64) []int64 {
 	return out
 }
 
-// amount is what an attempt holds in one limit. A soft limit never holds more than it has
-// when full, or a long prompt could never pass.
+// amount is what an attempt holds in one limit. A soft limit never holds more than its
+// whole amount: otherwise a long prompt could never pass.
 func (r *Reservation) amount(l policy.Limit, requests int64) int64 {
 	estimate, bound := r.cost.Estimate, r.cost.Bound
 	switch l.Unit {
@@ -111,9 +112,9 @@ func (r *Reservation) amount(l policy.Limit, requests int64) int64 {
 	return min(estimate, l.Amount)
 }
 
-// Again is called before each further attempt. If the one before was kept, it holds the
-// cost once more, or returns the *gateway.Error that refuses; else the hold is still
-// there. It counts no request.
+// Again is called before each further attempt. If the attempt before it was kept, Again
+// holds the cost once more, or returns the *gateway.Error that refuses it. Otherwise the
+// attempt before has left its hold. A further attempt does not count as a request.
 func (r *Reservation) Again(ctx context.Context) error {
 	if r.ended || !r.kept {
 		return nil
@@ -131,14 +132,14 @@ func (r *Reservation) Again(ctx context.Context) error {
 	return nil
 }
 
-// Keep says that the present attempt was sent, was not refused, and brought no usage: its
-// charge stays whatever comes.
+// Keep is called when the present attempt was sent, was not refused, and brought no usage:
+// the service may have used tokens for it, so its hold stays charged.
 func (r *Reservation) Keep() { r.kept = true }
 
-// Hedge holds the request's cost once more, for an attempt that runs beside the present
-// one, or returns the *gateway.Error that refuses it. It counts no request and takes no
-// slot. The new reservation is settled or cancelled on its own; it may be made on another
-// goroutine while the first one rests.
+// Hedge holds the request's cost once more, for an attempt beside the present one, or
+// returns the *gateway.Error that refuses it. It does not count as a request and takes no
+// slot. The new reservation is settled or released on its own. Another goroutine may call
+// Hedge while the request's goroutine does not use the reservation.
 func (r *Reservation) Hedge(ctx context.Context) (*Reservation, error) {
 	hedge := &Reservation{cost: r.cost, model: r.model, holds: slices.Clone(r.holds)}
 	if err := hedge.reserve(ctx, 0); err != nil {
@@ -147,11 +148,10 @@ func (r *Reservation) Hedge(ctx context.Context) (*Reservation, error) {
 	return hedge, nil
 }
 
-// Settle turns the hold into what was used, once. It waits up to 200 ms for the store,
-// also when ctx has ended; after that it returns ErrPending and goes on in the
-// background. Under an estimated usage, and for an attempt that was kept, hard limits
-// keep at least what they hold; so do soft ones for a kept attempt. What exceeds the
-// hold is charged to the current window.
+// Settle replaces the hold by what was used. Only the first call counts. It waits up to
+// 200 ms for the store, even when ctx has ended; after that it returns ErrPending and goes
+// on in the background. A kept attempt keeps at least its hold, and so does an estimated
+// usage in hard limits. Overage is charged to the current window.
 func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
 	tokens := min(max(u.Total, 0), maxCost)
 	cost := min(r.model.Price.Of(u), maxCost)
@@ -171,8 +171,8 @@ func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
 	})
 }
 
-// Cancel gives back what was not kept; after Settle it does nothing, so callers defer
-// it. Requests stay counted. It waits as Settle does.
+// Release gives back what was not kept. After Settle it does nothing, so callers defer it.
+// The request stays counted in limits on requests. It waits as Settle does.
 func (r *Reservation) Release(ctx context.Context) {
 	_ = r.finish(ctx, func(l policy.Limit, held int64) int64 {
 		if r.kept || l.Unit == policy.Requests {
@@ -182,7 +182,7 @@ func (r *Reservation) Release(ctx context.Context) {
 	})
 }
 
-// end changes every hold to what final says and waits for the store a little.
+// finish changes every hold to what final returns, and waits briefly for the store.
 func (r *Reservation) finish(ctx context.Context, final func(l policy.Limit, held int64) int64) error {
 	if r.ended {
 		return nil
@@ -215,14 +215,14 @@ func (r *Reservation) finish(ctx context.Context, final func(l policy.Limit, hel
 	return nil
 }
 
-// Unsure tells whether a soft limit let the request go on without its store.
+// Degraded reports whether a soft limit admitted the request without its store.
 func (r *Reservation) Degraded() bool {
 	return slices.ContainsFunc(r.holds, func(p counterHold) bool { return p.degraded })
 }
 
-// Left is what a limit could still give when the reservation was made.
+// Left is what a limit had left after the reservation.
 type Left struct {
-	Limit  string // the limit's name; empty = there is no such limit, or its store is away
+	Limit  string // the limit's name; empty = there is no such limit, or its store cannot be reached
 	Amount int64
 	Left   int64
 }
@@ -234,7 +234,7 @@ type Remaining struct {
 	Quota    Left // tokens per anything longer
 }
 
-// Remaining returns what was left beside this reservation.
+// Remaining returns what the limits had left after this reservation.
 func (r *Reservation) Remaining() Remaining {
 	var out Remaining
 	for _, p := range r.holds {

@@ -198,7 +198,7 @@ func TestSoftSlotOutlivesStore(t *testing.T) {
 	})
 }
 
-// Slots of a busy scope are leased too.
+// Slots of a busy counter are leased too.
 func TestSlotsCostTheTableLittle(t *testing.T) {
 	for _, tc := range []struct {
 		limit string

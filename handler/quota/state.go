@@ -12,21 +12,21 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// remembered is how many writers' last ids an entity keeps. As each has one write under
-// way at a time, its last id tells the fate of it, however often others wrote meanwhile.
+// rememberedWriters is how many writers' last ids an entity keeps. A writer has one write
+// in flight at a time, so its last id tells the outcome however often others wrote since.
 const rememberedWriters = 64
 
-// state is what a scope's entity holds. Its methods are pure but for the receiver.
+// state is the content of a counter's entity. Its methods change nothing but the receiver.
 type state struct {
-	time   time.Time // the latest any writer decided at; nobody decides earlier
+	time   time.Time // of the latest decision; no writer decides at an earlier time
 	writes int64
-	ids    []string // writer.number: the last of each of the last writers, oldest first
+	ids    []string // writer.number: the last id of each of the last writers, oldest first
 	limits map[string]limitState
 	slots  map[string]slot // by writer; nil = none
 }
 
-// counterKey names a limit's counter by what it counts, not by the limit's name or size:
-// a limit that is renamed or resized keeps its counter.
+// limitKey names a limit's state by what the limit counts, not by its name or size: a
+// limit that is renamed or resized keeps its state.
 func limitKey(l policy.Limit) string {
 	key := string(l.Unit) + "/" + string(l.Per)
 	if l.Hard {
@@ -39,15 +39,15 @@ func (s *state) clone() state {
 	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), limits: maps.Clone(s.limits), slots: maps.Clone(s.slots)}
 }
 
-// advance moves the state to now, or leaves it where it is when that is later.
+// advance moves the state to now, unless it is later already.
 func (s *state) advance(now time.Time) {
 	if now = now.UTC().Truncate(time.Millisecond); now.After(s.time) {
 		s.time = now
 	}
 }
 
-// counter returns a limit's counter at the state's time. One that turned from soft to
-// hard or back in the middle of its window goes on from where it was.
+// limit returns a limit's state at the entity's time. A limit that became hard or soft
+// within its window goes on with what was charged before.
 func (s *state) limit(l policy.Limit) limitState {
 	if c, ok := s.limits[limitKey(l)]; ok {
 		return c.roll(l, s.time)
@@ -60,7 +60,7 @@ func (s *state) limit(l policy.Limit) limitState {
 	return newLimitState(l, s.time)
 }
 
-// left is what each limit could still give.
+// left is what each limit has left.
 func (s *state) left(limits []policy.Limit) []int64 {
 	left := make([]int64, len(limits))
 	for i, l := range limits {
@@ -69,14 +69,23 @@ func (s *state) left(limits []policy.Limit) []int64 {
 	return left
 }
 
-// refusal is the limit that has no room, and for how long.
+// windowIDs are the windows that the state would charge now.
+func (s *state) windowIDs(limits []policy.Limit) []int64 {
+	ids := make([]int64, len(limits))
+	for i, l := range limits {
+		ids[i] = s.limit(l).windowID(l)
+	}
+	return ids
+}
+
+// denial is the limit that refuses, and for how long.
 type denial struct {
 	limit policy.Limit
 	wait  time.Duration
 }
 
-// admit charges amounts, one for each limit, if all limits have room; else it charges
-// nothing and returns the limit that makes the caller wait longest.
+// admit charges amounts, one for each limit, if all limits allow it. Otherwise it charges
+// nothing and returns the limit with the longest wait.
 func (s *state) admit(limits []policy.Limit, amounts []int64) (windowIDs []int64, denied *denial) {
 	for i, l := range limits {
 		if wait := s.limit(l).wait(l, amounts[i], s.time); wait > 0 && (denied == nil || wait > denied.wait) {
@@ -89,7 +98,7 @@ func (s *state) admit(limits []policy.Limit, amounts []int64) (windowIDs []int64
 	return s.charge(limits, amounts), nil
 }
 
-// charge takes amounts, room or not, and says where they were charged.
+// charge charges amounts, even beyond the limits, and returns their windows.
 func (s *state) charge(limits []policy.Limit, amounts []int64) (windowIDs []int64) {
 	windowIDs = make([]int64, len(limits))
 	for i, before := range s.limitStates(limits) {
@@ -99,8 +108,8 @@ func (s *state) charge(limits []policy.Limit, amounts []int64) (windowIDs []int6
 	return windowIDs
 }
 
-// same tells whether two charges were made in the same windows, and so that what is left
-// of both may be kept as one; a bucket's must be young enough to be given back.
+// sameWindows reports whether two charges were made in the same windows, so that the rest
+// of both can be kept as one. A bucket's charges must be young enough for a refund.
 func (s *state) sameWindows(limits []policy.Limit, a, b []int64) bool {
 	for i, l := range limits {
 		switch {
@@ -115,8 +124,8 @@ func (s *state) sameWindows(limits []policy.Limit, a, b []int64) bool {
 	return true
 }
 
-// all returns the counters of limits as they are before any of them is changed: one that
-// is new must not begin with what its soft or hard twin was charged just now.
+// limitStates returns the states of limits before any of them is changed: a new one must
+// not begin with what its soft or hard twin was charged just now.
 func (s *state) limitStates(limits []policy.Limit) []limitState {
 	list := make([]limitState, len(limits))
 	for i, l := range limits {
@@ -125,8 +134,8 @@ func (s *state) limitStates(limits []policy.Limit) []limitState {
 	return list
 }
 
-// adjust adds deltas, one for each limit: what is below zero goes back to where stamps
-// says it was charged, what is above is charged now. It tells whether anything changed.
+// adjust adds deltas, one for each limit. A negative delta is a refund to the window where
+// it was charged; a positive one is charged now. It reports whether anything changed.
 func (s *state) adjust(limits []policy.Limit, deltas, windowIDs []int64) (changed bool) {
 	for i, before := range s.limitStates(limits) {
 		l, after := limits[i], before
@@ -143,7 +152,7 @@ func (s *state) adjust(limits []policy.Limit, deltas, windowIDs []int64) (change
 	return changed
 }
 
-// wrote notes a write of that id.
+// recordWrite adds the id of a write.
 func (s *state) recordWrite(id string) {
 	s.writes++
 	writer, _, _ := strings.Cut(id, ".")
@@ -152,16 +161,16 @@ func (s *state) recordWrite(id string) {
 	s.ids = s.ids[max(0, len(s.ids)-rememberedWriters):]
 }
 
-// remembersSince tells whether a write made after base would still be among the ids: none
-// was dropped yet, or too few came, or one that is older is there.
+// remembersSince reports whether the id of a write made after base would still be kept:
+// no id was dropped yet, or too few writes followed, or an older id is still there.
 func (s *state) remembersSince(base state) bool {
 	since := s.writes - base.writes
 	return since >= 1 && (len(s.ids) < rememberedWriters || since < rememberedWriters ||
 		slices.ContainsFunc(base.ids, func(id string) bool { return slices.Contains(s.ids, id) }))
 }
 
-// prune drops slots that are over, and counters whose window is; those of limits we do not know are kept
-// until then, for an instance with another policy may.
+// prune drops slots and limits whose time is over. Limits that this policy does not have
+// are kept until then, because another instance may have another policy.
 func (s *state) prune() {
 	maps.DeleteFunc(s.limits, func(key string, c limitState) bool {
 		parts := strings.Split(key, "/")
@@ -174,31 +183,38 @@ func (s *state) prune() {
 	maps.DeleteFunc(s.slots, func(_ string, held slot) bool { return held.until <= s.time.Unix() })
 }
 
-// props is the entity as it is stored; all of it can be read by a person.
+// stateVersion is the version of the entity's format.
+const stateVersion = 1
+
+// props is the entity as it is stored. People can read all of it.
 func (s *state) props() (map[string]any, error) {
-	counters, err := json.Marshal(s.limits)
+	limits, err := json.Marshal(s.limits)
 	if err != nil {
 		return nil, err
 	}
 	return map[string]any{
-		"time": s.time, "writes": s.writes, "ids": strings.Join(s.ids, " "), "counters": string(counters),
-		"slots": formatSlots(s.slots),
+		"v": int64(stateVersion), "time": s.time, "writes": s.writes, "ids": strings.Join(s.ids, " "),
+		"limits": string(limits), "slots": formatSlots(s.slots),
 	}, nil
 }
 
 func parseState(e table.Entity) (state, error) {
+	version, ok := e.Props["v"].(int64)
+	if ok && version != stateVersion {
+		return state{}, fmt.Errorf("quota: entity %v has format version %d; this gateway reads version %d", e.Key, version, stateVersion)
+	}
 	at, ok1 := e.Props["time"].(time.Time)
 	writes, ok2 := e.Props["writes"].(int64)
 	ids, ok3 := e.Props["ids"].(string)
-	counters, ok4 := e.Props["counters"].(string)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
+	limits, ok4 := e.Props["limits"].(string)
+	slots, ok5 := e.Props["slots"].(string)
+	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return state{}, fmt.Errorf("quota: entity %v was not written by this gateway", e.Key)
 	}
 	s := state{time: at, writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
-	if err := json.Unmarshal([]byte(counters), &s.limits); err != nil {
-		return state{}, fmt.Errorf("quota: entity %v: counters: %w", e.Key, err)
+	if err := json.Unmarshal([]byte(limits), &s.limits); err != nil {
+		return state{}, fmt.Errorf("quota: entity %v: limits: %w", e.Key, err)
 	}
-	slots, _ := e.Props["slots"].(string) // absent before there were any
 	var err error
 	if s.slots, err = parseSlots(slots); err != nil {
 		return state{}, fmt.Errorf("quota: entity %v: %w", e.Key, err)

@@ -3,6 +3,7 @@ package quota_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -63,7 +64,8 @@ func (s *racingStore) Replace(ctx context.Context, e table.Entity) (table.Entity
 
 func (s *racingStore) Insert(ctx context.Context, e table.Entity) (table.Entity, error) {
 	first := e
-	first.Props = map[string]any{"time": e.Props["time"], "writes": int64(1), "ids": "other", "counters": "{}"}
+	first.Props = maps.Clone(e.Props)
+	first.Props["writes"], first.Props["ids"], first.Props["limits"], first.Props["slots"] = int64(1), "other", "{}", ""
 	_, _ = s.Mem.Insert(ctx, first)
 	return s.Mem.Insert(ctx, e)
 }
@@ -78,14 +80,14 @@ type windows struct {
 func newWindows() *windows { return &windows{most: map[int64]int64{}, last: map[int64]int64{}} }
 
 func (w *windows) note(e table.Entity) {
-	var counters map[string]struct{ Window, Charged int64 }
-	text, _ := e.Props["counters"].(string)
-	if json.Unmarshal([]byte(text), &counters) != nil {
+	var limits map[string]struct{ Window, Charged int64 }
+	text, _ := e.Props["limits"].(string)
+	if json.Unmarshal([]byte(text), &limits) != nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for key, c := range counters {
+	for key, c := range limits {
 		if !strings.Contains(key, w.per) {
 			continue
 		}

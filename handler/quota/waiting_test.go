@@ -198,7 +198,7 @@ func TestSettleWaitsBriefly(t *testing.T) {
 			t.Error(err)
 		}
 		if took := time.Since(began); took != 700*time.Millisecond {
-			t.Errorf("in the store after %v, want 700 ms: both scopes at once", took)
+			t.Errorf("in the store after %v, want 700 ms: both counters at once", took)
 		}
 		r.heal()
 		if got := r.left(); got != 990 {

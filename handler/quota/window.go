@@ -6,7 +6,7 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// windowStart is when the window that t lies in began: fixed windows of UTC time.
+// windowStart is the beginning of the fixed UTC window that contains t.
 func windowStart(p policy.Period, t time.Time) time.Time {
 	t = t.UTC()
 	y, m, d := t.Date()
@@ -27,7 +27,7 @@ func windowStart(p policy.Period, t time.Time) time.Time {
 	return time.Date(y, time.January, 1, 0, 0, 0, 0, time.UTC)
 }
 
-// windowEnd is when the window that began at start ends.
+// windowEnd is the end of the window that begins at start.
 func windowEnd(p policy.Period, start time.Time) time.Time {
 	switch p {
 	case policy.Minute:

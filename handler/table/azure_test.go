@@ -21,6 +21,9 @@ import (
 // startAzurite runs one for the test; the time-out is for the first install.
 func startAzurite(t *testing.T) *azurite.Server {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s, err := azurite.Start(ctx, azurite.Options{})

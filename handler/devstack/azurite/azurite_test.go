@@ -10,6 +10,9 @@ import (
 )
 
 func TestBothServicesAnswerAfterStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s, err := azurite.Start(ctx, azurite.Options{})

@@ -29,7 +29,8 @@ import (
 
 const (
 	firstChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"one"},"finish_reason":null}]}` + "\n\n"
-	lastChunk  = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\n"
+	lastChunk  = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` +
+		"\n\n"
 	usageChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}` + "\n\n"
 	doneEvent  = "data: [DONE]\n\n"
 	wholeChat  = `{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"one two three"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}`
@@ -100,12 +101,13 @@ func wantWholeEvents(t *testing.T, stream []byte) {
 	}
 }
 
-func TestAStreamBegunBeforeItsRegionSpeaksStillEndsWhole(t *testing.T) {
+func TestEarlyStreamEndsWhole(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.StreamBeginAfter = 30 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 150})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	rec := wantComplete(r, a)
-	if !bytes.HasPrefix(a.Body, []byte(": keep-alive\n\n")) || !bytes.HasSuffix(a.Body, []byte(doneEvent)) || rec.Usage.Estimated || rec.Usage.Total == 0 {
+	if !bytes.HasPrefix(a.Body, []byte(": keep-alive\n\n")) || !bytes.HasSuffix(a.Body, []byte(doneEvent)) || rec.Usage.Estimated ||
+		rec.Usage.Total == 0 {
 		t.Errorf("usage %+v of\n%s", rec.Usage, a.Body)
 	}
 	if a.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
@@ -113,7 +115,7 @@ func TestAStreamBegunBeforeItsRegionSpeaksStillEndsWhole(t *testing.T) {
 	}
 }
 
-func TestAStreamBegunEarlyCanStillFailOver(t *testing.T) {
+func TestEarlyStreamFailsOver(t *testing.T) {
 	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
 		s.StreamBeginAfter, s.StreamFirstByteTimeout = 30*time.Millisecond, 150*time.Millisecond
 	}})
@@ -124,17 +126,18 @@ func TestAStreamBegunEarlyCanStillFailOver(t *testing.T) {
 	}
 }
 
-func TestAStreamBegunEarlyShowsALateFailureAsAnErrorEvent(t *testing.T) {
+func TestEarlyStreamReportsError(t *testing.T) {
 	for name, c := range map[string]struct {
 		status  int
 		body    string
 		code    string
 		status2 int
 	}{
-		"throttled":             {429, "", "RateLimitExceeded", 0},
-		"failing":               {500, "", "500", 500},
-		"refused":               {400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter", 400},
-		"credential":            {401, "", "BackendConnectionFailure", 0},
+		"throttled": {429, "", "RateLimitExceeded", 0},
+		"failing":   {500, "", "500", 500},
+		"refused": {400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter",
+			400},
+		"credential":            {401, "", "BackendCredentialRefused", 0},
 		"answered as no stream": {200, wholeChat, "upstream_error", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +153,7 @@ func TestAStreamBegunEarlyShowsALateFailureAsAnErrorEvent(t *testing.T) {
 	}
 }
 
-func TestWhatARegionSendsAfterTheEndIsNotPassedOn(t *testing.T) {
+func TestStreamStopsAtTerminalEvent(t *testing.T) {
 	forever := make(chan struct{})
 	for name, h := range map[string]http.HandlerFunc{
 		"more events":  says(firstChunk, lastChunk, usageChunk, doneEvent, firstChunk, "data: {\"late\":1}\n\n"),
@@ -183,7 +186,7 @@ func TestWhatARegionSendsAfterTheEndIsNotPassedOn(t *testing.T) {
 	close(forever)
 }
 
-func TestHalfAnEventIsNeverPassedOn(t *testing.T) {
+func TestHalfEventIsNotSent(t *testing.T) {
 	abort := func(pieces ...string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			says(pieces...)(w, r)
@@ -213,7 +216,7 @@ func TestHalfAnEventIsNeverPassedOn(t *testing.T) {
 	}
 }
 
-func TestTheEndMarkWithoutItsBlankLineCompletesAllTheSame(t *testing.T) {
+func TestDoneWithoutBlankLine(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, says(firstChunk, lastChunk, usageChunk, "data: [DONE]"))})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	if wantComplete(r, a); !bytes.HasSuffix(a.Body, []byte("data: [DONE]")) {
@@ -221,18 +224,19 @@ func TestTheEndMarkWithoutItsBlankLineCompletesAllTheSame(t *testing.T) {
 	}
 }
 
-func TestHalfAFirstEventFailsOver(t *testing.T) {
+func TestHalfFirstEventFailsOver(t *testing.T) {
 	for name, first := range map[string]string{"half": firstChunk[:50], "nothing": "", "a comment": ": hello\n\n", "half a comment": ": hel"} {
 		t.Run(name, func(t *testing.T) {
 			r := harness.Start(t, harness.Options{Settings: scripted(t, says(first))})
-			if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream)); rec.Region != "b" || rec.Attempts[0].Reason != "cut-before-first-event" {
+			if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream)); rec.Region != "b" ||
+				rec.Attempts[0].Reason != "cut-before-first-event" {
 				t.Errorf("record %+v", rec)
 			}
 		})
 	}
 }
 
-func TestARegionThatKeepsCuttingIsLeftAlone(t *testing.T) {
+func TestBreakingRegionIsAvoided(t *testing.T) {
 	r := harness.Start(t, harness.Options{Settings: scripted(t, says(firstChunk))})
 	for range 3 {
 		wantCut(r, r.Post(harness.ChatPath, harness.ChatStream), gateway.UpstreamCut, "upstream_cut")
@@ -244,7 +248,7 @@ func TestARegionThatKeepsCuttingIsLeftAlone(t *testing.T) {
 
 // A stream was asked for and one body came, or the other way round: the client gets what
 // the region said, and the record what it used.
-func TestAnAnswerOfTheOtherFormIsServedAndCounted(t *testing.T) {
+func TestAnswerOfOtherForm(t *testing.T) {
 	whole := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/json")
@@ -259,8 +263,9 @@ func TestAnAnswerOfTheOtherFormIsServedAndCounted(t *testing.T) {
 		region     http.HandlerFunc
 		body, want string
 	}{
-		"one body to a stream":    {whole, harness.ChatStream, wholeChat},
-		"a stream to a call":      {says(firstChunk, lastChunk, usageChunk, doneEvent), harness.ChatBody, firstChunk + lastChunk + usageChunk + doneEvent},
+		"one body to a stream": {whole, harness.ChatStream, wholeChat},
+		"a stream to a call": {says(firstChunk, lastChunk, usageChunk, doneEvent), harness.ChatBody, firstChunk + lastChunk + usageChunk +
+			doneEvent},
 		"a type in other letters": {loud, harness.ChatStream, firstChunk + lastChunk + doneEvent},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -273,9 +278,10 @@ func TestAnAnswerOfTheOtherFormIsServedAndCounted(t *testing.T) {
 	}
 }
 
-func TestAWholeAnswerWithoutUsageIsEstimatedFromItsText(t *testing.T) {
+func TestAnswerWithoutUsageIsEstimated(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
-	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Body: `{"choices":[{"message":{"content":"` + strings.Repeat("four", 50) + `"}}]}`})
+	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Body: `{"choices":[{"message":{"content":"` +
+		strings.Repeat("four", 50) + `"}}]}`})
 	if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody)); !rec.Usage.Estimated || rec.Usage.Completion != 50 {
 		t.Errorf("usage %+v", rec.Usage)
 	}
@@ -289,7 +295,7 @@ func zipped(s string) string {
 	return b.String()
 }
 
-func TestGzipThatNobodyAskedForIsUndone(t *testing.T) {
+func TestUnrequestedGzipIsDecoded(t *testing.T) {
 	stream := firstChunk + lastChunk + usageChunk + doneEvent
 	long := `{"data":"` + strings.Repeat("y", 2<<20) + `","usage":{"total_tokens":4}}`
 	for name, c := range map[string]struct{ kind, plain, want, body string }{
@@ -361,7 +367,7 @@ func open(r *harness.Gateway, ctx context.Context, body string) *http.Response {
 	return resp
 }
 
-func TestAnswersWithoutABodyAndOddOnesPassUnchanged(t *testing.T) {
+func TestOddAnswersPassUnchanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		region http.HandlerFunc
 		status int
@@ -413,9 +419,10 @@ func longStream(n int) http.HandlerFunc {
 	return says(append(slices.Repeat([]string{chunk}, n/(8<<10)), lastChunk, usageChunk, doneEvent)...)
 }
 
-func TestAnAnswerThatCannotBeRecordedIsCut(t *testing.T) {
+func TestUnrecordableAnswerIsBroken(t *testing.T) {
 	t.Run("stream", func(t *testing.T) {
-		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, longStream(3<<20)), Services: func(e *app.Services) { e.Blobs = noBodies{e.Blobs} }})
+		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, longStream(3<<20)),
+			Services: func(e *app.Services) { e.Blobs = noBodies{e.Blobs} }})
 		a := r.Post(harness.ChatPath, harness.ChatStream)
 		if len(a.Body) > 2<<20 {
 			t.Errorf("%d bytes left although they could not be kept", len(a.Body))
@@ -435,7 +442,7 @@ func TestAnAnswerThatCannotBeRecordedIsCut(t *testing.T) {
 	})
 }
 
-func TestAStreamTooLongToAssembleIsRecordedAsItCame(t *testing.T) {
+func TestLongStreamIsRecordedRaw(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, longStream(10<<20))})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	rec := wantComplete(r, a)
@@ -458,7 +465,7 @@ func quiet(t *testing.T, before int) {
 	}
 }
 
-func TestAClientMayLeaveAtAnyStage(t *testing.T) {
+func TestClientLeavesAtAnyStage(t *testing.T) {
 	head := strings.NewReplacer("{host}", "gateway").Replace(unsent(request("POST", harness.ChatPath, "", "api-key: {key}")))
 	send := func(body string) string {
 		return strings.Replace(call("POST", harness.ChatPath, body), "{host}", "gateway", 1)
@@ -540,7 +547,7 @@ func waitFor(r *harness.Gateway, what string, ok func() bool) {
 	}
 }
 
-func TestAClientThatTakesNothingIsGivenUp(t *testing.T) {
+func TestStuckClientIsGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		region http.HandlerFunc
 		body   string
@@ -553,7 +560,8 @@ func TestAClientThatTakesNothingIsGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scripted := scripted(t, c.region)
-			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond }})
+			r := harness.Start(t, harness.Options{Regions: 1,
+				Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond }})
 			conn := dial(r)
 			defer conn.Close()
 			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(call("POST", harness.ChatPath, c.body)))
@@ -571,7 +579,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestConnectionsToARegionServeOneRequestAfterAnother(t *testing.T) {
+func TestConnectionReuse(t *testing.T) {
 	var opened atomic.Int64
 	region := httptest.NewUnstartedServer(says(firstChunk, lastChunk, usageChunk, doneEvent))
 	region.Config.ConnState = func(_ net.Conn, s http.ConnState) {
@@ -592,7 +600,7 @@ func TestConnectionsToARegionServeOneRequestAfterAnother(t *testing.T) {
 	}
 }
 
-func TestHeartbeatsNeverStandInAnEventNorAfterTheLast(t *testing.T) {
+func TestHeartbeatsStayBetweenEvents(t *testing.T) {
 	var transport *http.Transport
 	r := harness.Start(t, harness.Options{
 		Regions: 1, Settings: func(s *app.Settings) { s.Heartbeat = time.Millisecond },
@@ -619,7 +627,7 @@ func TestHeartbeatsNeverStandInAnEventNorAfterTheLast(t *testing.T) {
 	quiet(t, before)
 }
 
-func TestAVerySlowRegionsStreamIsWhole(t *testing.T) {
+func TestSlowStreamIsWhole(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.Heartbeat = 5 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSplit, Bytes: 3})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 30})
@@ -661,7 +669,7 @@ func (b *faultyBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestAFaultOfOursLeavesARecordAndNeverACleanEnd(t *testing.T) {
+func TestPanicLeavesRecord(t *testing.T) {
 	for name, after := range map[string]int{"before the answer": -1, "in a stream": 600} {
 		t.Run(name, func(t *testing.T) {
 			r := harness.Start(t, harness.Options{Regions: 1, Services: func(e *app.Services) { e.Transport = faulty{e.Transport, after} }})
@@ -679,7 +687,7 @@ func TestAFaultOfOursLeavesARecordAndNeverACleanEnd(t *testing.T) {
 	}
 }
 
-func TestARefusalOfStreamOptionsIsRememberedOnlyWhereItIsOne(t *testing.T) {
+func TestStreamOptionsRefusal(t *testing.T) {
 	refuses := func(w http.ResponseWriter, q *http.Request) {
 		body, _ := io.ReadAll(q.Body)
 		if bytes.Contains(body, []byte("bogus")) {

@@ -22,11 +22,11 @@ import (
 
 // book is the whole journal by record.
 type Journal struct {
-	blobs   blob.Store
-	Begins  map[string]gateway.Line
-	Ends    map[string]gateway.Line // amended
-	again   []string                // ids with two begins or two ends
-	batches int
+	blobs      blob.Store
+	BeginLines map[string]gateway.Line
+	EndLines   map[string]gateway.Line // amended
+	again      []string                // ids with two begins or two ends
+	batches    int
 
 	Incomplete map[string]int // how often each was noted
 }
@@ -38,7 +38,7 @@ func ReadJournal(t *testing.T, server *azurite.Server) Journal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := Journal{blobs: blobs, Begins: map[string]gateway.Line{}, Ends: map[string]gateway.Line{}, Incomplete: map[string]int{}}
+	b := Journal{blobs: blobs, BeginLines: map[string]gateway.Line{}, EndLines: map[string]gateway.Line{}, Incomplete: map[string]int{}}
 	b.batches = len(journaltest.Batches(t, blobs))
 	for _, line := range journaltest.Lines(t, blobs) {
 		b.enter(line)
@@ -47,18 +47,18 @@ func ReadJournal(t *testing.T, server *azurite.Server) Journal {
 }
 
 func (b *Journal) enter(line gateway.Line) {
-	into := b.Begins
+	into := b.BeginLines
 	switch line.Type {
 	case gateway.Begin:
 	case gateway.Incomplete:
 		b.Incomplete[line.ID]++
 		return
 	case gateway.End:
-		into = b.Ends
+		into = b.EndLines
 	case gateway.Amend:
-		end := b.Ends[line.ID]
+		end := b.EndLines[line.ID]
 		end.Outcome = line.Outcome
-		b.Ends[line.ID] = end
+		b.EndLines[line.ID] = end
 		return
 	}
 	if _, twice := into[line.ID]; twice {
@@ -78,19 +78,19 @@ type comparison struct {
 
 func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
 	t.Helper()
-	c := &comparison{requests: len(sights), begins: len(b.Begins), ends: len(b.Ends), batches: b.batches, again: len(b.again)}
-	for id := range b.Begins {
-		if _, ended := b.Ends[id]; !ended {
+	c := &comparison{requests: len(sights), begins: len(b.BeginLines), ends: len(b.EndLines), batches: b.batches, again: len(b.again)}
+	for id := range b.BeginLines {
+		if _, ended := b.EndLines[id]; !ended {
 			c.open++
 		}
 	}
 	held := map[string]bool{}
 	for _, s := range sights {
 		c.count(s, b)
-		c.demand(t, s, b)
+		c.checkRequest(t, s, b)
 		held[s.ID] = s.Complete || s.Left
 	}
-	for id, end := range b.Ends {
+	for id, end := range b.EndLines {
 		if end.Outcome == gateway.Complete && !held[id] {
 			c.unsent++ // killed between the record and the answer's end
 		}
@@ -99,7 +99,7 @@ func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
 }
 
 func (c *comparison) count(s Observation, b *Journal) {
-	end, ended := b.Ends[s.ID]
+	end, ended := b.EndLines[s.ID]
 	switch {
 	case s.ID == "":
 		c.unanswered++
@@ -122,10 +122,10 @@ func (c *comparison) count(s Observation, b *Journal) {
 }
 
 // demand is the promise, one request at a time.
-func (c *comparison) demand(t *testing.T, s Observation, b *Journal) {
+func (c *comparison) checkRequest(t *testing.T, s Observation, b *Journal) {
 	t.Helper()
-	end, ended := b.Ends[s.ID]
-	_, begun := b.Begins[s.ID]
+	end, ended := b.EndLines[s.ID]
+	_, begun := b.BeginLines[s.ID]
 	name := fmt.Sprintf("%s %s (%s)", s.Ask.Name, s.ID, s.team)
 	if s.Complete && !ended && s.Code != "AuditLogUnavailable" {
 		c.lostEnds = append(c.lostEnds, name)
@@ -206,7 +206,8 @@ func (c *comparison) Table() string {
 func (c *comparison) Check(t *testing.T, plan KillPlan) {
 	t.Helper()
 	for what, list := range map[string][]string{
-		"complete for the client, no end record": c.lostEnds, "streamed to the client, no begin record": c.lostBegins, "record unlike the answer": c.unlike,
+		"complete for the client, no end record": c.lostEnds, "streamed to the client, no begin record": c.lostBegins,
+		"record unlike the answer": c.unlike,
 	} {
 		for _, one := range list[:min(len(list), 10)] {
 			t.Errorf("%s: %s", what, one)
@@ -239,12 +240,12 @@ func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var counters map[string]struct{ Charged int64 }
-		text, _ := e.Props["counters"].(string)
-		if err := json.Unmarshal([]byte(text), &counters); err != nil {
+		var limits map[string]struct{ Charged int64 }
+		text, _ := e.Props["limits"].(string)
+		if err := json.Unmarshal([]byte(text), &limits); err != nil {
 			t.Fatal(err)
 		}
-		charged[team] = counters["tokens/year/hard"].Charged
+		charged[team] = limits["tokens/year/hard"].Charged
 	}
 	return charged
 }
@@ -254,7 +255,7 @@ func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 func CheckCharges(t *testing.T, charged map[string]int64, b Journal, sights []Observation) {
 	t.Helper()
 	recorded, seen := map[string]int64{}, map[string]int64{}
-	for _, end := range b.Ends {
+	for _, end := range b.EndLines {
 		if !end.Usage.Estimated {
 			recorded[strings.TrimPrefix(end.Subscription, "team-")] += end.Usage.Total
 		}
@@ -271,7 +272,8 @@ func CheckCharges(t *testing.T, charged map[string]int64, b Journal, sights []Ob
 	for _, team := range []string{"hard", "tight"} {
 		Report(t, "%s limit: %d tokens charged, %d in end records, %d seen complete by clients", team, charged[team], recorded[team], seen[team])
 		if charged[team] < recorded[team] || recorded[team] < seen[team] || seen[team] == 0 {
-			t.Errorf("%s: charged %d, recorded %d, seen %d: each must be at least the next, and the last above 0", team, charged[team], recorded[team], seen[team])
+			t.Errorf("%s: charged %d, recorded %d, seen %d: each must be at least the next, and the last above 0", team, charged[team],
+				recorded[team], seen[team])
 		}
 	}
 	if charged["tight"] > tightLimit || refused == 0 {

@@ -48,7 +48,8 @@ const responsesPath = "/openai/v1/responses"
 var Asks = []Ask{
 	{"chat", ChatPath, `{"messages":[{"role":"user","content":"%s"}]}`, false, true},
 	{"chat stream", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true}`, true, false},
-	{"chat stream with usage", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true},
+	{"chat stream with usage", ChatPath,
+		`{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true},
 	{"response", responsesPath, `{"model":"chat","input":"%s"}`, false, true},
 	{"response stream", responsesPath, `{"model":"chat","input":"%s","stream":true}`, true, true},
 	{"embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"%s"}`, false, true},
@@ -155,7 +156,8 @@ func (s *Observation) event(raw []byte) {
 	_, data, _ := bytes.Cut(raw, []byte("data: "))
 	data = bytes.TrimSpace(data)
 	switch {
-	case string(data) == "[DONE]", bytes.HasPrefix(raw, []byte("event: response.completed\n")), bytes.HasPrefix(raw, []byte("event: response.incomplete\n")):
+	case string(data) == "[DONE]", bytes.HasPrefix(raw, []byte("event: response.completed\n")),
+		bytes.HasPrefix(raw, []byte("event: response.incomplete\n")):
 		s.Complete = true
 	case gjson.GetBytes(data, "error").Exists(), bytes.HasPrefix(raw, []byte("event: error\n")):
 		s.Reported = true

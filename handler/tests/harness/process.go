@@ -56,6 +56,9 @@ func Staged(t *testing.T) string {
 
 func StartAzurite(t *testing.T) *azurite.Server {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Node; make test runs it")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	server, err := azurite.Start(ctx, azurite.Options{})

@@ -99,13 +99,16 @@ func Start(t *testing.T, o Options) *Gateway {
 	}
 	r := &Gateway{T: t, Store: table.NewMem()}
 	r.Blobs = &blob.Mem{Fault: r.BlobOperation}
-	s := app.Settings{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, JournalInterval: time.Millisecond, AdminKeySecret: "gateway-admin-key"}
+	s := app.Settings{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, JournalInterval: time.Millisecond,
+		AdminKeySecret: "gateway-admin-key"}
 	secrets := secret.Map{"gateway-admin-key": AdminKey}
 	for i := range o.Regions {
 		name := string(rune('a' + i))
-		region := aoaisim.New(aoaisim.Options{Name: name, Key: "key-of-" + name, Kind: true, StrictIDs: o.Strict, Deployments: map[string]aoaisim.Deployment{
-			"chat-" + name: {Model: "gpt-4o"}, "emb-" + name: {Model: "text-embedding-3-small"}, "modelname-" + name: {Model: "gpt-35-turbo-instruct"},
-		}})
+		region := aoaisim.New(aoaisim.Options{Name: name, Key: "key-of-" + name, Kind: true, StrictIDs: o.Strict,
+			Deployments: map[string]aoaisim.Deployment{
+				"chat-" + name: {Model: "gpt-4o"}, "emb-" + name: {Model: "text-embedding-3-small"}, "modelname-" +
+					name: {Model: "gpt-35-turbo-instruct"},
+			}})
 		endpoint, _, err := region.Start()
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +134,8 @@ func Start(t *testing.T, o Options) *Gateway {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := app.Services{Subscriptions: r.Store, Quota: table.NewMem(), Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil)}
+	e := app.Services{Subscriptions: r.Store, Quota: table.NewMem(), Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(),
+		Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil)}
 	if o.Services != nil {
 		o.Services(&e)
 	}

@@ -14,7 +14,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-func TestTheJournalIsVerifiedFromTheCommandLine(t *testing.T) {
+func TestCommandVerifies(t *testing.T) {
 	r := newCommandRig(t)
 	remote := cli.Remote{URL: r.gateway.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
@@ -32,7 +32,8 @@ func TestTheJournalIsVerifiedFromTheCommandLine(t *testing.T) {
 		t.Errorf("verify printed\n%s", out)
 	}
 	today := time.Now().UTC().Format(time.DateOnly)
-	if out := ok(t, r.local, "verify", "--from", "2020-01-01", "--to", today); !strings.Contains(out, "records     0") && time.Now().UTC().Format(time.DateOnly) == today {
+	if out := ok(t, r.local, "verify", "--from", "2020-01-01", "--to", today); !strings.Contains(out, "records     0") &&
+		time.Now().UTC().Format(time.DateOnly) == today {
 		t.Errorf("verify of the days before printed\n%s", out)
 	}
 	fails(t, r.local, []string{"2026-11-23T14"}, "verify", "--from", "yesterday")

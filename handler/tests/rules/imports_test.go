@@ -1,141 +1,173 @@
 package rules_test
 
 import (
-	"go/parser"
-	"go/token"
-	"io/fs"
+	"flag"
+	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-const module = "aoaigateway/handler/"
+var update = flag.Bool("update", false, "rewrite the generated parts of the documents")
 
-// law says which of our packages each package may import: rows below its own, no
-// neighbour. Test files are free.
-var law = map[string][]string{
-	"gateway":               {},
-	"idle":                  {},
-	"backoff":               {},
-	"breaker":               {},
-	"sse":                   {},
-	"table":                 {},
-	"table/tabletest":       {"table"},
-	"blob":                  {"backoff"},
-	"blob/blobtest":         {"blob"},
-	"journal/format":        {"blob", "gateway", "idle"},
-	"journal/manifest":      {"gateway", "journal/format", "table"},
-	"journal/verify":        {"blob", "gateway", "journal/format", "journal/manifest"},
-	"journal":               {"backoff", "blob", "journal/format", "journal/manifest", "table"},
-	"journal/journaltest":   {"blob", "gateway", "journal/format", "journal/manifest"},
-	"redact":                {},
-	"secret":                {},
-	"policy":                {"gateway"},
-	"openai":                {"gateway"},
-	"auth":                  {"gateway", "table"},
-	"auth/authtest":         {},
-	"quota":                 {"backoff", "gateway", "policy", "table"},
-	"backend":               {"backoff", "breaker", "gateway", "idle", "openai", "secret", "sse", "table"},
-	"affinity":              {"backoff", "gateway", "table"},
-	"audit":                 {"backoff", "blob", "gateway", "journal", "redact"},
-	"usage":                 {"gateway", "table"},
-	"logs":                  {"backoff", "gateway"},
-	"proxy":                 {"affinity", "audit", "backend", "gateway", "openai", "policy", "quota", "redact", "sse"},
-	"admin":                 {"auth", "backend", "gateway", "policy", "secret", "usage"},
-	"derive":                {"backoff", "blob", "gateway", "journal", "journal/format", "journal/manifest", "table"},
-	"front":                 {"admin", "audit", "auth", "gateway", "idle", "openai", "proxy"},
-	"cli":                   {"admin", "app", "auth", "blob", "journal/manifest", "journal/verify", "policy", "table", "usage"},
-	"app":                   {"admin", "affinity", "audit", "auth", "backend", "blob", "derive", "front", "gateway", "journal", "journal/manifest", "logs", "policy", "proxy", "quota", "secret", "table", "usage"},
-	"":                      {"app", "cli"},
-	"tests/harness":         {"app", "auth", "backend", "blob", "cli", "admin", "devstack/aoaisim", "devstack/azurite", "devstack/child", "devstack/loganalytics", "devstack/stack", "gateway", "journal/journaltest", "policy", "secret", "table"},
-	"devstack/aoaisim":      {},
-	"devstack/funchost":     {"devstack/child"},
-	"devstack/child":        {},
-	"devstack/tools":        {},
-	"devstack/inputs":       {},
-	"devstack/template":     {"devstack/tools", "logs"},
-	"devstack/azurite":      {"devstack/child", "devstack/tools"},
-	"devstack/wiremock":     {"devstack/child", "devstack/tools"},
-	"devstack/loganalytics": {},
-	"devstack/stack":        {"devstack/aoaisim", "devstack/azurite", "devstack/child", "devstack/funchost", "devstack/loganalytics", "devstack/tools", "logs"},
-	"devstack":              {"devstack/inputs", "devstack/stack", "devstack/template", "devstack/tools", "devstack/funchost"},
-	"tests/clients":         {"devstack/stack", "devstack/tools", "devstack/funchost"},
+// row is a layer of packages. A package may import packages of lower rows only.
+type row struct {
+	packages string // names separated by spaces; main is the program itself
+	what     string // for the tour in doc.go
 }
 
-// azure lists who may import the Azure SDK; everybody else works on our own interfaces.
-var azure = []string{"app", "cli", "tests/harness", "table", "blob", "secret", "backend", "logs"}
+// product lists the rows from top to bottom.
+var product = []row{
+	{"main", "exit codes"},
+	{"cli", "the command line"},
+	{"app", "settings, wiring, serving: the program as a value"},
+	{"front", "routes, records, error rendering, the timer"},
+	{"proxy admin", "one inference request; the management API"},
+	{"plan", "what a request asks for and what is sent for it; pure"},
+	{"auth quota backend affinity", "who calls; may they; which region answers; which region keeps an object"},
+	{"audit derive usage logs", "begin and end records; consumers of the journal; statistics; rows for Log Analytics"},
+	{"assemble", "the object that a stream is a form of, and its usage; pure"},
+	{"policy openai sse redact breaker", "the policy file; the wire format; event framing; personal data; circuit breakers"},
+	{"journal journal/verify", "the append-only log of records; whether it is as it was written"},
+	{"journal/manifest", "the table of journal files"},
+	{"journal/format", "the format of a journal file"},
+	{"table blob secret", "Table Storage, Blob Storage, Key Vault, each with a twin in memory"},
+	{"backoff idle", "growing pauses; limits on transfers without progress"},
+	{"gateway", "the vocabulary of all packages above"},
+}
 
-func TestPackagesImportOnlyWhatTheLawAllows(t *testing.T) {
-	seen := map[string]bool{}
-	for dir, imports := range packageImports(t) {
-		allowed, ok := law[dir]
-		if !ok {
-			t.Errorf("package %q is not in the law", dir)
-			continue
-		}
-		seen[dir] = true
-		for _, path := range imports {
-			if ours, ok := strings.CutPrefix(path, module); ok && !slices.Contains(allowed, ours) {
-				t.Errorf("%q imports %q; it may import %v", dir, ours, allowed)
-			}
-			if strings.HasPrefix(path, "github.com/Azure/") && !slices.Contains(azure, dir) {
-				t.Errorf("%q imports %s; only %v may import the Azure SDK", dir, path, azure)
-			}
+// standIns lists the rows of the programs that play services. Products never import them.
+var standIns = []row{
+	{"devstack", "the command"},
+	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
+	{"devstack/azurite devstack/wiremock devstack/aoaisim devstack/funchost devstack/loganalytics", "the services"},
+	{"devstack/child devstack/tools devstack/inputs", "processes, installations, inputs of azd"},
+}
+
+// exceptions are imports that the rows forbid, each with its reason.
+var exceptions = map[string]string{
+	"devstack/stack → logs":    "the sink checks rows against the columns of logs",
+	"devstack/template → logs": "the templates are compared with the columns of logs",
+}
+
+// azure lists the packages that may import the Azure SDK. The others work on our interfaces.
+var azure = []string{"app", "cli", "table", "blob", "secret", "backend", "logs", "tests/harness"}
+
+// heights maps each package to the number of its row, counted from the bottom.
+func heights(rows []row) map[string]int {
+	all := map[string]int{}
+	for i, r := range rows {
+		for name := range strings.FieldsSeq(r.packages) {
+			all[name] = len(rows) - i
 		}
 	}
-	for dir := range law {
-		if !seen[dir] && dir != "tests/clients" {
-			t.Errorf("the law names %q, which is no package", dir)
+	return all
+}
+
+// group returns the rows that a package belongs to, and its name in them.
+func group(dir string) (rows map[string]int, name string) {
+	switch {
+	case dir == "":
+		return heights(product), "main"
+	case strings.HasPrefix(dir, "devstack"):
+		return heights(standIns), dir
+	case strings.HasPrefix(dir, "tests/"):
+		return nil, dir
+	}
+	return heights(product), dir
+}
+
+// testTwin says whether dir is the test package that lies in its subject's folder.
+func testTwin(dir string) bool {
+	parent, name := path.Split(dir)
+	return name == path.Base(parent)+"test"
+}
+
+func TestImportRules(t *testing.T) {
+	used := map[string]bool{}
+	found := packageImports(t)
+	for dir, imports := range found {
+		rows, name := group(dir)
+		if rows != nil && rows[name] == 0 && !testTwin(dir) {
+			t.Errorf("package %s stands in no row", dir)
+		}
+		for _, imported := range imports {
+			if strings.HasPrefix(imported, "github.com/Azure/") && !slices.Contains(azure, dir) {
+				t.Errorf("%s imports %s; only %v may import the Azure SDK", dir, imported, azure)
+			}
+			ours, ok := strings.CutPrefix(imported, module)
+			if !ok || strings.HasPrefix(dir, "tests/") || allowed(dir, ours) {
+				continue
+			}
+			pair := dir + " → " + ours
+			if exceptions[pair] == "" {
+				t.Errorf("%s imports %s, which stands in no lower row", dir, ours)
+			}
+			used[pair] = true
+		}
+	}
+	for pair := range exceptions {
+		if !used[pair] {
+			t.Errorf("the exception %s is not used", pair)
+		}
+	}
+	for name := range maps.Keys(heights(slices.Concat(product, standIns))) {
+		if name != "main" && found[name] == nil {
+			t.Errorf("the rows name %s, which is no package", name)
 		}
 	}
 }
 
-func TestNoPackageIsADrawer(t *testing.T) {
+func allowed(dir, imported string) bool {
+	if testTwin(dir) {
+		rows, own := heights(product), path.Dir(dir)
+		return imported == own || rows[imported] != 0 && rows[imported] < rows[own]
+	}
+	rows, name := group(dir)
+	return rows[imported] != 0 && rows[imported] < rows[name]
+}
+
+func TestPackageNames(t *testing.T) {
 	for dir := range packageImports(t) {
 		for part := range strings.SplitSeq(dir, "/") {
 			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "core", "misc", "shared"}, part) {
-				t.Errorf("%q says nothing of what is in it", dir)
+				t.Errorf("the name of %s does not say what the package holds", dir)
 			}
 		}
 	}
 }
 
-// packageImports reads the imports of every package below this folder, tests left out.
-func packageImports(t *testing.T) map[string][]string {
-	t.Helper()
-	found := map[string][]string{}
-	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == "testdata" {
-			return filepath.SkipDir
-		}
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		src, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), path, src, parser.ImportsOnly)
-		if err != nil {
-			return err
-		}
-		dir := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(path)), "../..")
-		dir = strings.TrimPrefix(dir, "/")
-		found[dir] = append(found[dir], "")
-		for _, spec := range file.Imports {
-			name, err := strconv.Unquote(spec.Path.Value)
-			if err != nil {
-				return err
-			}
-			found[dir] = append(found[dir], name)
-		}
-		return nil
-	})
+// tour is the part of doc.go that the rows make.
+func tour() string {
+	var b strings.Builder
+	for _, r := range product {
+		fmt.Fprintf(&b, "//\t%-35s %s\n", strings.ReplaceAll(r.packages, " ", "  "), r.what)
+	}
+	return b.String()
+}
+
+func TestTourShowsRows(t *testing.T) {
+	const file = "../../doc.go"
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
+	var have strings.Builder
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, "//\t") {
+			have.WriteString(line)
+		}
+	}
+	if have.String() == tour() {
+		return
+	}
+	if !*update {
+		t.Fatal("the tour in doc.go is stale; run: go test ./handler/tests/rules -run TestTourShowsRows -update")
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(data), have.String(), tour(), 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

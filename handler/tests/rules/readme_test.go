@@ -1,7 +1,6 @@
 package rules_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -10,24 +9,41 @@ import (
 	"testing"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/gateway"
 )
 
-var update = flag.Bool("update", false, "rewrite the README's settings table")
+// generated compares the block of a document between two marker comments with want.
+func generated(t *testing.T, file, name, want string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := block(t, string(data), name)
+	if have == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s: the block %q is stale; run: go test ./handler/tests/rules -run %s -update", file, name, t.Name())
+	}
+	open := "<!-- " + name + " -->\n"
+	text := strings.Replace(string(data), open+have, open+want, 1)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
 
-const readme = "../../../README.md"
-
-// section returns what stands between two marker comments.
-func section(t *testing.T, text, name string) string {
+func block(t *testing.T, text, name string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(text, "<!-- "+name+" -->\n")
 	body, _, ok2 := strings.Cut(rest, "<!-- /"+name+" -->")
 	if !ok || !ok2 {
-		t.Fatalf("the README has no section %q", name)
+		t.Fatalf("the document has no block %q", name)
 	}
 	return body
 }
 
-func settingsTable() string {
+func TestReadmeSettings(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
 	for _, row := range app.SettingRows {
@@ -37,31 +53,22 @@ func settingsTable() string {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", row.Name, value, row.Help)
 	}
-	return b.String()
+	generated(t, "../../app/README.md", "settings", b.String())
 }
 
-func TestReadmeListsEverySetting(t *testing.T) {
-	data, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
+func TestReadmeErrors(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| code | status | meaning | who |\n|---|---|---|---|\n")
+	for _, f := range gateway.Catalogue() {
+		fmt.Fprintf(&b, "| `%s` | %d | %s | %s |\n", f.Code, f.Kind.Status(), f.Meaning, f.Fixer)
 	}
-	have, want := section(t, string(data), "settings"), settingsTable()
-	if have == want {
-		return
-	}
-	if !*update {
-		t.Fatalf("the settings table is stale; run: go test ./handler/tests/rules -run TestReadmeListsEverySetting -update")
-	}
-	text := strings.Replace(string(data), "<!-- settings -->\n"+have, "<!-- settings -->\n"+want, 1)
-	if err := os.WriteFile(readme, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	generated(t, "../../gateway/README.md", "errors", b.String())
 }
 
 var moduleName = regexp.MustCompile("(?m)^\\| `([^`]+)`")
 
-func TestReadmeNamesEveryDependencyAndNoOther(t *testing.T) {
-	data, err := os.ReadFile(readme)
+func TestReadmeDependencies(t *testing.T) {
+	data, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +77,7 @@ func TestReadmeNamesEveryDependencyAndNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	var named, required []string
-	for _, m := range moduleName.FindAllStringSubmatch(section(t, string(data), "dependencies"), -1) {
+	for _, m := range moduleName.FindAllStringSubmatch(block(t, string(data), "dependencies"), -1) {
 		named = append(named, m[1])
 	}
 	for line := range strings.SplitSeq(string(mod), "\n") {
@@ -81,6 +88,31 @@ func TestReadmeNamesEveryDependencyAndNoOther(t *testing.T) {
 	slices.Sort(named)
 	slices.Sort(required)
 	if !slices.Equal(named, required) {
-		t.Errorf("the README names\n%v\ngo.mod requires\n%v", named, required)
+		t.Errorf("handler/README.md names\n%v\ngo.mod requires\n%v", named, required)
+	}
+}
+
+// Every relative link of a document leads to a file.
+func TestLinksLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	for _, dir := range []string{"", "infra/", ".github/", "handler/", "handler/app/", "handler/gateway/", "handler/quota/", "handler/journal/", "handler/derive/", "handler/backend/"} {
+		files, err := os.ReadDir("../../../" + dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if !strings.HasSuffix(f.Name(), ".md") {
+				continue
+			}
+			data, err := os.ReadFile("../../../" + dir + f.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range link.FindAllStringSubmatch(string(data), -1) {
+				if _, err := os.Stat("../../../" + dir + m[1]); err != nil {
+					t.Errorf("%s%s: the link to %s leads nowhere", dir, f.Name(), m[1])
+				}
+			}
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package openai_test
+package assemble_test
 
 import (
 	"encoding/json"
@@ -8,11 +8,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"aoaigateway/handler/openai"
+	"aoaigateway/handler/assemble"
 )
 
-func assemble(kind openai.AssemblyKind, events ...string) *openai.Assembler {
-	a := openai.NewAssembler(kind)
+func assembled(kind assemble.Kind, events ...string) *assemble.Assembler {
+	a := assemble.New(kind)
 	for _, e := range events {
 		a.Event([]byte(e))
 	}
@@ -30,15 +30,15 @@ const (
 	filters = `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":` + safe + `}]}`
 )
 
-func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
+func TestAssemblerBuildsWholeObject(t *testing.T) {
 	for _, c := range []struct {
 		what   string
-		kind   openai.AssemblyKind
+		kind   assemble.Kind
 		events []string
 		want   string
 	}{
 		{
-			"Azure's chat stream: prompt filters first, filters on each chunk, usage last", openai.ChatStream,
+			"Azure's chat stream: prompt filters first, filters on each chunk, usage last", assemble.Chat,
 			[]string{
 				filters,
 				chunk(`{"content_filter_results":{},"delta":{"content":"","refusal":null,"role":"assistant"},"finish_reason":null,"index":0,"logprobs":null}`),
@@ -54,7 +54,7 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 			"usage":{"prompt_tokens":5,"total_tokens":7}}`,
 		},
 		{
-			"the asynchronous filter's chunks, which have no delta", openai.ChatStream,
+			"the asynchronous filter's chunks, which have no delta", assemble.Chat,
 			[]string{
 				chunk(`{"delta":{"role":"assistant","content":"Hi"},"finish_reason":null,"index":0}`),
 				chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":1},"content_filter_results":` + safe + `,"finish_reason":null,"index":0}`),
@@ -65,7 +65,7 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 				"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},"content_filter_results":{"hate":{"filtered":true}}}]}`,
 		},
 		{
-			"several choices, out of order", openai.ChatStream,
+			"several choices, out of order", assemble.Chat,
 			[]string{
 				chunk(`{"delta":{"content":"b"},"index":1}`), chunk(`{"delta":{"content":"a"},"index":0}`),
 				chunk(`{"delta":{"content":"B"},"index":1},{"delta":{"content":"A"},"index":0}`),
@@ -73,7 +73,7 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 			`{` + head + `,"usage":null,"choices":[{"index":0,"message":{"content":"aA"}},{"index":1,"message":{"content":"bB"}}]}`,
 		},
 		{
-			"tool calls and the older function call", openai.ChatStream,
+			"tool calls and the older function call", assemble.Chat,
 			[]string{
 				chunk(`{"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]},"index":0}`),
 				chunk(`{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}},{"index":1,"id":"call_2","type":"custom","custom":{"name":"g","input":"x"}}]},"index":0}`),
@@ -88,7 +88,7 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 				{"index":1,"message":{"function_call":{"name":"old","arguments":"{}"}}}]}`,
 		},
 		{
-			"refusal, reasoning, audio, annotations, log probabilities and what nobody knows", openai.ChatStream,
+			"refusal, reasoning, audio, annotations, log probabilities and what nobody knows", assemble.Chat,
 			[]string{
 				chunk(`{"delta":{"refusal":"I ","reasoning_content":"th","audio":{"id":"a1","data":"AA","transcript":"t"},"annotations":[{"n":1}],"mood":"good"},"index":0,"logprobs":{"content":[{"token":"a"}],"refusal":null}}`),
 				chunk(`{"delta":{"refusal":"can't","reasoning_content":"ink","audio":{"data":"BB","transcript":"u","expires_at":9},"annotations":[ {"n":2} ],"mood":"better"},"index":0,"logprobs":{"content":[],"refusal":[{"token":"r"}]}}`),
@@ -100,17 +100,17 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 				"logprobs":{"content":[{"token":"a"},{"token":"b"},{"token":"c"}],"refusal":[{"token":"r"}]}}]}`,
 		},
 		{
-			"a surrogate pair split between chunks", openai.ChatStream,
+			"a surrogate pair split between chunks", assemble.Chat,
 			[]string{`{"choices":[{"index":0,"delta":{"content":"\ud83d"}}]}`, `{"choices":[{"index":0,"delta":{"content":"\ude00"}}]}`},
 			`{"choices":[{"index":0,"message":{"content":"😀"}}]}`,
 		},
 		{
-			"an error instead of a chunk", openai.ChatStream,
+			"an error instead of a chunk", assemble.Chat,
 			[]string{chunk(`{"delta":{"content":"a"},"index":0}`), `{"error":{"code":"500","message":"no"}}`},
 			`{` + head + `,"usage":null,"choices":[{"index":0,"message":{"content":"a"}}],"error":{"code":"500","message":"no"}}`,
 		},
 		{
-			"legacy completions", openai.CompletionStream,
+			"legacy completions", assemble.Completion,
 			[]string{
 				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"a","index":0,"finish_reason":null,"logprobs":{"tokens":["a"],"token_logprobs":[-1.5],"top_logprobs":[{"a":-1.5}],"text_offset":[0]}}],"usage":null}`,
 				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"b","index":0,"finish_reason":"length","logprobs":{"tokens":["b"],"token_logprobs":[-0.50],"top_logprobs":null,"text_offset":[1]}}]}`,
@@ -120,7 +120,7 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 				"logprobs":{"tokens":["a","b"],"token_logprobs":[-1.5,-0.50],"top_logprobs":[{"a":-1.5}],"text_offset":[0,1]}}]}`,
 		},
 		{
-			"a whole response", openai.ResponseStream,
+			"a whole response", assemble.Response,
 			[]string{
 				`{"type":"response.created","response":{"id":"resp_1","status":"in_progress","output":[]}}`,
 				`{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Hi"}`,
@@ -129,7 +129,7 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 			`{"id":"resp_1","status":"completed","output":[{"type":"message"}],"usage":{"total_tokens":3}}`,
 		},
 		{
-			"a response that was cut", openai.ResponseStream,
+			"a response that was cut", assemble.Response,
 			[]string{
 				`{"type":"response.created","response":{"id":"resp_1","status":"queued","output":[],"model":"m"}}`,
 				`{"type":"response.in_progress","response":{"id":"resp_1","status":"in_progress","output":[],"model":"m"}}`,
@@ -153,13 +153,13 @@ func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
 			"error":{"type":"error","code":"server_error","message":"gone"}}`,
 		},
 		{
-			"deltas alone", openai.ResponseStream,
+			"deltas alone", assemble.Response,
 			[]string{`{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Hi"}`},
 			`{"object":"response","output":[{"content":[{"type":"output_text","text":"Hi","annotations":[]}]}]}`,
 		},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			a := assemble(c.kind, c.events...)
+			a := assembled(c.kind, c.events...)
 			if d := cmp.Diff(decode(t, []byte(c.want)), decode(t, a.Object())); d != "" {
 				t.Errorf("object (-want +got):\n%s", d)
 			}
@@ -181,9 +181,9 @@ func decode(t testing.TB, data []byte) (v any) {
 	return v
 }
 
-func TestNothingSeenIsNoObject(t *testing.T) {
-	for _, kind := range []openai.AssemblyKind{openai.ChatStream, openai.CompletionStream, openai.ResponseStream} {
-		a := assemble(kind, "[DONE]", "", " ", "{", "[]", "null", `{"a":1} x`)
+func TestAssemblerWithoutEvents(t *testing.T) {
+	for _, kind := range []assemble.Kind{assemble.Chat, assemble.Completion, assemble.Response} {
+		a := assembled(kind, "[DONE]", "", " ", "{", "[]", "null", `{"a":1} x`)
 		if got := a.Object(); got != nil {
 			t.Errorf("object %s, want none", got)
 		}
@@ -193,16 +193,16 @@ func TestNothingSeenIsNoObject(t *testing.T) {
 	}
 }
 
-func TestMalformedEventsAreLeftOut(t *testing.T) {
-	a := assemble(openai.ChatStream, `{"choices":[{"index":0,"delta":{"content":"a"}}]}`, `{"choices":[{"index":0,"delta":{"content":"b`, `{"choices":[{"index":0,"delta":{"content":"c"}}]}`)
+func TestAssemblerSkipsMalformed(t *testing.T) {
+	a := assembled(assemble.Chat, `{"choices":[{"index":0,"delta":{"content":"a"}}]}`, `{"choices":[{"index":0,"delta":{"content":"b`, `{"choices":[{"index":0,"delta":{"content":"c"}}]}`)
 	if got := string(a.Object()); got != `{"choices":[{"index":0,"message":{"content":"ac"}}]}` || a.Malformed() != 1 {
 		t.Errorf("%s with %d malformed", got, a.Malformed())
 	}
 }
 
-func TestEventsOfUnexpectedTypesBreakNothing(t *testing.T) {
-	a := assemble(
-		openai.ChatStream,
+func TestAssemblerBearsOtherTypes(t *testing.T) {
+	a := assembled(
+		assemble.Chat,
 		`{"choices":{"a":1}}`, `{"choices":[1,null,{"delta":"x"},{"delta":{"content":5,"tool_calls":{}}}]}`,
 		`{"choices":[{"index":2,"delta":{"content":"a","tool_calls":[7]}}]}`, `{"choices":null}`,
 	)
@@ -212,13 +212,13 @@ func TestEventsOfUnexpectedTypesBreakNothing(t *testing.T) {
 	}
 }
 
-func TestLimitEndsCollectingAndIsSaid(t *testing.T) {
-	for kind, event := range map[openai.AssemblyKind]string{
-		openai.ChatStream:       `{"choices":[{"index":%d,"delta":{"content":"0123456789"}}],"k%[1]d":1}`,
-		openai.CompletionStream: `{"choices":[{"index":%d,"text":"0123456789"}],"k%[1]d":1}`,
-		openai.ResponseStream:   `{"type":"response.output_text.delta","output_index":%d,"delta":"0123456789"}`,
+func TestAssemblerStopsAtLimit(t *testing.T) {
+	for kind, event := range map[assemble.Kind]string{
+		assemble.Chat:       `{"choices":[{"index":%d,"delta":{"content":"0123456789"}}],"k%[1]d":1}`,
+		assemble.Completion: `{"choices":[{"index":%d,"text":"0123456789"}],"k%[1]d":1}`,
+		assemble.Response:   `{"type":"response.output_text.delta","output_index":%d,"delta":"0123456789"}`,
 	} {
-		a := openai.NewAssembler(kind)
+		a := assemble.New(kind)
 		a.Limit = 20_000
 		for i := range 10_000 {
 			a.Event(fmt.Appendf(nil, event, i))
@@ -230,8 +230,8 @@ func TestLimitEndsCollectingAndIsSaid(t *testing.T) {
 	}
 }
 
-func TestManyIndexesAreBounded(t *testing.T) {
-	a := openai.NewAssembler(openai.ChatStream)
+func TestAssemblerBoundsIndexes(t *testing.T) {
+	a := assemble.New(assemble.Chat)
 	for i := range 100_000 {
 		a.Event(fmt.Appendf(nil, `{"choices":[{"index":%d}]}`, i))
 	}
@@ -240,8 +240,9 @@ func TestManyIndexesAreBounded(t *testing.T) {
 	}
 }
 
-func TestWholeResponseReplacesWhatWasCollectedEvenWhenFull(t *testing.T) {
-	a := openai.NewAssembler(openai.ResponseStream)
+// A whole response replaces what was collected, even when the assembler is full.
+func TestResponseEndsAssembly(t *testing.T) {
+	a := assemble.New(assemble.Response)
 	a.Limit = 1000
 	for range 100 {
 		a.Event([]byte(`{"type":"response.output_text.delta","output_index":0,"delta":"0123456789"}`))
@@ -255,13 +256,13 @@ func TestWholeResponseReplacesWhatWasCollectedEvenWhenFull(t *testing.T) {
 	}
 }
 
-func TestEventDataIsNotKept(t *testing.T) {
-	for kind, events := range map[openai.AssemblyKind][]string{
-		openai.ChatStream:     {filters, chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`), chunk(`{"delta":{"content":"b"},"index":0}`)},
-		openai.ResponseStream: {`{"type":"response.created","response":{"id":"resp_1"}}`, `{"type":"response.output_text.delta","output_index":0,"delta":"0"}`},
+func TestEventCopiesItsData(t *testing.T) {
+	for kind, events := range map[assemble.Kind][]string{
+		assemble.Chat:     {filters, chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`), chunk(`{"delta":{"content":"b"},"index":0}`)},
+		assemble.Response: {`{"type":"response.created","response":{"id":"resp_1"}}`, `{"type":"response.output_text.delta","output_index":0,"delta":"0"}`},
 	} {
-		want := string(assemble(kind, events...).Object())
-		a := openai.NewAssembler(kind)
+		want := string(assembled(kind, events...).Object())
+		a := assemble.New(kind)
 		buf := make([]byte, 0, 4096)
 		for _, e := range events {
 			buf = append(buf[:0], e...)
@@ -294,7 +295,7 @@ func FuzzAssembler(f *testing.F) {
 		f.Add(2, quirk)
 	}
 	f.Fuzz(func(t *testing.T, kind int, stream string) {
-		a := openai.NewAssembler(openai.AssemblyKind(min(max(kind, 0), 2)))
+		a := assemble.New(assemble.Kind(min(max(kind, 0), 2)))
 		a.Limit = 1 << 16
 		for e := range strings.SplitSeq(stream, "\n") {
 			a.Event([]byte(e))
@@ -307,15 +308,15 @@ func FuzzAssembler(f *testing.F) {
 
 func BenchmarkEvent(b *testing.B) {
 	for name, c := range map[string]struct {
-		kind  openai.AssemblyKind
+		kind  assemble.Kind
 		event string
 	}{
-		"chat":       {openai.ChatStream, chunk(`{"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"}},"delta":{"content":" hello"},"finish_reason":null,"index":0,"logprobs":null}`)},
-		"chat plain": {openai.ChatStream, chunk(`{"delta":{"content":" hello"},"finish_reason":null,"index":0}`)},
-		"response":   {openai.ResponseStream, `{"type":"response.output_text.delta","item_id":"msg_68a1","output_index":0,"content_index":0,"delta":" hello","logprobs":[],"sequence_number":17,"obfuscation":"abcdefgh"}`},
+		"chat":       {assemble.Chat, chunk(`{"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"}},"delta":{"content":" hello"},"finish_reason":null,"index":0,"logprobs":null}`)},
+		"chat plain": {assemble.Chat, chunk(`{"delta":{"content":" hello"},"finish_reason":null,"index":0}`)},
+		"response":   {assemble.Response, `{"type":"response.output_text.delta","item_id":"msg_68a1","output_index":0,"content_index":0,"delta":" hello","logprobs":[],"sequence_number":17,"obfuscation":"abcdefgh"}`},
 	} {
 		b.Run(name, func(b *testing.B) {
-			a := openai.NewAssembler(c.kind)
+			a := assemble.New(c.kind)
 			a.Limit = 1 << 40
 			event := []byte(c.event)
 			b.SetBytes(int64(len(event)))

@@ -2,17 +2,17 @@ package proxy
 
 import "testing"
 
-func TestTheLikelyOutputFollowsRecentAnswers(t *testing.T) {
-	var o outputs
+func TestOutputAverageFollowsAnswers(t *testing.T) {
+	var o outputAverages
 	if got := o.of("m"); got != usualOutput {
 		t.Errorf("before the first answer %d", got)
 	}
-	o.note("m", 20)
+	o.observe("m", 20)
 	if got := o.of("m"); got != 20 {
 		t.Errorf("after one answer of 20: %d", got)
 	}
 	for range 100 {
-		o.note("m", 1000)
+		o.observe("m", 1000)
 	}
 	if got := o.of("m"); got < 980 || got > 1000 {
 		t.Errorf("after many of 1000: %d", got)

@@ -1,4 +1,4 @@
-package openai
+package assemble
 
 // eachMember calls f with the quoted name and the value of each member of obj, valid JSON.
 func eachMember(obj []byte, f func(name, value []byte)) {

@@ -1,4 +1,6 @@
-package openai
+// Package assemble builds from the events of a stream the object that the same request
+// without streaming would have returned. It is pure.
+package assemble
 
 import (
 	"bytes"
@@ -10,24 +12,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// AssemblyKind says what a stream's events are.
-type AssemblyKind int
+// Kind says what a stream's events are.
+type Kind int
 
 // The streams that have an equivalent object.
 const (
-	ChatStream       AssemblyKind = iota // chat.completion.chunk
-	CompletionStream                     // text_completion
-	ResponseStream                       // the Responses API's typed events
+	Chat       Kind = iota // chat.completion.chunk
+	Completion             // text_completion
+	Response               // the Responses API's typed events
 )
 
-// Assembler builds from a stream's events the object that the same request without
-// streaming would have returned. Fields it does not know are kept, the last value winning.
-// Strings are joined as they are spelled, escapes and all, so nothing is decoded.
+// Assembler is the object of one stream as far as its events have come. Members that it
+// does not know keep their last value. Strings are joined as they are spelled, escapes
+// included, so nothing is decoded.
 type Assembler struct {
 	// Limit bounds the bytes kept; beyond it events are ignored. Default 8 MiB.
 	Limit int
 
-	kind      AssemblyKind
+	kind      Kind
 	root      node
 	response  response
 	used      int
@@ -36,24 +38,21 @@ type Assembler struct {
 	malformed int
 }
 
-// NewAssembler returns an assembler for one stream.
-func NewAssembler(kind AssemblyKind) *Assembler {
+// New returns an assembler for one stream.
+func New(kind Kind) *Assembler {
 	a := &Assembler{kind: kind, Limit: 8 << 20}
 	switch kind {
-	case ChatStream:
+	case Chat:
 		a.root.rule = chatRule
-	case CompletionStream:
+	case Completion:
 		a.root.rule = completionRule
-	case ResponseStream:
+	case Response:
 	}
 	return a
 }
 
 // Full reports whether the limit was reached, so that the object lacks later events.
 func (a *Assembler) Full() bool { return a.full }
-
-// Malformed counts the events that were no JSON object.
-func (a *Assembler) Malformed() int { return a.malformed }
 
 // Event takes one event's data, which it does not keep.
 func (a *Assembler) Event(data []byte) {
@@ -67,7 +66,7 @@ func (a *Assembler) Event(data []byte) {
 	}
 	a.seen = true
 	switch {
-	case a.kind == ResponseStream:
+	case a.kind == Response:
 		a.response.event(a, data)
 	case a.room(data):
 		a.merge(&a.root, data)
@@ -88,7 +87,7 @@ func (a *Assembler) Object() json.RawMessage {
 	if !a.seen {
 		return nil
 	}
-	if a.kind == ResponseStream {
+	if a.kind == Response {
 		return a.response.object()
 	}
 	return a.root.render(nil)

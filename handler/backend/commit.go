@@ -1,0 +1,99 @@
+package backend
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"aoaigateway/handler/openai"
+	"aoaigateway/handler/sse"
+)
+
+// wholeBody is the size up to which an answer is read whole before it counts.
+const wholeBody = 1 << 20
+
+// commit reads what must be there before the answer counts. Only streams keep the
+// first-byte timer running while the body is read; for other answers the response header
+// already counts as the first byte.
+func (a *Answer) commit(resp *http.Response, firstByte *firstByteTimer, limitIdle func()) failure {
+	if resp.StatusCode < http.StatusOK {
+		return failure{reason: "bad-status", err: fmt.Errorf("backend: a final answer of status %d", resp.StatusCode)}
+	}
+	body, err := plainBody(resp)
+	if err != nil {
+		return failure{reason: "bad-encoding", err: err}
+	}
+	if a.Succeeded() && isEventStream(resp.Header) {
+		return a.commitStream(body)
+	}
+	if limitIdle(); a.Succeeded() {
+		firstByte.stop()
+	}
+	var whole bytes.Buffer
+	whole.Grow(int(min(max(resp.ContentLength, 0), wholeBody)) + bytes.MinRead)
+	if _, err := whole.ReadFrom(io.LimitReader(body, wholeBody+1)); err != nil {
+		return failure{reason: "broken-body", err: err}
+	}
+	a.Whole = whole.Bytes()
+	if whole.Len() > wholeBody {
+		a.Rest = body
+		return failure{}
+	}
+	a.Close()
+	return failure{}
+}
+
+func isEventStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}
+
+// commitStream reads up to the first event. Comments before it are kept in Lead.
+func (a *Answer) commitStream(body io.Reader) failure {
+	a.Events = sse.NewReader(body)
+	for {
+		e, err := a.Events.Next()
+		if err == nil && e.Half {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return failure{reason: "cut-before-first-event", err: noEOF(err)}
+		}
+		if e.Data == nil && len(e.Name) == 0 {
+			a.Lead = append(a.Lead, e.Raw...)
+			continue
+		}
+		a.First = sse.Event{Raw: bytes.Clone(e.Raw), Name: bytes.Clone(e.Name), Data: bytes.Clone(e.Data)}
+		if openai.Classify(e.Name, e.Data) == openai.Failure && !openai.ClientsFault(e.Data) {
+			a.Events = sse.NewReader(bytes.NewReader(nil))
+			return failure{outcome: errorEvent, reason: "error-event"}
+		}
+		return failure{}
+	}
+}
+
+// plainBody decodes a gzip answer, although the request asked for none.
+func plainBody(resp *http.Response) (io.Reader, error) {
+	if !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+		return resp.Body, nil
+	}
+	z, err := gzip.NewReader(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("backend: gzip answer: %w", noEOF(err))
+	}
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+	return z, nil
+}
+
+// noEOF makes sure that an early end is an error wherever it shows.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

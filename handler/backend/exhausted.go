@@ -1,0 +1,89 @@
+package backend
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"aoaigateway/handler/gateway"
+)
+
+// exhausted is the answer when no region is left to ask: an error of the gateway's, or the
+// last region's own answer.
+func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
+	var e *gateway.Error
+	if call.Pin != "" {
+		e = pinnedFailure(call, c, last)
+	} else {
+		e = allFailed(c, last)
+	}
+	if e == nil {
+		if call.Pin != "" {
+			last.answer.Pinned = call.PinReason
+		}
+		return last.answer, nil
+	}
+	last.discard()
+	e.Err = last.err
+	return nil, e
+}
+
+// allFailed says why no region answered. It is nil when the last region's own answer says
+// it better.
+func allFailed(c *candidates, last failure) *gateway.Error {
+	wait, all, some := c.throttling()
+	retry := max(wait, time.Second)
+	again := plural(int(math.Ceil(retry.Seconds())), "second")
+	unavailable := func(message string) *gateway.Error {
+		return gateway.BackendConnectionFailure.New("%s", message).WithRetry(retry)
+	}
+	switch {
+	case all:
+		return gateway.RateLimitExceeded.New("All regions that serve this model are at their limit. Try again in %s.", again).
+			WithRetry(max(wait, time.Millisecond))
+	case some:
+		return unavailable("Some regions that serve this model are at their limit and no other region can answer now. Try again in " + again + ".")
+	case last.outcome == denied:
+		return gateway.BackendCredentialRefused.New(
+			"The region refused the gateway's own credential. The gateway's operators must renew it.")
+	case last.outcome == unsent:
+		return unavailable("The gateway cannot fetch its own credential for the region now. Its operators find the reason in its log.")
+	case last.answer != nil:
+		return nil
+	case last.outcome == firstByteTimeout:
+		return gateway.Timeout.New(
+			"No region began to answer in time. Ask for a stream (\"stream\": true) to get long answers as they are written.")
+	default:
+		return unavailable("No region that serves this model can be reached now.")
+	}
+}
+
+// pinnedFailure says why the only region that could answer did not. It is nil when that
+// region's own answer says it.
+func pinnedFailure(call *Call, c *candidates, last failure) *gateway.Error {
+	wait, throttled, _ := c.throttling()
+	fault, retry, problem := gateway.BackendConnectionFailure, max(wait, time.Second), "cannot be reached now"
+	switch {
+	case last.outcome == denied:
+		fault, retry = gateway.BackendCredentialRefused, 0
+		problem = "refused the gateway's own credential, which its operators must renew"
+	case last.outcome == unsent:
+		problem = "cannot be asked now because the gateway cannot fetch its own credential for it"
+	case last.answer != nil:
+		return nil
+	case len(c.list) == 0:
+		problem = "does not serve this model, or is no longer in the gateway's settings"
+	case throttled:
+		fault, problem = gateway.RateLimitExceeded, "is at its limit"
+	case last.outcome == firstByteTimeout:
+		fault, problem = gateway.Timeout, "did not begin to answer in time"
+	}
+	return fault.New("The region that %s %s. No other region can answer.", call.PinReason, problem).WithRetry(retry)
+}
+
+func plural(n int, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
+}

@@ -1,0 +1,4 @@
+package backend
+
+// WholeBody is the size up to which an answer is read whole.
+const WholeBody = wholeBody

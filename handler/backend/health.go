@@ -1,0 +1,88 @@
+package backend
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"aoaigateway/handler/breaker"
+)
+
+// Health is the state of one deployment, for the operators.
+type Health struct {
+	Region     string `json:"region"`
+	Deployment string `json:"deployment,omitempty"`
+	State      string `json:"state"`
+	WaitMillis int64  `json:"waitMs,omitempty"`
+	Throttled  bool   `json:"throttled,omitempty"`
+
+	// From the region's last rate-limit headers, less what was sent since; absent = not known.
+	RemainingTokens   *int64 `json:"remainingTokens,omitempty"`
+	RemainingRequests *int64 `json:"remainingRequests,omitempty"`
+}
+
+// Health lists what the pool knows of its deployments, by priority and name.
+func (p *Pool) Health() []Health {
+	var list []Health
+	for _, r := range p.options.Regions {
+		deployments := slices.Sorted(maps.Values(r.Models))
+		if _, used := p.deployments.Load(deploymentKey{r.Name, ""}); used {
+			deployments = slices.Insert(deployments, 0, "") // operations without a model
+		}
+		for _, deployment := range slices.Compact(deployments) {
+			s := p.deployment(deploymentKey{r.Name, deployment})
+			state, wait, throttled := s.breaker.Status()
+			tokens, requests := s.headroom.known()
+			list = append(list, Health{
+				r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open, tokens, requests,
+			})
+		}
+	}
+	return list
+}
+
+// report tells the target's breaker how an attempt ended, and the other instances if the
+// breaker stays open for longer than they know.
+func (p *Pool) report(a *attempt) {
+	f, b := a.failure, a.target.breaker
+	_, known, _ := b.Status()
+	var change breaker.Change
+	switch d := decisions[f.outcome]; {
+	case d.trip == ignore:
+		a.pass.Forget()
+	case d.trip == tripNow:
+		change = a.pass.Trip(f.wait, f.outcome == throttled)
+	case d.trip == counted && f.wait > 0:
+		change = a.pass.Trip(f.wait, false)
+	case d.trip == counted:
+		change = a.pass.Fail()
+	default:
+		change = a.pass.Success()
+	}
+	if _, wait, throttled := b.Status(); wait > known {
+		p.shared.publish(a.target.key(), wait, throttled)
+	}
+	p.logChange(a.target.key(), b, change, f.reason)
+}
+
+// countCut counts a failure after the commit point, when the attempt had been reported as
+// a success already.
+func (p *Pool) countCut(t target) {
+	if pass, ok := t.breaker.Allow(); ok {
+		p.report(&attempt{target: t, pass: pass, failure: failure{outcome: broken, reason: "cut"}})
+	}
+}
+
+// learn takes over what another instance found out.
+func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
+	b := p.deployment(at).breaker
+	p.logChange(at, b, b.Learn(wait, throttled), "reported by another instance")
+}
+
+func (p *Pool) logChange(at deploymentKey, b *breaker.Breaker, c breaker.Change, reason string) {
+	if c.Happened() {
+		_, wait, _ := b.Status()
+		p.options.Logger.Info("backend breaker changed", "region", at.region, "deployment", at.deployment,
+			"from", c.From.String(), "to", c.To.String(), "wait_ms", wait.Milliseconds(), "reason", reason)
+	}
+}

@@ -1,0 +1,71 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"aoaigateway/handler/audit"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+	"aoaigateway/handler/proxy"
+)
+
+// inference serves one inference request and keeps its record.
+func (h *Handler) inference(w http.ResponseWriter, r *http.Request) {
+	rec := h.newRecord(r)
+	x := h.options.Audit.Exchange(rec)
+	w.Header().Set("X-Gateway-Request-Id", rec.ID)
+	r.Body = newClientBody(w, r.Body, h.options.ClientIdleTimeout)
+	defer recordPanic(r.Context(), rec, x)
+	err := h.infer(w, r, rec, x)
+	if err != nil && !errors.Is(err, proxy.ErrAborted) {
+		err = refuse(r.Context(), w, typed(err), rec, x)
+	}
+	logRequest(r.Context(), h.options.Logger, rec, err)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (h *Handler) infer(w http.ResponseWriter, r *http.Request, rec *gateway.Record, x *audit.Exchange) error {
+	if err := checkHeader(r); err != nil {
+		return err
+	}
+	if err := checkPath(r.URL); err != nil {
+		return err
+	}
+	m, allow, ok := openai.Find(r.Method, strings.TrimPrefix(r.URL.Path, "/openai"))
+	if ok {
+		rec.Operation, rec.Surface = m.ID, m.Surface
+	}
+	caller, err := h.options.Auth.Authenticate(r)
+	caller.IP = rec.IP
+	rec.Caller = caller
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return operationNotFound(allow)
+	}
+	return h.options.Proxy.Serve(proxy.Inference{W: w, R: r, Match: m, Record: rec, Audit: x})
+}
+
+// refuse records an error and then renders it. If the record cannot be made durable, the
+// client gets that error instead, unless e already asks it to try again later.
+func refuse(ctx context.Context, w http.ResponseWriter, e *gateway.Error, rec *gateway.Record, x *audit.Exchange) error {
+	if x.Ended() {
+		rec.Status = e.Kind.Status()
+		return writeError(w, e)
+	}
+	recordError(rec, e)
+	capture := x.Response("application/json")
+	_, _ = capture.Write(errorBody(e))
+	if err := x.End(ctx); err != nil {
+		if late, ok := errors.AsType[*gateway.Error](err); ok && e.Kind != gateway.Unavailable {
+			e = late
+		}
+	}
+	return writeError(w, e)
+}

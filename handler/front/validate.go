@@ -1,0 +1,52 @@
+package front
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"aoaigateway/handler/gateway"
+)
+
+// maxHeader bounds a request's URL and headers, names and values together. The server must
+// let more than that through, so that the refusal is ours and has a record.
+const maxHeader = 64 << 10
+
+// trimSlashes drops what a client's doubled slash put before the path.
+func trimSlashes(path string) string { return "/" + strings.TrimLeft(path, "/") }
+
+// checkPath refuses paths that two readers could understand differently.
+func checkPath(u *url.URL) error {
+	escaped := strings.ToLower(u.EscapedPath())
+	for _, bad := range []string{"%2f", "%5c", "%00", "%25", "\\"} {
+		if strings.Contains(escaped, bad) {
+			return badPath()
+		}
+	}
+	inner := strings.TrimSuffix(strings.TrimPrefix(u.Path, "/"), "/")
+	for seg := range strings.SplitSeq(inner, "/") {
+		if seg == "" || seg == "." || seg == ".." {
+			return badPath()
+		}
+	}
+	return nil
+}
+
+func badPath() error {
+	return gateway.OperationNotFound.New(
+		"%s A path must not hold encoded slashes, backslashes, empty segments or dot segments.", gateway.OperationNotFound.Message)
+}
+
+func checkHeader(r *http.Request) error {
+	n := len(r.RequestURI)
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(v)
+		}
+	}
+	if n > maxHeader {
+		return gateway.RequestHeaderFieldsTooLarge.New(
+			"The URL and the headers of the request are %d bytes long; this gateway takes at most %d.", n, maxHeader)
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+// Package plan decides what to do about one inference request: what to send, where it may
+// go and what it may cost. Everything here is pure: it depends on the request and on the
+// rules that it is given, and changes nothing else.
+package plan
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"aoaigateway/handler/backend"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/openai"
+	"aoaigateway/handler/policy"
+	"aoaigateway/handler/quota"
+)
+
+// Input is what a plan depends on in the request.
+type Input struct {
+	Method string
+	URL    *url.URL
+	Header http.Header
+	Match  openai.Match
+	Body   []byte
+}
+
+// Rules are what a plan depends on in the gateway.
+type Rules struct {
+	Product         policy.Product
+	Model           func(name string) (policy.Model, bool)
+	Serves          func(model string) bool
+	Home            string                   // the region of operations that name no model
+	APIVersionFloor string                   // empty = none
+	UsualOutput     func(model string) int64 // tokens of a model's recent answers
+}
+
+// Plan is what to do about one request. Only a pin is added to it later.
+type Plan struct {
+	Kind       openai.Kind
+	Request    openai.Request // what the body says; zero if it was not read
+	APIVersion string         // the client's
+	Model      string         // as the client names it
+	Call       backend.Call
+	Object     string // id of the stored response that the request refers to; empty = none
+	Cost       quota.Cost
+}
+
+// New makes the plan. On an error the plan has what was understood until then, for the
+// record.
+func New(r Rules, in Input) (p Plan, err error) {
+	p.Kind = in.Match.Kind
+	if p.Kind == openai.WebSocket {
+		return p, gateway.RealtimeNotSupported.Because(nil)
+	}
+	if p.Request, err = readRequest(r.Product, in); err != nil {
+		return p, err
+	}
+	if p.Model, err = chooseModel(r, in.Match, p.Request.Model); err != nil {
+		return p, err
+	}
+	query := CleanQuery(in.URL.Query())
+	p.APIVersion = takeVersion(query)
+	version, err := upstreamVersion(in.Match.Surface, p.APIVersion, r.APIVersionFloor)
+	if err != nil {
+		return p, err
+	}
+	model, _ := r.Model(p.Model)
+	p.Call = backend.Call{
+		Method: in.Method, Path: upstreamPath(in.URL.Path, in.Match), Query: query, APIVersion: version,
+		Header: upstreamHeader(in.Header), Model: p.Model, ModelInBody: in.Match.Deployment == "" && p.Request.Model != "",
+		Stream: p.Request.Stream, FirstByteTimeout: model.FirstByteTimeout,
+	}
+	if p.Call.Body, err = capOutput(r.Product, p.Kind, &p.Request, in.Body); err != nil {
+		return p, err
+	}
+	if needsUsage(p.Kind, p.Request) {
+		p.Call.PlainBody = p.Call.Body
+		if p.Call.Body, err = openai.WithUsage(p.Call.PlainBody); err != nil {
+			return p, err
+		}
+	}
+	if p.Object = referredResponse(in.Match, p.Request); p.Object == "" && p.Call.Model == "" {
+		p.Call.Pin, p.Call.PinReason = r.Home, "serves this operation"
+	}
+	if p.Kind.Metered() {
+		p.Call.Need = p.Request.PromptEstimate() + p.Request.MaxOutput*p.Request.Choices
+		p.Call.Hedge = model.Hedge && repeatable(p.Kind, p.Request)
+		p.Cost = costOf(p.Kind, p.Request, r.UsualOutput(p.Model), model.ContextWindow)
+	}
+	return p, nil
+}
+
+// Describe enters into the record what the plan understood.
+func (p *Plan) Describe(rec *gateway.Record) {
+	rec.Stream, rec.EndUser = p.Request.Stream, p.Request.EndUser
+	rec.Model, rec.APIVersion = p.Model, p.APIVersion
+}
+
+// KeepsResponse reports whether the region will keep a response that later requests may name.
+func (p *Plan) KeepsResponse() bool { return p.Kind == openai.Responses && !p.Request.Unstored }
+
+// readRequest parses bodies that the gateway meters or that name the deployment, and
+// refuses requests that could slip past the product's hard limits.
+func readRequest(product policy.Product, in Input) (req openai.Request, err error) {
+	kind := in.Match.Kind
+	isJSON := strings.HasPrefix(in.Header.Get("Content-Type"), "application/json")
+	if kind.Metered() || kind == openai.BodyModel && isJSON { // a multipart body is passed on unread
+		if req, err = openai.ParseRequest(kind, in.Body); err != nil {
+			return req, gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
+		}
+	}
+	switch {
+	case !product.HardTokens():
+	case kind.Metered() && req.Background:
+		return req, gateway.OperationNotMetered.New(
+			"Background responses end after their answer, so the gateway cannot hold their tokens against this product's hard limits. " +
+				"Send the request without \"background\".")
+	case !kind.Metered() && in.Match.Response == "": // operations on a stored response use no tokens
+		return req, gateway.OperationNotMetered.New(
+			"The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. " +
+				"Use a product without hard limits for it.")
+	}
+	return req, nil
+}
+
+// chooseModel returns the name the client asked for: from the path where the route has
+// one, otherwise from the body. The body of such a route is ignored because clients put
+// placeholders into it.
+func chooseModel(r Rules, match openai.Match, inBody string) (string, error) {
+	name := match.Deployment
+	if name == "" {
+		name = inBody
+	}
+	switch {
+	case name == "" && match.Kind.Metered():
+		return "", gateway.MissingModel.Because(nil)
+	case name == "":
+		return "", nil
+	case !r.Serves(name):
+		return Printable(name), gateway.DeploymentNotFound.Because(nil)
+	case !r.Product.Allows(name):
+		return name, gateway.ModelNotAllowed.New("The subscription's product does not include the model %s.", name)
+	}
+	return name, nil
+}
+
+// upstreamVersion is the api-version to send: on classic paths at least the floor.
+func upstreamVersion(surface, client, floor string) (string, error) {
+	switch {
+	case surface != openai.Classic:
+		return client, nil
+	case client == "":
+		return "", gateway.ResourceNotFound.Because(nil)
+	default:
+		return openai.LiftVersion(client, floor), nil
+	}
+}
+
+// upstreamPath leaves a slot in the path for the region's own deployment name.
+func upstreamPath(path string, m openai.Match) string {
+	path = strings.TrimRight(path, "/") // the operation was found without it
+	if m.Deployment == "" {
+		return path
+	}
+	return strings.Replace(path, "/deployments/"+m.Deployment, "/deployments/{deployment}", 1)
+}
+
+// capOutput writes the product's output cap into a metered request that names none.
+func capOutput(product policy.Product, kind openai.Kind, req *openai.Request, body []byte) ([]byte, error) {
+	if product.MaxOutputTokens == 0 || !kind.Metered() || req.MaxOutput > 0 {
+		return body, nil
+	}
+	req.MaxOutput = product.MaxOutputTokens
+	return openai.WithMaxOutput(kind, body, product.MaxOutputTokens)
+}
+
+// needsUsage reports whether the gateway must ask for the usage chunk of a stream. With
+// data sources the service refuses stream_options.
+func needsUsage(kind openai.Kind, req openai.Request) bool {
+	return req.Stream && !req.IncludeUsage && !req.DataSources && (kind == openai.Chat || kind == openai.Completions)
+}
+
+// referredResponse is the id of the stored response that the request needs.
+func referredResponse(match openai.Match, req openai.Request) string {
+	if match.Response == "" && match.Kind == openai.Responses {
+		return req.Previous
+	}
+	return match.Response
+}
+
+// repeatable reports whether two regions may work on the same request. A stored response
+// would stay behind in one of them, and a background response would be computed twice.
+func repeatable(kind openai.Kind, req openai.Request) bool {
+	return kind != openai.Responses || req.Unstored && !req.Background
+}
+
+// costOf is what limits hold until the usage is known. A request whose bytes do not bound
+// its tokens is bounded by the model's context window; 0 means that the policy does not
+// know it, and hard limits refuse that.
+func costOf(kind openai.Kind, req openai.Request, usualOutput, contextWindow int64) quota.Cost {
+	var cost quota.Cost
+	if kind != openai.Embeddings {
+		if req.MaxOutput > 0 {
+			usualOutput = min(usualOutput, req.MaxOutput)
+		}
+		cost.EstimateOutput = usualOutput * req.Choices
+	}
+	cost.Estimate = req.PromptEstimate() + cost.EstimateOutput
+	if bound, ok := req.Bound(kind); ok {
+		cost.Bound, cost.BoundOutput = bound, min(bound, req.MaxOutput*req.Choices)
+		return cost
+	}
+	cost.Bound = contextWindow * req.Choices
+	cost.BoundOutput = cost.Bound // prompt and output are not known apart, and output costs more
+	return cost
+}
+
+func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// Printable shortens what a client sent to what a message or a record can show.
+func Printable(s string) string {
+	const longest = 128
+	return strings.ToValidUTF8(s[:min(len(s), longest)], "�")
+}

@@ -1,0 +1,188 @@
+package rules_test
+
+import (
+	"go/ast"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// exportedForContract are exported names without a user outside their package, each with
+// the reason. A name of a whole package covers all its names.
+var exportedForContract = map[string]string{}
+
+// exported returns the exported package-level names of a file, and the exported methods.
+func exported(f *ast.File) (names []string) {
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil && d.Name.IsExported() {
+				names = append(names, d.Name.Name)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.TypeSpec:
+					if spec.Name.IsExported() {
+						names = append(names, spec.Name.Name)
+					}
+				case *ast.ValueSpec:
+					for _, id := range spec.Names {
+						if id.IsExported() {
+							names = append(names, id.Name)
+						}
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+// usedOutside collects the selectors pkg.Name of every file, by package folder.
+func usedOutside(t *testing.T) map[string]bool {
+	t.Helper()
+	used := map[string]bool{}
+	for _, s := range sources(t) {
+		if strings.HasSuffix(s.name, "_test.go") {
+			continue
+		}
+		local := map[string]string{}
+		for _, spec := range s.file.Imports {
+			ours, ok := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if !ok {
+				continue
+			}
+			name := path.Base(ours)
+			if spec.Name != nil {
+				name = spec.Name.Name
+			}
+			local[name] = ours
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if id, ok := sel.X.(*ast.Ident); ok && local[id.Name] != "" {
+					used[local[id.Name]+"."+sel.Sel.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	return used
+}
+
+// interfaceOf adds the names that a package's exported declarations mention: the types of
+// parameters, results and fields, and the other constants of a group with a user.
+func interfaceOf(s source, used map[string]bool) {
+	mention := func(n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && id.IsExported() {
+				used[s.dir+"."+id.Name] = true
+			}
+			return true
+		})
+	}
+	for _, d := range s.file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Name.IsExported() {
+				mention(d.Type)
+			}
+		case *ast.GenDecl:
+			group := false
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.TypeSpec:
+					if spec.Name.IsExported() {
+						mention(spec.Type)
+					}
+				case *ast.ValueSpec:
+					group = group || slices.ContainsFunc(spec.Names, func(id *ast.Ident) bool { return used[s.dir+"."+id.Name] })
+				}
+			}
+			if group {
+				mention(d)
+			}
+		}
+	}
+}
+
+func TestExportedNamesAreUsed(t *testing.T) {
+	used := usedOutside(t)
+	for _, s := range sources(t) {
+		if s.product() {
+			interfaceOf(s, used)
+		}
+	}
+	unused := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.product() || s.dir == "" {
+			continue
+		}
+		for _, name := range exported(s.file) {
+			if !used[s.dir+"."+name] {
+				unused[s.dir+"."+name] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(unused)) {
+		if exportedForContract[name] == "" {
+			t.Errorf("%s is exported, and no other package uses it", name)
+		}
+	}
+	for name := range exportedForContract {
+		if !unused[name] {
+			t.Errorf("the exception %s is not needed", name)
+		}
+	}
+}
+
+// privateWords are words that only this code used for things that have a name in the field.
+var privateWords = regexp.MustCompile(`(?i)^(effort|beside|keeper|begun|begins|giveBack|goAlone|testify|witness|verdict|suspect|untold|outrun|` +
+	`tooSlow|standing|patient|patience|vouch|anchor|fate|aftermath|rig|rigs|newRig|hand|lag|takeover|takeOver|figuresOnly|sheet|unruled|` +
+	`cmpAnswer|redone|pointless|stamps|demand|feed|deriver)$`)
+
+func TestPrivateWordsAreGone(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.dir == "tests/rules" {
+			continue
+		}
+		seen := map[string]bool{}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && privateWords.MatchString(id.Name) && !seen[id.Name] {
+				seen[id.Name] = true
+				t.Errorf("%s: %s is a private word; the vocabulary in handler/README.md has the field's", s.fset.Position(id.Pos()), id.Name)
+			}
+			return true
+		})
+		base := strings.TrimSuffix(strings.TrimSuffix(path.Base(s.name), ".go"), "_test")
+		for word := range strings.SplitSeq(base, "_") {
+			if privateWords.MatchString(word) {
+				t.Errorf("the file name %s has the private word %s", s.name, word)
+			}
+		}
+	}
+}
+
+func TestErrorsComeFromCatalogue(t *testing.T) {
+	for _, s := range sources(t) {
+		if !s.product() || s.dir == "gateway" {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			lit, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			if sel, ok := lit.Type.(*ast.SelectorExpr); ok && sel.Sel.Name == "Error" {
+				if id, ok := sel.X.(*ast.Ident); ok && id.Name == "gateway" {
+					t.Errorf("%s builds a gateway.Error; take it from the catalogue in gateway/faults.go", s.fset.Position(lit.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
