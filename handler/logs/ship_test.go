@@ -39,9 +39,9 @@ func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (a
 // harness is a sink and a shipper that ships to it.
 type harness struct {
 	*loganalytics.Sink
-	options logs.ShipperOptions
-	shipper *logs.Shipper
-	deadLetters   map[string]string // reasons by RecordId
+	options     logs.ShipperOptions
+	shipper     *logs.Shipper
+	deadLetters map[string]string // reasons by RecordId
 }
 
 func newHarness(t *testing.T) *harness {
@@ -64,7 +64,10 @@ func newHarness(t *testing.T) *harness {
 	p.options = logs.ShipperOptions{
 		Endpoint: sink.URL, RuleID: sink.Rule, Credential: credential{tokens: tokens}, Transport: transport,
 		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
-		DeadLetter: func(_ context.Context, row logs.Row, reason string) error { p.deadLetters[row.RecordID] = reason; return nil },
+		DeadLetter: func(_ context.Context, row logs.Row, reason string) error {
+			p.deadLetters[row.RecordID] = reason
+			return nil
+		},
 	}
 	p.shipper = p.open(t, p.options)
 	return p
