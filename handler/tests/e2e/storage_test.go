@@ -14,8 +14,9 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/journaltest"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 	"aoaigateway/handler/usage"
@@ -112,7 +113,7 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 
 func wantSound(r *harness.Gateway) {
 	r.T.Helper()
-	report, err := journal.Verify(r.T.Context(), journal.NewManifest(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
+	report, err := verify.Run(r.T.Context(), manifest.New(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
 	if err != nil || len(report.Breaks) > 0 || report.BeyondCheckpoint > 0 || report.Batches == 0 {
 		r.T.Errorf("verify: %+v, %v", report, err)
 	}

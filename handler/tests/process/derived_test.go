@@ -22,6 +22,8 @@ import (
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/devstack/stack"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/logs"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
@@ -132,7 +134,7 @@ type recovery struct {
 	t       *testing.T
 	server  *azurite.Server
 	blobs   *blob.Azure
-	rows    *journal.Manifest
+	rows    *manifest.Manifest
 	book    *usage.Store
 	derive  *derive.Worker
 	writer  *journal.Writer
@@ -161,7 +163,7 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 		logger); err != nil {
 		t.Fatal(err)
 	}
-	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewManifest(e.Journal), book: usage.New(e.Usage)}
+	m := &recovery{t: t, server: server, blobs: blobs, rows: manifest.New(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
 	m.derive = derive.New(derive.Options{Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book),
 		Logger: logger})
@@ -275,7 +277,7 @@ func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {
 func (m *recovery) checkJournal(bodies bool) {
 	m.t.Helper()
 	now := time.Now()
-	report, err := journal.Verify(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
+	report, err := verify.Run(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
 	if err != nil {
 		m.t.Fatal(err)
 	}
