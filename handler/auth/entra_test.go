@@ -21,10 +21,10 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// entraRig is a rig whose authenticator takes the tenant's tokens.
-func entraRig(t *testing.T, edit func(*auth.EntraOptions)) (rig, *authtest.Issuer) {
+// entraRig is a harness whose authenticator takes the tenant's tokens.
+func entraRig(t *testing.T, edit func(*auth.EntraOptions)) (harness, *authtest.Issuer) {
 	t.Helper()
-	r, tenant := newRig(t), authtest.New()
+	r, tenant := newHarness(t), authtest.New()
 	o := auth.EntraOptions{Tenant: authtest.Tenant, Audience: []string{"api://" + authtest.Client}, Transport: tenant, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if edit != nil {
 		edit(&o)
@@ -68,7 +68,7 @@ func TestTokenWithKeyAddsUser(t *testing.T) {
 	r, tenant := entraRig(t, nil)
 	for _, claims := range []map[string]any{authtest.Claims(), authtest.Claims("product.gold")} {
 		c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+tenant.Token(claims))
-		if err != nil || c.Subscription != "team-a" || c.Product != "default" || c.User != authtest.Person || c.KeySlot != auth.Primary {
+		if err != nil || c.Subscription != "team-a" || c.Product != "default" || c.User != authtest.Person || c.KeySlot != "primary" {
 			t.Errorf("%+v, %v", c, err)
 		}
 	}
@@ -84,7 +84,7 @@ func TestTokenWithKeyAddsUser(t *testing.T) {
 
 // Without Entra, a token beside a key is not read.
 func TestTokenIgnoredWithoutEntra(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+jwt)
 	if err != nil || c.User != "" {
 		t.Errorf("%+v, %v", c, err)
