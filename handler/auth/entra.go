@@ -46,10 +46,11 @@ type EntraOptions struct {
 // Entra checks access tokens of one tenant, of versions 1.0 and 2.0. It does not touch the
 // network before the first token comes. Safe for concurrent use.
 type Entra struct {
-	options EntraOptions
-	issuers []string
-	keys    *keySet
-	parser  *jwt.Parser
+	options   EntraOptions
+	issuers   []string
+	keys      *keySet
+	parser    *jwt.Parser
+	validator *jwt.Validator
 }
 
 // Identity is the person or application that a valid token stands for.
@@ -69,12 +70,16 @@ func NewEntra(o EntraOptions) *Entra {
 	}
 	o.Audience = audiences(o.Audience)
 	base := o.Authority + "/" + o.Tenant
+	checks := []jwt.ParserOption{
+		jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(o.Audience...),
+	}
 	return &Entra{
-		options: o,
-		issuers: []string{base + "/v2.0", "https://sts.windows.net/" + o.Tenant + "/"},
-		keys:    newKeySet(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
-		parser: jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding(),
-			jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(o.Audience...)),
+		options:   o,
+		issuers:   []string{base + "/v2.0", "https://sts.windows.net/" + o.Tenant + "/"},
+		keys:      newKeySet(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
+		validator: jwt.NewValidator(checks...),
+		parser: jwt.NewParser(append(checks,
+			jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding())...),
 	}
 }
 
@@ -177,8 +182,7 @@ func (e *Entra) check(c *claims) error {
 	case !uuidForm.MatchString(c.Object) || !uuidForm.MatchString(c.app()):
 		return badToken(gateway.TokenClaimNotFound, "it is not an access token: it must have oid, and azp or appid")
 	}
-	v := jwt.NewValidator(jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(e.options.Audience...))
-	return v.Validate(c)
+	return e.validator.Validate(c)
 }
 
 // refusal maps the library's errors to faults; the first that applies counts.
@@ -229,11 +233,14 @@ func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	products = slices.Compact(products)
 	switch {
 	case len(products) == 0:
-		return c, forbidden("Access denied: the Entra token carries no role for a product. Have an app role such as product.default assigned, then get a new token.")
+		return c, forbidden("Access denied: the Entra token has no role for a product. " +
+			"Ask for an app role such as product.default, then get a new token.")
 	case wanted != "" && !slices.Contains(products, wanted):
-		return c, forbidden("Access denied: " + productHeader + " names a product that the Entra token carries no role for. It has: " + strings.Join(products, ", ") + ".")
+		return c, forbidden("Access denied: " + productHeader + " names a product that the Entra token has no role for. " +
+			"It has: " + strings.Join(products, ", ") + ".")
 	case wanted == "" && len(products) > 1:
-		return c, forbidden("Access denied: the Entra token carries roles for several products (" + strings.Join(products, ", ") + "). Name one in the header " + productHeader + ".")
+		return c, forbidden("Access denied: the Entra token has roles for several products (" + strings.Join(products, ", ") + "). " +
+			"Name one of them in the header " + productHeader + ".")
 	}
 	c.Product = cmp.Or(wanted, products[0])
 	return c, nil
