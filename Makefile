@@ -46,10 +46,10 @@ fuzz: ## every fuzz target, a few seconds each
 	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime 3s -fuzzminimizetime 0x "./$$dir" || exit 1; done
 
 race: needs ## all suites under the race detector, but those of real processes (needs a C compiler)
-	go test -race -timeout 20m -skip 'Processes|Killed|Trouble' $$(go list ./... | grep -v /tests/clients)
+	go test -race -timeout 20m -skip 'Processes|Kill|Trouble' $$(go list ./... | grep -v /tests/clients)
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Killed|Processes|Outage|Trouble' ./handler/tests/process
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Kill|Processes|Outage|Trouble' ./handler/tests/process
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...

@@ -9,30 +9,31 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// The timer comes every five minutes; a partition a time is the whole table in 21 hours.
+// The timer runs every five minutes. One partition per run covers the table in 21 hours.
 const (
 	partitions  = 256
-	sweepPeriod = 5 * time.Minute
+	timerPeriod = 5 * time.Minute
 )
 
-// Purge deletes what is over from the partition whose turn it is.
-func (o *Store) Purge(ctx context.Context) (string, error) {
-	now := o.now()
-	turn := fmt.Sprintf("%02x", now.Unix()/int64(sweepPeriod/time.Second)%partitions)
-	kept, gone := 0, 0
-	for e, err := range o.options.Table.Scan(ctx, turn) {
+// Purge deletes the expired rows of the partition whose turn it is. Rows that cannot be
+// decoded stay.
+func (s *Store) Purge(ctx context.Context) (string, error) {
+	now := s.now()
+	partition := fmt.Sprintf("%02x", now.Unix()/int64(timerPeriod/time.Second)%partitions)
+	kept, deleted := 0, 0
+	for e, err := range s.options.Table.Scan(ctx, partition) {
 		if err != nil {
 			return "", err
 		}
-		known, err := parse(e)
+		known, err := decode(e)
 		if err != nil || now.Before(known.until) {
 			kept++
 			continue
 		}
-		if err := o.options.Table.Delete(ctx, e); err != nil && !errors.Is(err, table.ErrNotFound) {
+		if err := s.options.Table.Delete(ctx, e); err != nil && !errors.Is(err, table.ErrNotFound) {
 			return "", err
 		}
-		gone++
+		deleted++
 	}
-	return fmt.Sprintf("partition %s: %d kept, %d deleted", turn, kept, gone), nil
+	return fmt.Sprintf("partition %s: %d kept, %d deleted", partition, kept, deleted), nil
 }

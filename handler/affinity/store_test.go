@@ -23,7 +23,7 @@ func remember(t *testing.T, o *affinity.Store, subscription, id, region string) 
 	}
 }
 
-func TestAnotherInstanceFindsTheRegionThatMadeAnID(t *testing.T) {
+func TestFindOnAnotherInstance(t *testing.T) {
 	store := table.NewMem()
 	for _, id := range []string{"resp_1", `odd/id\#?` + "\n" + strings.Repeat("x", 3000)} {
 		remember(t, affinity.New(affinity.Options{Table: store}), "team", id, "west")
@@ -36,7 +36,7 @@ func TestAnotherInstanceFindsTheRegionThatMadeAnID(t *testing.T) {
 	}
 }
 
-func TestAForeignSubscriptionsIDIsAsMissingAsOneThatNeverWas(t *testing.T) {
+func TestFindHidesForeignIDs(t *testing.T) {
 	o := affinity.New(affinity.Options{Table: table.NewMem()})
 	remember(t, o, "team", "resp_1", "west")
 	_, foreign := o.Find(t.Context(), "others", "resp_1")
@@ -46,7 +46,7 @@ func TestAForeignSubscriptionsIDIsAsMissingAsOneThatNeverWas(t *testing.T) {
 	}
 }
 
-func TestMissesAreNotRememberedAndHitsAre(t *testing.T) {
+func TestFindCachesOnlyHits(t *testing.T) {
 	store := table.NewMem()
 	gets := 0
 	store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
@@ -70,7 +70,7 @@ func TestMissesAreNotRememberedAndHitsAre(t *testing.T) {
 	}
 }
 
-func TestTheCacheIsBoundedAndKeepsWhatIsUsed(t *testing.T) {
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	store := table.NewMem()
 	gets := 0
 	o := affinity.New(affinity.Options{Table: store, CacheSize: 20})
@@ -88,11 +88,11 @@ func TestTheCacheIsBoundedAndKeepsWhatIsUsed(t *testing.T) {
 		}
 	}
 	if gets != 2 {
-		t.Errorf("%d reads, want 2: of the two long forgotten", gets)
+		t.Errorf("%d reads, want 2: those that were used long ago", gets)
 	}
 }
 
-func TestAnIDIsForgottenAfterItsLifeAndPurged(t *testing.T) {
+func TestPurgeDeletesExpiredRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		o := affinity.New(affinity.Options{Table: store, Lifetime: time.Hour})
@@ -124,7 +124,7 @@ func TestAnIDIsForgottenAfterItsLifeAndPurged(t *testing.T) {
 	})
 }
 
-func TestAWriteIsTriedUntilStorageIsBackAndMayHaveBeenApplied(t *testing.T) {
+func TestRememberRepeatsWrites(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			store := table.NewMem()
@@ -146,7 +146,7 @@ func TestAWriteIsTriedUntilStorageIsBackAndMayHaveBeenApplied(t *testing.T) {
 	}
 }
 
-func TestWhileStorageIsAwayNothingIsCalledMissing(t *testing.T) {
+func TestUnreachableTableHidesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		o := affinity.New(affinity.Options{Table: store})
@@ -159,17 +159,19 @@ func TestWhileStorageIsAwayNothingIsCalledMissing(t *testing.T) {
 			t.Errorf("what is in memory: %q, %v", region, err)
 		}
 		start := time.Now()
-		if _, err := o.Find(t.Context(), "team", "other"); gateway.KindOf(err) != gateway.Unavailable || time.Since(start) > 3*time.Second {
+		_, err := o.Find(t.Context(), "team", "other")
+		if gateway.KindOf(err) != gateway.Unavailable || time.Since(start) > 3*time.Second {
 			t.Errorf("find: %v after %v", err, time.Since(start))
 		}
 		start = time.Now()
-		if err := o.Remember(t.Context(), "team", "made", "west"); gateway.KindOf(err) != gateway.Unavailable || time.Since(start) > 16*time.Second {
+		err = o.Remember(t.Context(), "team", "made", "west")
+		if gateway.KindOf(err) != gateway.Unavailable || time.Since(start) > 16*time.Second {
 			t.Errorf("remember: %v after %v", err, time.Since(start))
 		}
 	})
 }
 
-func TestAnIDThatIsTakenIsNotGivenToAnother(t *testing.T) {
+func TestRememberRefusesTakenID(t *testing.T) {
 	o := affinity.New(affinity.Options{Table: table.NewMem()})
 	remember(t, o, "team", "resp_1", "west")
 	remember(t, o, "team", "resp_1", "west")
@@ -178,5 +180,25 @@ func TestAnIDThatIsTakenIsNotGivenToAnother(t *testing.T) {
 	}
 	if region, err := o.Find(t.Context(), "team", "resp_1"); err != nil || region != "west" {
 		t.Errorf("the first owner lost it: %q, %v", region, err)
+	}
+}
+
+func TestFindRefusesNewerRows(t *testing.T) {
+	store := table.NewMem()
+	remember(t, affinity.New(affinity.Options{Table: store}), "team", "resp_1", "west")
+	for p := range 256 {
+		for e, err := range store.Scan(t.Context(), fmt.Sprintf("%02x", p)) {
+			if err != nil || e.Props["version"] != int64(1) {
+				t.Fatalf("row %v, %v", e.Props, err)
+			}
+			e.Props["version"] = int64(2)
+			if _, err := store.Replace(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_, err := affinity.New(affinity.Options{Table: store}).Find(t.Context(), "team", "resp_1")
+	if _, ok := errors.AsType[*gateway.VersionError](err); !ok {
+		t.Errorf("%v, want an error that names both versions", err)
 	}
 }

@@ -30,7 +30,7 @@ const (
 	filters = `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":` + safe + `}]}`
 )
 
-func TestStreamBecomesTheObjectOfACallWithoutStreaming(t *testing.T) {
+func TestAssemblerBuildsWholeObject(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		kind   assemble.Kind
@@ -181,7 +181,7 @@ func decode(t testing.TB, data []byte) (v any) {
 	return v
 }
 
-func TestNothingSeenIsNoObject(t *testing.T) {
+func TestAssemblerWithoutEvents(t *testing.T) {
 	for _, kind := range []assemble.Kind{assemble.Chat, assemble.Completion, assemble.Response} {
 		a := assembled(kind, "[DONE]", "", " ", "{", "[]", "null", `{"a":1} x`)
 		if got := a.Object(); got != nil {
@@ -193,14 +193,14 @@ func TestNothingSeenIsNoObject(t *testing.T) {
 	}
 }
 
-func TestMalformedEventsAreLeftOut(t *testing.T) {
+func TestAssemblerSkipsMalformed(t *testing.T) {
 	a := assembled(assemble.Chat, `{"choices":[{"index":0,"delta":{"content":"a"}}]}`, `{"choices":[{"index":0,"delta":{"content":"b`, `{"choices":[{"index":0,"delta":{"content":"c"}}]}`)
 	if got := string(a.Object()); got != `{"choices":[{"index":0,"message":{"content":"ac"}}]}` || a.Malformed() != 1 {
 		t.Errorf("%s with %d malformed", got, a.Malformed())
 	}
 }
 
-func TestEventsOfUnexpectedTypesBreakNothing(t *testing.T) {
+func TestAssemblerBearsOtherTypes(t *testing.T) {
 	a := assembled(
 		assemble.Chat,
 		`{"choices":{"a":1}}`, `{"choices":[1,null,{"delta":"x"},{"delta":{"content":5,"tool_calls":{}}}]}`,
@@ -212,7 +212,7 @@ func TestEventsOfUnexpectedTypesBreakNothing(t *testing.T) {
 	}
 }
 
-func TestLimitEndsCollectingAndIsSaid(t *testing.T) {
+func TestAssemblerStopsAtLimit(t *testing.T) {
 	for kind, event := range map[assemble.Kind]string{
 		assemble.Chat:       `{"choices":[{"index":%d,"delta":{"content":"0123456789"}}],"k%[1]d":1}`,
 		assemble.Completion: `{"choices":[{"index":%d,"text":"0123456789"}],"k%[1]d":1}`,
@@ -230,7 +230,7 @@ func TestLimitEndsCollectingAndIsSaid(t *testing.T) {
 	}
 }
 
-func TestManyIndexesAreBounded(t *testing.T) {
+func TestAssemblerBoundsIndexes(t *testing.T) {
 	a := assemble.New(assemble.Chat)
 	for i := range 100_000 {
 		a.Event(fmt.Appendf(nil, `{"choices":[{"index":%d}]}`, i))
@@ -240,7 +240,8 @@ func TestManyIndexesAreBounded(t *testing.T) {
 	}
 }
 
-func TestWholeResponseReplacesWhatWasCollectedEvenWhenFull(t *testing.T) {
+// A whole response replaces what was collected, even when the assembler is full.
+func TestResponseEndsAssembly(t *testing.T) {
 	a := assemble.New(assemble.Response)
 	a.Limit = 1000
 	for range 100 {
@@ -255,7 +256,7 @@ func TestWholeResponseReplacesWhatWasCollectedEvenWhenFull(t *testing.T) {
 	}
 }
 
-func TestEventDataIsNotKept(t *testing.T) {
+func TestEventCopiesItsData(t *testing.T) {
 	for kind, events := range map[assemble.Kind][]string{
 		assemble.Chat:     {filters, chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`), chunk(`{"delta":{"content":"b"},"index":0}`)},
 		assemble.Response: {`{"type":"response.created","response":{"id":"resp_1"}}`, `{"type":"response.output_text.delta","output_index":0,"delta":"0"}`},

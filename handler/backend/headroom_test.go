@@ -31,7 +31,7 @@ func answeredBy(t *testing.T, p *backend.Pool, need int64) string {
 	return a.Region
 }
 
-func TestARegionIsPassedByBeforeItRefuses(t *testing.T) {
+func TestNextAvoidsFullRegion(t *testing.T) {
 	for _, c := range []struct {
 		name             string
 		tokens, requests string
@@ -62,7 +62,7 @@ func TestARegionIsPassedByBeforeItRefuses(t *testing.T) {
 	}
 }
 
-func TestSteeringNeverLeavesARequestWithoutARegion(t *testing.T) {
+func TestNextTakesFullRegionLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {left("0", "0")}, "b": {left("0", "0")}})
 		for i, want := range []string{"a", "b", "a", "a"} {
@@ -83,7 +83,7 @@ func TestSteeringNeverLeavesARequestWithoutARegion(t *testing.T) {
 	})
 }
 
-func TestWhatWasSentSinceIsCountedAgainstWhatWasLeft(t *testing.T) {
+func TestHeadroomCountsSentRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {left("1000", "9"), good}, "b": {good}})
 		for i, want := range []string{"a", "a", "a", "b"} {
@@ -102,7 +102,7 @@ func TestWhatWasSentSinceIsCountedAgainstWhatWasLeft(t *testing.T) {
 	})
 }
 
-func TestAModelsOwnFirstByteTimeOutHolds(t *testing.T) {
+func TestModelsFirstByteTimeout(t *testing.T) {
 	for _, stream := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			better := good
@@ -120,7 +120,8 @@ func TestAModelsOwnFirstByteTimeOutHolds(t *testing.T) {
 	}
 }
 
-func TestWhileEveryRegionIsProbedAfterThrottlingTheOthersAreToldToWait(t *testing.T) {
+// While every region is probed after throttling, other requests get a 429 with the wait.
+func TestProbesKeepOthersWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttling := status(429, ``, "Retry-After=1")
 		p, s := newPool(t, map[string][]reply{"a": {throttling, hanging}, "b": {throttling, hanging}})

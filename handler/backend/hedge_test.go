@@ -50,7 +50,7 @@ func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script
 	return p, s
 }
 
-func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
+func TestHedgeWhenFirstIsLate(t *testing.T) {
 	throttling := status(429, `{}`, "Retry-After=60")
 	for _, c := range []struct {
 		name     string
@@ -106,7 +106,7 @@ func TestASecondRegionIsAskedWhenTheFirstIsLate(t *testing.T) {
 	}
 }
 
-func TestARegionThatIsOutrunAgainAndAgainIsNotTakenForABrokenOne(t *testing.T) {
+func TestLostHedgesKeepBreakerClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 100, map[string][]reply{"a": {good, after(time.Minute, good)}, "b": {good}})
 		for i := range 8 {
@@ -123,7 +123,7 @@ func TestARegionThatIsOutrunAgainAndAgainIsNotTakenForABrokenOne(t *testing.T) {
 	})
 }
 
-func TestOnlyAsManyRequestsAreHedgedAsARegionThatGrowsSlowCanBear(t *testing.T) {
+func TestHedgesStayInBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := used(t, 100, map[string][]reply{"a": {good, after(time.Second, good)}, "b": {after(time.Second, good)}})
 		before := len(s.asked)
@@ -138,7 +138,7 @@ func TestOnlyAsManyRequestsAreHedgedAsARegionThatGrowsSlowCanBear(t *testing.T) 
 	})
 }
 
-func TestAStreamIsWonByItsFirstEvent(t *testing.T) {
+func TestHedgedStreamNeedsFirstEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		early := func(r *http.Request) (*http.Response, error) { // headers and a comment, then nothing
 			in, _ := io.Pipe()
@@ -173,7 +173,7 @@ func TestAStreamIsWonByItsFirstEvent(t *testing.T) {
 	})
 }
 
-func TestAHedgeGoesOnlyToARegionThatIsWell(t *testing.T) {
+func TestHedgeNeedsHealthyRegion(t *testing.T) {
 	for name, b := range map[string]reply{
 		"half-open":       status(429, `{}`, "Retry-After=1"),
 		"little left":     status(200, `{}`, "x-ratelimit-remaining-tokens=1"),
@@ -194,7 +194,7 @@ func TestAHedgeGoesOnlyToARegionThatIsWell(t *testing.T) {
 	}
 }
 
-func TestAClientThatLeavesEndsBothEfforts(t *testing.T) {
+func TestClientLeftEndsBothAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 20, map[string][]reply{"a": {good, hanging}, "b": {hanging}})
 		l := &ledger{}
@@ -213,7 +213,8 @@ func TestAClientThatLeavesEndsBothEfforts(t *testing.T) {
 	})
 }
 
-func TestAFaultOfOursInAHedgeIsTheCallers(t *testing.T) {
+// The panic is raised again in the caller, and what the hedge held is given back.
+func TestHedgePanicReachesCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 20, map[string][]reply{"a": {good, after(time.Second, good)}, "b": {func(*http.Request) (*http.Response, error) { panic("a fault") }}})
 		l := &ledger{}
@@ -228,7 +229,7 @@ func TestAFaultOfOursInAHedgeIsTheCallers(t *testing.T) {
 
 // Under the race detector: efforts side by side, regions that fail at random, clients
 // that leave.
-func TestManyHedgedCallsAtOnceKeepTheirBooks(t *testing.T) {
+func TestHedgesUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		flaky := func(r *http.Request) (*http.Response, error) {
 			n := time.Now().UnixNano() / 1000 % 7

@@ -32,7 +32,7 @@ func (p *pausing) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func TestARegionMayBeSilentForLongButNotForGood(t *testing.T) {
+func TestIdleTimeoutEndsSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {func(r *http.Request) (*http.Response, error) {
 			return response(r, 200, &pausing{r.Context(), []string{"data: 1\n\n", "data: 2\n\n", "data: 3\n\n"}, 9 * time.Minute}, sse), nil
@@ -54,7 +54,7 @@ func TestARegionMayBeSilentForLongButNotForGood(t *testing.T) {
 	})
 }
 
-func TestASlowReaderIsNoSilenceOfTheRegion(t *testing.T) {
+func TestIdleTimeoutIgnoresSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newPool(t, map[string][]reply{"a": {func(r *http.Request) (*http.Response, error) {
 			return response(r, 200, &pausing{r.Context(), []string{"data: 1\n\n", "data: 2\n\n"}, 0}, sse), nil

@@ -22,7 +22,7 @@ import (
 )
 
 // 429 is the answer only when load alone is in the way; and no error says what is not so.
-func TestWhatClientsAreToldWhenRegionsFailInDifferentWays(t *testing.T) {
+func TestMessageWhenAllFail(t *testing.T) {
 	limit := status(429, `{}`, "Retry-After=30")
 	for _, c := range []struct {
 		name  string
@@ -59,7 +59,8 @@ type vault struct {
 func (v vault) Get(context.Context, string) (string, error)     { return "old", v.get }
 func (v vault) Refresh(context.Context, string) (string, error) { return "new", v.refresh }
 
-func TestASecretThatCannotBeFetchedIsNotBlamedOnTheRegion(t *testing.T) {
+// A region is not blamed for a secret that cannot be fetched.
+func TestMissingSecretIsNotBlamed(t *testing.T) {
 	away := errors.New("GET https://vault.example/secrets/top-secret-name: 503")
 	for _, c := range []struct {
 		name     string
@@ -102,7 +103,7 @@ func TestASecretThatCannotBeFetchedIsNotBlamedOnTheRegion(t *testing.T) {
 	}
 }
 
-func TestHealthIsListedInOneOrderAndOnceForEachDeployment(t *testing.T) {
+func TestHealthOrder(t *testing.T) {
 	models := map[string]string{"alias": "zulu"}
 	for i := range 20 {
 		models[fmt.Sprint("m", i)] = fmt.Sprint("d", i)
@@ -131,7 +132,7 @@ func TestHealthIsListedInOneOrderAndOnceForEachDeployment(t *testing.T) {
 	}
 }
 
-func TestEachChangeOfABreakerIsOneLogLine(t *testing.T) {
+func TestBreakerChangesAreLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		var mu sync.Mutex
@@ -184,7 +185,7 @@ func (l locked) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-func TestWhateverRetryAfterSaysABreakerIsOpenForASaneTime(t *testing.T) {
+func TestRetryAfterIsCapped(t *testing.T) {
 	const cooldown = 10 * time.Second
 	for _, c := range []struct {
 		headers []string
@@ -219,7 +220,7 @@ func TestWhateverRetryAfterSaysABreakerIsOpenForASaneTime(t *testing.T) {
 	}
 }
 
-func TestAnswersThatAreNoneMoveOn(t *testing.T) {
+func TestUnusableAnswersFailOver(t *testing.T) {
 	stalled := func(sent string, headers ...string) reply {
 		return func(r *http.Request) (*http.Response, error) {
 			return response(r, 200, &stalling{strings.NewReader(sent), r.Context()}, headers...), nil
@@ -279,7 +280,7 @@ func (k keyed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return good(r)
 }
 
-func TestASecretThatWasRotatedIsFetchedAgainAndTaken(t *testing.T) {
+func TestRotatedSecretIsFetched(t *testing.T) {
 	p := backend.New(backend.Options{Transport: keyed{"new"}, Secrets: vault{}, Regions: []backend.Region{
 		{Name: "a", Endpoint: &url.URL{Scheme: "https", Host: "a"}, Credential: "k", Models: map[string]string{"m": "m"}},
 	}})

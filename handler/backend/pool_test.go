@@ -19,7 +19,7 @@ import (
 )
 
 // The decision table, as the client and the next request see it.
-func TestWhatBecomesOfEachOutcome(t *testing.T) {
+func TestOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		stream  bool
@@ -89,7 +89,8 @@ func TestWhatBecomesOfEachOutcome(t *testing.T) {
 	}
 }
 
-func TestASilentRegionIsLeftWhileAnotherIsOpenAndWaitedForWhenNoneIs(t *testing.T) {
+// A silent region is left while another is open, and waited for when none is.
+func TestFirstByteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := func(r *http.Request) (*http.Response, error) {
 			time.Sleep(200 * time.Second)
@@ -111,7 +112,7 @@ func TestASilentRegionIsLeftWhileAnotherIsOpenAndWaitedForWhenNoneIs(t *testing.
 	})
 }
 
-func TestARenewedSecretIsTriedOnce(t *testing.T) {
+func TestRenewedSecretIsTriedOnce(t *testing.T) {
 	p, s := newPool(t, map[string][]reply{"a": {status(401, ``), good}, "b": {good}})
 	cl := call(false)
 	if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "a" || len(s.asked) != 2 {
@@ -119,7 +120,8 @@ func TestARenewedSecretIsTriedOnce(t *testing.T) {
 	}
 }
 
-func TestStreamOptionsAreDroppedWhereTheyAreRefusedAndThatIsRemembered(t *testing.T) {
+// The deployment is remembered, so the next request is sent without them at once.
+func TestRefusedStreamOptionsAreDropped(t *testing.T) {
 	refusal := status(400, `{"error":{"message":"Unrecognized request argument supplied: stream_options"}}`)
 	p, s := newPool(t, map[string][]reply{"a": {refusal, goodStream}})
 	for i, want := range []int{2, 3} {
@@ -133,7 +135,8 @@ func TestStreamOptionsAreDroppedWhereTheyAreRefusedAndThatIsRemembered(t *testin
 	}
 }
 
-func TestEachRegionGetsItsOwnDeploymentAndOtherwiseTheSameBytes(t *testing.T) {
+// All other bytes stay.
+func TestDeploymentNameIsRewritten(t *testing.T) {
 	p, s := newPool(t, map[string][]reply{"a": {status(500, ``)}, "b": {good}})
 	if _, err := ask(t.Context(), p, call(false)); err != nil {
 		t.Fatal(err)
@@ -152,7 +155,7 @@ func TestEachRegionGetsItsOwnDeploymentAndOtherwiseTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestWhenAllRegionsThrottleTheSmallestWaitIsNamed(t *testing.T) {
+func TestAllThrottledNamesSmallestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := newPool(t, map[string][]reply{"a": {status(429, ``, "Retry-After=30")}, "b": {status(429, ``, "retry-after-ms=4000")}})
 		for range 2 {
@@ -168,7 +171,7 @@ func TestWhenAllRegionsThrottleTheSmallestWaitIsNamed(t *testing.T) {
 	})
 }
 
-func TestAClientThatLeavesBlamesNobody(t *testing.T) {
+func TestClientLeftBlamesNoRegion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, s := newPool(t, map[string][]reply{"a": {hanging}, "b": {good}})
 		for range 5 {
@@ -186,7 +189,7 @@ func TestAClientThatLeavesBlamesNobody(t *testing.T) {
 	})
 }
 
-func TestALongBodyIsHandedOverBeforeItsEnd(t *testing.T) {
+func TestLongBodyCommitsEarly(t *testing.T) {
 	long := bytes.Repeat([]byte("x"), backend.WholeBody+10)
 	p, _ := newPool(t, map[string][]reply{"a": {status(200, string(long))}})
 	a, err := ask(t.Context(), p, call(false))
@@ -200,7 +203,8 @@ func TestALongBodyIsHandedOverBeforeItsEnd(t *testing.T) {
 	}
 }
 
-func TestHoldsAreAskedForBeforeEachFurtherAttemptAndKeptWhereTokensMayBeGone(t *testing.T) {
+// Again is called before each further attempt, Keep where tokens may have been used.
+func TestHoldFollowsAttempts(t *testing.T) {
 	p, _ := newPool(t, map[string][]reply{"a": {status(429, ``)}, "b": {status(500, ``)}, "c": {good}})
 	l := &ledger{}
 	cl := l.call(false)
@@ -218,7 +222,7 @@ func TestHoldsAreAskedForBeforeEachFurtherAttemptAndKeptWhereTokensMayBeGone(t *
 	}
 }
 
-func TestWeightsShareAPriorityGroupAndNeverLeakToTheNext(t *testing.T) {
+func TestWeightsShareOnePriority(t *testing.T) {
 	s := &script{lines: map[string][]reply{"a": {good}, "b": {good}, "c": {good}}}
 	region := func(name string, priority, weight int) backend.Region {
 		return backend.Region{Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: priority, Weight: weight, Credential: "k", Models: map[string]string{"m": "m"}}

@@ -37,7 +37,8 @@ func do(t *testing.T, p *backend.Pool) *testCall {
 	return c
 }
 
-func TestAnInstanceStartedInAnOutageDoesNotAskTheDeadRegion(t *testing.T) {
+// An instance that is started in an outage does not ask the dead region.
+func TestSharedBreakerAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		lines := func() map[string][]reply { return map[string][]reply{"a": {hanging}, "b": {good}} }
@@ -59,7 +60,7 @@ func TestAnInstanceStartedInAnOutageDoesNotAskTheDeadRegion(t *testing.T) {
 	})
 }
 
-func TestInstancesThatRunHearOfATripWithinFiveSeconds(t *testing.T) {
+func TestSharedBreakerWithinSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		first, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=30")}, "b": {good}})
@@ -88,7 +89,7 @@ func TestInstancesThatRunHearOfATripWithinFiveSeconds(t *testing.T) {
 	})
 }
 
-func TestOpenUntilIsOnlyEverExtended(t *testing.T) {
+func TestSharedBreakerOnlyExtends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		long, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=200")}, "b": {good}})
@@ -112,7 +113,7 @@ func TestOpenUntilIsOnlyEverExtended(t *testing.T) {
 	})
 }
 
-func TestWithStorageAwayAnInstanceKnowsWhatItSees(t *testing.T) {
+func TestSharedBreakerWithoutTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		away := func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
@@ -141,7 +142,7 @@ func TestWithStorageAwayAnInstanceKnowsWhatItSees(t *testing.T) {
 	})
 }
 
-func TestAWriteThatWasAppliedAndLostIsRepeatedWithoutHarm(t *testing.T) {
+func TestSharedBreakerRepeatsWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		lost := 0

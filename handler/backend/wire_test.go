@@ -96,7 +96,7 @@ func serve(t *testing.T, handle func(conn net.Conn, n int)) string {
 	return l.Addr().String()
 }
 
-func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) {
+func TestDialTimeout(t *testing.T) {
 	for _, c := range []struct{ name, endpoint, reason string }{
 		{"SYNs are dropped", "http://" + blackHole(t), "connect-timeout"},
 		{"TLS is not answered", "https://" + mute(t), "tls-failed"},
@@ -127,7 +127,7 @@ func TestARegionWhoseConnectionsLeadNowhereIsLeftAfterFiveSeconds(t *testing.T) 
 
 const okAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"by\":\"a\"}"
 
-func TestAConnectionThatTheRegionHadClosedIsNotTheRegionsFailure(t *testing.T) {
+func TestStaleConnectionIsRetried(t *testing.T) {
 	for _, alone := range []bool{true, false} {
 		t.Run(fmt.Sprintf("alone %t", alone), func(t *testing.T) {
 			var asked atomic.Int64
@@ -165,7 +165,7 @@ func TestAConnectionThatTheRegionHadClosedIsNotTheRegionsFailure(t *testing.T) {
 	}
 }
 
-func TestARegionThatAlwaysHangsUpIsAFailingOne(t *testing.T) {
+func TestHangingUpOpensBreaker(t *testing.T) {
 	address := serve(t, func(conn net.Conn, _ int) {
 		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -183,7 +183,7 @@ func TestARegionThatAlwaysHangsUpIsAFailingOne(t *testing.T) {
 	}
 }
 
-func TestAnswersAtTheEdgesOfTheProtocol(t *testing.T) {
+func TestUnusualHTTPAnswers(t *testing.T) {
 	long := strings.Repeat("x", 300<<10)
 	for _, c := range []struct {
 		name, answer string
@@ -236,7 +236,7 @@ func TestAnswersAtTheEdgesOfTheProtocol(t *testing.T) {
 
 // A region over HTTP/2 that is being replaced tells its clients to come again; streams
 // under way go on.
-func TestARegionThatSaysGoAwayLosesNoRequest(t *testing.T) {
+func TestGoAwayLosesNoRequest(t *testing.T) {
 	var opened atomic.Int64
 	going := make(chan struct{})
 	region := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

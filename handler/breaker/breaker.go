@@ -3,17 +3,19 @@
 //	Closed ──trip──► Open(until) ──time──► HalfOpen, one probe ──success──► Closed
 //	                     ▲                        └──failure──► Open
 //
-// It trips at once when it is told to; else after some failures within a window, if they
-// came in a row or are a large share of the calls. Results that belong to an older state change nothing:
-// a slow success from before the trip must not close the breaker.
+// It trips at once where the caller says so. Otherwise it trips after some failures within
+// a window, if they came in a row or are a large share of the calls. Results that belong to
+// an older state change nothing: a slow success from before the trip must not close the
+// breaker.
 package breaker
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
 
-// State is where a breaker stands.
+// State is the state of a breaker.
 type State int
 
 // The states.
@@ -27,30 +29,22 @@ func (s State) String() string {
 	return [...]string{"closed", "open", "half-open"}[s]
 }
 
-// MaxOpen caps how long anyone, a hostile Retry-After included, can keep a breaker open.
-const MaxOpen = 5 * time.Minute
+// maxOpen caps how long one report, such as a hostile Retry-After, keeps a breaker open.
+const maxOpen = 5 * time.Minute
 
 // Options tune a Breaker; the zero value means the defaults.
 type Options struct {
-	Failures int           // how many within Window it takes to trip; default 3
-	Rate     float64       // share of the calls within Window that trips, if they came not in a row; default 0.5
+	Failures int           // how many within Window trip it; default 3
+	Rate     float64       // share of the calls within Window that trips it, if they did not come in a row; default 0.5
 	Window   time.Duration // default 10 s
-	Cooldown time.Duration // how long it stays open when nobody named a time; default 10 s
+	Cooldown time.Duration // how long it stays open when no time was named; default 10 s
 }
 
 func (o Options) withDefaults() Options {
-	if o.Failures == 0 {
-		o.Failures = 3
-	}
-	if o.Rate == 0 {
-		o.Rate = 0.5
-	}
-	if o.Window == 0 {
-		o.Window = 10 * time.Second
-	}
-	if o.Cooldown == 0 {
-		o.Cooldown = 10 * time.Second
-	}
+	o.Failures = cmp.Or(o.Failures, 3)
+	o.Rate = cmp.Or(o.Rate, 0.5)
+	o.Window = cmp.Or(o.Window, 10*time.Second)
+	o.Cooldown = cmp.Or(o.Cooldown, 10*time.Second)
 	return o
 }
 
@@ -61,7 +55,7 @@ type Breaker struct {
 	mu        sync.Mutex
 	state     State
 	until     time.Time
-	throttled bool   // the last trip was a refusal for load, not a failure
+	throttled bool   // the last trip was because of throttling, not of a failure
 	epoch     uint64 // counts state changes
 	window    rollingWindow
 	probing   bool
@@ -70,21 +64,21 @@ type Breaker struct {
 // New returns a closed breaker.
 func New(o Options) *Breaker { return &Breaker{options: o.withDefaults()} }
 
-// Change is what a word to a breaker did to its state; most words change nothing.
+// Change is the state transition that a report caused. From and To are equal if there was none.
 type Change struct{ From, To State }
 
-// Happened tells whether the state is another one.
+// Happened reports whether the state changed.
 func (c Change) Happened() bool { return c.From != c.To }
 
-// Pass is the leave to make one attempt. Exactly one of its methods is called once.
+// Pass is the permission for one attempt. Exactly one of its methods must be called, once.
 type Pass struct {
-	Change // brought about by giving leave: the first probe makes an open breaker half-open
+	Change // caused by the permission: the first probe makes an open breaker half-open
 
 	b     *Breaker
 	epoch uint64
 }
 
-// Allow gives leave for one attempt; while half-open, to one attempt at a time.
+// Allow permits one attempt. While the breaker is half-open it permits one at a time.
 func (b *Breaker) Allow() (Pass, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,14 +93,14 @@ func (b *Breaker) Allow() (Pass, bool) {
 	return Pass{Change{before, b.state}, b, b.epoch}, true
 }
 
-// Ready says whether Allow would give leave now, and takes nothing.
+// Ready reports whether Allow would permit an attempt now. It takes nothing.
 func (b *Breaker) Ready() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state == Closed || !time.Now().Before(b.until) && !b.probing
 }
 
-// Status tells the state, how long it stays open, and whether load tripped it.
+// Status returns the state, how long the breaker stays open, and whether throttling tripped it.
 func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -120,19 +114,19 @@ func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 	return state, wait, b.throttled
 }
 
-// Learn opens the breaker for as long as others found out that it should be; it never
-// shortens what this process knows itself.
-func (b *Breaker) Learn(wait time.Duration, throttled bool) Change {
-	return b.update(func() { b.learn(wait, throttled) })
-}
-
-// told takes one word in and says what it changed.
-func (b *Breaker) update(word func()) Change {
+// update applies a report and returns what it changed.
+func (b *Breaker) update(report func()) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.state
-	word()
+	report()
 	return Change{before, b.state}
+}
+
+// Learn opens the breaker for as long as another process found that it should be open. It
+// never shortens the time that this process knows.
+func (b *Breaker) Learn(wait time.Duration, throttled bool) Change {
+	return b.update(func() { b.learn(wait, throttled) })
 }
 
 func (b *Breaker) learn(wait time.Duration, throttled bool) {
@@ -145,7 +139,7 @@ func (b *Breaker) learn(wait time.Duration, throttled bool) {
 	}
 }
 
-// Success reports an attempt that the backend answered.
+// Success reports that the backend answered.
 func (p Pass) Success() Change { return p.b.update(p.success) }
 
 func (p Pass) success() {
@@ -155,11 +149,11 @@ func (p Pass) success() {
 	case b.state == HalfOpen:
 		b.enter(Closed)
 	default:
-		b.window.add(time.Now(), b.options.Window, false)
+		b.window.success(time.Now(), b.options.Window)
 	}
 }
 
-// Forget reports an attempt that says nothing about the backend: the client left.
+// Forget reports an attempt that says nothing about the backend, such as one whose client left.
 func (p Pass) Forget() {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
@@ -180,15 +174,15 @@ func (p Pass) fail() {
 		b.trip(b.options.Cooldown, false)
 		return
 	}
-	b.window.add(time.Now(), b.options.Window, true)
+	b.window.failure(time.Now(), b.options.Window)
 	calls, failures := b.window.sum()
 	if b.window.consecutive >= b.options.Failures || failures >= b.options.Failures && float64(failures) >= b.options.Rate*float64(calls) {
 		b.trip(b.options.Cooldown, false)
 	}
 }
 
-// Trip opens the breaker at once: for wait, or the cooldown when wait is 0. throttled
-// says that load was the reason. A trip of an older state only extends an open one.
+// Trip opens the breaker at once: for wait, or for the cooldown if wait is 0. throttled
+// says that throttling was the reason. A trip of an older state only extends an open breaker.
 func (p Pass) Trip(wait time.Duration, throttled bool) Change {
 	return p.b.update(func() { p.trip(wait, throttled) })
 }
@@ -214,7 +208,7 @@ func (b *Breaker) trip(wait time.Duration, throttled bool) {
 }
 
 func (b *Breaker) extend(wait time.Duration) {
-	if until := time.Now().Add(min(wait, MaxOpen)); until.After(b.until) {
+	if until := time.Now().Add(min(wait, maxOpen)); until.After(b.until) {
 		b.until = until
 	}
 }

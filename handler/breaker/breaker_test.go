@@ -25,7 +25,7 @@ func refuse(t *testing.T, b *breaker.Breaker) {
 	}
 }
 
-func TestThreeFailuresWithinTheWindowTrip(t *testing.T) {
+func TestBreakerTripsAfterThree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
 		allow(t, b).Fail()
@@ -41,7 +41,8 @@ func TestThreeFailuresWithinTheWindowTrip(t *testing.T) {
 	})
 }
 
-func TestARefusalForLoadOpensForTheNamedTimeCappedAtFiveMinutes(t *testing.T) {
+// A named time is capped at five minutes.
+func TestTripTakesNamedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
 		allow(t, b).Trip(1500*time.Millisecond, true)
@@ -55,7 +56,7 @@ func TestARefusalForLoadOpensForTheNamedTimeCappedAtFiveMinutes(t *testing.T) {
 	})
 }
 
-func TestHalfOpenLetsOneProbeThrough(t *testing.T) {
+func TestHalfOpenAllowsOneProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
 		allow(t, b).Trip(time.Second, false)
@@ -76,7 +77,7 @@ func TestHalfOpenLetsOneProbeThrough(t *testing.T) {
 	})
 }
 
-func TestResultsOfAnOlderStateAreIgnored(t *testing.T) {
+func TestPassOfOlderStateIsIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
 		slow, late := allow(t, b), allow(t, b)
@@ -89,7 +90,7 @@ func TestResultsOfAnOlderStateAreIgnored(t *testing.T) {
 	})
 }
 
-func TestAShareOfFailuresTripsAndAFewAmongManyDoNot(t *testing.T) {
+func TestBreakerTripsByRate(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		calls string // of one second each tenth: + answered, - failed
@@ -120,7 +121,7 @@ func TestAShareOfFailuresTripsAndAFewAmongManyDoNot(t *testing.T) {
 	}
 }
 
-func TestWhatOthersLearnedOpensAndExtendsButNeverShortens(t *testing.T) {
+func TestLearnNeverShortens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
 		b.Learn(0, true)
@@ -144,7 +145,7 @@ func TestWhatOthersLearnedOpensAndExtendsButNeverShortens(t *testing.T) {
 	})
 }
 
-func TestEveryChangeOfStateIsToldOnceToWhoeverMadeIt(t *testing.T) {
+func TestChangeIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
 		var told []string

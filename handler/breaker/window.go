@@ -4,35 +4,43 @@ import "time"
 
 const partCount = 10
 
-// tally counts calls and failures of the last window, in slices of a tenth of it.
+// rollingWindow counts the calls and failures of the last window, in parts of a tenth of it.
 type rollingWindow struct {
-	at          int64 // number of the newest slice since the epoch
-	parts       [partCount]struct{ calls, failures int }
+	newest      int64 // number of the newest part since the epoch
+	parts       [partCount]part
 	consecutive int       // failures since the last success
-	since       time.Time // the row's first failure
+	since       time.Time // of the first consecutive failure
 }
 
-func (t *rollingWindow) add(now time.Time, window time.Duration, failed bool) {
+type part struct{ calls, failures int }
+
+func (w *rollingWindow) success(now time.Time, window time.Duration) {
+	w.current(now, window).calls++
+	w.consecutive = 0
+}
+
+func (w *rollingWindow) failure(now time.Time, window time.Duration) {
+	p := w.current(now, window)
+	p.calls++
+	p.failures++
+	if w.consecutive == 0 || now.Sub(w.since) >= window {
+		w.consecutive, w.since = 0, now
+	}
+	w.consecutive++
+}
+
+// current returns the part for now and clears those that were skipped.
+func (w *rollingWindow) current(now time.Time, window time.Duration) *part {
 	at := now.UnixNano() / int64(window/partCount)
-	for n := max(t.at+1, at-partCount+1); n <= at; n++ {
-		t.parts[n%partCount] = struct{ calls, failures int }{}
+	for n := max(w.newest+1, at-partCount+1); n <= at; n++ {
+		w.parts[n%partCount] = part{}
 	}
-	t.at = max(t.at, at)
-	part := &t.parts[t.at%partCount]
-	part.calls++
-	if !failed {
-		t.consecutive = 0
-		return
-	}
-	part.failures++
-	if t.consecutive == 0 || now.Sub(t.since) >= window {
-		t.consecutive, t.since = 0, now
-	}
-	t.consecutive++
+	w.newest = max(w.newest, at)
+	return &w.parts[w.newest%partCount]
 }
 
-func (t *rollingWindow) sum() (calls, failures int) {
-	for _, p := range t.parts {
+func (w *rollingWindow) sum() (calls, failures int) {
+	for _, p := range w.parts {
 		calls += p.calls
 		failures += p.failures
 	}

@@ -6,15 +6,21 @@ import (
 	"strings"
 )
 
+// hops says what stands between the client and the gateway.
+type hops struct {
+	fronted bool // the Application Gateway
+	inAzure bool // the front end of App Service
+}
+
 // clientIP is the address that a trusted hop names, or empty. X-Forwarded-For is never
 // trusted: the Functions host overwrites it with its own peer.
-func clientIP(r *http.Request, fronted, inAzure bool) string {
+func (h hops) clientIP(r *http.Request) string {
 	switch {
-	case fronted:
+	case h.fronted:
 		return parseIP(r.Header.Get("X-Gateway-Client-Ip"))
 	case r.Header.Get("Client-Ip") != "":
 		return parseIP(r.Header.Get("Client-Ip"))
-	case inAzure:
+	case h.inAzure:
 		return ""
 	default:
 		return parseIP(r.RemoteAddr)

@@ -19,7 +19,7 @@ import (
 func (h *Handler) newRecord(r *http.Request) *gateway.Record {
 	now := time.Now()
 	rec := &gateway.Record{ID: newID(now), Time: now, Method: r.Method, URL: loggedURL(r.URL), ClientAgent: r.UserAgent()}
-	rec.IP = clientIP(r, h.options.Fronted, h.options.InAzure)
+	rec.IP = hops{h.options.Fronted, h.options.InAzure}.clientIP(r)
 	return rec
 }
 

@@ -8,8 +8,8 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// ParseUsage reads the usage object of an answer or of a stream's chunk, in the names of
-// chat (prompt_tokens) or of Responses (input_tokens). ok is false when there is none.
+// ParseUsage reads the usage object of an answer or of one event, with the names of chat
+// (prompt_tokens) or of Responses (input_tokens). ok is false if there is none.
 func ParseUsage(raw []byte) (u gateway.Usage, ok bool) {
 	v := gjson.GetBytes(raw, "usage")
 	if !v.IsObject() {
@@ -41,7 +41,7 @@ func ParseUsage(raw []byte) (u gateway.Usage, ok bool) {
 	return u, true
 }
 
-// AnsweredModel returns the model an answer or a chunk says it came from.
+// AnsweredModel returns the model that an answer or an event names.
 func AnsweredModel(raw []byte) string {
 	if m := gjson.GetBytes(raw, "model"); m.Str != "" {
 		return m.Str
@@ -65,10 +65,10 @@ type ChunkKind int
 
 // The kinds of stream event.
 const (
-	Content   ChunkKind = iota // part of the answer, or nothing we know
+	Content   ChunkKind = iota // part of the answer, or unknown
 	UsageOnly                  // the chunk that carries usage and no choice
 	Terminal                   // completes the answer: held until the record is durable
-	Failure                    // the region gives up in band
+	Failure                    // the region reports an error inside the stream
 )
 
 var (
@@ -78,7 +78,7 @@ var (
 	errorMember = []byte(`"error"`)
 )
 
-// Classify tells what an event is, by its name and data. Chat streams end with [DONE]
+// Classify returns the kind of an event by its name and data. Chat streams end with [DONE]
 // and carry errors as {"error":…}; Responses streams name their events.
 func Classify(name, data []byte) ChunkKind {
 	switch string(name) {
@@ -99,7 +99,7 @@ func Classify(name, data []byte) ChunkKind {
 	return Content
 }
 
-// IsDone says whether an event's data is the end mark of chat streams.
+// IsDone reports whether an event's data is the end mark of chat streams.
 func IsDone(data []byte) bool { return bytes.Equal(bytes.TrimSpace(data), done) }
 
 func isUsageOnly(data []byte) bool {
@@ -112,20 +112,20 @@ func isUsageOnly(data []byte) bool {
 	return gjson.GetBytes(data, "usage").IsObject()
 }
 
-// RefusesStreamOptions says whether a 400 is a region's way of not knowing stream_options
-// (api-versions before 2024-09-01-preview, and some models).
+// RefusesStreamOptions reports whether the body of a 400 says that the region does not know
+// stream_options (api-versions before 2024-09-01-preview, and some models).
 func RefusesStreamOptions(body []byte) bool {
 	return bytes.Contains(body, []byte("stream_options"))
 }
 
-// ParseError reads the code and the message of an error answer; empty where it has none.
+// ParseError reads the code and the message of an error answer. They are empty if it has none.
 func ParseError(body []byte) (code, message string) {
 	e := gjson.GetBytes(body, "error")
 	return e.Get("code").String(), e.Get("message").String()
 }
 
-// ClientsFault tells an in-band error that every region would repeat, such as a content
-// filter's, from one that another region may not have.
+// ClientsFault reports whether every region would repeat an error that came inside a
+// stream, such as a content filter's.
 func ClientsFault(data []byte) bool {
 	e := gjson.GetBytes(data, "error")
 	if !e.Exists() {

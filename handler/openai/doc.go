@@ -1,6 +1,6 @@
 // Package openai is the wire format of Azure OpenAI as far as the gateway must know it:
-// which operations there are (operations.json, the classic surface with its api-version
-// and the v1 surface), the request fields that decide something, the few edits we make,
-// usage and errors in answers, and the assembly of a stream into the equivalent whole
-// object. Everything else passes as bytes.
+// the table of operations (operations.json: the classic surface with its api-version and
+// the v1 surface), the fields of a request that decide something, the few edits that the
+// gateway makes, and usage, errors and the meaning of events in answers. Everything else
+// passes as bytes.
 package openai

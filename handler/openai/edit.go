@@ -2,19 +2,18 @@ package openai
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/tidwall/sjson"
 )
 
-// The edits below change the named member only; every other byte stays as the client sent it.
+// The edits below change only the named member. Every other byte stays as the client sent it.
 
 // WithUsage asks for the usage chunk of a stream.
 func WithUsage(body []byte) ([]byte, error) {
 	return edited(sjson.SetBytes(body, "stream_options.include_usage", true))
 }
 
-// WithModel puts the region's deployment name into the body.
+// WithModel writes the region's deployment name into the body.
 func WithModel(body []byte, deployment string) ([]byte, error) {
 	return edited(sjson.SetBytes(body, "model", deployment))
 }
@@ -33,19 +32,4 @@ func edited(body []byte, err error) ([]byte, error) {
 		return nil, fmt.Errorf("openai: edit request: %w", err)
 	}
 	return body, nil
-}
-
-// LiftVersion returns the api-version to use upstream: the client's, or floor when the
-// client's is an older dated one. Names that are no date (preview, latest) stay.
-func LiftVersion(client, floor string) string {
-	const date = len("2024-10-21")
-	if len(client) < date || len(floor) < date || strings.Count(client[:date], "-") != 2 || client[0] != '2' {
-		return client
-	}
-	older := client[:date] < floor[:date] ||
-		client[:date] == floor[:date] && len(client) > date && len(floor) == date
-	if older {
-		return floor
-	}
-	return client
 }

@@ -8,20 +8,19 @@ import (
 	"github.com/tiktoken-go/tokenizer"
 )
 
-// EstimateTokens is the rule of thumb for text that is not worth counting: four bytes a token.
-func EstimateTokens(bytes int64) int64 { return (bytes + 3) / 4 }
+// estimateTokens is the rule of thumb for text that is not worth counting: four bytes a token.
+func estimateTokens(bytes int64) int64 { return (bytes + 3) / 4 }
 
 // messageOverhead is what the chat format adds around a message, at most.
 const messageOverhead = 16
 
-// PromptEstimate is the likely size of the prompt in tokens, at no cost: what a soft
-// limit holds before the call.
-func (r Request) PromptEstimate() int64 { return EstimateTokens(r.PromptBytes) + 4*r.Messages }
+// PromptEstimate is the likely size of the prompt in tokens, computed without counting:
+// what a soft limit holds before the call.
+func (r Request) PromptEstimate() int64 { return estimateTokens(r.PromptBytes) + 4*r.Messages }
 
 // Bound is the number of tokens that no answer to r can exceed: a token stands for at
-// least one byte, so the prompt's bytes bound its tokens. ok is false when the request
-// names no output cap or its prompt is not all text; the model's context window is the
-// bound then.
+// least one byte, so the prompt's bytes bound its tokens. ok is false if the request names
+// no output cap or its prompt is not all text. Then the model's context window is the bound.
 func (r Request) Bound(kind Kind) (tokens int64, ok bool) {
 	if r.NotAllText || (r.MaxOutput == 0 && kind != Embeddings) {
 		return 0, false
@@ -36,8 +35,8 @@ const (
 	perReply   = 3
 )
 
-// CountPrompt counts the tokens of a request's text, for calls that never said how many
-// they used. Images and audio count nothing.
+// CountPrompt counts the tokens of a request's text, for calls whose answer reported no
+// usage. Images and audio count as nothing.
 func CountPrompt(model string, body []byte) int64 {
 	var text strings.Builder
 	var messages int64
@@ -61,8 +60,8 @@ func CountPrompt(model string, body []byte) int64 {
 	return countTokens(model, text.String())
 }
 
-// CountAnswer counts the output tokens in an answer that broke off or came without
-// usage. Hidden reasoning is not in it and cannot be counted.
+// CountAnswer counts the output tokens in an answer that broke off or reported no usage.
+// Hidden reasoning is not part of it and cannot be counted.
 func CountAnswer(model string, obj []byte) int64 {
 	var text strings.Builder
 	for _, path := range []string{
@@ -74,7 +73,7 @@ func CountAnswer(model string, obj []byte) int64 {
 	return countTokens(model, text.String())
 }
 
-// collect appends the strings of v, lists of lists included, a line each.
+// collect appends the strings of v, one per line, also those in lists of lists.
 func collect(to *strings.Builder, v gjson.Result) {
 	switch {
 	case v.Type == gjson.String:
@@ -87,7 +86,7 @@ func collect(to *strings.Builder, v gjson.Result) {
 	}
 }
 
-// countable bounds the text that is really counted; the rest is taken to be alike.
+// countable bounds the text that is counted. The rest is assumed to be similar.
 const countable = 256 << 10
 
 func countTokens(model, text string) int64 {
@@ -98,12 +97,12 @@ func countTokens(model, text string) int64 {
 	sample := strings.ToValidUTF8(text[:min(len(text), countable)], "")
 	n, err := codecFor(model).Count(sample)
 	if err != nil || sample == "" {
-		return EstimateTokens(int64(len(text)))
+		return estimateTokens(int64(len(text)))
 	}
 	return int64(n) * int64(len(text)) / int64(len(sample))
 }
 
-// The vocabularies are in the binary; loading one takes some 20 ms, once.
+// The vocabularies are part of the binary. Loading one takes about 20 ms, once.
 var (
 	o200k  = sync.OnceValue(func() tokenizer.Codec { return mustCodec(tokenizer.O200kBase) })
 	cl100k = sync.OnceValue(func() tokenizer.Codec { return mustCodec(tokenizer.Cl100kBase) })
@@ -117,8 +116,8 @@ func mustCodec(e tokenizer.Encoding) tokenizer.Codec {
 	return c
 }
 
-// codecFor knows the older models by name; everything since gpt-4o, and everything
-// unknown, speaks o200k.
+// codecFor knows the older models by name. Models since gpt-4o use o200k, and unknown ones
+// are assumed to.
 func codecFor(model string) tokenizer.Codec {
 	for _, old := range []string{"gpt-35", "gpt-3.5", "gpt-4-", "text-embedding", "text-davinci"} {
 		if strings.HasPrefix(model, old) {

@@ -8,7 +8,7 @@ import (
 )
 
 // The counts are those of npm js-tiktoken 1.0.21, which nobody of us wrote.
-func TestTextIsCountedInTheModelsOwnTokens(t *testing.T) {
+func TestCountUsesModelsTokens(t *testing.T) {
 	for _, c := range []struct {
 		model, text string
 		want        int64
@@ -28,7 +28,7 @@ func TestTextIsCountedInTheModelsOwnTokens(t *testing.T) {
 	}
 }
 
-func TestEveryPlaceAnAnswersTextMayStandIsCounted(t *testing.T) {
+func TestCountAnswerFindsAllText(t *testing.T) {
 	for _, obj := range []string{
 		`{"choices":[{"message":{"content":"hello world"}}]}`,
 		`{"choices":[{"text":"hello world"}]}`,
@@ -43,7 +43,7 @@ func TestEveryPlaceAnAnswersTextMayStandIsCounted(t *testing.T) {
 	}
 }
 
-func TestPromptsAreCountedWithChatsOwnTokens(t *testing.T) {
+func TestCountPromptAddsOverhead(t *testing.T) {
 	for body, want := range map[string]int64{
 		`{"messages":[{"role":"user","content":"hello world"}]}`:                                               2 + 3 + 3,
 		`{"messages":[{"role":"system","content":"hello world"},{"role":"user","content":"hello world"}]}`:     5 + 6 + 3, // a line break between them
@@ -59,7 +59,7 @@ func TestPromptsAreCountedWithChatsOwnTokens(t *testing.T) {
 	}
 }
 
-func TestALongTextIsCountedByItsBeginning(t *testing.T) {
+func TestCountSamplesLongText(t *testing.T) {
 	text := strings.Repeat("hello world ", 100_000)
 	got := openai.CountAnswer("gpt-4o", []byte(`{"choices":[{"text":"`+text+`"}]}`))
 	if got < 190_000 || got > 210_000 {

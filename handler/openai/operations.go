@@ -18,11 +18,11 @@ const (
 	Completions Kind = "completions" // prompt in, choices with text out
 	Embeddings  Kind = "embeddings"  // input in, vectors out; no stream
 	Responses   Kind = "responses"   // input in, output items out
-	WebSocket   Kind = "websocket"   // known, and not carried: the Functions host has no WebSockets
+	WebSocket   Kind = "websocket"   // known but refused: the Functions host carries no WebSockets
 	BodyModel   Kind = "model"       // not metered, but the body's model names the deployment
 )
 
-// Metered says whether tokens of the kind are counted and limited.
+// Metered reports whether tokens of the kind are counted and limited.
 func (k Kind) Metered() bool {
 	return k == Chat || k == Completions || k == Embeddings || k == Responses
 }
@@ -55,9 +55,6 @@ var operationsJSON []byte
 
 var table = mustLoad(operationsJSON)
 
-// Operations returns the table in its written order.
-func Operations() []Operation { return slices.Clone(table.all) }
-
 type segment struct {
 	literal map[string]*segment
 	param   *segment // at most one parameter per level, whatever its name
@@ -66,7 +63,7 @@ type segment struct {
 }
 
 type routes struct {
-	all  []Operation
+	all  []Operation         // in their written order
 	tree map[string]*segment // by surface
 }
 
@@ -95,7 +92,7 @@ func (r *routes) add(op Operation) error {
 		n.methods = map[string]Operation{}
 	}
 	if _, dup := n.methods[op.Method]; dup {
-		return fmt.Errorf("%s %s stands twice", op.Method, op.Path)
+		return fmt.Errorf("%s %s is listed twice", op.Method, op.Path)
 	}
 	n.methods[op.Method] = op
 	return nil
@@ -117,7 +114,7 @@ func (n *segment) child(seg string) *segment {
 	return n.literal[seg]
 }
 
-// name keeps what stands in the place of a parameter.
+// name keeps the value of a parameter.
 func (m *Match) name(n *segment, value string) {
 	switch {
 	case n == nil:
@@ -130,7 +127,7 @@ func (m *Match) name(n *segment, value string) {
 
 // Find looks up the operation for a decoded path below /openai, such as
 // /deployments/gpt-4o/chat/completions or /v1/responses. When only the method is wrong,
-// allow lists the methods the path has.
+// allow lists the methods that the path has.
 func Find(method, path string) (m Match, allow []string, ok bool) {
 	surface, rest := Classic, strings.Trim(path, "/")
 	if v1, found := strings.CutPrefix(rest, "v1/"); found {

@@ -7,7 +7,7 @@ import (
 	"aoaigateway/handler/openai"
 )
 
-func TestEveryOperationOfTheTableIsFoundUnderItsOwnPath(t *testing.T) {
+func TestFindEveryOperation(t *testing.T) {
 	for _, op := range openai.Operations() {
 		prefix := map[string]string{openai.Classic: "", openai.V1: "/v1"}[op.Surface]
 		path := prefix + strings.NewReplacer("{deployment}", "gpt-4o", "{", "x", "}", "").Replace(op.Path)
@@ -21,7 +21,8 @@ func TestEveryOperationOfTheTableIsFoundUnderItsOwnPath(t *testing.T) {
 	}
 }
 
-func TestOperationsThatQueriesDependOnKeepTheirSpelling(t *testing.T) {
+// Queries depend on these spellings.
+func TestOperationIDSpelling(t *testing.T) {
 	for path, id := range map[string]string{
 		"/deployments/d/completions":      "completions_create",
 		"/deployments/d/chat/completions": "ChatCompletions_Create",
@@ -37,14 +38,14 @@ func TestOperationsThatQueriesDependOnKeepTheirSpelling(t *testing.T) {
 	}
 }
 
-func TestAWrongMethodNamesTheRightOnes(t *testing.T) {
+func TestFindListsMethods(t *testing.T) {
 	_, allow, ok := openai.Find("PUT", "/responses/resp_1")
 	if ok || strings.Join(allow, ",") != "DELETE,GET" {
 		t.Fatalf("allow %v, ok %t", allow, ok)
 	}
 }
 
-func TestUnknownPathsAreNotFound(t *testing.T) {
+func TestFindUnknownPaths(t *testing.T) {
 	for _, path := range []string{"", "/", "/v1", "/v2/chat/completions", "/deployments", "/deployments//chat/completions", "/deployments/d/chat", "/deployments/d/chat/completions/x", "/V1/chat/completions"} {
 		if m, _, ok := openai.Find("POST", path); ok {
 			t.Errorf("%q found %+v", path, m)

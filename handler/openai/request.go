@@ -13,21 +13,21 @@ import (
 )
 
 // Request is what the gateway reads of a metered request. Fields of an unexpected type
-// count as absent: refusing them is the region's business, in its own words.
+// count as absent, because the region refuses them in its own words.
 type Request struct {
 	Model        string
 	Stream       bool
-	IncludeUsage bool // the client asked for usage itself
-	DataSources  bool // "on your data": stream_options is refused there
-	Background   bool // a Responses call that ends after its answer
+	IncludeUsage bool // the client asks for the usage chunk
+	DataSources  bool // "on your data", which refuses stream_options
+	Background   bool // a Responses call whose work ends after its answer
 	EndUser      string
 	Previous     string // previous_response_id
-	Unstored     bool   // "store": false, so that a response's id cannot be asked for
-	MaxOutput    int64  // output cap of one choice; 0 = none named
+	Unstored     bool   // "store": false: later requests cannot name the response
+	MaxOutput    int64  // output cap of one choice; 0 = the request names none
 	Choices      int64  // n or best_of, at least 1
 	PromptBytes  int64  // JSON bytes of everything that becomes prompt
 	Messages     int64
-	NotAllText   bool // images, audio, files or stored context: bytes do not bound its tokens
+	NotAllText   bool // images, audio, files or stored context: its bytes do not bound its tokens
 }
 
 type requestFields struct {
@@ -54,14 +54,14 @@ type requestFields struct {
 	Instructions     jsontext.Value `json:"instructions"`
 	Tools            jsontext.Value `json:"tools"`
 	Functions        jsontext.Value `json:"functions"`
-	Prediction       jsontext.Value `json:"prediction"` // what of it is rejected counts as output
+	Prediction       jsontext.Value `json:"prediction"` // its rejected part counts as output
 	ResponseFormat   jsontext.Value `json:"response_format"`
 	Text             jsontext.Value `json:"text"`
 }
 
 // ParseRequest reads a metered request's body. It refuses what two parsers could read
-// differently: a name given twice, invalid UTF-8, anything after the object. The error
-// says where.
+// differently: a name that is given twice, invalid UTF-8, anything after the object. The
+// error says where.
 func ParseRequest(kind Kind, body []byte) (Request, error) {
 	var f requestFields
 	if err := json.Unmarshal(body, &f, inPlace(body)...); err != nil {
@@ -92,7 +92,7 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 	return r, nil
 }
 
-// inPlace has the fields of a long body be parts of it and no copies.
+// inPlace makes the fields of a long body slices of it instead of copies.
 func inPlace(body []byte) []json.Options {
 	const long = 64 << 10
 	if len(body) < long {
@@ -107,8 +107,8 @@ func inPlace(body []byte) []json.Options {
 	}))}
 }
 
-// outputCap reads the members that the operation knows, the largest where it knows two:
-// one that the region ignores must not lower the bound.
+// outputCap reads the members that the operation knows, and the larger one where it knows
+// two: a member that the region ignores must not lower the bound.
 func (f *requestFields) outputCap(kind Kind) int64 {
 	switch kind {
 	case Responses:
@@ -120,11 +120,13 @@ func (f *requestFields) outputCap(kind Kind) int64 {
 	}
 }
 
-// maxChoices is more than any region gives, and keeps every product far from overflow.
+// maxChoices is more than any region gives, and keeps every multiplication far from overflow.
 const maxChoices = 1 << 20
 
 func (r *Request) measure(kind Kind, f *requestFields) {
-	for _, v := range []jsontext.Value{f.Messages, f.Input, f.Prompt, f.Suffix, f.Instructions, f.Tools, f.Functions, f.Prediction, f.ResponseFormat, f.Text} {
+	for _, v := range []jsontext.Value{
+		f.Messages, f.Input, f.Prompt, f.Suffix, f.Instructions, f.Tools, f.Functions, f.Prediction, f.ResponseFormat, f.Text,
+	} {
 		r.PromptBytes += int64(len(v))
 		r.NotAllText = r.NotAllText || hasMedia(v)
 	}
@@ -151,7 +153,7 @@ func count(v jsontext.Value) int64 {
 	return gjson.GetBytes(v, "#").Int()
 }
 
-// countPrompts tells a batch of prompts (strings or token arrays) from one prompt of tokens.
+// countPrompts distinguishes a batch of prompts (strings or token arrays) from one prompt of tokens.
 func countPrompts(v jsontext.Value) int64 {
 	if gjson.GetBytes(v, "0").Type == gjson.Number {
 		return 1
@@ -159,8 +161,8 @@ func countPrompts(v jsontext.Value) int64 {
 	return count(v)
 }
 
-// mediaParts are what begins the names of parts whose tokens have nothing to do with their
-// bytes. A quoted word inside a prompt is escaped, so that it cannot look like these.
+// mediaParts are the beginnings of the names of parts whose tokens do not depend on their
+// bytes. Inside a prompt a quote is escaped, so a quoted word cannot look like these.
 var mediaParts = [][]byte{
 	[]byte(`image_url"`), []byte(`input_image"`), []byte(`input_audio"`), []byte(`input_file"`), []byte(`file"`), []byte(`file_id"`),
 	[]byte(`item_reference"`), []byte(`file_search"`), []byte(`web_search`), []byte(`computer`), []byte(`mcp"`), []byte(`code_interpreter"`),
@@ -184,8 +186,8 @@ func hasMedia(v jsontext.Value) bool {
 	}
 }
 
-// hidesNames finds letters written as escapes, which no encoder does: names could hide
-// behind them.
+// hidesNames finds letters that are written as escapes. No encoder does that, and a name
+// could hide behind it.
 func hidesNames(v []byte) bool {
 	for {
 		i := bytes.Index(v, []byte(`\u00`))

@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/openai"
 )
 
-func TestRequestFieldsThatDecide(t *testing.T) {
+func TestParseRequestFields(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		kind openai.Kind
@@ -70,7 +70,7 @@ func TestRequestFieldsThatDecide(t *testing.T) {
 	}
 }
 
-func TestAmbiguousOrBrokenBodiesAreRefusedWithTheirPlace(t *testing.T) {
+func TestParseRequestErrors(t *testing.T) {
 	for _, c := range []struct{ body, want string }{
 		{`{"model":"a","model":"b"}`, "names a member twice: line 1"},
 		{"{\n\"messages\":[{\"role\":\"a\",\"role\":\"b\"}]}", "names a member twice: line 2"},
@@ -87,7 +87,7 @@ func TestAmbiguousOrBrokenBodiesAreRefusedWithTheirPlace(t *testing.T) {
 	}
 }
 
-func TestBoundHoldsPromptBytesMessagesAndOutputOfAllChoices(t *testing.T) {
+func TestBound(t *testing.T) {
 	r := openai.Request{PromptBytes: 100, Messages: 2, MaxOutput: 10, Choices: 3}
 	if b, ok := r.Bound(openai.Chat); !ok || b != 100+32+30 {
 		t.Errorf("bound %d, %t", b, ok)
@@ -101,7 +101,7 @@ func TestBoundHoldsPromptBytesMessagesAndOutputOfAllChoices(t *testing.T) {
 	}
 }
 
-func TestEditsLeaveEveryOtherByte(t *testing.T) {
+func TestEditsKeepOtherBytes(t *testing.T) {
 	in := `{ "big":12345678901234567890,  "model" : "a","stream":true }`
 	got, err := openai.WithModel([]byte(in), "b")
 	if err != nil || string(got) != strings.Replace(in, `"a"`, `"b"`, 1) {
@@ -121,7 +121,7 @@ func TestEditsLeaveEveryOtherByte(t *testing.T) {
 	}
 }
 
-func TestOnlyOlderDatedVersionsAreLifted(t *testing.T) {
+func TestLiftVersion(t *testing.T) {
 	for client, want := range map[string]string{
 		"2023-03-15-preview": "2024-10-21", "2024-10-21-preview": "2024-10-21", "2024-06-01": "2024-10-21",
 		"2024-10-21": "2024-10-21", "2025-04-01-preview": "2025-04-01-preview", "preview": "preview", "latest": "latest", "": "",
@@ -132,7 +132,7 @@ func TestOnlyOlderDatedVersionsAreLifted(t *testing.T) {
 	}
 }
 
-func TestUsageInEveryForm(t *testing.T) {
+func TestParseUsage(t *testing.T) {
 	want := gateway.Usage{Prompt: 10, Cached: 4, Completion: 5, Reasoning: 2, Total: 15}
 	for _, raw := range []string{
 		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}`,
@@ -148,7 +148,7 @@ func TestUsageInEveryForm(t *testing.T) {
 	}
 }
 
-func TestEventsAreClassified(t *testing.T) {
+func TestClassify(t *testing.T) {
 	for _, c := range []struct {
 		name, data string
 		want       openai.ChunkKind
@@ -180,7 +180,8 @@ func BenchmarkParseRequest(b *testing.B) {
 	}
 }
 
-func TestABoundHoldsAgainstWhatARegionMayReadDifferently(t *testing.T) {
+// The bound holds for requests that a region may read differently.
+func TestBoundOfOddRequests(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind openai.Kind
 		body string
@@ -207,7 +208,7 @@ func TestABoundHoldsAgainstWhatARegionMayReadDifferently(t *testing.T) {
 }
 
 // A name may be written with escapes; an edit must not add it a second time.
-func TestEditsFindNamesWrittenWithEscapes(t *testing.T) {
+func TestEditsFindEscapedNames(t *testing.T) {
 	model, err := openai.WithModel([]byte(`{"mod\u0065l":"a","x":1}`), "b")
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +226,7 @@ func TestEditsFindNamesWrittenWithEscapes(t *testing.T) {
 	}
 }
 
-func TestALongBodyIsReadAsAShortOneIs(t *testing.T) {
+func TestParseRequestOfLongBody(t *testing.T) {
 	body := `{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}, {"role":"user","content":"a"}],"max_tokens":7,"user":"u","n":2,"other":`
 	short, err := openai.ParseRequest(openai.Chat, []byte(body+`""}`))
 	if err != nil {

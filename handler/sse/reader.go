@@ -13,12 +13,12 @@ import (
 	"slices"
 )
 
-// MaxEvent bounds one event. The last event of a Responses stream holds the whole
+// maxEvent bounds one event. The last event of a Responses stream holds the whole
 // answer, images included.
-const MaxEvent = 32 << 20
+const maxEvent = 32 << 20
 
-// ErrTooLong says that an event grew over MaxEvent.
-var ErrTooLong = errors.New("sse: event longer than 32 MiB")
+// errTooLong says that an event grew over maxEvent.
+var errTooLong = errors.New("sse: event longer than 32 MiB")
 
 // Event is one event. Its slices are valid until the next call of Next.
 type Event struct {
@@ -115,8 +115,8 @@ func (r *Reader) fill() {
 		r.scan -= r.from
 		r.from = 0
 	}
-	if len(r.buf) >= MaxEvent {
-		r.err = ErrTooLong
+	if len(r.buf) >= maxEvent {
+		r.err = errTooLong
 		return
 	}
 	if len(r.buf) == cap(r.buf) {

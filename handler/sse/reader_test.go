@@ -26,7 +26,7 @@ func readAll(r io.Reader) (events []event, err error) {
 	}
 }
 
-func TestEventsAreCutAtBlankLinesOfEveryForm(t *testing.T) {
+func TestReaderCutsAtBlankLines(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
 		want     []event
@@ -56,7 +56,7 @@ func TestEventsAreCutAtBlankLinesOfEveryForm(t *testing.T) {
 	}
 }
 
-func TestABrokenSourceDropsTheHalfEvent(t *testing.T) {
+func TestReaderDropsHalfEvent(t *testing.T) {
 	reset := errors.New("reset")
 	got, err := readAll(io.MultiReader(strings.NewReader("data: a\n\ndata: ha"), iotest.ErrReader(reset)))
 	if !errors.Is(err, reset) {
@@ -67,7 +67,7 @@ func TestABrokenSourceDropsTheHalfEvent(t *testing.T) {
 	}
 }
 
-func TestAnEventIsReturnedBeforeTheNextOneIsSent(t *testing.T) {
+func TestReaderDoesNotReadAhead(t *testing.T) {
 	pr, pw := io.Pipe()
 	r := sse.NewReader(pr)
 	for _, want := range []string{"data: 1\n\n", "data: 2\n\n"} {
@@ -79,7 +79,7 @@ func TestAnEventIsReturnedBeforeTheNextOneIsSent(t *testing.T) {
 	}
 }
 
-func TestAnEventOverTheBoundIsAnError(t *testing.T) {
+func TestReaderBoundsEvents(t *testing.T) {
 	_, err := readAll(io.MultiReader(strings.NewReader("data: "), &endless{}))
 	if !errors.Is(err, sse.ErrTooLong) {
 		t.Fatalf("error %v, want ErrTooLong", err)

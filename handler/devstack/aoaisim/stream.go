@@ -36,7 +36,8 @@ func (x *exchange) beforeHeaders() bool {
 func statusWords(status int) string {
 	switch status {
 	case http.StatusTooManyRequests:
-		return "Requests to the Operation under Azure OpenAI API have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry later."
+		return "Requests to the Operation under Azure OpenAI API have exceeded token rate limit of your current OpenAI S0 pricing tier. " +
+			"Please retry later."
 	case http.StatusInternalServerError:
 		return "The server had an error while processing your request. Sorry about that!"
 	default:

@@ -44,7 +44,8 @@ func twin(r *harness.Gateway) *harness.Gateway {
 
 // with is the same gateway to another caller.
 func with(r *harness.Gateway, key string) *harness.Gateway {
-	return &harness.Gateway{T: r.T, URL: r.URL, Key: key, Regions: r.Regions, Endpoints: r.Endpoints, Blobs: r.Blobs, Store: r.Store, Program: r.Program, Settings: r.Settings, Policy: r.Policy, Services: r.Services}
+	return &harness.Gateway{T: r.T, URL: r.URL, Key: key, Regions: r.Regions, Endpoints: r.Endpoints, Blobs: r.Blobs, Store: r.Store,
+		Program: r.Program, Settings: r.Settings, Policy: r.Policy, Services: r.Services}
 }
 
 // madeBy has the named region make a response, by keeping the others from answering.
@@ -79,7 +80,7 @@ func pauseFor(t *testing.T, d time.Duration) {
 	}
 }
 
-func TestAResponseIsAskedForWhereItWasMadeFromAnyInstanceAfterAnyRestart(t *testing.T) {
+func TestResponseStaysWithItsRegion(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 3, Strict: true})
 	for _, surface := range surfaces {
 		for _, stream := range []bool{false, true} {
@@ -90,7 +91,8 @@ func TestAResponseIsAskedForWhereItWasMadeFromAnyInstanceAfterAnyRestart(t *test
 					for _, region := range r.Regions {
 						region.ResetCounts()
 					}
-					next := instance.Post(surface.base+surface.query, fmt.Sprintf(`{"model":"chat","input":"more","stream":%t,"previous_response_id":%q}`, stream, id))
+					next := instance.Post(surface.base+surface.query, fmt.Sprintf(`{"model":"chat","input":"more","stream":%t,"previous_response_id":%q}`,
+						stream, id))
 					if next.Status != 200 || next.Err != nil {
 						t.Errorf("%s instance: previous_response_id: %d %s", name, next.Status, next.Body)
 					}
@@ -100,7 +102,8 @@ func TestAResponseIsAskedForWhereItWasMadeFromAnyInstanceAfterAnyRestart(t *test
 						}
 					}
 					if n := len(harness.Asked(r.Regions[0])) + len(harness.Asked(r.Regions[1])); n != 0 || len(harness.Asked(r.Regions[2])) != 5 {
-						t.Errorf("%s instance: regions saw %v, %v, %v", name, harness.Asked(r.Regions[0]), harness.Asked(r.Regions[1]), harness.Asked(r.Regions[2]))
+						t.Errorf("%s instance: regions saw %v, %v, %v", name, harness.Asked(r.Regions[0]), harness.Asked(r.Regions[1]),
+							harness.Asked(r.Regions[2]))
 					}
 				}
 			})
@@ -108,7 +111,7 @@ func TestAResponseIsAskedForWhereItWasMadeFromAnyInstanceAfterAnyRestart(t *test
 	}
 }
 
-func TestAForeignSubscriptionsResponseIsAnUnknownOne(t *testing.T) {
+func TestForeignResponseIsNotFound(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"a secret"}`)
 	foreign := with(r, r.Subscribe("default", "team-b"))
@@ -146,7 +149,7 @@ func TestAForeignSubscriptionsResponseIsAnUnknownOne(t *testing.T) {
 	}
 }
 
-func TestAResponseThatIsNotStoredLeavesNoRow(t *testing.T) {
+func TestUnstoredResponseHasNoOwner(t *testing.T) {
 	objects := table.NewMem()
 	inserts := 0
 	objects.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
@@ -170,7 +173,7 @@ func TestAResponseThatIsNotStoredLeavesNoRow(t *testing.T) {
 	}
 }
 
-func TestAPinnedRequestNeverFailsOverAndSaysWhy(t *testing.T) {
+func TestPinnedRequestNeverFailsOver(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true, Settings: func(s *app.Settings) { s.AnswerTimeout = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	follow := `{"model":"chat","input":"x","previous_response_id":"` + id + `"}`
@@ -184,7 +187,8 @@ func TestAPinnedRequestNeverFailsOverAndSaysWhy(t *testing.T) {
 		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 401, Body: `{"error":{"message":"mine"}}`}, 502, ""},
 		{aoaisim.Fault{Do: aoaisim.DoReset}, 503, ""},
 		{aoaisim.Fault{Do: aoaisim.DoHang}, 504, ""},
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Body: `{"error":{"code":"429","message":"mine"}}`, Headers: map[string]string{"retry-after-ms": "200"}}, 429, "mine"},
+		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Body: `{"error":{"code":"429","message":"mine"}}`,
+			Headers: map[string]string{"retry-after-ms": "200"}}, 429, "mine"},
 		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200}, 429, ""}, // not asked: its breaker is open
 		{aoaisim.Fault{Do: aoaisim.DoRefuse}, 503, ""},
 	} {
@@ -210,9 +214,10 @@ func TestAPinnedRequestNeverFailsOverAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWhoseRegionCannotBeNotedIsWithheld(t *testing.T) {
+func TestAnswerWithoutOwnerIsWithheld(t *testing.T) {
 	objects := table.NewMem()
-	r := harness.Start(t, harness.Options{Strict: true, Services: func(e *app.Services) { e.Affinity = objects }, Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Strict: true, Services: func(e *app.Services) { e.Affinity = objects },
+		Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	objects.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errors.New("storage is away") })
 	whole := r.Post("/openai/v1/responses", `{"model":"chat","input":"hi"}`)
@@ -257,7 +262,7 @@ func lastOutcome(t *testing.T, blobs blob.Store, id string) (o gateway.Outcome) 
 	return o
 }
 
-func TestAResponseOfARegionThatIsGoneIsUnavailableNotMissing(t *testing.T) {
+func TestResponseOfRemovedRegion(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	r.Settings.Backends = r.Settings.Backends[:1]
@@ -267,7 +272,7 @@ func TestAResponseOfARegionThatIsGoneIsUnavailableNotMissing(t *testing.T) {
 	}
 }
 
-func TestStoredResponsesCanBeReadUnderHardLimits(t *testing.T) {
+func TestStoredResponsesUnderHardLimits(t *testing.T) {
 	r := harness.Start(t, harness.Options{Strict: true, Policy: `
 version: 1
 models: {chat: {contextWindow: 1000}}

@@ -85,12 +85,13 @@ type chargeRig struct {
 func newChargeRig(t *testing.T, policy string, tune func(*app.Settings)) chargeRig {
 	t.Helper()
 	b := newLedger()
-	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Quota = b.store }, Settings: func(s *app.Settings) {
-		s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
-		if tune != nil {
-			tune(s)
-		}
-	}})
+	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Quota = b.store },
+		Settings: func(s *app.Settings) {
+			s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
+			if tune != nil {
+				tune(s)
+			}
+		}})
 	req, err := openai.ParseRequest(openai.Chat, []byte(harness.ChatBody))
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +121,7 @@ const (
 	asSeen = "what was seen of the answer"
 )
 
-func TestEveryWayARequestCanEndIsChargedAsItShould(t *testing.T) {
+func TestChargeByOutcome(t *testing.T) {
 	hang := aoaisim.Fault{Do: aoaisim.DoHang}
 	for _, c := range []struct {
 		name   string
@@ -147,8 +148,10 @@ func TestEveryWayARequestCanEndIsChargedAsItShould(t *testing.T) {
 		{name: "hung, then throttled", first: []aoaisim.Fault{hang}, second: []aoaisim.Fault{status(429)}, bounds: 1, soft: asHeld},
 		{name: "cut", first: []aoaisim.Fault{{Do: aoaisim.DoCutFin, After: 4}}, stream: true, bounds: 1, soft: asSeen},
 		{name: "begun early, then refused", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(400)}, stream: true, early: true},
-		{name: "begun early, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(429)}, second: []aoaisim.Fault{status(429)}, stream: true, early: true},
-		{name: "begun early, then failed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(500)}, second: []aoaisim.Fault{status(400)}, stream: true, early: true, bounds: 1, soft: asHeld},
+		{name: "begun early, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(429)},
+			second: []aoaisim.Fault{status(429)}, stream: true, early: true},
+		{name: "begun early, then failed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(500)},
+			second: []aoaisim.Fault{status(400)}, stream: true, early: true, bounds: 1, soft: asHeld},
 		{name: "begun early, then streamed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}}, stream: true, early: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -200,7 +203,7 @@ func (r chargeRig) wantCharged(t *testing.T, want charged) {
 	}
 }
 
-func TestAClientThatLeavesIsChargedForWhatWasSent(t *testing.T) {
+func TestChargeAfterClientLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault aoaisim.Fault
 		until string
@@ -214,7 +217,8 @@ func TestAClientThatLeavesIsChargedForWhatWasSent(t *testing.T) {
 			r.Regions[0].Fault(c.fault)
 			r.Regions[0].Step(1)
 			conn := dial(r.Gateway)
-			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(call("POST", harness.ChatPath, harness.ChatStream)))
+			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}",
+				"gateway").Replace(call("POST", harness.ChatPath, harness.ChatStream)))
 			waitFor(r.Gateway, "the region to be asked", func() bool { return r.Regions[0].Counts().Open > 0 })
 			readUntil(r.Gateway, conn, c.until, nil)
 			_ = conn.Close()
@@ -228,7 +232,7 @@ func TestAClientThatLeavesIsChargedForWhatWasSent(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWithheldForItsRecordIsChargedAllTheSame(t *testing.T) {
+func TestChargeOfWithheldAnswer(t *testing.T) {
 	for name, body := range map[string]string{"whole": harness.ChatBody, "stream": harness.ChatStream} {
 		t.Run(name, func(t *testing.T) {
 			r := newChargeRig(t, chargePolicy, func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond })
@@ -247,7 +251,7 @@ func TestAnAnswerWithheldForItsRecordIsChargedAllTheSame(t *testing.T) {
 	}
 }
 
-func TestALimitThatRefusesAFurtherAttemptEndsTheCall(t *testing.T) {
+func TestLimitRefusesFurtherAttempt(t *testing.T) {
 	r := newChargeRig(t, strings.Replace(chargePolicy, "tokens: 1000000, per: year, hard", "tokens: 150, per: year, hard", 1), nil)
 	if r.bound > 150 || 2*r.bound <= 150 {
 		t.Fatalf("the bound is %d", r.bound)
@@ -265,9 +269,10 @@ func TestALimitThatRefusesAFurtherAttemptEndsTheCall(t *testing.T) {
 const anySoft = -1
 
 // kept are the reasons of attempts whose tokens may have been used.
-var kept = map[string]bool{"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true, "first-byte-timeout": true, "client-cancelled": true, "error-event": true}
+var kept = map[string]bool{"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true,
+	"first-byte-timeout": true, "client-cancelled": true, "error-event": true}
 
-func TestOverManyFaultyCallsTheBooksAgreeToTheToken(t *testing.T) {
+func TestChargesMatchLedger(t *testing.T) {
 	r := newChargeRig(t, chargePolicy, nil)
 	for _, region := range r.Regions {
 		for _, f := range []aoaisim.Fault{
@@ -315,7 +320,7 @@ func TestOverManyFaultyCallsTheBooksAgreeToTheToken(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsCutMidwayIsChargedWhole(t *testing.T) {
+func TestChargeOfBrokenBody(t *testing.T) {
 	long := `{"data":"` + strings.Repeat("y", 2<<20) + `","usage":{"total_tokens":9}}`
 	r := newChargeRig(t, chargePolicy, scripted(t, func(w http.ResponseWriter, q *http.Request) {
 		_, _ = io.Copy(io.Discard, q.Body)

@@ -53,7 +53,7 @@ func (e eitherWay) RoundTrip(r *http.Request) (*http.Response, error) {
 	return e.regions.RoundTrip(r)
 }
 
-func TestARecordCarriesTheUserThatATokenProves(t *testing.T) {
+func TestTokenNamesUserInRecord(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	if tenant.Asked() != 0 {
 		t.Errorf("the start asked Entra %d times", tenant.Asked())
@@ -63,10 +63,13 @@ func TestARecordCarriesTheUserThatATokenProves(t *testing.T) {
 		headers []string
 		want    gateway.Caller
 	}{
-		"beside a key": {[]string{"api-key=" + r.Key}, gateway.Caller{Subscription: "team-a", Name: "team-a", Product: "default", KeySlot: "primary", User: authtest.Person}},
-		"alone":        {nil, gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person}},
+		"beside a key": {[]string{"api-key=" + r.Key}, gateway.Caller{Subscription: "team-a", Name: "team-a", Product: "default",
+			KeySlot: "primary", User: authtest.Person}},
+		"alone": {nil, gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold",
+			User: authtest.Person}},
 	} {
-		a := r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody, append(c.headers, "Authorization=Bearer "+token, "Content-Type=application/json")...)
+		a := r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody,
+			append(c.headers, "Authorization=Bearer "+token, "Content-Type=application/json")...)
 		if a.Status != http.StatusOK {
 			t.Fatalf("%s: status %d: %s", name, a.Status, a.Body)
 		}
@@ -89,20 +92,21 @@ func tokenIsNowhere(r *harness.Gateway, token string) {
 	}
 }
 
-func TestALimitByUserCountsThePersonOverKeys(t *testing.T) {
+func TestUserLimitCountsOverKeys(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	keys := []string{r.Key, r.Subscribe("default", "team-b")}
 	kim, lee := authtest.Claims(), authtest.Claims()
 	lee["oid"] = "66666666-0000-4000-8000-000000000006"
 	ask := func(key string, claims map[string]any) int {
-		return r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody, "api-key="+key, "Authorization=Bearer "+tenant.Token(claims), "Content-Type=application/json").Status
+		return r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody, "api-key="+key, "Authorization=Bearer "+tenant.Token(claims),
+			"Content-Type=application/json").Status
 	}
 	if a, b, c, d := ask(keys[0], kim), ask(keys[1], kim), ask(keys[1], kim), ask(keys[1], lee); a != 200 || b != 200 || c != 403 || d != 200 {
 		t.Errorf("statuses %d, %d, %d, and another person's %d", a, b, c, d)
 	}
 }
 
-func TestTokensThatMayNotCallAreRefusedAndRecorded(t *testing.T) {
+func TestTokenRefusalsAreRecorded(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	for name, c := range map[string]struct {
 		claims map[string]any
@@ -112,9 +116,11 @@ func TestTokensThatMayNotCallAreRefusedAndRecorded(t *testing.T) {
 		"no role":            {authtest.Claims(), 403, "TokenClaimValueNotAllowed"},
 		"no such product":    {authtest.Claims("product.silver"), 403, ""},
 		"model not included": {authtest.Claims("product.gold"), 403, ""},
-		"another tenant":     {func() map[string]any { c := authtest.Claims(); c["tid"] = authtest.App; return c }(), 401, "TokenIssuerNotAllowed"},
+		"another tenant": {func() map[string]any { c := authtest.Claims(); c["tid"] = authtest.App; return c }(), 401,
+			"TokenIssuerNotAllowed"},
 	} {
-		a := r.Do(http.MethodPost, "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"x"}`, "Authorization=Bearer "+tenant.Token(c.claims), "Content-Type=application/json")
+		a := r.Do(http.MethodPost, "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"x"}`,
+			"Authorization=Bearer "+tenant.Token(c.claims), "Content-Type=application/json")
 		rec := r.RecordOf(a)
 		if a.Status != c.status || c.reason != "" && rec.ErrorReason != c.reason || c.status == 403 && rec.User != authtest.Person {
 			t.Errorf("%s: status %d, record %s of %q: %s", name, a.Status, rec.ErrorReason, rec.User, a.Body)
@@ -122,7 +128,7 @@ func TestTokensThatMayNotCallAreRefusedAndRecorded(t *testing.T) {
 	}
 }
 
-func TestTheAdminRoleManagesAndOtherRolesDoNot(t *testing.T) {
+func TestTokenAdminRole(t *testing.T) {
 	r, tenant := tenantRig(t, userPolicy)
 	for name, c := range map[string]struct {
 		header string

@@ -13,7 +13,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-func TestAFailureBeforeTheFirstEventIsNeverSeen(t *testing.T) {
+func TestFailoverBeforeFirstEvent(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		reason string
@@ -48,7 +48,8 @@ func TestAFailureBeforeTheFirstEventIsNeverSeen(t *testing.T) {
 					t.Fatalf("%d, %v: %s", a.Status, a.Err, a.Body)
 				}
 				rec := r.RecordOf(a)
-				if len(rec.Attempts) != 2 || rec.Attempts[0].Region != "a" || rec.Attempts[0].Reason != c.reason || rec.Attempts[1].Region != "b" || rec.Attempts[1].Reason != "" || rec.Region != "b" {
+				if len(rec.Attempts) != 2 || rec.Attempts[0].Region != "a" || rec.Attempts[0].Reason != c.reason || rec.Attempts[1].Region != "b" ||
+					rec.Attempts[1].Reason != "" || rec.Region != "b" {
 					t.Errorf("attempts %+v", rec.Attempts)
 				}
 				if rec.Outcome != gateway.Complete || rec.Status != 200 {
@@ -59,9 +60,10 @@ func TestAFailureBeforeTheFirstEventIsNeverSeen(t *testing.T) {
 	}
 }
 
-func TestACutAfterTheFirstEventShowsAsACut(t *testing.T) {
+func TestStreamBrokenAfterFirstEvent(t *testing.T) {
 	for _, do := range []aoaisim.Do{aoaisim.DoCutReset, aoaisim.DoCutFin, aoaisim.DoCutEnd} {
-		for path, body := range map[string]string{harness.ChatPath: harness.ChatStream, "/openai/v1/responses": `{"model":"chat","input":"hi [tokens:9]","stream":true}`} {
+		for path, body := range map[string]string{harness.ChatPath: harness.ChatStream,
+			"/openai/v1/responses": `{"model":"chat","input":"hi [tokens:9]","stream":true}`} {
 			t.Run(string(do)+" "+path, func(t *testing.T) {
 				r := harness.Start(t, harness.Options{})
 				r.Regions[0].Fault(aoaisim.Fault{Do: do, After: 4})
@@ -71,7 +73,8 @@ func TestACutAfterTheFirstEventShowsAsACut(t *testing.T) {
 				}
 				list := harness.Events(a.Body)
 				last := list[len(list)-1]
-				if a.Status != http.StatusOK || len(list) < 2 || !bytes.Contains([]byte(last), []byte("upstream_cut")) || bytes.Contains(a.Body, []byte("[DONE]")) {
+				if a.Status != http.StatusOK || len(list) < 2 || !bytes.Contains([]byte(last), []byte("upstream_cut")) ||
+					bytes.Contains(a.Body, []byte("[DONE]")) {
 					t.Errorf("%d, last of %d events: %s", a.Status, len(list), last)
 				}
 				rec := r.RecordOf(a)
@@ -83,7 +86,7 @@ func TestACutAfterTheFirstEventShowsAsACut(t *testing.T) {
 	}
 }
 
-func TestAThrottledRegionIsLeftAloneForAsLongAsItSaid(t *testing.T) {
+func TestThrottledRegionIsAvoided(t *testing.T) {
 	r := harness.Start(t, harness.Options{})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Times: 1, Headers: map[string]string{"retry-after-ms": "300"}})
 	for range 5 {
@@ -100,7 +103,7 @@ func TestAThrottledRegionIsLeftAloneForAsLongAsItSaid(t *testing.T) {
 	}
 }
 
-func TestWhenNoRegionIsLeftTheErrorIsAClearOne(t *testing.T) {
+func TestErrorWhenNoRegionIsLeft(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		status int
@@ -133,7 +136,7 @@ func TestWhenNoRegionIsLeftTheErrorIsAClearOne(t *testing.T) {
 	}
 }
 
-func TestAWholeAnswerThatNeverComesIsATimeOutThatSaysWhatToDo(t *testing.T) {
+func TestAnswerTimeoutAdvisesStream(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.AnswerTimeout = 200 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	a := r.Post(harness.ChatPath, harness.ChatBody)

@@ -45,7 +45,7 @@ func attemptsOf(rec gateway.Record) string {
 	return strings.Join(list, " ")
 }
 
-func TestAHedgedRequestIsAnsweredSoonerAndBothAttemptsAreCountedAndCharged(t *testing.T) {
+func TestHedgeIsCountedAndCharged(t *testing.T) {
 	for _, body := range []string{harness.ChatBody, harness.ChatStream} {
 		t.Run(body, func(t *testing.T) {
 			inVirtualTimeUnder(t, fmt.Sprintf(hedgePolicy, 1_000_000), 2, func(t *testing.T, r *harness.Gateway, charges *ledger) {
@@ -92,7 +92,7 @@ func heldFor(t *testing.T, body string) (bound, estimate int64) {
 	return bound, req.PromptEstimate() + 6 // tokens of the answers so far
 }
 
-func TestWhereALimitLeavesNoRoomForAHedgeTheFirstRegionIsWaitedFor(t *testing.T) {
+func TestHedgeNeedsRoomInLimit(t *testing.T) {
 	bound, _ := heldFor(t, harness.ChatBody)
 	inVirtualTimeUnder(t, fmt.Sprintf(hedgePolicy, 1_000_000), 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
 		usual(r, harness.ChatBody, 1)
@@ -108,7 +108,7 @@ func TestWhereALimitLeavesNoRoomForAHedgeTheFirstRegionIsWaitedFor(t *testing.T)
 	})
 }
 
-func TestAResponseThatIsStoredIsNeverHedged(t *testing.T) {
+func TestHedgeSparesStoredResponses(t *testing.T) {
 	inVirtualTimeUnder(t, fmt.Sprintf(hedgePolicy, 1_000_000), 2, func(t *testing.T, r *harness.Gateway, _ *ledger) {
 		for _, c := range []struct{ store, attempts string }{{"true", "a/"}, {"false", "a/hedge-lost b/"}} {
 			body := `{"model":"chat","input":"hi","store":` + c.store + `}`
@@ -124,7 +124,7 @@ func TestAResponseThatIsStoredIsNeverHedged(t *testing.T) {
 	})
 }
 
-func TestNothingIsHedgedUnlessThePolicySaysSo(t *testing.T) {
+func TestHedgeNeedsPolicy(t *testing.T) {
 	inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
 		usual(r, harness.ChatBody, 40)
 		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 50_000})

@@ -72,7 +72,7 @@ func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 
 // Everything from the client's request to the sink's row is real but the regions and the
 // service.
-func TestTheSinkHasEveryRequestWithTheRegionsOwnFigures(t *testing.T) {
+func TestRowsMatchRegions(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 30 }})
 	ids := map[string]string{} // of answers, by operation
 	note := func(operation string, a harness.Answer) string {
@@ -89,7 +89,8 @@ func TestTheSinkHasEveryRequestWithTheRegionsOwnFigures(t *testing.T) {
 			note(c.operation, r.Post(c.path, strings.Replace(c.body, "{", `{"stream":true,`, 1)))
 		}
 	}
-	image := `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + strings.Repeat("QUJD", 5<<20) + `"}},{"type":"text","text":"what is this [tokens:6]"}]}]}`
+	image := `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` +
+		strings.Repeat("QUJD", 5<<20) + `"}},{"type":"text","text":"what is this [tokens:6]"}]}]}`
 	request := note("ChatCompletions_Create", r.Post(harness.ChatPath, image))
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Times: 1})
 	note("ChatCompletions_Create", r.Post(harness.ChatPath, harness.ChatBody))
@@ -142,10 +143,12 @@ func TestTheSinkHasEveryRequestWithTheRegionsOwnFigures(t *testing.T) {
 	}
 	wantWhole(t, r, rows[request].RequestBodyURI, []byte(image))
 	wantWhole(t, r, rows[stream].BodyURI, nil)
-	if row := rows[request]; !row.BodyTruncatedInRow || gjson.Get(row.BackendRequestBody, "messages.0.content.1.text").Str != "what is this [tokens:6]" {
+	if row := rows[request]; !row.BodyTruncatedInRow || gjson.Get(row.BackendRequestBody,
+		"messages.0.content.1.text").Str != "what is this [tokens:6]" {
 		t.Errorf("%.300s", row.BackendRequestBody)
 	}
-	if row := rows[stream]; gjson.Get(row.BackendResponseBody, "choices.0.message.content").Str == "" || row.TimeToFirstTokenMs == nil || row.CompletionTokens != 24_000 {
+	if row := rows[stream]; gjson.Get(row.BackendResponseBody, "choices.0.message.content").Str == "" || row.TimeToFirstTokenMs == nil ||
+		row.CompletionTokens != 24_000 {
 		t.Errorf("%+v", row)
 	}
 }

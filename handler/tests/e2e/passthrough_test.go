@@ -12,7 +12,7 @@ import (
 
 // A region's own errors reach the client byte by byte, with the headers that matter to
 // clients and without those that would show the region.
-func TestARegionsErrorsPassUnchanged(t *testing.T) {
+func TestRegionErrorsPassUnchanged(t *testing.T) {
 	const filtered = `{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true,"severity":"high"}}}}}`
 	for _, c := range []struct {
 		status int
@@ -52,8 +52,9 @@ func TestARegionsErrorsPassUnchanged(t *testing.T) {
 				continue
 			}
 			for name, want := range map[string]string{
-				"Content-Type": "application/json; odd=1", "Apim-Request-Id": "the-regions-own", "X-Ratelimit-Remaining-Tokens": "77", "X-Ms-Region": "East US 2",
-				"Set-Cookie": "", "Strict-Transport-Security": "", "Location": "https://gateway.example/openai/batches/1?api-version=x",
+				"Content-Type": "application/json; odd=1", "Apim-Request-Id": "the-regions-own", "X-Ratelimit-Remaining-Tokens": "77",
+				"X-Ms-Region": "East US 2",
+				"Set-Cookie":  "", "Strict-Transport-Security": "", "Location": "https://gateway.example/openai/batches/1?api-version=x",
 				"Operation-Location": "https://gateway.example/openai/operations/images/2", "Content-Location": "https://gateway.example/openai/3",
 			} {
 				if got := a.Header.Get(name); got != want {
@@ -61,7 +62,8 @@ func TestARegionsErrorsPassUnchanged(t *testing.T) {
 				}
 			}
 			rec := r.RecordOf(a)
-			if rec.Outcome != gateway.Complete || rec.Status != c.status || rec.BackendStatus != c.status || rec.Response.SHA256 != sum([]byte(c.body)) || len(rec.Attempts) == 0 || rec.Attempts[0].RequestID != "the-regions-own" {
+			if rec.Outcome != gateway.Complete || rec.Status != c.status || rec.BackendStatus != c.status ||
+				rec.Response.SHA256 != sum([]byte(c.body)) || len(rec.Attempts) == 0 || rec.Attempts[0].RequestID != "the-regions-own" {
 				t.Errorf("record %+v", rec)
 			}
 		}
@@ -74,7 +76,7 @@ func own(r *harness.Gateway, body string) harness.Answer {
 	return wire(r, strings.NewReplacer("{key}", r.Key, "{host}", "gateway.example").Replace(call("POST", harness.ChatPath, body)))
 }
 
-func TestARegionThatRefusesOurCredentialIsNotQuoted(t *testing.T) {
+func TestCredentialRefusalIsNotQuoted(t *testing.T) {
 	for _, status := range []int{401, 403} {
 		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, func(w http.ResponseWriter, q *http.Request) {
 			_, _ = io.Copy(io.Discard, q.Body)
@@ -95,7 +97,7 @@ func TestARegionThatRefusesOurCredentialIsNotQuoted(t *testing.T) {
 }
 
 // What is logged and matched is what is sent, whatever a path's segments look like.
-func TestTheSlotForADeploymentCannotBeAskedForByName(t *testing.T) {
+func TestPlaceholderIsNoModel(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	a := r.Do(http.MethodGet, "/openai/files/%7Bdeployment%7D?api-version=2024-10-21", "", "Api-Key="+r.Key)
 	if last := r.Regions[0].Counts().Last; a.Status != 200 || !strings.HasPrefix(last.URL, "/openai/files/%7Bdeployment%7D?") {
@@ -103,7 +105,7 @@ func TestTheSlotForADeploymentCannotBeAskedForByName(t *testing.T) {
 	}
 }
 
-func TestOneMethodInAHeaderDoesNotReplaceTheOther(t *testing.T) {
+func TestMethodOverrideIsIgnored(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	if a := r.Post(harness.ChatPath, harness.ChatBody, "X-HTTP-Method-Override=DELETE"); a.Status != 200 {
 		t.Fatal(a.Status)

@@ -46,7 +46,7 @@ products:
       - {name: budget, cost: 0.000300, per: month, hard: true}
 `
 
-func TestAProductThatLogsNoneKeepsFiguresOnly(t *testing.T) {
+func TestProductLogsMetadataOnly(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: productPolicy})
 	r.Key = r.Subscribe("silent", "silent")
 	for _, body := range []string{harness.ChatBody, harness.ChatStream} {
@@ -61,7 +61,7 @@ func TestAProductThatLogsNoneKeepsFiguresOnly(t *testing.T) {
 	}
 }
 
-func TestTheRecordSaysWhatAnAnswerCost(t *testing.T) {
+func TestRecordHasCost(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: productPolicy})
 	rec := r.RecordOf(r.Post(harness.ChatPath, harness.ChatBody))
 	if rec.Cost == nil || rec.Cost.Currency != "USD" || rec.Cost.PriceVersion != "test" || rec.Cost.Millionths == 0 {
@@ -69,7 +69,7 @@ func TestTheRecordSaysWhatAnAnswerCost(t *testing.T) {
 	}
 }
 
-func TestABudgetRefusesByItsName(t *testing.T) {
+func TestCostLimitRefuses(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: productPolicy})
 	r.Key = r.Subscribe("poor", "poor")
 	answered := 0
@@ -86,7 +86,7 @@ func TestABudgetRefusesByItsName(t *testing.T) {
 	t.Error("the budget never refused")
 }
 
-func TestTheOneTooManyAtATimeIsRefusedAndLaterServed(t *testing.T) {
+func TestConcurrencyLimit(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: productPolicy})
 	r.Key = r.Subscribe("one", "one")
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
@@ -104,7 +104,7 @@ func TestTheOneTooManyAtATimeIsRefusedAndLaterServed(t *testing.T) {
 	}
 }
 
-func TestThePolicyMayReorderRegionsForOneModel(t *testing.T) {
+func TestPolicyReordersRegions(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 2, Policy: productPolicy})
 	if rec := r.RecordOf(r.Post(harness.ChatPath, harness.ChatBody)); rec.Region != "b" {
 		t.Errorf("chat was answered by %s", rec.Region)
@@ -114,7 +114,7 @@ func TestThePolicyMayReorderRegionsForOneModel(t *testing.T) {
 	}
 }
 
-func TestARedactingProductKeepsPersonalDataOutOfTheRecordAndTouchesNoTraffic(t *testing.T) {
+func TestRedactionLeavesTrafficAlone(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: productPolicy})
 	r.Key = r.Subscribe("discreet", "discreet")
 	const secret = "bob@example.com, badge E-123456"

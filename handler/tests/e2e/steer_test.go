@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-func TestALongRequestIsSteeredAwayFromARegionWithLittleLeft(t *testing.T) {
+func TestHeadroomSteersLongRequests(t *testing.T) {
 	r := harness.Start(t, harness.Options{})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Times: 1, Headers: map[string]string{
 		"x-ratelimit-remaining-tokens": "300", "x-ratelimit-remaining-requests": "50",
@@ -29,7 +29,7 @@ func TestALongRequestIsSteeredAwayFromARegionWithLittleLeft(t *testing.T) {
 	}
 }
 
-func TestThePolicysFirstByteTimeOutOfAModelHolds(t *testing.T) {
+func TestModelFirstByteTimeout(t *testing.T) {
 	r := harness.Start(t, harness.Options{Policy: `
 version: 1
 models: {chat: {firstByteTimeout: 1s}}

@@ -14,8 +14,9 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/journaltest"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 	"aoaigateway/handler/usage"
@@ -112,7 +113,7 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 
 func wantSound(r *harness.Gateway) {
 	r.T.Helper()
-	report, err := journal.Verify(r.T.Context(), journal.NewManifest(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
+	report, err := verify.Run(r.T.Context(), manifest.New(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
 	if err != nil || len(report.Breaks) > 0 || report.BeyondCheckpoint > 0 || report.Batches == 0 {
 		r.T.Errorf("verify: %+v, %v", report, err)
 	}
@@ -145,7 +146,7 @@ func blobsHang() *harness.BlobFault {
 	return &f
 }
 
-func TestBlobStorageAwayForFiveSecondsUnderLoadLosesNothing(t *testing.T) {
+func TestShortBlobOutage(t *testing.T) {
 	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
@@ -163,14 +164,15 @@ func TestBlobStorageAwayForFiveSecondsUnderLoadLosesNothing(t *testing.T) {
 				if used, _ := r.Program.Journal.Backlog(); whole != len(seen) || used != 0 || peak == 0 {
 					t.Errorf("%d of %d answers complete, %d bytes waiting at the end of the outage, %d still", whole, len(seen), peak, used)
 				}
-				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name, whole, peak>>10)
+				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name,
+					whole, peak>>10)
 			})
 		})
 	}
 }
 
 // The patience of an answer is 15 s, so that this is long.
-func TestBlobStorageAwayForLongIsA503WithAReasonAndEndsByItself(t *testing.T) {
+func TestLongBlobOutage(t *testing.T) {
 	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
 		t.Run(name, func(t *testing.T) {
 			inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) { bearsLongOutage(r, fault()) })
@@ -226,13 +228,14 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	if late := len(after); whole < late || whole != late+len(seen)-cut-refused {
 		t.Errorf("%d complete in all, of %d after the outage", whole, late)
 	}
-	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d MiB waited; after it %d of %d answered",
+	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d "+
+		"MiB waited; after it %d of %d answered",
 		len(seen), refused, cut, len(seen)-cut-refused, peak>>20, limit>>20, len(after), len(after))
 }
 
 // Rows are written beside the appends: without them the journal goes on, over the hour's
 // end too, where a new file waits for its row no longer than two seconds.
-func TestRowsAwayHoldUpNoAnswerAndAreCaughtUp(t *testing.T) {
+func TestManifestOutage(t *testing.T) {
 	for name, fault := range map[string]table.Fault{
 		"failing": func(_ context.Context, op table.Op, _ table.Key) (bool, error) { return op == table.OpReplace, errAway },
 		"hanging": func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {

@@ -14,10 +14,11 @@ import (
 
 // The client has the terminal event, and at once every gateway is killed: who made the
 // response is known all the same, by storage alone.
-func TestAResponseIsFoundAfterEveryGatewayWasKilled(t *testing.T) {
+func TestResponseFoundAfterKills(t *testing.T) {
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
 	regions := []*aoaisim.Region{
-		w.Region(1, aoaisim.Options{Name: "a", Kind: true, StrictIDs: true}), w.Region(2, aoaisim.Options{Name: "b", Kind: true, StrictIDs: true}),
+		w.Region(1, aoaisim.Options{Name: "a", Kind: true, StrictIDs: true}),
+		w.Region(2, aoaisim.Options{Name: "b", Kind: true, StrictIDs: true}),
 	}
 	var fleet []*harness.Process
 	start := func() {
@@ -54,7 +55,8 @@ func TestAResponseIsFoundAfterEveryGatewayWasKilled(t *testing.T) {
 			for i, p := range fleet {
 				regions[0].ResetCounts()
 				r := &harness.Gateway{T: t, URL: p.URL, Key: first.Key}
-				if next := r.Post("/openai/v1/responses", `{"model":"chat","input":"more","previous_response_id":"`+id+`"}`); next.Status != http.StatusOK {
+				if next := r.Post("/openai/v1/responses",
+					`{"model":"chat","input":"more","previous_response_id":"`+id+`"}`); next.Status != http.StatusOK {
 					t.Errorf("gateway %d: previous_response_id: %d %s", i, next.Status, next.Body)
 				}
 				if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+r.Key); a.Status != http.StatusOK {

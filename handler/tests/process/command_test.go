@@ -55,7 +55,7 @@ func fails(t *testing.T, environ []string, want []string, args ...string) {
 	}
 }
 
-func TestSubscriptionsAreManagedFromTheCommandLine(t *testing.T) {
+func TestCommandManagesSubscriptions(t *testing.T) {
 	r := newCommandRig(t)
 	for name, environ := range map[string][]string{"on storage": r.local, "through the gateway": r.remote} {
 		id := strings.ReplaceAll(name, " ", "-")
@@ -66,7 +66,8 @@ func TestSubscriptionsAreManagedFromTheCommandLine(t *testing.T) {
 			if text := ok(t, environ, "subscription", "list"); !strings.Contains(text, id+" ") || strings.Contains(text, key) {
 				t.Errorf("list:\n%s", text)
 			}
-			if text := ok(t, environ, "subscription", "show", id); !strings.Contains(text, "Team "+name) || !strings.Contains(text, "default") || strings.Contains(text, key) {
+			if text := ok(t, environ, "subscription", "show", id); !strings.Contains(text, "Team "+name) || !strings.Contains(text, "default") ||
+				strings.Contains(text, key) {
 				t.Errorf("show:\n%s", text)
 			}
 			rotated := ok(t, environ, "subscription", "rotate", id, "--key", "primary", "--json")
@@ -94,7 +95,7 @@ func (r *commandRig) accepts(t *testing.T, key string, want int) {
 }
 
 // A change made through a gateway holds there at once.
-func TestAChangeThroughTheGatewayTakesEffectAtOnce(t *testing.T) {
+func TestCommandTakesEffectAtOnce(t *testing.T) {
 	r := newCommandRig(t)
 	made := ok(t, r.remote, "subscription", "create", "Team", "--id", "team", "--json")
 	primary, secondary := gjson.Get(made, "primaryKey").String(), gjson.Get(made, "secondaryKey").String()
@@ -109,14 +110,15 @@ func TestAChangeThroughTheGatewayTakesEffectAtOnce(t *testing.T) {
 	r.accepts(t, secondary, http.StatusOK)
 }
 
-func TestCommandLineMistakesAreNamed(t *testing.T) {
+func TestCommandNamesMistakes(t *testing.T) {
 	r := newCommandRig(t)
 	for name, environ := range map[string][]string{"on storage": r.local, "through the gateway": r.remote} {
 		id := strings.ReplaceAll(name, " ", "-")
 		t.Run(name, func(t *testing.T) {
 			ok(t, environ, "subscription", "create", "Team", "--id", id)
 			fails(t, environ, []string{"There is a subscription " + id + " already."}, "subscription", "create", "Team", "--id", id)
-			fails(t, environ, []string{`There is no product "gold". The policy has: capped, default, narrow.`}, "subscription", "create", "Team", "--product", "gold")
+			fails(t, environ, []string{`There is no product "gold". The policy has: capped, default, narrow.`}, "subscription", "create", "Team",
+				"--product", "gold")
 			fails(t, environ, []string{"A key must have 16 to 256 characters."}, "subscription", "create", "Team", "--primary-key", "short")
 			fails(t, environ, []string{"The id must be up to 80 letters"}, "subscription", "create", "Team", "--id", "a/b")
 			for _, verb := range []string{"show", "rotate", "suspend", "resume"} {
@@ -127,11 +129,13 @@ func TestCommandLineMistakesAreNamed(t *testing.T) {
 	}
 }
 
-func TestTheCommandLineSaysWhatItIsMissing(t *testing.T) {
+func TestCommandNamesMissingSettings(t *testing.T) {
 	r := newCommandRig(t)
-	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription", "list")
+	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription",
+		"list")
 	fails(t, nil, []string{"Access denied: send the admin key"}, "subscription", "list", "--url", r.gateway.URL)
-	fails(t, nil, []string{"Access denied: this is not the admin key."}, "subscription", "list", "--url", r.gateway.URL, "--admin-key", "a-wrong-admin-key")
+	fails(t, nil, []string{"Access denied: this is not the admin key."}, "subscription", "list", "--url", r.gateway.URL, "--admin-key",
+		"a-wrong-admin-key")
 	nobody := "http://127.0.0.1:" + harness.FreePort(t)
 	fails(t, nil, []string{nobody, "connection refused"}, "subscription", "list", "--url", nobody, "--admin-key", harness.AdminKey)
 	fails(t, nil, []string{"--url"}, "subscription", "list", "--url", "gateway.example.com", "--admin-key", harness.AdminKey)
@@ -142,7 +146,7 @@ func TestTheCommandLineSaysWhatItIsMissing(t *testing.T) {
 	}
 }
 
-func TestAPolicyFileIsCheckedFromTheCommandLine(t *testing.T) {
+func TestCommandChecksPolicy(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -52,7 +52,7 @@ func plannedKills() harness.KillPlan {
 // as a complete answer has its end record, whatever began to stream has its begin record,
 // and no hard limit has been charged less than was used. After one sweep the sink, which
 // failed in every way meanwhile, has each record, and the statistics are their sums.
-func TestNoCompletedAnswerIsLostWhenTheGatewayIsKilled(t *testing.T) {
+func TestKilledGatewayLosesNoAnswer(t *testing.T) {
 	plan := plannedKills()
 	server := harness.StartAzurite(t)
 	sink := startLogAnalytics(t)
@@ -96,7 +96,8 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
 	w.Region(1, aoaisim.Options{Name: "unkind", EventDelay: 3 * time.Millisecond, Seed: rand.Uint64()})
 	spotty := w.Region(1, aoaisim.Options{Name: "spotty", EventDelay: 5 * time.Millisecond, Kind: true})
-	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03, Headers: map[string]string{"retry-after-ms": "100"}})
+	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03,
+		Headers: map[string]string{"retry-after-ms": "100"}})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoCutReset, After: 4, Probability: 0.02})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20, Probability: 0.1})
 	w.Region(2, aoaisim.Options{Name: "steady", EventDelay: 8 * time.Millisecond, Kind: true})
@@ -157,7 +158,7 @@ func killAtRandom(t *testing.T, host *funchost.Host, load *harness.Load, plan ha
 
 // A person's Ctrl-C, or a container's SIGTERM: streams under way are finished, with their
 // records, and nothing new is taken.
-func TestStreamsUnderWayFinishAfterSIGTERM(t *testing.T) {
+func TestSIGTERMLetsStreamsFinish(t *testing.T) {
 	const streams = 8
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
@@ -198,7 +199,7 @@ func TestStreamsUnderWayFinishAfterSIGTERM(t *testing.T) {
 	}
 	book := harness.ReadJournal(t, server)
 	for _, s := range sights {
-		if end, ok := book.Ends[s.ID]; !ok || end.Outcome != gateway.Complete || end.Type != gateway.End {
+		if end, ok := book.EndLines[s.ID]; !ok || end.Outcome != gateway.Complete || end.Type != gateway.End {
 			t.Errorf("record %q: %+v", s.ID, end)
 		}
 	}

@@ -88,7 +88,7 @@ func start(w *harness.Environment, more ...string) *harness.Gateway {
 
 // A region goes dark in one of two ways: it takes requests and never answers, or it
 // answers no SYN. Its clients' patience differs.
-func TestAnOutageOfOneRegionIsNotNoticedByClients(t *testing.T) {
+func TestOutageOfOneRegion(t *testing.T) {
 	t.Run("silent", func(t *testing.T) {
 		w, regions := threeRegions(t)
 		regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
@@ -137,7 +137,7 @@ func bearsOutage(r *harness.Gateway, patience time.Duration) {
 	}
 }
 
-func TestAnOutageThatThrottlesEveryRegionStormsNone(t *testing.T) {
+func TestOutageThrottlesEveryRegion(t *testing.T) {
 	w, regions := threeRegions(t)
 	r := start(w)
 	for i, ms := range []string{"2000", "4000", "6000"} {
@@ -157,7 +157,8 @@ func TestAnOutageThatThrottlesEveryRegionStormsNone(t *testing.T) {
 		attempts += region.Counts().Requests
 	}
 	each := float64(attempts) / float64(len(seen))
-	harness.Report(t, "%d requests in %v, all three regions throttling: %d answers other than 429 with a wait, longest wait %d ms, %d attempts, %.3f a request",
+	harness.Report(t, "%d requests in %v, all three regions throttling: %d answers other than 429 with a wait, longest wait %d ms, %d "+
+		"attempts, %.3f a request",
 		len(seen), outageFor(), odd, longest, attempts, each)
 	if odd != 0 || longest > 2000 || each > 0.1 {
 		t.Errorf("%d odd answers, longest wait %d ms, %.3f attempts a request", odd, longest, each)

@@ -36,16 +36,18 @@ func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 }
 
 // Each mistake below has one line; what it names and what it says is right stands beside.
-func TestEveryMistakeIsReportedAtOnceBeforeThePortOpens(t *testing.T) {
+func TestStartReportsEveryMistake(t *testing.T) {
 	const hidden = "s3cr3t-v4lue"
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(policy, []byte("version: 1\nproducts:\n  default:\n    models: [\"*\"]\n    limits:\n      - {tokens: many, per: minute}\n      - {requests: 5, per: fortnight}\n"), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte("version: 1\nproducts:\n  default:\n    models: [\"*\"]\n    limits:\n      - {tokens: many, "+
+		"per: minute}\n      - {requests: 5, per: fortnight}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	wrong := []struct{ setting, value, line string }{
 		{"GATEWAY_STORAGE", "AccountKey=" + hidden, "GATEWAY_STORAGE: must be UseDevelopmentStorage=true or a connection string"},
 		{"GATEWAY_SECRETS", `{"admin": ` + hidden + `}`, "GATEWAY_SECRETS: must be a JSON object of strings"},
-		{"GATEWAY_TABLE_ENDPOINT", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + hidden, "GATEWAY_TABLE_ENDPOINT: must be a URL such as"},
+		{"GATEWAY_TABLE_ENDPOINT", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + hidden,
+			"GATEWAY_TABLE_ENDPOINT: must be a URL such as"},
 		{"GATEWAY_BLOB_ENDPOINT", "https://a.blob.core.windows.net/?sig=" + hidden, "GATEWAY_BLOB_ENDPOINT: must be a URL such as"},
 		{"GATEWAY_KEY_VAULT_URI", "https://user:" + hidden + "@vault.azure.net", "GATEWAY_KEY_VAULT_URI: must be a URL such as"},
 		{"GATEWAY_FRONTED", "yes", `GATEWAY_FRONTED: must be true or false, not "yes"`},
@@ -98,18 +100,19 @@ func sayEach(t *testing.T, text string, want []string) {
 	}
 }
 
-func TestMissingSettingsAreNamedWithAnExampleEach(t *testing.T) {
+func TestStartNamesMissingSettings(t *testing.T) {
 	code, _, stderr := started(t, nil)
 	if code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	sayEach(t, stderr, []string{
 		"GATEWAY_BACKENDS: not set; it names the regions, such as [{", "GATEWAY_TABLE_ENDPOINT: not set; set it to https://",
-		"GATEWAY_BLOB_ENDPOINT: not set; set it to https://", "GATEWAY_KEY_VAULT_URI: not set; set it to https://", "GATEWAY_POLICY: open policy.yaml: ",
+		"GATEWAY_BLOB_ENDPOINT: not set; set it to https://", "GATEWAY_KEY_VAULT_URI: not set; set it to https://",
+		"GATEWAY_POLICY: open policy.yaml: ",
 	})
 }
 
-func TestWhatOnlyBelongsOnADesktopIsRefusedInAzure(t *testing.T) {
+func TestStartRefusesLocalSettings(t *testing.T) {
 	w := harness.NewEnvironment(t, app.DevelopmentStorage, harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	code, _, stderr := started(t, w.Environ(app.AzureVariable+"=instance"))
@@ -120,7 +123,7 @@ func TestWhatOnlyBelongsOnADesktopIsRefusedInAzure(t *testing.T) {
 }
 
 // A connection string of the right form with a key that is none.
-func TestABrokenAccountKeyIsReportedUnderItsSetting(t *testing.T) {
+func TestStartReportsBrokenKey(t *testing.T) {
 	const hidden = "no*base64*at*all"
 	w := harness.NewEnvironment(t, "AccountName=a;AccountKey="+hidden+";", harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
@@ -131,7 +134,7 @@ func TestABrokenAccountKeyIsReportedUnderItsSetting(t *testing.T) {
 	sayEach(t, stderr, []string{"GATEWAY_STORAGE: the AccountKey is not valid base64"})
 }
 
-func TestATakenPortIsReported(t *testing.T) {
+func TestStartReportsTakenPort(t *testing.T) {
 	w := harness.NewEnvironment(t, app.DevelopmentStorage, harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	code, _, stderr := started(t, w.Environ())
@@ -143,9 +146,10 @@ func TestATakenPortIsReported(t *testing.T) {
 
 // A start does not wait for storage nor fail with it: the host would count three failed
 // starts and give the instance up.
-func TestTheGatewayServesClearErrorsWhileStorageIsAwayAndRecovers(t *testing.T) {
+func TestStartWithoutStorage(t *testing.T) {
 	blob, tables := harness.FreePort(t), harness.FreePort(t)
-	away := &azurite.Server{Blob: "http://127.0.0.1:" + blob + "/" + azurite.Account, Table: "http://127.0.0.1:" + tables + "/" + azurite.Account}
+	away := &azurite.Server{Blob: "http://127.0.0.1:" + blob + "/" + azurite.Account, Table: "http://127.0.0.1:" + tables + "/" +
+		azurite.Account}
 	w := harness.NewEnvironment(t, away.ConnectionString(), harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	p := harness.StartProcess(t, w.Environ("GATEWAY_AUDIT_WAIT=1s"))
@@ -221,7 +225,7 @@ func ask(p *harness.Process, key string) (status int, retryAfter, body string) {
 	return resp.StatusCode, resp.Header.Get("Retry-After"), string(b)
 }
 
-func TestAStartIsShort(t *testing.T) {
+func TestStartTime(t *testing.T) {
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
@@ -246,7 +250,8 @@ func TestAStartIsShort(t *testing.T) {
 		<-p.Exited
 	}
 	slices.Sort(took)
-	harness.Report(t, "start to first proxied answer, storage local: %v in the median, %v at best, %v at worst", took[len(took)/2], took[0], took[len(took)-1])
+	harness.Report(t, "start to first proxied answer, storage local: %v in the median, %v at best, %v at worst", took[len(took)/2], took[0],
+		took[len(took)-1])
 	if took[len(took)/2] > 3*time.Second {
 		t.Error("an instance that scales from zero would keep its first caller waiting")
 	}

@@ -17,7 +17,7 @@ import (
 // A process is stopped in the middle of streams, taken for dead and its files taken over;
 // then it goes on. The real ends go into a new file, supersede the incomplete ones that the
 // sweep wrote, and count once.
-func TestAProcessStoppedAndTakenForDeadGoesOnWithoutHarm(t *testing.T) {
+func TestStoppedProcessGoesOn(t *testing.T) {
 	const streams = 6
 	server, sink := harness.StartAzurite(t), startLogAnalytics(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
@@ -37,7 +37,7 @@ func TestAProcessStoppedAndTakenForDeadGoesOnWithoutHarm(t *testing.T) {
 	}
 	region.Step(3 * streams)
 	harness.Until(t, "the streams have begun", func() bool {
-		return region.Counts().Events >= 3*streams && region.Counts().Open == streams && len(harness.ReadJournal(t, server).Begins) == streams
+		return region.Counts().Events >= 3*streams && region.Counts().Open == streams && len(harness.ReadJournal(t, server).BeginLines) == streams
 	})
 	p.Signal(syscall.SIGSTOP)
 	after := newRecovery(t, server, sink)
@@ -55,7 +55,7 @@ func TestAProcessStoppedAndTakenForDeadGoesOnWithoutHarm(t *testing.T) {
 	book := harness.ReadJournal(t, server)
 	ended := 0
 	for id := range book.Incomplete {
-		if book.Ends[id].Outcome == gateway.Complete {
+		if book.EndLines[id].Outcome == gateway.Complete {
 			ended++
 		}
 	}
@@ -69,7 +69,7 @@ func TestAProcessStoppedAndTakenForDeadGoesOnWithoutHarm(t *testing.T) {
 				ends++
 			}
 		}
-		return ends == len(book.Ends)
+		return ends == len(book.EndLines)
 	})
 	_ = p.Cmd.Process.Kill()
 	<-p.Exited

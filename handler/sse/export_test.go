@@ -1,0 +1,4 @@
+package sse
+
+// For the tests of the bound.
+var ErrTooLong = errTooLong
