@@ -23,7 +23,7 @@ import (
 
 // localVerbs are the command line's verbs on the storage that the settings name. Only
 // create needs the policy.
-func localVerbs(environ []string) (Verbs, error) {
+func localVerbs(environ []string) (verbs, error) {
 	s, err := app.SettingsFor(app.Managing, environ)
 	if err != nil {
 		return nil, fmt.Errorf("without --url the settings that name the storage are needed:\n%w", err)
