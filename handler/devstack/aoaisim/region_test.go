@@ -77,7 +77,7 @@ const (
 	hello    = `{"messages":[{"role":"user","content":"hello"}]`
 )
 
-func TestMistakesGetTheServicesOwnBodies(t *testing.T) {
+func TestErrorBodies(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, c := range []struct {
 		name, path, body, key string
@@ -124,7 +124,7 @@ func TestMistakesGetTheServicesOwnBodies(t *testing.T) {
 	}
 }
 
-func TestBearerTokenAndBearerKeyAreAccepted(t *testing.T) {
+func TestBearerCredentials(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for bearer, want := range map[string]int{"entra-token": 200, key: 200, "other": 401, "": 401} {
 		req := newRequest(t, http.MethodPost, url+chatPath, hello+"}")
@@ -153,7 +153,7 @@ type chunk struct {
 	Usage         json.RawMessage `json:"usage"`
 }
 
-func TestChatStreamHasTheServicesSequence(t *testing.T) {
+func TestChatStreamSequence(t *testing.T) {
 	r, url, _ := start(t, nil)
 	_, body, err := send(t, newRequest(t, http.MethodPost, url+chatPath,
 		`{"messages":[{"role":"user","content":"[tokens:5] go"}],"stream":true,"stream_options":{"include_usage":true}}`))
@@ -197,7 +197,7 @@ func TestChatStreamHasTheServicesSequence(t *testing.T) {
 	}
 }
 
-func TestStreamWithoutUsageAskedCarriesNone(t *testing.T) {
+func TestStreamWithoutUsage(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, path := range []string{chatPath, "/openai/deployments/chat/completions?api-version=2024-10-21"} {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+path,
@@ -211,7 +211,7 @@ func TestStreamWithoutUsageAskedCarriesNone(t *testing.T) {
 	}
 }
 
-func TestAnswersDependOnPromptAndSeedOnly(t *testing.T) {
+func TestAnswersAreDeterministic(t *testing.T) {
 	_, url, _ := start(t, nil)
 	ask := func(prompt string, seed int) string {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+"/openai/v1/completions",
@@ -235,7 +235,7 @@ func TestAnswersDependOnPromptAndSeedOnly(t *testing.T) {
 	}
 }
 
-func TestMaxTokensCutsAndCachedAndReasoningAreReported(t *testing.T) {
+func TestUsageDetails(t *testing.T) {
 	_, url, _ := start(t, nil)
 	_, body, err := send(t, newRequest(t, http.MethodPost, url+chatPath,
 		`{"messages":[{"role":"user","content":"[tokens:50][reasoning:4][cached:3]"}],"max_completion_tokens":10}`))
@@ -249,7 +249,7 @@ func TestMaxTokensCutsAndCachedAndReasoningAreReported(t *testing.T) {
 	}
 }
 
-func TestResponsesStreamNamesItsEvents(t *testing.T) {
+func TestResponsesStreamEvents(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, path := range []string{"/openai/responses?api-version=2025-03-01-preview", "/openai/v1/responses"} {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+path, `{"model":"chat","input":"[tokens:3]","stream":true}`))
@@ -275,7 +275,7 @@ func TestResponsesStreamNamesItsEvents(t *testing.T) {
 	}
 }
 
-func TestEmbeddingsComeAsNumbersOrPacked(t *testing.T) {
+func TestEmbeddingFormats(t *testing.T) {
 	_, url, _ := start(t, nil)
 	path := "/openai/deployments/embed/embeddings?api-version=2024-10-21"
 	_, body, err := send(t, newRequest(t, http.MethodPost, url+path, `{"input":["a","b"],"dimensions":8}`))
@@ -300,7 +300,7 @@ func TestEmbeddingsComeAsNumbersOrPacked(t *testing.T) {
 	}
 }
 
-func TestEveryOtherOperationAnswersWithAnObject(t *testing.T) {
+func TestOtherOperations(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, op := range []string{
 		"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
@@ -315,7 +315,7 @@ func TestEveryOtherOperationAnswersWithAnObject(t *testing.T) {
 	}
 }
 
-func TestAResponseIsKnownWhereItWasMadeOnly(t *testing.T) {
+func TestResponsesOfOneRegion(t *testing.T) {
 	strict := func(o *aoaisim.Options) { o.StrictIDs = true }
 	_, here, _ := start(t, strict)
 	_, elsewhere, _ := start(t, strict)
@@ -335,7 +335,7 @@ func TestAResponseIsKnownWhereItWasMadeOnly(t *testing.T) {
 	}
 }
 
-func TestDeploymentLimitsThrottleWithAdvice(t *testing.T) {
+func TestDeploymentLimits(t *testing.T) {
 	_, url, _ := start(t, nil)
 	path := url + "/openai/deployments/tight/chat/completions?api-version=2024-10-21"
 	resp, _, err := send(t, newRequest(t, http.MethodPost, path, hello+`,"max_tokens":100}`))
@@ -355,7 +355,7 @@ func TestDeploymentLimitsThrottleWithAdvice(t *testing.T) {
 	}
 }
 
-func TestUnaskedUnkindnessIsSeededAndRare(t *testing.T) {
+func TestRandomFaultsAreSeeded(t *testing.T) {
 	_, url, _ := start(t, func(o *aoaisim.Options) { o.Kind, o.Seed = false, 3 })
 	bad := 0
 	for range 200 {

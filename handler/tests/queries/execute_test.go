@@ -235,7 +235,7 @@ func runnable(q named) named {
 	return named{q.Name, strings.ReplaceAll(strings.Join(lines, "\n"), "todecimal(", "todouble(")}
 }
 
-func TestSeedQueriesReturnTheRegionsFigures(t *testing.T) {
+func TestImportedQueriesAddUp(t *testing.T) {
 	b := newBook(t)
 	w := newWork(t)
 	w.Rows = ndjson(t, b.rows)
@@ -307,7 +307,7 @@ var whole = []named{
 		"countif(isnull(V)), Longest = max(strlen(BackendResponseBody))"},
 }
 
-func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
+func TestWorkbookQueriesAddUp(t *testing.T) {
 	b := newBook(t)
 	w := newWork(t)
 	w.Rows = ndjson(t, b.rows)
