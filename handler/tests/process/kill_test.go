@@ -114,7 +114,7 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 // killClients are of three teams, one for each product.
 func killClients(t *testing.T, url string) (clients []*harness.Client) {
 	t.Helper()
-	remote := cli.Remote{URL: url, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: url, Key: harness.AdminKey, Client: http.DefaultClient}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
 	add := func(product string, n int, asks []harness.Ask) {
@@ -166,7 +166,7 @@ func TestSIGTERMLetsStreamsFinish(t *testing.T) {
 	p := harness.StartProcess(t, w.Environ())
 	p.Ready()
 	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: p.URL, Key: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
 	if err != nil {
 		t.Fatal(err)

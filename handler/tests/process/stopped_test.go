@@ -25,7 +25,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 	p := harness.StartProcess(t, w.Environ(sink.env...))
 	p.Ready()
 	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: p.URL, Key: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
 	if err != nil {
 		t.Fatal(err)
