@@ -48,12 +48,14 @@ func TestWriteErrorOfEveryFault(t *testing.T) {
 func TestWriteErrorHeaders(t *testing.T) {
 	w := httptest.NewRecorder()
 	_ = writeError(w, gateway.RateLimitExceeded.New("wait").WithRetry(1500*time.Millisecond).WithLimit("tokens-a-minute"))
-	if h := w.Header(); h.Get("Retry-After") != "2" || h.Get("Retry-After-Ms") != "1500" || !strings.Contains(w.Body.String(), `"limit":"tokens-a-minute"`) {
+	if h := w.Header(); h.Get("Retry-After") != "2" || h.Get("Retry-After-Ms") != "1500" ||
+		!strings.Contains(w.Body.String(), `"limit":"tokens-a-minute"`) {
 		t.Errorf("%v %s", h, w.Body)
 	}
 	w = httptest.NewRecorder()
 	_ = writeError(w, operationNotFound([]string{"DELETE", "GET"}))
-	if h := w.Header(); h.Get("Allow") != "DELETE, GET" || h.Get("Retry-After") != "" || !strings.Contains(w.Body.String(), "This path takes DELETE, GET.") {
+	if h := w.Header(); h.Get("Allow") != "DELETE, GET" || h.Get("Retry-After") != "" ||
+		!strings.Contains(w.Body.String(), "This path takes DELETE, GET.") {
 		t.Errorf("%v %s", h, w.Body)
 	}
 }

@@ -121,7 +121,8 @@ type connection struct {
 	read, write []time.Time
 }
 
-func (c *connection) SetReadDeadline(at time.Time) error  { c.read = append(c.read, at); return nil }
+func (c *connection) SetReadDeadline(at time.Time) error { c.read = append(c.read, at); return nil }
+
 func (c *connection) SetWriteDeadline(at time.Time) error { c.write = append(c.write, at); return nil }
 
 func TestClientBodyDeadline(t *testing.T) {

@@ -237,9 +237,15 @@ func TestPlanCost(t *testing.T) {
 		target, body string
 		want         quota.Cost
 	}{
-		"usual output":       {v1Chat, hello, quota.Cost{Estimate: estimate + 100, EstimateOutput: 100, Bound: 1000, BoundOutput: 1000}},
-		"a cap below":        {v1Chat, strings.Replace(hello, "{", `{"max_tokens":9,`, 1), quota.Cost{Estimate: estimate + 9, EstimateOutput: 9, Bound: prompt + 16 + 9, BoundOutput: 9}},
-		"two choices":        {v1Chat, strings.Replace(hello, "{", `{"n":2,`, 1), quota.Cost{Estimate: estimate + 200, EstimateOutput: 200, Bound: 2000, BoundOutput: 2000}},
+		"usual output": {v1Chat, hello, quota.Cost{Estimate: estimate + 100, EstimateOutput: 100, Bound: 1000, BoundOutput: 1000}},
+		"a cap below": {
+			v1Chat, strings.Replace(hello, "{", `{"max_tokens":9,`, 1),
+			quota.Cost{Estimate: estimate + 9, EstimateOutput: 9, Bound: prompt + 16 + 9, BoundOutput: 9},
+		},
+		"two choices": {
+			v1Chat, strings.Replace(hello, "{", `{"n":2,`, 1),
+			quota.Cost{Estimate: estimate + 200, EstimateOutput: 200, Bound: 2000, BoundOutput: 2000},
+		},
 		"embeddings":         {"/openai/v1/embeddings", `{"model":"gpt","input":"abcdefgh"}`, quota.Cost{Estimate: 3 + 4, Bound: 10 + 16}},
 		"operations without": {"/openai/v1/audio/speech", `{"model":"gpt"}`, quota.Cost{}},
 	} {

@@ -22,14 +22,16 @@ import (
 func TestErrorEventForms(t *testing.T) {
 	err := gateway.UpstreamBrokeOff.New("The region broke off.")
 	for kind, want := range map[openai.Kind]string{
-		openai.Chat:      `data: {"error":{"code":"upstream_cut","message":"The region broke off.","param":null,"type":"server_error"}}` + "\n\n",
-		openai.Responses: "event: error\n" + `data: {"code":"upstream_cut","message":"The region broke off.","param":null,"type":"error"}` + "\n\n",
+		openai.Chat: `data: {"error":{"code":"upstream_cut","message":"The region broke off.","param":null,"type":"server_error"}}` + "\n\n",
+		openai.Responses: "event: error\n" +
+			`data: {"code":"upstream_cut","message":"The region broke off.","param":null,"type":"error"}` + "\n\n",
 	} {
 		if got := string(errorEvent(kind, err)); got != want {
 			t.Errorf("%s: %s", kind, got)
 		}
 	}
-	if got := string(errorEvent(openai.Chat, errors.New("disk full"))); strings.Contains(got, "disk") || !strings.Contains(got, "server_error") {
+	if got := string(errorEvent(openai.Chat, errors.New("disk full"))); strings.Contains(got, "disk") ||
+		!strings.Contains(got, "server_error") {
 		t.Errorf("an error that is not for clients: %s", got)
 	}
 }
@@ -39,7 +41,9 @@ func TestCopyDownstream(t *testing.T) {
 	r.Header.Set("X-Forwarded-Host", "ai.example.com")
 	from := http.Header{
 		"Content-Type": {"application/json"}, "X-Ratelimit-Remaining-Tokens": {"5"}, "Apim-Request-Id": {"id"},
-		"Set-Cookie": {"s"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"9"}, "Strict-Transport-Security": {"x"}, "X-Gateway-Pinned": {"x"},
+		"Set-Cookie": {"s"}, "Transfer-Encoding": {
+			"chunked",
+		}, "Content-Length": {"9"}, "Strict-Transport-Security": {"x"}, "X-Gateway-Pinned": {"x"},
 		"Location": {"https://region.example/openai/v1/files/1"}, "Operation-Location": {"/openai/operations/1"}, "Content-Location": {"%zz"},
 	}
 	want := http.Header{
@@ -157,7 +161,8 @@ func TestMeterEstimatesMissingUsage(t *testing.T) {
 	m := meter{kind: openai.Chat, model: "chat"}
 	m.readWhole(answer)
 	m.estimatePrompt(request)
-	if u := m.usage; m.known || !u.Estimated || u.Completion != 2 || u.Prompt < 2 || u.Total != u.Prompt+u.Completion || m.answered != "gpt-4o" {
+	if u := m.usage; m.known || !u.Estimated || u.Completion != 2 || u.Prompt < 2 || u.Total != u.Prompt+u.Completion ||
+		m.answered != "gpt-4o" {
 		t.Errorf("%+v", m)
 	}
 	reported := *answer

@@ -22,11 +22,11 @@ import (
 
 // book is the whole journal by record.
 type Journal struct {
-	blobs   blob.Store
-	BeginLines  map[string]gateway.Line
-	EndLines    map[string]gateway.Line // amended
-	again   []string                // ids with two begins or two ends
-	batches int
+	blobs      blob.Store
+	BeginLines map[string]gateway.Line
+	EndLines   map[string]gateway.Line // amended
+	again      []string                // ids with two begins or two ends
+	batches    int
 
 	Incomplete map[string]int // how often each was noted
 }
