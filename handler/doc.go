@@ -15,7 +15,9 @@
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
 //	assemble                            the object that a stream is a form of, and its usage; pure
 //	policy  openai  sse  redact  breaker the policy file; the wire format; event framing; personal data; circuit breakers
-//	journal                             the append-only log of records
+//	journal  journal/verify             the append-only log of records; whether it is as it was written
+//	journal/manifest                    the table of journal files
+//	journal/format                      the format of a journal file
 //	table  blob  secret                 Table Storage, Blob Storage, Key Vault, each with a twin in memory
 //	backoff  idle                       growing pauses; limits on transfers without progress
 //	gateway                             the vocabulary of all packages above

@@ -14,6 +14,7 @@ import (
 	"aoaigateway/handler/derive"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/proxy"
 	"aoaigateway/handler/quota"
@@ -35,7 +36,7 @@ type Program struct {
 // New builds the gateway over its services.
 func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
 	p := &Program{limiter: quota.New(quota.Options{Store: e.Quota, Policy: pol, Logger: logger})}
-	manifest, counts := journal.NewManifest(e.Journal), usage.New(e.Usage)
+	manifest, counts := manifest.New(e.Journal), usage.New(e.Usage)
 	p.Journal = journal.New(journal.Options{Blobs: e.Blobs, Manifest: manifest, Logger: logger, Interval: s.JournalInterval})
 	p.worker = derive.New(derive.Options{
 		Journal: p.Journal, Manifest: manifest, Blobs: e.Blobs, Consumers: Consumers(e, counts), Logger: logger,

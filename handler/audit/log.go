@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"time"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -73,7 +74,7 @@ func (l *Log) halfFull() bool {
 func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.Pending, error) {
 	for {
 		p, err := l.o.Journal.AppendEnd(id, line)
-		if !errors.Is(err, journal.ErrFull) || !sleep(ctx, 20*time.Millisecond) {
+		if !errors.Is(err, journal.ErrFull) || !backoff.Sleep(ctx, 20*time.Millisecond) {
 			return p, err
 		}
 	}
@@ -81,26 +82,16 @@ func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.P
 
 // put stores a body held in memory, again and again until ctx ends.
 func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+	retry := backoff.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
+	for {
 		err := l.o.Bodies.Put(ctx, name, bytes.NewReader(body))
 		if err == nil {
 			return nil
 		}
 		l.o.Logger.Warn("body write failed", "blob", name, "error", err)
-		if !sleep(ctx, pause) {
+		if !retry.Wait(ctx) {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }
 

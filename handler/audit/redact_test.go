@@ -14,6 +14,8 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/redact"
 	"aoaigateway/handler/table"
 )
@@ -106,7 +108,7 @@ func TestPersonalDataReachesNoSinkInWhateverBody(t *testing.T) {
 // The wire's size and hash differ from the blob's where personal data was taken out.
 func TestVerifyAcceptsRedactedBlobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		blobs, manifest := &blob.Mem{}, journal.NewManifest(table.NewMem())
+		blobs, manifest := &blob.Mem{}, manifest.New(table.NewMem())
 		w := journal.New(journal.Options{Blobs: blobs, Manifest: manifest})
 		r := &rig{Log: audit.New(audit.Options{Journal: w, Bodies: blobs}), journal: blobs, bodies: blobs, writer: w}
 		long := `{"a":"` + strings.Repeat("lorem ipsum ", 100_000) + address + `"}`
@@ -114,7 +116,7 @@ func TestVerifyAcceptsRedactedBlobs(t *testing.T) {
 		if end.Request.Stored == nil || end.Response.Stored == nil {
 			t.Fatalf("the bodies are not redacted blobs: %+v, %+v", end.Request, end.Response)
 		}
-		report, err := journal.Verify(t.Context(), manifest, blobs, time.Time{}, time.Time{})
+		report, err := verify.Run(t.Context(), manifest, blobs, time.Time{}, time.Time{})
 		if err != nil || len(report.Breaks) > 0 || report.Bodies != 2 {
 			t.Errorf("%d bodies, breaks %v, error %v; want 2 and none", report.Bodies, report.Breaks, err)
 		}

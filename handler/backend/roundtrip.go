@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/idle"
 )
 
@@ -55,7 +56,7 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptio
 
 // judge turns what was read up to the commit point into an answer or a failure.
 func (a *Answer) judge(f failure) (*Answer, failure) {
-	f.wait = retryAfter(a.Header)
+	f.wait = backoff.RetryAfter(a.Header)
 	if f.outcome == answered {
 		f.outcome = classify(a.Status, f.wait)
 		f.reason = reasons[f.outcome]

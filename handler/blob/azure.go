@@ -19,6 +19,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+
+	"aoaigateway/handler/backoff"
 )
 
 // AzureOptions say where the container is. Give either ConnectionString or ServiceURL
@@ -137,10 +139,10 @@ func (a *Azure) List(ctx context.Context, prefix string) ([]Info, error) {
 
 // Block uploads may be repeated without harm: the same id with the same bytes.
 const (
-	putBlock = 1 << 20 // 50,000 blocks of it: bodies up to 48 GiB
-	putTries = 4
-	putTry   = 10 * time.Second
-	putPause = 100 * time.Millisecond
+	putBlock    = 1 << 20 // 50,000 blocks of this size: bodies up to 48 GiB
+	putAttempts = 4
+	putTimeout  = 10 * time.Second // of one attempt
+	putPause    = 200 * time.Millisecond
 )
 
 // Put implements [Store]. Each block is tried again a few times, because r cannot be
@@ -165,32 +167,28 @@ func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
 			return err
 		}
 	}
-	return a.again(ctx, func(ctx context.Context) error {
+	return a.retry(ctx, func(ctx context.Context) error {
 		_, err := client.CommitBlockList(ctx, ids, nil)
 		return err
 	})
 }
 
 func (a *Azure) stage(ctx context.Context, client *blockblob.Client, id string, data []byte) error {
-	return a.again(ctx, func(ctx context.Context) error {
+	return a.retry(ctx, func(ctx context.Context) error {
 		_, err := client.StageBlock(ctx, id, seekable(data), nil)
 		return err
 	})
 }
 
-// again repeats an idempotent write, each try with its own time limit.
-func (a *Azure) again(ctx context.Context, op func(context.Context) error) error {
-	for try, pause := 1, putPause; ; try, pause = try+1, 4*pause {
-		tctx, cancel := context.WithTimeout(ctx, putTry)
-		err := a.write(tctx, func() error { return op(tctx) })
+// retry repeats an idempotent write, each attempt with its own time limit.
+func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error {
+	pauses := backoff.Backoff{First: putPause, Max: time.Second}
+	for attempt := 1; ; attempt++ {
+		attemptCtx, cancel := context.WithTimeout(ctx, putTimeout)
+		err := a.write(attemptCtx, func() error { return op(attemptCtx) })
 		cancel()
-		if err == nil || try == putTries || ctx.Err() != nil {
+		if err == nil || attempt == putAttempts || !pauses.Wait(ctx) {
 			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause):
 		}
 	}
 }

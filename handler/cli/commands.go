@@ -22,7 +22,7 @@ import (
 )
 
 // Verbs is what the command line does, on storage (Manager) or through a gateway (Remote).
-type Verbs interface {
+type verbs interface {
 	Create(context.Context, admin.NewSubscription) (admin.Created, error)
 	List(context.Context) ([]auth.Subscription, error)
 	Show(ctx context.Context, id string) (auth.Subscription, error)
@@ -65,7 +65,7 @@ type commandLine struct {
 type env struct {
 	Command
 	ctx   context.Context //nolint:containedctx // kong runs commands without one
-	verbs func() (Verbs, error)
+	verbs func() (verbs, error)
 	json  bool
 }
 
@@ -86,7 +86,7 @@ func (c Command) Run(ctx context.Context, args []string) int {
 	if err != nil {
 		return c.fail(err)
 	}
-	e := &env{Command: c, ctx: ctx, json: line.JSON, verbs: func() (Verbs, error) {
+	e := &env{Command: c, ctx: ctx, json: line.JSON, verbs: func() (verbs, error) {
 		if line.URL == "" {
 			return localVerbs(c.Environ)
 		}

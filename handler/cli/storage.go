@@ -15,14 +15,15 @@ import (
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/auth"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/usage"
 )
 
 // localVerbs are the command line's verbs on the storage that the settings name. Only
 // create needs the policy.
-func localVerbs(environ []string) (Verbs, error) {
+func localVerbs(environ []string) (verbs, error) {
 	s, err := app.SettingsFor(app.Managing, environ)
 	if err != nil {
 		return nil, fmt.Errorf("without --url the settings that name the storage are needed:\n%w", err)
@@ -62,24 +63,24 @@ func (u withoutPolicy) Create(context.Context, admin.NewSubscription) (admin.Cre
 }
 
 // verifyJournal is the command line's verify, on the storage that the settings name.
-func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (journal.Report, error) {
+func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (verify.Report, error) {
 	s, err := app.SettingsFor(app.ReadingBlobs, environ)
 	if err != nil {
-		return journal.Report{}, fmt.Errorf("the settings that name the storage are needed:\n%w", err)
+		return verify.Report{}, fmt.Errorf("the settings that name the storage are needed:\n%w", err)
 	}
 	identity, err := operator(s)
 	if err != nil {
-		return journal.Report{}, err
+		return verify.Report{}, err
 	}
 	store, err := s.OpenTable(identity, app.JournalTable, table.Retrying)
 	if err != nil {
-		return journal.Report{}, err
+		return verify.Report{}, err
 	}
 	blobs, err := s.OpenBlobs(identity)
 	if err != nil {
-		return journal.Report{}, err
+		return verify.Report{}, err
 	}
-	return journal.Verify(ctx, journal.NewManifest(store), blobs, from, to)
+	return verify.Run(ctx, manifest.New(store), blobs, from, to)
 }
 
 // operator is who runs the command line: the person signed in with az, else with azd;

@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/verify"
 )
 
 // hour is a moment of the command line, cut to the hour.
@@ -30,7 +30,10 @@ type verifyCommand struct {
 	To   hour `help:"Hour (UTC) to stop before; without it, to the last."`
 }
 
-var errBroken = errors.New("the journal is not as it was written")
+var (
+	errBroken = errors.New("the journal is not as it was written")
+	errNewer  = errors.New("a newer program wrote parts of the journal, which this program cannot verify")
+)
 
 // Run reads storage directly, by the gateway's settings; --url has no part in it.
 func (c *verifyCommand) Run(e *env) error {
@@ -42,19 +45,26 @@ func (c *verifyCommand) Run(e *env) error {
 	if err := e.print(r, func(w io.Writer) { printReport(w, r, time.Since(began)) }); err != nil {
 		return err
 	}
-	if len(r.Breaks) > 0 {
+	switch {
+	case len(r.Breaks) > 0:
 		return errBroken
+	case len(r.Newer) > 0:
+		return errNewer
 	}
 	return nil
 }
 
-func printReport(w io.Writer, r journal.Report, took time.Duration) {
-	_, _ = fmt.Fprintf(w, "files\t%d\nmembers\t%d\nrecords\t%d\nbodies\t%d\nunanchored\t%d\n", r.Files, r.Batches, r.Records, r.Bodies, r.BeyondCheckpoint)
+func printReport(w io.Writer, r verify.Report, took time.Duration) {
+	_, _ = fmt.Fprintf(w, "files\t%d\nbatches\t%d\nrecords\t%d\nbodies\t%d\nbeyond checkpoint\t%d\n",
+		r.Files, r.Batches, r.Records, r.Bodies, r.BeyondCheckpoint)
 	_, _ = fmt.Fprintf(w, "read\t%.1f MB in %.1f s\n", float64(r.Bytes)/1e6, took.Seconds())
 	switch n := len(r.Breaks); n {
 	case 0:
 		_, _ = fmt.Fprintln(w, "breaks\tnone")
 	default:
 		_, _ = fmt.Fprintf(w, "breaks\t%d\nfirst break\t%v\n", n, r.Breaks[0])
+	}
+	if n := len(r.Newer); n > 0 {
+		_, _ = fmt.Fprintf(w, "not verified\t%d\nfirst not verified\t%s\n", n, r.Newer[0])
 	}
 }

@@ -7,27 +7,27 @@ import (
 	"sync"
 	"time"
 
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
 )
 
 // claim is this recovery's hold on a dead process's file. It is renewed until release.
 type claim struct {
-	manifest *journal.Manifest
+	manifest *manifest.Manifest
 	cancel   context.CancelCauseFunc
 	ended    chan struct{}
 
 	mu   sync.Mutex
-	file journal.File
+	file manifest.File
 }
 
-const renewEvery = 20 * time.Second // a third of journal.RecoveryClaim
+const renewEvery = 20 * time.Second // a third of manifest.RecoveryClaim
 
-// newClaim claims f as it was read. journal.ErrTaken says that another recovery was faster, or that the writer lives.
+// newClaim claims f as it was read. manifest.ErrTaken says that another recovery was faster, or that the writer lives.
 // The context that it returns ends when the claim is lost.
-func newClaim(ctx context.Context, manifest *journal.Manifest, f journal.File) (*claim, context.Context, error) {
-	c := &claim{manifest: manifest, file: f, ended: make(chan struct{})}
-	f.Owner, f.Until = "recovery-"+rand.Text(), manifest.Now().Add(journal.RecoveryClaim)
-	claimed, err := manifest.Replace(ctx, f)
+func newClaim(ctx context.Context, m *manifest.Manifest, f manifest.File) (*claim, context.Context, error) {
+	c := &claim{manifest: m, file: f, ended: make(chan struct{})}
+	f.Owner, f.Until = "recovery-"+rand.Text(), m.Now().Add(manifest.RecoveryClaim)
+	claimed, err := m.Replace(ctx, f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -47,29 +47,29 @@ func (c *claim) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = c.update(ctx, func(*journal.File) {}) // two more attempts follow before the claim ends
+			_ = c.update(ctx, func(*manifest.File) {}) // two more attempts follow before the claim ends
 		}
 	}
 }
 
 // update changes the manifest entry and renews the claim with the same write.
-func (c *claim) update(ctx context.Context, change func(*journal.File)) error {
+func (c *claim) update(ctx context.Context, change func(*manifest.File)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.file
 	change(&f)
-	f.Until = c.manifest.Now().Add(journal.RecoveryClaim)
+	f.Until = c.manifest.Now().Add(manifest.RecoveryClaim)
 	written, err := c.manifest.Replace(ctx, f)
 	if err == nil {
 		c.file = written
 	}
-	if errors.Is(err, journal.ErrTaken) {
+	if errors.Is(err, manifest.ErrTaken) {
 		c.cancel(err)
 	}
 	return err
 }
 
-func (c *claim) current() journal.File {
+func (c *claim) current() manifest.File {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.file

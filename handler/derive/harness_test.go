@@ -15,6 +15,8 @@ import (
 	"aoaigateway/handler/derive"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 )
 
@@ -29,7 +31,7 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, blobs: &blob.Mem{}, store: table.NewMem()}
 }
 
-func (w *world) rows() *journal.Manifest { return journal.NewManifest(w.store) }
+func (w *world) rows() *manifest.Manifest { return manifest.New(w.store) }
 
 // instance is one process: its journal, its derived rows, and what can befall it.
 type instance struct {
@@ -213,7 +215,7 @@ func (s *sink) got() map[string]map[gateway.LineType]int {
 
 func (w *world) start(l *life) *instance {
 	i := &instance{world: w, life: l, sink: &sink{life: l}}
-	blobs, rows := mortalBlobs{w.blobs, l}, journal.NewManifest(mortalStore{w.store, l})
+	blobs, rows := mortalBlobs{w.blobs, l}, manifest.New(mortalStore{w.store, l})
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	i.writer = journal.New(journal.Options{Blobs: blobs, Manifest: rows, Logger: logger})
 	i.deriver = derive.New(derive.Options{Journal: i.writer, Manifest: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
@@ -272,7 +274,7 @@ func (i *instance) sweep() string {
 	return line
 }
 
-func (w *world) files() (all []journal.File) {
+func (w *world) files() (all []manifest.File) {
 	w.t.Helper()
 	days, err := w.rows().Days(context.Background())
 	if err != nil {
@@ -290,9 +292,9 @@ func (w *world) files() (all []journal.File) {
 }
 
 // sound verifies the journal.
-func (w *world) sound() journal.Report {
+func (w *world) sound() verify.Report {
 	w.t.Helper()
-	r, err := journal.Verify(context.Background(), w.rows(), w.blobs, time.Time{}, time.Time{})
+	r, err := verify.Run(context.Background(), w.rows(), w.blobs, time.Time{}, time.Time{})
 	if err != nil || len(r.Breaks) > 0 {
 		w.t.Errorf("verify: %v %v", r.Breaks, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/format"
 )
 
 // Bounds of the memory that completing ends and amends may take.
@@ -49,7 +50,7 @@ func newInFlight(blobs blob.Store) *inFlight {
 }
 
 // addListed adds the requests that a file's first batch lists as in flight.
-func (f *inFlight) addListed(b journal.Batch) {
+func (f *inFlight) addListed(b format.Batch) {
 	for file, ids := range b.InFlight {
 		for _, id := range ids {
 			if f.requests[id] == nil {
@@ -134,7 +135,7 @@ func (f *inFlight) beginLine(ctx context.Context, id string) ([]byte, error) {
 
 // locate reads a file to find the batches of the begins that are known to be in it.
 func (f *inFlight) locate(ctx context.Context, file string) error {
-	for b, err := range journal.ReadFrom(ctx, f.blobs, file, 0) {
+	for b, err := range format.Read(ctx, f.blobs, file, 0) {
 		if err != nil {
 			return ignoreLost(err)
 		}
@@ -151,7 +152,7 @@ func (f *inFlight) locate(ctx context.Context, file string) error {
 
 // readLine reads a line again. It returns nil if the line is not there.
 func (f *inFlight) readLine(ctx context.Context, at location, t gateway.LineType, id string) (found []byte, err error) {
-	for b, err := range journal.ReadFrom(ctx, f.blobs, at.file, at.offset) {
+	for b, err := range format.Read(ctx, f.blobs, at.file, at.offset) {
 		if err != nil {
 			return nil, ignoreLost(err)
 		}
@@ -167,7 +168,7 @@ func (f *inFlight) readLine(ctx context.Context, at location, t gateway.LineType
 
 // ignoreLost returns nil for errors that no repetition can mend.
 func ignoreLost(err error) error {
-	if _, broken := errors.AsType[*journal.BreakError](err); broken || errors.Is(err, blob.ErrNotFound) {
+	if _, broken := errors.AsType[*format.BreakError](err); broken || errors.Is(err, blob.ErrNotFound) {
 		return nil
 	}
 	return err

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/format"
+	"aoaigateway/handler/journal/manifest"
 )
 
 const (
@@ -24,7 +25,7 @@ type position struct {
 type reader struct {
 	d        *Worker
 	consumer Consumer // nil consumes nothing
-	advanced func(f journal.File, offset int64, closed bool)
+	advanced func(f manifest.File, offset int64, closed bool)
 	inFlight *inFlight
 	file     int
 	at       position // everything before it was accepted
@@ -38,7 +39,7 @@ func (d *Worker) reader(c Consumer) *reader {
 }
 
 // read hands over the file's lines before offset to. Those before offset replay were accepted in an earlier pass.
-func (r *reader) read(ctx context.Context, f journal.File, to, replay int64) error {
+func (r *reader) read(ctx context.Context, f manifest.File, to, replay int64) error {
 	if r.at.offset >= to {
 		return nil
 	}
@@ -48,8 +49,8 @@ func (r *reader) read(ctx context.Context, f journal.File, to, replay int64) err
 	}
 	from := r.at
 	defer r.clear()
-	for b, err := range journal.ReadFrom(ctx, r.d.o.Blobs, f.Name, from.offset) {
-		if _, broken := errors.AsType[*journal.BreakError](err); broken {
+	for b, err := range format.Read(ctx, r.d.o.Blobs, f.Name, from.offset) {
+		if _, broken := errors.AsType[*format.BreakError](err); broken {
 			r.d.o.Logger.Error("a journal file cannot be read to its end; the rest is skipped", "file", f.Name, "error", err)
 			break
 		}
@@ -78,7 +79,7 @@ func (r *reader) read(ctx context.Context, f journal.File, to, replay int64) err
 }
 
 // addBatch adds the lines of one batch to the portion.
-func (r *reader) addBatch(ctx context.Context, f journal.File, b journal.Batch, skip int, old bool) error {
+func (r *reader) addBatch(ctx context.Context, f manifest.File, b format.Batch, skip int, old bool) error {
 	r.inFlight.addListed(b)
 	for i, raw := range b.Records {
 		if i < skip {
@@ -96,7 +97,7 @@ func (r *reader) addBatch(ctx context.Context, f journal.File, b journal.Batch, 
 	return nil
 }
 
-func (r *reader) addLine(ctx context.Context, f journal.File, b journal.Batch, i int) error {
+func (r *reader) addLine(ctx context.Context, f manifest.File, b format.Batch, i int) error {
 	raw, at := b.Records[i], location{f.Name, b.Offset}
 	t, id := kind(raw)
 	switch t {
@@ -124,7 +125,7 @@ func (r *reader) addLine(ctx context.Context, f journal.File, b journal.Batch, i
 }
 
 // deliver hands the portion over and moves to next.
-func (r *reader) deliver(ctx context.Context, f journal.File, next position, old bool) error {
+func (r *reader) deliver(ctx context.Context, f manifest.File, next position, old bool) error {
 	if len(r.portion) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, consumeTimeout)
 		defer cancel()
@@ -146,7 +147,7 @@ func (r *reader) deliver(ctx context.Context, f journal.File, next position, old
 
 func (r *reader) clear() { r.portion, r.endedIDs, r.size = nil, nil, 0 }
 
-func (r *reader) accepted(f journal.File, next position) {
+func (r *reader) accepted(f manifest.File, next position) {
 	if next.offset > r.at.offset || next.offset == r.at.offset && next.line > r.at.line {
 		r.at = next
 	}
@@ -154,7 +155,7 @@ func (r *reader) accepted(f journal.File, next position) {
 }
 
 // close tells the consumer that the file is complete, and moves on to the next file.
-func (r *reader) close(ctx context.Context, f journal.File) error {
+func (r *reader) close(ctx context.Context, f manifest.File) error {
 	if r.consumer != nil {
 		ctx, cancel := context.WithTimeout(ctx, consumeTimeout)
 		defer cancel()

@@ -12,11 +12,13 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/format"
+	"aoaigateway/handler/journal/manifest"
 )
 
 // recoverFile does everything that is left to do for the last of files. Only the last file of a process knows which
 // requests its death left incomplete, because the first batch of any later file lists the ones in flight.
-func (d *Worker) recoverFile(ctx context.Context, readers []*reader, files []journal.File, last bool, counts *summary) error {
+func (d *Worker) recoverFile(ctx context.Context, readers []*reader, files []manifest.File, last bool, counts *summary) error {
 	c, ctx, err := newClaim(ctx, d.o.Manifest, files[len(files)-1])
 	if err != nil {
 		return err
@@ -37,7 +39,7 @@ func (d *Worker) recoverFile(ctx context.Context, readers []*reader, files []jou
 			return err
 		}
 	}
-	return c.update(ctx, func(f *journal.File) { f.State, f.Processed = journal.Done, end })
+	return c.update(ctx, func(f *manifest.File) { f.State, f.Processed = manifest.Done, end })
 }
 
 // fence seals the blob, so that its writer can append nothing more, and reads its length only after that. Then it
@@ -61,20 +63,20 @@ func (d *Worker) fence(ctx context.Context, c *claim) (int64, error) {
 	}
 	if length < f.Length {
 		d.o.Logger.Error("a journal file is shorter than its checkpoint", "file", f.Name, "length", length, "checkpoint", f.Length)
-		return length, c.update(ctx, func(f *journal.File) { f.State = journal.Sealed })
+		return length, c.update(ctx, func(f *manifest.File) { f.State = manifest.Sealed })
 	}
 	head := f.Head
-	for b, err := range journal.ReadFrom(ctx, d.o.Blobs, f.Name, f.Length) {
-		if _, broken := errors.AsType[*journal.BreakError](err); broken {
+	for b, err := range format.Read(ctx, d.o.Blobs, f.Name, f.Length) {
+		if _, broken := errors.AsType[*format.BreakError](err); broken {
 			d.o.Logger.Error("the end of a journal file cannot be read", "file", f.Name, "error", err)
 			break
 		}
 		if err != nil {
 			return 0, err
 		}
-		head = journal.Head{Seq: b.Seq, Length: b.Offset + b.Length, Hash: b.Hash}
+		head = manifest.Head{Seq: b.Seq, Length: b.Offset + b.Length, Hash: b.Hash}
 	}
-	return head.Length, c.update(ctx, func(f *journal.File) { f.State, f.Head = journal.Sealed, head })
+	return head.Length, c.update(ctx, func(f *manifest.File) { f.State, f.Head = manifest.Sealed, head })
 }
 
 // createSealed creates a file that never had a batch. Its writer may be about to create it, and must not append to it.
@@ -94,12 +96,12 @@ func (d *Worker) deriveFile(ctx context.Context, c *claim, readers []*reader, en
 	errs := make([]error, len(readers))
 	for i, r := range readers {
 		r.at = position{}
-		r.advanced = func(_ journal.File, offset int64, closed bool) {
+		r.advanced = func(_ manifest.File, offset int64, closed bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			if least, _ := p.set(i, offset, closed); least > f.Processed && time.Since(moved) > time.Second {
 				moved = time.Now()
-				_ = c.update(ctx, func(f *journal.File) { f.Processed = least }) // if it fails, a later update succeeds
+				_ = c.update(ctx, func(f *manifest.File) { f.Processed = least }) // if it fails, a later update succeeds
 			}
 		}
 		all.Go(func() {
@@ -114,7 +116,7 @@ func (d *Worker) deriveFile(ctx context.Context, c *claim, readers []*reader, en
 
 // writeIncomplete records the requests in flight at the end of the last file that has batches, and waits until these
 // records are durable.
-func (d *Worker) writeIncomplete(ctx context.Context, files []journal.File, end int64) (int, error) {
+func (d *Worker) writeIncomplete(ctx context.Context, files []manifest.File, end int64) (int, error) {
 	f := files[len(files)-1]
 	for i := len(files) - 2; end == 0 && i >= 0; i-- {
 		f, end = files[i], files[i].Length
@@ -153,7 +155,7 @@ func (d *Worker) inFlightAt(ctx context.Context, name string, end int64) (*inFli
 	if end == 0 {
 		return found, nil
 	}
-	for b, err := range journal.ReadFrom(ctx, d.o.Blobs, name, 0) {
+	for b, err := range format.Read(ctx, d.o.Blobs, name, 0) {
 		if err != nil {
 			return found, ignoreLost(err)
 		}

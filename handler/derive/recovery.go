@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/table"
 )
 
@@ -29,7 +29,7 @@ func (d *Worker) Recover(ctx context.Context) (string, error) {
 	}
 	var counts summary
 	var errs []error
-	processes := map[string][]journal.File{}
+	processes := map[string][]manifest.File{}
 	for i := range days {
 		files, err := d.filesOf(ctx, &days[i], &counts)
 		if err != nil {
@@ -43,7 +43,7 @@ func (d *Worker) Recover(ctx context.Context) (string, error) {
 		if process == d.o.Journal.Process() {
 			continue
 		}
-		if err := d.recoverProcess(ctx, processes[process], &counts); err != nil && !errors.Is(err, journal.ErrTaken) {
+		if err := d.recoverProcess(ctx, processes[process], &counts); err != nil && !errors.Is(err, manifest.ErrTaken) {
 			errs = append(errs, err)
 		}
 	}
@@ -54,7 +54,7 @@ func (d *Worker) Recover(ctx context.Context) (string, error) {
 
 // openDay is a day whose files may not all be done.
 type openDay struct {
-	journal.Day
+	manifest.Day
 	hasEntry bool // the manifest knows the day
 	pending  int  // files that are not done
 }
@@ -75,7 +75,7 @@ func (d *Worker) days(ctx context.Context) ([]openDay, error) {
 		}
 	}
 	for day := range recent {
-		days = append(days, openDay{Day: journal.Day{Time: day}})
+		days = append(days, openDay{Day: manifest.Day{Time: day}})
 	}
 	slices.SortFunc(days, func(a, b openDay) int { return a.Time.Compare(b.Time) })
 	return days, nil
@@ -84,12 +84,12 @@ func (d *Worker) days(ctx context.Context) ([]openDay, error) {
 // filesOf reads a day's manifest entries. It lists the blobs first, because an entry is inserted before its blob is
 // created: a blob without an entry belongs to a writer that could not reach the table, and gets an entry here. If that
 // writer lives, it claims the entry.
-func (d *Worker) filesOf(ctx context.Context, day *openDay, counts *summary) ([]journal.File, error) {
+func (d *Worker) filesOf(ctx context.Context, day *openDay, counts *summary) ([]manifest.File, error) {
 	blobs, err := d.o.Blobs.List(ctx, day.Time.Format("2006/01/02/"))
 	if err != nil {
 		return nil, err
 	}
-	var files []journal.File
+	var files []manifest.File
 	known := map[string]bool{}
 	for f, err := range d.o.Manifest.Day(ctx, day.Time) {
 		if _, newer := errors.AsType[*gateway.VersionError](err); newer {
@@ -103,17 +103,17 @@ func (d *Worker) filesOf(ctx context.Context, day *openDay, counts *summary) ([]
 		}
 		known[f.Name] = true
 		files = append(files, f)
-		if f.State != journal.Done {
+		if f.State != manifest.Done {
 			day.pending++
 		}
 	}
 	for _, b := range blobs {
-		f, ok := journal.ParseName(b.Name)
+		f, ok := manifest.ParseFile(b.Name)
 		if !ok || known[b.Name] {
 			continue
 		}
 		day.pending++
-		f.Adopted, f.Until = true, d.o.Manifest.Now().Add(journal.WriterClaim)
+		f.Adopted, f.Until = true, d.o.Manifest.Now().Add(manifest.WriterClaim)
 		if _, err := d.o.Manifest.Insert(ctx, f); err != nil && !errors.Is(err, table.ErrExists) {
 			return nil, err
 		}
@@ -139,11 +139,11 @@ func (d *Worker) settle(ctx context.Context, days []openDay) error {
 }
 
 // recoverProcess closes the dead files of one process, in their order.
-func (d *Worker) recoverProcess(ctx context.Context, files []journal.File, counts *summary) error {
-	slices.SortFunc(files, func(a, b journal.File) int { return cmp.Compare(a.Number, b.Number) })
+func (d *Worker) recoverProcess(ctx context.Context, files []manifest.File, counts *summary) error {
+	slices.SortFunc(files, func(a, b manifest.File) int { return cmp.Compare(a.Number, b.Number) })
 	now := d.o.Manifest.Now()
 	for _, f := range files {
-		if f.State != journal.Done && f.Owner != f.Process && f.Until.After(now) {
+		if f.State != manifest.Done && f.Owner != f.Process && f.Until.After(now) {
 			return nil // another recovery works on this process, or the writer may still claim its adopted file
 		}
 	}
@@ -152,7 +152,7 @@ func (d *Worker) recoverProcess(ctx context.Context, files []journal.File, count
 		readers = append(readers, d.reader(c))
 	}
 	for i, f := range files {
-		if f.State == journal.Done || f.Until.After(now) {
+		if f.State == manifest.Done || f.Until.After(now) {
 			continue
 		}
 		if err := d.recoverFile(ctx, readers, files[:i+1], i == len(files)-1, counts); err != nil {

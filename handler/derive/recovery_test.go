@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/table"
 )
 
@@ -33,14 +33,14 @@ func TestOwnFilesAreReadableWithinTenSecondsAndClosed(t *testing.T) {
 			t.Errorf("entry %+v is not complete in itself", e)
 		}
 		time.Sleep(2 * time.Minute)
-		if f := w.files()[0]; f.State != journal.Done || f.Processed != f.Length {
+		if f := w.files()[0]; f.State != manifest.Done || f.Processed != f.Length {
 			t.Errorf("row of an idle process's file: %+v, want it done", f)
 		}
 		p.begin("b")
 		p.finish("b")
 		p.end()
 		for _, f := range w.files() {
-			if f.State != journal.Done {
+			if f.State != manifest.Done {
 				t.Errorf("after a stop in good order: %+v", f)
 			}
 		}
@@ -78,7 +78,7 @@ func TestADeadProcessIsTakenOver(t *testing.T) {
 			if f.Process != p.writer.Process() {
 				continue
 			}
-			if _, sealed, _ := w.blobs.Length(t.Context(), f.Name); !sealed || f.State != journal.Done {
+			if _, sealed, _ := w.blobs.Length(t.Context(), f.Name); !sealed || f.State != manifest.Done {
 				t.Errorf("row of the dead process %+v, its blob sealed: %v", f, sealed)
 			}
 		}
@@ -181,7 +181,7 @@ func killedAt(w *world, at int, after bool) bool {
 	q.end()
 	w.sound()
 	for _, f := range w.files() {
-		if f.State != journal.Done {
+		if f.State != manifest.Done {
 			w.t.Errorf("row %+v is not done", f)
 		}
 	}
@@ -262,7 +262,7 @@ func sweepKilledAt(w *world, at int, after bool) bool {
 		w.t.Errorf("derived %v", total)
 	}
 	for _, f := range w.files() {
-		if f.State != journal.Done {
+		if f.State != manifest.Done {
 			w.t.Errorf("row %+v is not done", f)
 		}
 	}
@@ -386,14 +386,14 @@ func TestOneFailingConsumerHoldsUpOnlyItself(t *testing.T) {
 		p.begin("a")
 		p.finish("a")
 		time.Sleep(3 * time.Minute)
-		if f := w.files()[0]; f.State == journal.Done || f.Processed != 0 {
+		if f := w.files()[0]; f.State == manifest.Done || f.Processed != 0 {
 			t.Errorf("row %+v while its consumer fails", f)
 		}
 		p.sink.mu.Lock()
 		p.sink.err = nil
 		p.sink.mu.Unlock()
 		time.Sleep(10 * time.Second)
-		if f := w.files()[0]; f.State != journal.Done || p.sink.got()["a"][gateway.End] != 1 {
+		if f := w.files()[0]; f.State != manifest.Done || p.sink.got()["a"][gateway.End] != 1 {
 			t.Errorf("row %+v, derived %v", f, p.sink.got())
 		}
 		p.end()
@@ -414,5 +414,32 @@ func TestOldDaysAreSettled(t *testing.T) {
 		if err != nil || len(days) != 1 || !days[0].Settled {
 			t.Errorf("days %+v, %v", days, err)
 		}
+	})
+}
+
+// A file that a newer program wrote is left to it; the others are recovered.
+func TestRecoveryLeavesNewerFiles(t *testing.T) {
+	in(t, func(w *world) {
+		p := w.start(&life{})
+		p.begin("a")
+		p.life.kill()
+		p.end()
+		newer, err := w.store.Get(t.Context(), table.Key{Partition: "days", Row: time.Now().UTC().Format("2006-01-02")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.store.Insert(t.Context(), table.Entity{
+			Key:   table.Key{Partition: newer.Row, Row: "00-ffff-000000"},
+			Props: map[string]any{"version": int64(2), "state": "open", "owner": "ffff", "until": time.Now()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(150 * time.Second)
+		q := w.start(&life{})
+		if line := q.sweep(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+			t.Errorf("recovery: %s", line)
+		}
+		q.end()
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
 )
 
 // Consumer derives something from the journal.
@@ -33,7 +34,7 @@ type Consumer interface {
 // Options of a Worker; Journal, Manifest and Blobs are needed.
 type Options struct {
 	Journal   *journal.Writer // this process's
-	Manifest  *journal.Manifest
+	Manifest  *manifest.Manifest
 	Blobs     blob.Store
 	Consumers []Consumer
 	Every     time.Duration // between two rounds over the own files; default 2 s
@@ -59,7 +60,7 @@ func New(o Options) *Worker {
 	d := &Worker{o: o, progress: map[string]*progress{}}
 	for i, c := range o.Consumers {
 		r := d.reader(c)
-		r.advanced = func(f journal.File, offset int64, closed bool) { d.advance(i, f, offset, closed) }
+		r.advanced = func(f manifest.File, offset int64, closed bool) { d.advance(i, f, offset, closed) }
 		d.readers = append(d.readers, r)
 	}
 	return d
@@ -106,7 +107,7 @@ func (d *Worker) round(ctx context.Context, r *reader) {
 			r.file, r.at = f.Number, position{}
 		}
 		err := r.read(ctx, f, f.Length, 0)
-		if err == nil && f.State == journal.Sealed {
+		if err == nil && f.State == manifest.Sealed {
 			err = r.close(ctx, f)
 		}
 		if err != nil {
@@ -119,7 +120,7 @@ func (d *Worker) round(ctx context.Context, r *reader) {
 }
 
 // advance moves the file's cursor to the position of the slowest consumer.
-func (d *Worker) advance(consumer int, f journal.File, offset int64, closed bool) {
+func (d *Worker) advance(consumer int, f manifest.File, offset int64, closed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.progress[f.Name]

@@ -3,57 +3,58 @@ package journal
 import (
 	"log/slog"
 	"sync"
+
+	"aoaigateway/handler/journal/format"
 )
 
-// begun are the requests whose begin is durable and whose end is not. Only the committer
-// changes them.
+// inFlight has the requests whose begin is durable and whose end is not. Only the committer changes it.
 type inFlight struct {
 	mu    sync.Mutex
-	files map[string]string // id → file of its begin
+	files map[string]string // request id → file with its begin
 }
 
-func (b *inFlight) len() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.files)
+func (f *inFlight) len() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.files)
 }
 
-// follow notes what a group that is durable in file began and ended.
-func (b *inFlight) update(group []*Pending, file string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// update adds the begins of a group that is durable in file, and removes those that the group ended.
+func (f *inFlight) update(group []*Pending, file string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, p := range group {
 		switch {
 		case p.id == "":
 		case p.ends:
-			delete(b.files, p.id)
+			delete(f.files, p.id)
 		default:
-			if b.files == nil {
-				b.files = map[string]string{}
+			if f.files == nil {
+				f.files = map[string]string{}
 			}
-			b.files[p.id] = file
+			f.files[p.id] = file
 		}
 	}
 }
 
-// list has them by file, as far as they fit one member: more than 100,000 of ours do.
-func (b *inFlight) list(logger *slog.Logger) map[string][]string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	open := map[string][]string{}
-	size, dropped := maxHeader, 0
-	for id, file := range b.files {
-		if len(open[file]) == 0 {
+// list returns the ids by file, as many as fit one batch: more than 100,000 of the gateway's ids do.
+func (f *inFlight) list(logger *slog.Logger) map[string][]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ids := map[string][]string{}
+	size, dropped := format.MaxHeader, 0
+	for id, file := range f.files {
+		if len(ids[file]) == 0 {
 			size += len(file) + 8
 		}
-		if size += len(id) + 3; size > maxRaw {
+		if size += len(id) + 3; size > format.MaxRaw {
 			dropped++
 			continue
 		}
-		open[file] = append(open[file], id)
+		ids[file] = append(ids[file], id)
 	}
 	if dropped > 0 {
-		logger.Error("journal file does not tell of all open requests", "untold", dropped)
+		logger.Error("a journal file does not list all requests in flight", "missing", dropped)
 	}
-	return open
+	return ids
 }

@@ -14,6 +14,8 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/journaltest"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 )
 
@@ -21,12 +23,12 @@ import (
 type rowed struct {
 	blobs *blob.Mem
 	store *table.Mem
-	rows  *journal.Manifest
+	rows  *manifest.Manifest
 }
 
 func newRowed() *rowed {
 	r := &rowed{blobs: &blob.Mem{}, store: table.NewMem()}
-	r.rows = journal.NewManifest(r.store)
+	r.rows = manifest.New(r.store)
 	return r
 }
 
@@ -35,7 +37,7 @@ func (r *rowed) writer() *journal.Writer {
 }
 
 // files reads every row, in order.
-func (r *rowed) files(t testing.TB) (all []journal.File) {
+func (r *rowed) files(t testing.TB) (all []manifest.File) {
 	t.Helper()
 	days, err := r.rows.Days(context.Background())
 	if err != nil {
@@ -72,7 +74,7 @@ func TestTheRowStandsBeforeTheBlobAndFollowsWithinASecond(t *testing.T) {
 		r := newRowed()
 		r.blobs.Fault = func(_ context.Context, op blob.Op, name string) (bool, error) {
 			if op == blob.OpCreate {
-				if rows := r.files(t); len(rows) != 1 || rows[0].Name != name || rows[0].State != journal.Open {
+				if rows := r.files(t); len(rows) != 1 || rows[0].Name != name || rows[0].State != manifest.Open {
 					t.Errorf("rows when %s is made: %+v", name, rows)
 				}
 			}
@@ -125,13 +127,13 @@ func TestARowIsTouchedWhileRequestsAreInFlightAndClosedWhenNoneAre(t *testing.T)
 		say(t, w, "begin", "slow")
 		for range 60 {
 			time.Sleep(20 * time.Second)
-			if f := r.files(t)[0]; time.Until(f.Until) < time.Minute || f.State != journal.Open {
+			if f := r.files(t)[0]; time.Until(f.Until) < time.Minute || f.State != manifest.Open {
 				t.Fatalf("row %+v at %v", f, time.Now())
 			}
 		}
 		say(t, w, "end", "slow")
 		time.Sleep(110 * time.Second)
-		if f := r.files(t)[0]; f.State != journal.Sealed || time.Until(f.Until) < 0 {
+		if f := r.files(t)[0]; f.State != manifest.Sealed || time.Until(f.Until) < 0 {
 			t.Errorf("row of an idle writer %+v, want it closed before it looks dead", f)
 		}
 		say(t, w, "begin", "next")
@@ -220,13 +222,13 @@ func TestTheFileBeforeIsClosedOnceTheNextHasAMember(t *testing.T) {
 		}
 		p, _ := w.AppendEnd("a", []byte(`{}`))
 		time.Sleep(time.Minute)
-		if f := r.files(t); len(f) != 2 || f[0].State != journal.Open {
+		if f := r.files(t); len(f) != 2 || f[0].State != manifest.Open {
 			t.Errorf("rows %+v, want two and the first open", f)
 		}
 		down.Store(false)
 		wantDurable(t, []*journal.Pending{p})
 		time.Sleep(2 * time.Second)
-		if f := r.files(t); f[0].State != journal.Sealed || f[1].State != journal.Open {
+		if f := r.files(t); f[0].State != manifest.Sealed || f[1].State != manifest.Open {
 			t.Errorf("rows %+v, want the first sealed", f)
 		}
 	})
@@ -260,7 +262,7 @@ func TestAwayRowsDoNotStopTheWriterAndAreCaughtUp(t *testing.T) {
 				r.store.SetFault(nil)
 				time.Sleep(35 * time.Second)
 				closeNow(t, w)
-				wantReport(t, r, journal.Report{Files: 1, Batches: 91, Records: 91})
+				wantReport(t, r, verify.Report{Files: 1, Batches: 91, Records: 91})
 			})
 		})
 	}
@@ -295,11 +297,11 @@ func TestRowsAreRightWhateverWriteFails(t *testing.T) {
 					}
 					rows := r.files(t)
 					for _, f := range rows {
-						if f.State != journal.Sealed {
+						if f.State != manifest.Sealed {
 							t.Errorf("row %+v, want it sealed", f)
 						}
 					}
-					wantReport(t, r, journal.Report{Files: 2, Batches: 9, Records: 8}) // the second file's first tells what is open
+					wantReport(t, r, verify.Report{Files: 2, Batches: 9, Records: 8}) // the second file's first tells what is open
 				})
 			})
 		}
@@ -313,7 +315,7 @@ func TestAWriterWhoseFileIsTakenGoesOnInTheNext(t *testing.T) {
 		say(t, w, "begin", "a")
 		time.Sleep(5 * time.Second)
 		f := r.files(t)[0]
-		f.Owner, f.Until = "sweep", r.rows.Now().Add(journal.RecoveryClaim)
+		f.Owner, f.Until = "sweep", r.rows.Now().Add(manifest.RecoveryClaim)
 		if _, err := r.rows.Replace(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +324,7 @@ func TestAWriterWhoseFileIsTakenGoesOnInTheNext(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		closeNow(t, w)
 		rows := r.files(t)
-		if len(rows) != 2 || rows[0].Owner != "sweep" || rows[0].Length != f.Length || rows[1].State != journal.Sealed {
+		if len(rows) != 2 || rows[0].Owner != "sweep" || rows[0].Length != f.Length || rows[1].State != manifest.Sealed {
 			t.Errorf("rows %+v", rows)
 		}
 	})

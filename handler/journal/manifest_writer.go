@@ -8,24 +8,25 @@ import (
 	"sync"
 	"time"
 
+	"aoaigateway/handler/backoff"
+	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/table"
 )
 
-// The keeper's times.
 const (
-	writeEvery     = time.Second            // between two writes, at least
-	gatherTime     = 500 * time.Millisecond // from a first change to its write: a begin has its end's company
+	writeEvery     = time.Second            // at least, between two writes
+	gatherTime     = 500 * time.Millisecond // from a first change to its write, so that a begin and its end share one
 	writeTimeout   = 2 * time.Second        // of one write
 	touchEvery     = 30 * time.Second
-	closeIdleAfter = 100 * time.Second // less than WriterLives
+	closeIdleAfter = 100 * time.Second // less than manifest.WriterClaim
 	maxWritePause  = 30 * time.Second
 )
 
-// keeper writes the rows of a writer's files, beside the appends and never in their way.
-// What it could not write it writes later; a file whose row another has taken it forgets,
-// since whoever has it seals it. All methods work on nil, which keeps nothing.
+// manifestWriter writes the manifest entries of a writer's files beside the appends, which never wait for it. It
+// repeats a write that failed. It forgets a file that another process has taken, because that process seals it. All
+// methods work on nil, which does nothing.
 type manifestWriter struct {
-	manifest *Manifest
+	manifest *manifest.Manifest
 	process  string
 	logger   *slog.Logger
 	busy     func() bool // requests are in flight
@@ -34,15 +35,15 @@ type manifestWriter struct {
 	entries []*entry // not done, in the order they were opened
 	polled  time.Time
 
-	writing sync.Mutex // held over a flush
+	writing sync.Mutex // held during a flush
 	wake    chan struct{}
 	cancel  context.CancelFunc
 	ended   chan struct{}
 }
 
-// kept is a row as it should be, under the keeper's lock.
+// entry is a manifest entry as it should be. The manifestWriter's mu guards it.
 type entry struct {
-	File
+	manifest.File
 	inserted bool
 	dirty    bool
 	written  time.Time
@@ -50,249 +51,193 @@ type entry struct {
 
 func newManifestWriter(o Options, process string, busy func() bool) *manifestWriter {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &manifestWriter{
+	m := &manifestWriter{
 		manifest: o.Manifest, process: process, logger: o.Logger, busy: busy,
 		wake: make(chan struct{}, 1), cancel: cancel, ended: make(chan struct{}),
 	}
-	go k.run(ctx)
-	return k
+	go m.run(ctx)
+	return m
 }
 
-// insert tries once to have a row before the file has a blob. The file goes on without
-// one while the store is away; ErrTaken says that it must not be used.
-func (k *manifestWriter) insert(ctx context.Context, name string) error {
-	if k == nil {
+// insert tries once to write an entry before the file has a blob. The file is used without an entry while the table
+// cannot be reached. ErrTaken says that it must not be used.
+func (m *manifestWriter) insert(ctx context.Context, name string) error {
+	if m == nil {
 		return nil
 	}
-	f, _ := ParseName(name) // our own names
-	c := &entry{File: f}
-	row, err := k.put(ctx, c.File, false)
+	f, _ := manifest.ParseFile(name) // one of the writer's own names
+	e := &entry{File: f}
+	written, err := m.put(ctx, m.manifest.Claim, e.File)
 	switch {
 	case err == nil:
-		c.File, c.inserted, c.written = row, true, time.Now()
-	case errors.Is(err, ErrTaken):
+		e.File, e.inserted, e.written = written, true, time.Now()
+	case errors.Is(err, manifest.ErrTaken):
 		return err
 	default:
-		c.dirty = true
-		k.logger.Warn("journal file has no row yet", "file", name, "error", err)
+		e.dirty = true
+		m.logger.Warn("a journal file has no manifest entry yet; it follows", "file", name, "error", err)
 	}
-	k.mu.Lock()
-	k.entries = append(k.entries, c)
-	k.mu.Unlock()
-	if c.dirty {
-		k.wakeUp()
+	m.mu.Lock()
+	m.entries = append(m.entries, e)
+	m.mu.Unlock()
+	if e.dirty {
+		m.wakeUp()
 	}
 	return nil
 }
 
-// put writes the row, claiming for the writer as long as one write claims.
-func (k *manifestWriter) put(ctx context.Context, f File, inserted bool) (File, error) {
+// put writes the entry of f with write, and renews the writer's claim with it.
+func (m *manifestWriter) put(ctx context.Context, write putFunc, f manifest.File) (manifest.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	f.Owner, f.Until = k.process, k.manifest.Now().Add(WriterClaim)
-	if inserted {
-		return k.manifest.Replace(ctx, f)
-	}
-	row, err := k.manifest.Insert(ctx, f)
-	if !errors.Is(err, table.ErrExists) {
-		return row, err
-	}
-	stored, err := k.manifest.Get(ctx, f)
-	switch {
-	case err != nil:
-		return f, err
-	case stored.Owner != k.process && stored.Owner != "":
-		return f, ErrTaken
-	}
-	f.rev, f.Adopted = stored.rev, stored.Adopted
-	return k.manifest.Replace(ctx, f)
+	f.Owner, f.Until = m.process, m.manifest.Now().Add(manifest.WriterClaim)
+	return write(ctx, f)
 }
 
-// change applies f to the named file, if it is still kept, and has it written soon.
-func (k *manifestWriter) change(name string, f func(*File)) {
-	if k == nil {
+type putFunc = func(context.Context, manifest.File) (manifest.File, error)
+
+// change applies f to the named file, if it is still known, and has it written soon.
+func (m *manifestWriter) change(name string, f func(*manifest.File)) {
+	if m == nil {
 		return
 	}
-	k.mu.Lock()
-	for _, c := range k.entries {
-		if c.Name == name {
-			f(&c.File)
-			c.dirty = true
+	m.mu.Lock()
+	for _, e := range m.entries {
+		if e.Name == name {
+			f(&e.File)
+			e.dirty = true
 		}
 	}
-	k.mu.Unlock()
-	k.wakeUp()
+	m.mu.Unlock()
+	m.wakeUp()
 }
 
-func (k *manifestWriter) checkpoint(name string, seq, length int64, hash string) {
-	k.change(name, func(f *File) { f.Seq, f.Length, f.Hash = seq, length, hash })
+func (m *manifestWriter) checkpoint(name string, head manifest.Head) {
+	m.change(name, func(f *manifest.File) { f.Head = head })
 }
 
-func (k *manifestWriter) seal(name string) {
-	k.change(name, func(f *File) {
-		if f.State == Open {
-			f.State = Sealed
+func (m *manifestWriter) seal(name string) {
+	m.change(name, func(f *manifest.File) {
+		if f.State == manifest.Open {
+			f.State = manifest.Sealed
 		}
 	})
 }
 
-func (k *manifestWriter) wakeUp() {
+func (m *manifestWriter) wakeUp() {
 	select {
-	case k.wake <- struct{}{}:
+	case m.wake <- struct{}{}:
 	default:
 	}
 }
 
 // run writes what changed until stop.
-func (k *manifestWriter) run(ctx context.Context) {
-	defer close(k.ended)
+func (m *manifestWriter) run(ctx context.Context) {
+	defer close(m.ended)
 	touch := time.NewTicker(touchEvery)
 	defer touch.Stop()
 	var last time.Time
-	retry := writeEvery
+	retry := backoff.Backoff{First: writeEvery, Max: maxWritePause}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-touch.C:
-			k.touch()
+			m.touch()
 			continue
-		case <-k.wake:
+		case <-m.wake:
 		}
-		if !pauseFor(ctx, max(gatherTime, time.Until(last.Add(writeEvery)))) {
+		if !backoff.Sleep(ctx, max(gatherTime, time.Until(last.Add(writeEvery)))) {
 			return
 		}
 		last = time.Now()
-		if k.flush(ctx) {
-			retry = writeEvery
+		if m.flush(ctx) {
+			retry.Reset()
 			continue
 		}
-		if !pauseFor(ctx, retry) {
+		if !retry.Wait(ctx) {
 			return
 		}
-		retry = min(2*retry, maxWritePause)
-		k.wakeUp()
+		m.wakeUp()
 	}
 }
 
-// touch renews the claims on files that requests in flight may still append to, and on
-// those that are being derived.
-func (k *manifestWriter) touch() {
-	busy := k.busy()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	derived := time.Since(k.polled) < touchEvery
-	for _, c := range k.entries {
-		if (busy && c.State == Open || derived && c.State == Sealed) && time.Since(c.written) > touchEvery/2 {
-			c.dirty = true
-			k.wakeUp()
+// touch renews the claims on files that requests in flight may still append to, and on those being derived.
+func (m *manifestWriter) touch() {
+	busy := m.busy()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	derived := time.Since(m.polled) < touchEvery
+	for _, e := range m.entries {
+		needed := busy && e.State == manifest.Open || derived && e.State == manifest.Sealed
+		if needed && time.Since(e.written) > touchEvery/2 {
+			e.dirty = true
+			m.wakeUp()
 		}
 	}
 }
 
-// flush writes every row that is not as it should be, and reports whether all are then.
-func (k *manifestWriter) flush(ctx context.Context) bool {
-	if k == nil {
+// flush writes every entry that changed, and reports whether it wrote all of them.
+func (m *manifestWriter) flush(ctx context.Context) bool {
+	if m == nil {
 		return true
 	}
-	k.writing.Lock()
-	defer k.writing.Unlock()
-	k.mu.Lock()
-	files := slices.Clone(k.entries)
-	k.mu.Unlock()
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	m.mu.Lock()
+	entries := slices.Clone(m.entries)
+	m.mu.Unlock()
 	all := true
-	for _, c := range files {
-		all = k.write(ctx, c) && all
+	for _, e := range entries {
+		all = m.write(ctx, e) && all
 	}
 	return all
 }
 
-func (k *manifestWriter) write(ctx context.Context, c *entry) bool {
-	k.mu.Lock()
-	f, inserted, dirty := c.File, c.inserted, c.dirty
-	c.dirty = false
-	k.mu.Unlock()
+func (m *manifestWriter) write(ctx context.Context, e *entry) bool {
+	m.mu.Lock()
+	f, dirty, write := e.File, e.dirty, m.manifest.Claim
+	if e.inserted {
+		write = m.manifest.Replace
+	}
+	e.dirty = false
+	m.mu.Unlock()
 	if !dirty {
 		return true
 	}
-	row, err := k.put(ctx, f, inserted)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	written, err := m.put(ctx, write, f)
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	switch {
 	case err == nil:
-		c.rev, c.Adopted, c.Until, c.Owner = row.rev, row.Adopted, row.Until, row.Owner
-		c.inserted, c.written = true, time.Now()
-		if f.State == Done {
-			k.forget(c)
+		e.KeepRevision(written)
+		e.inserted, e.written = true, time.Now()
+		if f.State == manifest.Done {
+			m.forget(e)
 		}
 		return true
-	case errors.Is(err, ErrTaken):
-		k.logger.Warn("journal file was taken over", "file", f.Name)
-		k.forget(c)
+	case errors.Is(err, manifest.ErrTaken):
+		m.logger.Warn("another process has taken a journal file", "file", f.Name)
+		m.forget(e)
 		return true
-	case errors.Is(err, table.ErrNotFound) && inserted:
-		k.logger.Error("journal file's row is gone", "file", f.Name)
-		c.inserted = false
+	case errors.Is(err, table.ErrNotFound) && e.inserted:
+		m.logger.Error("the manifest entry of a journal file is gone; it is written again", "file", f.Name)
+		e.inserted = false
 	default:
-		k.logger.Warn("journal row was not written", "file", f.Name, "error", err)
+		m.logger.Warn("a manifest entry could not be written; it is tried again", "file", f.Name, "error", err)
 	}
-	c.dirty = true
+	e.dirty = true
 	return false
 }
 
-// forget is called with mu held.
-func (k *manifestWriter) forget(c *entry) {
-	k.entries = slices.DeleteFunc(k.entries, func(o *entry) bool { return o == c })
+// forget must be called with mu held.
+func (m *manifestWriter) forget(e *entry) {
+	m.entries = slices.DeleteFunc(m.entries, func(o *entry) bool { return o == e })
 }
 
-func (k *manifestWriter) stop() {
-	if k != nil {
-		k.cancel()
-		<-k.ended
-	}
-}
-
-// Files returns the writer's files that are not done, in the order they were opened, as
-// far as they are durable. To ask is to say that they are being derived from.
-func (w *Writer) Files() []File {
-	k := w.manifest
-	if k == nil {
-		return nil
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.polled = time.Now()
-	var files []File
-	for _, c := range k.entries {
-		files = append(files, c.File)
-	}
-	return files
-}
-
-// Advance moves the cursor of one of the writer's files to offset. The manifest follows within about a second.
-func (w *Writer) Advance(name string, offset int64) {
-	w.manifest.change(name, func(f *File) { f.Processed = max(f.Processed, offset) })
-}
-
-// Finish marks one of the writer's files as done if it is sealed: everything in it is derived and nothing will follow.
-func (w *Writer) Finish(name string) {
-	w.manifest.change(name, func(f *File) {
-		if f.State == Sealed {
-			f.State = Done
-		}
-	})
-}
-
-// Sync writes the rows as they should be by now; it works after Close too.
-func (w *Writer) Sync(ctx context.Context) bool { return w.manifest.flush(ctx) }
-
-func pauseFor(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
+func (m *manifestWriter) stop() {
+	if m != nil {
+		m.cancel()
+		<-m.ended
 	}
 }

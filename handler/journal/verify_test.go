@@ -21,22 +21,24 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/journaltest"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 )
 
-func verify(t testing.TB, blobs blob.Store, rows *journal.Manifest) journal.Report {
+func verified(t testing.TB, blobs blob.Store, rows *manifest.Manifest) verify.Report {
 	t.Helper()
-	report, err := journal.Verify(context.Background(), rows, blobs, time.Time{}, time.Time{})
+	report, err := verify.Run(context.Background(), rows, blobs, time.Time{}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return report
 }
 
-func wantReport(t testing.TB, r *rowed, want journal.Report) {
+func wantReport(t testing.TB, r *rowed, want verify.Report) {
 	t.Helper()
-	got := verify(t, r.blobs, r.rows)
-	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(journal.Report{}, "Bytes")); d != "" {
+	got := verified(t, r.blobs, r.rows)
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(verify.Report{}, "Bytes")); d != "" {
 		t.Errorf("report (-want +got):\n%s", d)
 	}
 }
@@ -113,7 +115,7 @@ func but(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
 
 func TestASoundJournalIsCountedWithoutABreak(t *testing.T) {
 	withSmall(t, func(t *testing.T, r *rowed) {
-		wantReport(t, r, journal.Report{Files: 3, Batches: 9, Records: 9, Bodies: 1})
+		wantReport(t, r, verify.Report{Files: 3, Batches: 9, Records: 9, Bodies: 1})
 	})
 }
 
@@ -124,7 +126,7 @@ func TestAFlippedByteAnywhereIsNamedWithItsMember(t *testing.T) {
 			data := content(t, r.blobs, m.Name)
 			for at := m.Offset; at < m.Offset+m.Length; at++ {
 				data[at] ^= 1 << (at % 8)
-				report := verify(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
+				report := verified(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
 				data[at] ^= 1 << (at % 8)
 				flips++
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
@@ -143,7 +145,7 @@ func TestARemovedMemberIsNamed(t *testing.T) {
 		for _, m := range journaltest.Batches(t, r.blobs) {
 			data := content(t, r.blobs, m.Name)
 			data = slices.Delete(data, int(m.Offset), int(m.Offset+m.Length))
-			report := verify(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
+			report := verified(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
 				t.Errorf("member %d of %s: %v", m.Index, m.Name, report.Breaks)
 			}
@@ -167,13 +169,13 @@ func TestVerifyNamesFirstBrokenLink(t *testing.T) {
 		{"the first batch removed", data[at(1):], 0},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			rows := journal.NewManifest(table.NewMem())
-			f, _ := journal.ParseName(name)
+			rows := manifest.New(table.NewMem())
+			f, _ := manifest.ParseFile(name)
 			f.Adopted, f.Until = true, time.Now()
 			if _, err := rows.Insert(t.Context(), f); err != nil {
 				t.Fatal(err)
 			}
-			report := verify(t, stored(t, name, c.data), rows)
+			report := verified(t, stored(t, name, c.data), rows)
 			if len(report.Breaks) == 0 || report.Breaks[0].Index != c.good || report.Breaks[0].Name != name {
 				t.Errorf("got breaks %v, want the first at batch %d", report.Breaks, c.good)
 			}
@@ -186,7 +188,7 @@ func TestEveryAnchoredTailThatIsCutIsNamed(t *testing.T) {
 		for _, f := range r.files(t) {
 			data := content(t, r.blobs, f.Name)
 			for n := range data {
-				report := verify(t, but(t, r.blobs, map[string][]byte{f.Name: data[:n]}), r.rows)
+				report := verified(t, but(t, r.blobs, map[string][]byte{f.Name: data[:n]}), r.rows)
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name {
 					t.Fatalf("%s cut to %d of %d: %v", f.Name, n, len(data), report.Breaks)
 				}
@@ -200,16 +202,16 @@ func TestARemovedFileIsNamedWithOrWithoutItsRow(t *testing.T) {
 		rows := r.files(t)
 		for i, f := range rows {
 			gone := but(t, r.blobs, map[string][]byte{f.Name: nil})
-			report := verify(t, gone, r.rows)
+			report := verified(t, gone, r.rows)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Index != -1 {
 				t.Errorf("without %s: %v", f.Name, report.Breaks)
 			}
 			store := rowsBut(t, r, i)
-			report = verify(t, r.blobs, store)
-			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Reason != "has no row" {
+			report = verified(t, r.blobs, store)
+			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Reason != "has no manifest entry" {
 				t.Errorf("without the row of %s: %v", f.Name, report.Breaks)
 			}
-			report = verify(t, gone, store)
+			report = verified(t, gone, store)
 			if followed := f.Process == rows[1].Process && f.Number == 0; followed != (len(report.Breaks) > 0) {
 				t.Errorf("without %s and its row: %v", f.Name, report.Breaks)
 			}
@@ -218,9 +220,9 @@ func TestARemovedFileIsNamedWithOrWithoutItsRow(t *testing.T) {
 }
 
 // rowsBut are the rows without one.
-func rowsBut(t testing.TB, r *rowed, gone int) *journal.Manifest {
+func rowsBut(t testing.TB, r *rowed, gone int) *manifest.Manifest {
 	t.Helper()
-	rows := journal.NewManifest(table.NewMem())
+	rows := manifest.New(table.NewMem())
 	for i, f := range r.files(t) {
 		if i == gone {
 			continue
@@ -237,7 +239,7 @@ func TestBytesAfterTheEndOfAClosedFileAreNamed(t *testing.T) {
 		for _, f := range r.files(t) {
 			data := content(t, r.blobs, f.Name)
 			for _, more := range [][]byte{[]byte("junk"), data[len(data)-100:], gzipped(t, "{}\n"), data} {
-				report := verify(t, but(t, r.blobs, map[string][]byte{f.Name: append(bytes.Clone(data), more...)}), r.rows)
+				report := verified(t, but(t, r.blobs, map[string][]byte{f.Name: append(bytes.Clone(data), more...)}), r.rows)
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name {
 					t.Errorf("%s with %d bytes more: %v", f.Name, len(more), report.Breaks)
 				}
@@ -250,7 +252,7 @@ func TestABodyThatIsNotWhatItsRecordSaysIsNamed(t *testing.T) {
 	withSmall(t, func(t *testing.T, r *rowed) {
 		second := r.files(t)[1]
 		for _, body := range [][]byte{nil, {}, []byte(strings.ToUpper(bodyText)), []byte(bodyText + ".")} {
-			report := verify(t, but(t, r.blobs, map[string][]byte{"bodies/x/request": body}), r.rows)
+			report := verified(t, but(t, r.blobs, map[string][]byte{"bodies/x/request": body}), r.rows)
 			if len(report.Breaks) != 1 || report.Breaks[0].Name != second.Name || report.Breaks[0].Index != 1 || !strings.Contains(report.Breaks[0].Reason, "bodies/x/request") {
 				t.Errorf("body %q: %v", body, report.Breaks)
 			}
@@ -269,7 +271,7 @@ func TestMembersAfterTheHeadOfAFileBeingWrittenAreUnanchored(t *testing.T) {
 			return op != table.OpReplace, map[bool]error{true: errors.New("away")}[op == table.OpReplace]
 		})
 		wantDurable(t, appendAll(t, w, 2, time.Second))
-		wantReport(t, r, journal.Report{Files: 1, Batches: 5, Records: 5, BeyondCheckpoint: 2})
+		wantReport(t, r, verify.Report{Files: 1, Batches: 5, Records: 5, BeyondCheckpoint: 2})
 		r.store.SetFault(nil)
 	})
 }
@@ -281,7 +283,7 @@ func TestARangeOfHoursIsReadAlone(t *testing.T) {
 			from, to time.Duration
 			files    int
 		}{{0, 3, 3}, {1, 3, 2}, {1, 2, 1}, {0, 1, 1}, {48, 72, 0}, {-48, -24, 0}} {
-			report, err := journal.Verify(t.Context(), r.rows, r.blobs, start.Add(c.from*time.Hour), start.Add(c.to*time.Hour))
+			report, err := verify.Run(t.Context(), r.rows, r.blobs, start.Add(c.from*time.Hour), start.Add(c.to*time.Hour))
 			if err != nil || report.Files != c.files || len(report.Breaks) != 0 {
 				t.Errorf("hours %d to %d: %+v, %v", c.from, c.to, report, err)
 			}
@@ -297,7 +299,7 @@ func TestVerifyTellsStorageFailuresFromBreaks(t *testing.T) {
 			b.Fault = func(_ context.Context, o blob.Op, _ string) (bool, error) {
 				return o != op, map[bool]error{true: away}[o == op]
 			}
-			if report, err := journal.Verify(t.Context(), r.rows, b, time.Time{}, time.Time{}); !errors.Is(err, away) || len(report.Breaks) != 0 {
+			if report, err := verify.Run(t.Context(), r.rows, b, time.Time{}, time.Time{}); !errors.Is(err, away) || len(report.Breaks) != 0 {
 				t.Errorf("%s: %v, %v", op, report, err)
 			}
 		}
@@ -349,7 +351,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		report := verify(b, r.blobs, r.rows)
+		report := verified(b, r.blobs, r.rows)
 		if len(report.Breaks) > 0 || report.Records != 40_000 {
 			b.Fatalf("%+v", report)
 		}

@@ -2,14 +2,13 @@ package logs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +17,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/monitor/ingestion/azlogs"
 	"github.com/klauspost/compress/gzip"
+
+	"aoaigateway/handler/backoff"
 )
 
 // maxCall bounds a call before compression; the service takes 1 MB before and after.
@@ -42,21 +43,11 @@ type ShipperOptions struct {
 }
 
 func (o ShipperOptions) withDefaults() ShipperOptions {
-	if o.Stream == "" {
-		o.Stream = Stream
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Pause == 0 {
-		o.Pause = 500 * time.Millisecond
-	}
-	if o.MaxPause == 0 {
-		o.MaxPause = 30 * time.Second
-	}
-	if o.CallTimeout == 0 {
-		o.CallTimeout = time.Minute
-	}
+	o.Stream = cmp.Or(o.Stream, Stream)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Pause = cmp.Or(o.Pause, 500*time.Millisecond)
+	o.MaxPause = cmp.Or(o.MaxPause, 30*time.Second)
+	o.CallTimeout = cmp.Or(o.CallTimeout, time.Minute)
 	return o
 }
 
@@ -160,20 +151,23 @@ func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, err
 	if err != nil {
 		return nil, err
 	}
-	for pause := s.options.Pause; ; pause = min(2*pause, s.options.MaxPause) {
+	retry := backoff.Backoff{First: s.options.Pause, Max: s.options.MaxPause}
+	for {
 		err := s.uploadOnce(ctx, body)
 		if err == nil {
 			return nil, nil //nolint:nilnil // no refusal, no error
 		}
-		wait := pause/2 + rand.N(pause) //nolint:gosec // spreads retries, no secret
+		wait := backoff.Jitter(retry.Next())
 		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
 			if permanent(e.StatusCode) {
 				return &refusal{e.StatusCode, reason(e)}, nil
 			}
-			wait = max(wait, retryAfter(e.RawResponse))
+			if e.RawResponse != nil {
+				wait = max(wait, backoff.RetryAfter(e.RawResponse.Header))
+			}
 		}
 		s.options.Logger.Warn("log analytics upload failed", "rows", len(batch), "error", firstLine(err), "wait", wait)
-		if !sleep(ctx, wait) {
+		if !backoff.Sleep(ctx, wait) {
 			return nil, fmt.Errorf("logs: upload: %w", errors.Join(ctx.Err(), err))
 		}
 	}
@@ -208,26 +202,6 @@ func compress(batch []encodedRow) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// retryAfter is the answer's advice, at most five minutes of it.
-func retryAfter(resp *http.Response) time.Duration {
-	if resp == nil {
-		return 0
-	}
-	var d time.Duration
-	v := resp.Header.Get("Retry-After")
-	if n, err := strconv.Atoi(v); err == nil {
-		d = time.Duration(min(n, 3600)) * time.Second
-	} else if at, err := http.ParseTime(v); err == nil {
-		d = time.Until(at)
-	}
-	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
-		if n, err := strconv.Atoi(resp.Header.Get(name)); err == nil {
-			d = time.Duration(min(n, 3_600_000)) * time.Millisecond
-		}
-	}
-	return min(max(d, 0), 5*time.Minute)
-}
-
 // reason is what the service said, on one line.
 func reason(e *azcore.ResponseError) string {
 	text := e.ErrorCode
@@ -241,15 +215,4 @@ func reason(e *azcore.ResponseError) string {
 func firstLine(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return short(line, 256)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }

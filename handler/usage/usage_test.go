@@ -260,3 +260,15 @@ func TestAnHourOfManyCallersFitsOneEntity(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 }
+
+func TestStoreRefusesNewerEntity(t *testing.T) {
+	store := table.NewMem()
+	key := table.Key{Partition: "2026-11-23T20", Row: "f|aaaa-000000.jsonl.gz"}
+	if _, err := store.Insert(t.Context(), table.Entity{Key: key, Props: map[string]any{"state": "open", "version": int64(2)}}); err != nil {
+		t.Fatal(err)
+	}
+	err := usage.New(store).Take(t.Context(), file, parts(0, 1))
+	if newer, ok := errors.AsType[*gateway.VersionError](err); !ok || newer.Found != 2 || newer.Known != 1 {
+		t.Errorf("got %v, want a VersionError of 2", err)
+	}
+}

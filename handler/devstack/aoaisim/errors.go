@@ -35,7 +35,8 @@ func wrongKey() *apiError {
 func wrongToken() *apiError {
 	return &apiError{status: http.StatusUnauthorized, body: map[string]any{
 		"statusCode": http.StatusUnauthorized,
-		"message":    "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have expired.",
+		"message": "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have " +
+			"expired.",
 	}}
 }
 
@@ -48,17 +49,19 @@ func deploymentNotFound() *apiError {
 
 func notJSON() *apiError {
 	return invalid("We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library correctly. "+
-		"The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble figuring out how to fix this, please contact us "+
+		"The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble figuring out how to fix this, "+
+		"please contact us "+
 		"through an Azure support request at: https://go.microsoft.com/fwlink/?linkid=2213926 for further questions.)", nil, nil)
 }
 
-func throttled(t route, v verdict) *apiError {
+func throttled(t route, v admission) *apiError {
 	seconds := int((v.wait + time.Second - 1) / time.Second)
 	version := t.apiVersion
 	if version == "" {
 		version = "v1"
 	}
-	e := coded(http.StatusTooManyRequests, "429", fmt.Sprintf("Requests to the %s Operation under Azure OpenAI API version %s have exceeded %s rate limit "+
+	e := coded(http.StatusTooManyRequests, "429", fmt.Sprintf("Requests to the %s Operation under Azure OpenAI API version %s have "+
+		"exceeded %s rate limit "+
 		"of your current OpenAI S0 pricing tier. Please retry after %d seconds. Please go here: https://aka.ms/oai/quotaincrease "+
 		"if you would like to further increase the default rate limit.", t.name(), version, v.what, seconds))
 	e.header = http.Header{}

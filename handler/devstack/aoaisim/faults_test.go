@@ -44,7 +44,8 @@ func TestStreamFaultsCutWhereTheySay(t *testing.T) {
 			if bytes.Contains(body, []byte("[DONE]")) {
 				t.Error("the terminal event was sent")
 			}
-			if _, body, err := send(t, newRequest(t, http.MethodPost, url+chatPath, streamBody)); err != nil || !bytes.Contains(body, []byte("[DONE]")) {
+			if _, body, err := send(t, newRequest(t, http.MethodPost, url+chatPath, streamBody)); err != nil ||
+				!bytes.Contains(body, []byte("[DONE]")) {
 				t.Errorf("the next request was struck too: %v %s", err, body)
 			}
 			waitFor(t, func() bool { c := r.Counts(); return c.Answered == 1 && c.Cut == 1 })
@@ -128,7 +129,8 @@ func TestRefusedUntilCleared(t *testing.T) {
 		if _, _, err := send(t, newRequest(t, http.MethodPost, url+chatPath, hello+"}")); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("got %v", err)
 		}
-		if resp, _, err := send(t, newRequest(t, http.MethodDelete, control+"/faults", "")); err != nil || resp.StatusCode != http.StatusNoContent {
+		if resp, _, err := send(t, newRequest(t, http.MethodDelete, control+"/faults", "")); err != nil ||
+			resp.StatusCode != http.StatusNoContent {
 			t.Fatalf("%v %v", resp, err)
 		}
 		if resp, _, err := send(t, newRequest(t, http.MethodPost, url+chatPath, hello+"}")); err != nil || resp.StatusCode != http.StatusOK {
@@ -181,17 +183,18 @@ func TestSplitAndMalformedAndSlow(t *testing.T) {
 	}
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoMalformed, After: 2, Times: 1})
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 10, Times: 1})
-	begun := time.Now()
+	started := time.Now()
 	_, broken, err := send(t, newRequest(t, http.MethodPost, url+chatPath, streamBody))
-	if err != nil || !bytes.Contains(broken, []byte("\"bro\n\n")) || time.Since(begun) < 90*time.Millisecond {
-		t.Errorf("%v after %v: %s", err, time.Since(begun), broken)
+	if err != nil || !bytes.Contains(broken, []byte("\"bro\n\n")) || time.Since(started) < 90*time.Millisecond {
+		t.Errorf("%v after %v: %s", err, time.Since(started), broken)
 	}
 }
 
 func TestControlRefusesNonsenseAndShowsCounts(t *testing.T) {
 	_, url, control := start(t, nil)
 	for _, body := range []string{`{"do":"explode"}`, `{"do":"status"}`, `{"do":"slow","nix":1}`, `{`} {
-		if resp, _, err := send(t, newRequest(t, http.MethodPost, control+"/faults", body)); err != nil || resp.StatusCode != http.StatusBadRequest {
+		if resp, _, err := send(t, newRequest(t, http.MethodPost, control+"/faults", body)); err != nil ||
+			resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s: %v %v", body, resp, err)
 		}
 	}
@@ -208,7 +211,8 @@ func TestControlRefusesNonsenseAndShowsCounts(t *testing.T) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		t.Fatal(err)
 	}
-	if c.Attempts["abc"] != 1 || c.Last == nil || string(c.Last.Body) != hello+"}" || !strings.Contains(string(c.Last.Response), "chatcmpl-") || c.Last.Header.Get("api-key") != key {
+	if c.Attempts["abc"] != 1 || c.Last == nil || string(c.Last.Body) != hello+"}" ||
+		!strings.Contains(string(c.Last.Response), "chatcmpl-") || c.Last.Header.Get("api-key") != key {
 		t.Errorf("%s", body)
 	}
 }

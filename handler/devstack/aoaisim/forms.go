@@ -56,7 +56,8 @@ func joined(n int, item func(int) string) string {
 
 func (u Usage) chat() string {
 	return `{"completion_tokens":` + itoa(u.Completion) +
-		`,"completion_tokens_details":{"accepted_prediction_tokens":0,"audio_tokens":0,"reasoning_tokens":` + itoa(u.Reasoning) + `,"rejected_prediction_tokens":0}` +
+		`,"completion_tokens_details":{"accepted_prediction_tokens":0,"audio_tokens":0,"reasoning_tokens":` + itoa(u.Reasoning) +
+		`,"rejected_prediction_tokens":0}` +
 		`,"prompt_tokens":` + itoa(u.Prompt) + `,"prompt_tokens_details":{"audio_tokens":0,"cached_tokens":` + itoa(u.Cached) + `}` +
 		`,"total_tokens":` + itoa(u.Total) + `}`
 }
@@ -72,7 +73,8 @@ func wholeChat(q *request, a *answer) []byte {
 		return `{"content_filter_results":` + filters + `,"finish_reason":"` + a.finish + `","index":` + strconv.Itoa(i) +
 			`,"logprobs":null,"message":{"annotations":[],"content":` + quote(a.text(i)) + `,"refusal":null,"role":"assistant"}}`
 	})
-	return []byte(`{"choices":[` + choices + `],"created":` + itoa(a.created) + `,"id":"chatcmpl-` + a.id + `","model":` + quote(q.model) + `,"object":"chat.completion"` +
+	return []byte(`{"choices":[` + choices + `],"created":` + itoa(a.created) + `,"id":"chatcmpl-` + a.id + `","model":` + quote(q.model) +
+		`,"object":"chat.completion"` +
 		`,"prompt_filter_results":` + promptFilters + `,"system_fingerprint":` + fingerprint + `,"usage":` + a.usage.chat() + `}`)
 }
 
@@ -127,7 +129,8 @@ func wholeCompletion(q *request, a *answer) []byte {
 		return `{"content_filter_results":` + filters + `,"finish_reason":"` + a.finish + `","index":` + strconv.Itoa(i) +
 			`,"logprobs":null,"text":` + quote(a.text(i)) + `}`
 	})
-	return []byte(`{"choices":[` + choices + `],"prompt_filter_results":` + promptFilters + tail(a, "cmpl-", q.model, "text_completion") + `,"usage":` + a.usage.chat() + `}`)
+	return []byte(`{"choices":[` + choices + `],"prompt_filter_results":` + promptFilters + tail(a, "cmpl-", q.model, "text_completion") +
+		`,"usage":` + a.usage.chat() + `}`)
 }
 
 func completionChunk(index int, filter, finish, text string) string {
@@ -162,7 +165,8 @@ func wholeEmbeddings(q *request, a *answer) []byte {
 	data := joined(len(q.input), func(i int) string {
 		return `{"embedding":` + embedding(q.input[i], dims, q.Encoding == "base64") + `,"index":` + strconv.Itoa(i) + `,"object":"embedding"}`
 	})
-	return []byte(`{"data":[` + data + `],"model":` + quote(q.model) + `,"object":"list","usage":{"prompt_tokens":` + itoa(u.Prompt) + `,"total_tokens":` + itoa(u.Total) + `}}`)
+	return []byte(`{"data":[` + data + `],"model":` + quote(q.model) + `,"object":"list","usage":{"prompt_tokens":` + itoa(u.Prompt) +
+		`,"total_tokens":` + itoa(u.Total) + `}}`)
 }
 
 // embedding is a unit vector that depends on the input only.

@@ -84,14 +84,27 @@ func TestMistakesGetTheServicesOwnBodies(t *testing.T) {
 		status                int
 		want                  string
 	}{
-		{"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404, `{"error":{"code":"404","message":"Resource not found"}}`},
-		{"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404, "Resource not found"},
-		{"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404, `"code":"DeploymentNotFound"`},
+		{
+			"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
+			`{"error":{"code":"404","message":"Resource not found"}}`,
+		},
+		{
+			"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
+			"Resource not found",
+		},
+		{
+			"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
+			`"code":"DeploymentNotFound"`,
+		},
 		{"unknown deployment on v1", "/openai/v1/chat/completions", hello + `,"model":"nix"}`, key, 404, `"code":"DeploymentNotFound"`},
 		{"wrong key", chatPath, hello + "}", "wrong", 401, "Access denied due to invalid subscription key"},
 		{"not JSON", chatPath, "{", key, 400, "could not parse the JSON body"},
-		{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello + `,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
-		{"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400, "only allowed when 'stream' is enabled"},
+		{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello +
+			`,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
+		{
+			"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
+			"only allowed when 'stream' is enabled",
+		},
 		{"no messages", chatPath, `{}`, key, 400, "Missing required parameter: 'messages'."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -187,7 +200,8 @@ func TestChatStreamHasTheServicesSequence(t *testing.T) {
 func TestStreamWithoutUsageAskedCarriesNone(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, path := range []string{chatPath, "/openai/deployments/chat/completions?api-version=2024-10-21"} {
-		_, body, err := send(t, newRequest(t, http.MethodPost, url+path, `{"prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true}`))
+		_, body, err := send(t, newRequest(t, http.MethodPost, url+path,
+			`{"prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +214,8 @@ func TestStreamWithoutUsageAskedCarriesNone(t *testing.T) {
 func TestAnswersDependOnPromptAndSeedOnly(t *testing.T) {
 	_, url, _ := start(t, nil)
 	ask := func(prompt string, seed int) string {
-		_, body, err := send(t, newRequest(t, http.MethodPost, url+"/openai/v1/completions", fmt.Sprintf(`{"model":"chat","prompt":%q,"seed":%d}`, prompt, seed)))
+		_, body, err := send(t, newRequest(t, http.MethodPost, url+"/openai/v1/completions",
+			fmt.Sprintf(`{"model":"chat","prompt":%q,"seed":%d}`, prompt, seed)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +304,8 @@ func TestEveryOtherOperationAnswersWithAnObject(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, op := range []string{
 		"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
-		"POST /openai/deployments/dalle/images/generations?api-version=2024-10-21", "POST /openai/v1/batches", "DELETE /openai/v1/vector_stores/vs_1",
+		"POST /openai/deployments/dalle/images/generations?api-version=2024-10-21", "POST /openai/v1/batches",
+		"DELETE /openai/v1/vector_stores/vs_1",
 	} {
 		method, path, _ := strings.Cut(op, " ")
 		resp, body, err := send(t, newRequest(t, method, url+path, ""))
@@ -333,7 +349,8 @@ func TestDeploymentLimitsThrottleWithAdvice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "exceeded token rate limit") || resp.Header.Get("Retry-After") == "" || resp.Header.Get("retry-after-ms") == "" {
+	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "exceeded token rate limit") ||
+		resp.Header.Get("Retry-After") == "" || resp.Header.Get("retry-after-ms") == "" {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
 	}
 }

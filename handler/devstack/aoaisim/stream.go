@@ -36,7 +36,8 @@ func (x *exchange) beforeHeaders() bool {
 func statusWords(status int) string {
 	switch status {
 	case http.StatusTooManyRequests:
-		return "Requests to the Operation under Azure OpenAI API have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry later."
+		return "Requests to the Operation under Azure OpenAI API have exceeded token rate limit of your current OpenAI S0 pricing tier. " +
+			"Please retry later."
 	case http.StatusInternalServerError:
 		return "The server had an error while processing your request. Sorry about that!"
 	default:
@@ -135,9 +136,11 @@ func (x *exchange) spoilt(n int, e event) event {
 	case x.plan.malformed:
 		e.data = `{"choices":[{"delta":{"content":"bro`
 	case x.plan.failing:
-		e.data = `{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error","param":null,"code":null}}`
+		e.data = `{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error",` +
+			`"param":null,"code":null}}`
 		if e.name != "" {
-			e.name, e.data = "error", `{"type":"error","code":"server_error","message":"The server had an error while processing your request.","param":null,"sequence_number":0}`
+			e.name, e.data = "error", `{"type":"error","code":"server_error","message":"The server had an error while processing your request.",`+
+				`"param":null,"sequence_number":0}`
 		}
 	}
 	return e

@@ -205,7 +205,8 @@ func (file functionFile) function(name, prefix string) (function, error) {
 	}
 	// Proxying applies to exactly one in and one out binding; anything else gets the envelope.
 	if f.route != nil && (in != 1 || out != 1 || httpOut != 1) {
-		return f, errors.New("an HTTP function needs exactly one httpTrigger and one http out binding, or the host sends the JSON envelope instead of the request")
+		return f, errors.New("an HTTP function needs exactly one httpTrigger and one http out binding, or the host sends the JSON envelope " +
+			"instead of the request")
 	}
 	return f, nil
 }

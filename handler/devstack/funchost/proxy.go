@@ -137,7 +137,8 @@ func (h *Host) platformHeaders(x http.Header, r *http.Request) {
 
 var hopByHop = []string{
 	"Connection", "Transfer-Encoding", "Keep-Alive", "Upgrade", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info",
-	"Proxy-Authorization", "Proxy-Features", "Proxy-Instruction", "Security-Scheme", "ALPN", "Close", "TE", "Alt-Svc", "HTTP2-Settings", "Upgrade-Insecure-Requests",
+	"Proxy-Authorization", "Proxy-Features", "Proxy-Instruction", "Security-Scheme", "ALPN", "Close", "TE", "Alt-Svc", "HTTP2-Settings",
+	"Upgrade-Insecure-Requests",
 }
 
 func dropHopByHop(x http.Header) {

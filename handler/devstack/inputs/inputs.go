@@ -60,7 +60,8 @@ func (o Options) register(ctx context.Context, env map[string]string) {
 		args = append(args, "--subscription", id)
 	}
 	if err := o.Run(ctx, "az", args...); err != nil {
-		o.say("Could not register the provider Microsoft.App (%v). The private variant needs it once a subscription: az %s\n", err, strings.Join(args, " "))
+		o.say("Could not register the provider Microsoft.App (%v). The private variant needs it once a subscription: az %s\n", err,
+			strings.Join(args, " "))
 	}
 }
 

@@ -137,7 +137,8 @@ func TestLocalSettingsServeABareFuncStart(t *testing.T) {
 	if v["FUNCTIONS_WORKER_RUNTIME"] != "custom" || v["AzureWebJobsStorage"] == "" {
 		t.Errorf("func start would ask or refuse: %v", v)
 	}
-	if v["AzureFunctionsJobHost__customHandler__http__routes__0__route"] != "{*path}" || v["AzureFunctionsJobHost__customHandler__http__defaultAuthorizationLevel"] != "anonymous" {
+	if v["AzureFunctionsJobHost__customHandler__http__routes__0__route"] != "{*path}" ||
+		v["AzureFunctionsJobHost__customHandler__http__defaultAuthorizationLevel"] != "anonymous" {
 		t.Error("no route settings: nothing is discovered at the root")
 	}
 	for name := range v {
@@ -158,7 +159,8 @@ func TestAzdBuildsWithNpmAndTakesTheStagedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := azure.Services["gateway"]
-	if s.Project != "functions" || s.Host != "function" || s.Language != "js" || s.Dist != "../dist/app" || s.RemoteBuild == nil || *s.RemoteBuild {
+	if s.Project != "functions" || s.Host != "function" || s.Language != "js" || s.Dist != "../dist/app" || s.RemoteBuild == nil ||
+		*s.RemoteBuild {
 		t.Errorf("%+v", s)
 	}
 	p := readObject[struct {

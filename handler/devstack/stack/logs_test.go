@@ -36,7 +36,8 @@ func TestTheSettingsFileOpensTheLogAnalyticsSink(t *testing.T) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
-		Endpoint: sourced(t, s.EnvFile, "GATEWAY_LOGS_ENDPOINT"), RuleID: sourced(t, s.EnvFile, "GATEWAY_LOGS_RULE"), Credential: identity, Transport: transport,
+		Endpoint: sourced(t, s.EnvFile, "GATEWAY_LOGS_ENDPOINT"), RuleID: sourced(t, s.EnvFile, "GATEWAY_LOGS_RULE"), Credential: identity,
+		Transport:  transport,
 		DeadLetter: func(context.Context, logs.Row, string) error { return nil },
 	})
 	if err != nil {

@@ -92,7 +92,8 @@ func serveApp(ctx context.Context, o RunOptions, app string, env []string) (*hos
 		return startFunc(ctx, tool, app, port, o.Log, env)
 	}
 	h, err := funchost.Start(ctx, funchost.Options{
-		AppDir: app, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Env: env, Stdout: o.Log, Log: o.Log, Timers: 5 * time.Minute, CollapseSlashes: true,
+		AppDir: app, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Env: env, Stdout: o.Log, Log: o.Log, Timers: 5 * time.Minute,
+		CollapseSlashes: true,
 	})
 	if err != nil {
 		return nil, err

@@ -52,10 +52,12 @@ var models = map[string]string{
 func DefaultRegions() []RegionOptions {
 	return []RegionOptions{
 		{Name: "eastus2", Credential: "eastus2-key", Models: map[string]string{
-			"gpt-4o-mini": "chat-east", "gpt-4o": "gpt4o-east", "o4-mini": "reasoning-east", "modelname": "instruct-east", "text-embedding-3-small": "embed-east",
+			"gpt-4o-mini": "chat-east", "gpt-4o": "gpt4o-east", "o4-mini": "reasoning-east", "modelname": "instruct-east",
+			"text-embedding-3-small": "embed-east",
 		}},
 		{Name: "swedencentral", Credential: ManagedIdentity, Models: map[string]string{
-			"gpt-4o-mini": "chat-sweden", "gpt-4o": "gpt4o-sweden", "o4-mini": "reasoning-sweden", "modelname": "instruct-sweden", "text-embedding-3-small": "embed-sweden",
+			"gpt-4o-mini": "chat-sweden", "gpt-4o": "gpt4o-sweden", "o4-mini": "reasoning-sweden", "modelname": "instruct-sweden",
+			"text-embedding-3-small": "embed-sweden",
 		}},
 	}
 }

@@ -73,13 +73,15 @@ func TestTheSettingsFileOpensEveryRegion(t *testing.T) {
 		t.Fatalf("%v: %+v", err, backends)
 	}
 	var secrets map[string]string
-	if err := json.Unmarshal([]byte(sourced(t, s.EnvFile, "GATEWAY_SECRETS")), &secrets); err != nil || secrets["gateway-admin-key"] != s.AdminKey {
+	if err := json.Unmarshal([]byte(sourced(t, s.EnvFile, "GATEWAY_SECRETS")), &secrets); err != nil ||
+		secrets["gateway-admin-key"] != s.AdminKey {
 		t.Fatalf("%v: %v", err, secrets)
 	}
 	for _, b := range backends {
 		header := map[string]string{"api-key": secrets[b.Credential]}
 		if b.Credential == stack.ManagedIdentity {
-			status, answer := call(t, http.MethodGet, sourced(t, s.EnvFile, "IDENTITY_ENDPOINT")+"?api-version=2019-08-01&resource=https://cognitiveservices.azure.com",
+			status, answer := call(t, http.MethodGet, sourced(t, s.EnvFile,
+				"IDENTITY_ENDPOINT")+"?api-version=2019-08-01&resource=https://cognitiveservices.azure.com",
 				map[string]string{"X-IDENTITY-HEADER": sourced(t, s.EnvFile, "IDENTITY_HEADER")})
 			var token struct {
 				AccessToken string `json:"access_token"`
@@ -90,7 +92,8 @@ func TestTheSettingsFileOpensEveryRegion(t *testing.T) {
 			}
 			header = map[string]string{"Authorization": "Bearer " + token.AccessToken}
 		}
-		status, answer := call(t, http.MethodPost, b.Endpoint+"/openai/deployments/"+b.Models["gpt-4o-mini"]+"/chat/completions?api-version=2024-10-21", header)
+		status, answer := call(t, http.MethodPost,
+			b.Endpoint+"/openai/deployments/"+b.Models["gpt-4o-mini"]+"/chat/completions?api-version=2024-10-21", header)
 		if status != http.StatusOK || !strings.Contains(answer, `"model":"gpt-4o-mini"`) {
 			t.Errorf("%s: %d %s", b.Name, status, answer)
 		}
@@ -102,7 +105,8 @@ func TestTheSettingsFileOpensEveryRegion(t *testing.T) {
 
 func TestTheIdentityEndpointRefusesStrangers(t *testing.T) {
 	s := start(t)
-	if status, _ := call(t, http.MethodGet, sourced(t, s.EnvFile, "IDENTITY_ENDPOINT")+"?resource=x", map[string]string{"X-IDENTITY-HEADER": "wrong"}); status != http.StatusBadRequest {
+	if status, _ := call(t, http.MethodGet, sourced(t, s.EnvFile, "IDENTITY_ENDPOINT")+"?resource=x",
+		map[string]string{"X-IDENTITY-HEADER": "wrong"}); status != http.StatusBadRequest {
 		t.Errorf("status %d", status)
 	}
 }
@@ -149,7 +153,8 @@ func TestRunPrintsOneReadyLineAndAKeyThatLivesOn(t *testing.T) {
 			URL, Key, AdminKey, Env string
 			Regions                 []struct{ Name, URL, Control string }
 		}
-		if err := json.Unmarshal([]byte(line), &ready); err != nil || len(ready.Regions) != 2 || ready.Key != stack.DemoKey || ready.AdminKey == "" {
+		if err := json.Unmarshal([]byte(line), &ready); err != nil || len(ready.Regions) != 2 || ready.Key != stack.DemoKey ||
+			ready.AdminKey == "" {
 			t.Fatalf("%v: %s", err, line)
 		}
 		if status, _ := call(t, http.MethodGet, ready.URL+"/openai/v1/models", map[string]string{"api-key": ready.Key}); status != http.StatusOK {
@@ -162,11 +167,7 @@ func TestRunPrintsOneReadyLineAndAKeyThatLivesOn(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, ready.URL+"/healthz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := http.Get(ready.URL + "/healthz"); err == nil {
 			_ = resp.Body.Close()
 			t.Error("still serving after the end")
 		}

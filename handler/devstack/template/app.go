@@ -174,7 +174,8 @@ func checkFunctions(dir, prefix string) (found []Finding) {
 			add("no such function is expected")
 		case route == "" && (len(f.Bindings) != 1 || f.Bindings[0].Type != "timerTrigger" || len(strings.Fields(f.Bindings[0].Schedule)) != 6):
 			add("must be one timerTrigger with a schedule of six fields")
-		case route != "" && (len(f.Bindings) != 2 || f.Bindings[0].Type != "httpTrigger" || f.Bindings[1].Type != "http" || f.Bindings[1].Direction != "out"):
+		case route != "" && (len(f.Bindings) != 2 || f.Bindings[0].Type != "httpTrigger" || f.Bindings[1].Type != "http" ||
+			f.Bindings[1].Direction != "out"):
 			add("must be one httpTrigger and one http output: without the output the host sends an envelope, not the request")
 		case route != "" && (f.Bindings[0].Route != route || f.Bindings[0].AuthLevel != "anonymous" || len(f.Bindings[0].Methods) > 0):
 			add("must be anonymous, with all methods, at %s", route)

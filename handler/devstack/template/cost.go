@@ -39,7 +39,8 @@ func costTables(root string, all templates) (string, error) {
 	b.WriteString(costMark + "\n")
 	write(&b, "a month without a request", idle(p, a, all))
 	b.WriteByte('\n')
-	write(&b, fmt.Sprintf("a million requests of %.0f s, %.0f at a time on an instance", a["secondsPerRequest"], a["requestsAtATime"]), busy(p, a))
+	write(&b, fmt.Sprintf("a million requests of %.0f s, %.0f at a time on an instance", a["secondsPerRequest"], a["requestsAtATime"]),
+		busy(p, a))
 	b.WriteString("<!-- /costs -->")
 	return b.String(), nil
 }
@@ -73,7 +74,8 @@ func busy(p, a map[string]float64) []item {
 	const million = 1e6
 	compute := million * a["secondsPerRequest"] / a["requestsAtATime"] * a["instanceGB"] * p["functions.gigabyteSecond"]
 	rows := million * a["kilobytesPerRow"] / (1 << 20) * p["monitor.ingestedGigabyte"]
-	archive := million * (a["blobWritesPerThousand"]/1000/10000*p["blobs.tenThousandWrites"] + a["kilobytesArchived"]/(1<<20)*p["blobs.gigabyteMonth"])
+	archive := million * (a["blobWritesPerThousand"]/1000/10000*p["blobs.tenThousandWrites"] +
+		a["kilobytesArchived"]/(1<<20)*p["blobs.gigabyteMonth"])
 	tables := million * a["tableOperationsPerThousand"] / 1000 / 10000 * p["tables.tenThousandOperations"]
 	links := million * a["kilobytesThroughLinks"] / (1 << 20) * p["privateLink.gigabyte"]
 	return []item{

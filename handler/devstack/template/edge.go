@@ -55,7 +55,8 @@ func checkTimeout(f *file, e *expr) (found []Finding) {
 	}
 	e.walk(func(e *expr) {
 		if n, err := strconv.Atoi(e.Text); e.Kind == "number" && (err != nil || n < leastTimeout) {
-			found = append(found, Finding{f.path, e.Line, fmt.Sprintf("requestTimeout %s is shorter than the %d s that an answer may take", e.Text, leastTimeout)})
+			found = append(found, Finding{f.path, e.Line, fmt.Sprintf("requestTimeout %s is shorter than the %d s that an answer may take", e.Text,
+				leastTimeout)})
 		}
 	})
 	return found

@@ -39,7 +39,8 @@ func Graph(all templates) string {
 	for _, e := range edges {
 		b.WriteString("    " + e + "\n")
 	}
-	fmt.Fprintf(&b, "    classDef private stroke-dasharray: 5 5\n    class %s private\n", strings.Join(append(private, linkNodes(all)...), ","))
+	fmt.Fprintf(&b, "    classDef private stroke-dasharray: 5 5\n    class %s private\n",
+		strings.Join(append(private, linkNodes(all)...), ","))
 	return b.String()
 }
 
@@ -89,7 +90,10 @@ func checkGraph(root string, all templates) []Finding {
 		return []Finding{{path, 0, err.Error()}}
 	}
 	if !slices.Contains(strings.Split(string(data), "\n"), graphMark) || !strings.Contains(string(data), graphSection(all)) {
-		return []Finding{{path, 0, "its graph of the deployment is not that of infra/main.bicep; run: go test ./handler/devstack/template -update"}}
+		return []Finding{{
+			path, 0,
+			"its graph of the deployment is not that of infra/main.bicep; run: go test ./handler/devstack/template -update",
+		}}
 	}
 	return nil
 }

@@ -73,7 +73,8 @@ func checkModes(where string, modes map[string]fs.FileMode) (found []Finding) {
 		case !have.IsRegular():
 			found = append(found, Finding{where + "/" + name, 0, "is no regular file"})
 		case want == 0o755 && have.Perm()&0o111 == 0:
-			found = append(found, Finding{where + "/" + name, 0, fmt.Sprintf("has mode %v: without its exec bit the host cannot start it, and says so nowhere", have)})
+			found = append(found, Finding{where + "/" + name, 0, fmt.Sprintf("has mode %v: without its exec bit the host cannot start it, and "+
+				"says so nowhere", have)})
 		case have.Perm() != want:
 			found = append(found, Finding{where + "/" + name, 0, fmt.Sprintf("has mode %v, must have %v", have.Perm(), want)})
 		}

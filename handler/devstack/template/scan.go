@@ -59,7 +59,8 @@ func Scan(ctx context.Context, root string) ([]Finding, error) {
 		found = append(found, Finding{"infra/" + filepath.Base(f.File), line, f.ID + " " + f.Name})
 	}
 	if report.Summary.Unread != len(beyondScan) {
-		found = append(found, Finding{"infra", 0, fmt.Sprintf("checkov could not read %d templates; expected are %v", report.Summary.Unread, beyondScan)})
+		found = append(found, Finding{"infra", 0, fmt.Sprintf("checkov could not read %d templates; expected are %v", report.Summary.Unread,
+			beyondScan)})
 	}
 	if report.Summary.Passed == 0 {
 		found = append(found, Finding{"infra", 0, "checkov checked nothing"})

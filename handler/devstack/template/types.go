@@ -141,7 +141,8 @@ func (c *typeChecker) scalar(e *expr, want any, where string) {
 		c.add(e.Line, "%s: %q is not one of %s", where, e.Text, t)
 	}
 	// Unions that Azure leaves open still name all that it takes today, with few exceptions.
-	if e.Kind == "string" && strings.HasPrefix(t, "~") && !slices.Contains(strings.Split(t[1:], "|"), e.Text) && !slices.Contains(beyondTypes, e.Text) {
+	if e.Kind == "string" && strings.HasPrefix(t, "~") && !slices.Contains(strings.Split(t[1:], "|"), e.Text) &&
+		!slices.Contains(beyondTypes, e.Text) {
 		c.add(e.Line, "%s: %q is not one of %s", where, e.Text, t[1:])
 	}
 }

@@ -8,24 +8,25 @@ import (
 
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/format"
+	"aoaigateway/handler/journal/manifest"
 )
 
 // Read returns the batches of all files, in the order of the files' names. A break ends its file; a batch that does
 // not continue the chain of its process is a break.
-func Read(t testing.TB, blobs blob.Store) (batches []journal.Batch, breaks []error) {
+func Read(t testing.TB, blobs blob.Store) (batches []format.Batch, breaks []error) {
 	t.Helper()
 	files, err := blobs.List(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	heads := map[string]journal.Batch{} // the last batch of each process
+	heads := map[string]format.Batch{} // the last batch of each process
 	for _, info := range files {
-		f, ok := journal.ParseName(info.Name)
+		f, ok := manifest.ParseFile(info.Name)
 		if !ok {
 			continue
 		}
-		for b, err := range journal.ReadFrom(context.Background(), blobs, f.Name, 0) {
+		for b, err := range format.Read(context.Background(), blobs, f.Name, 0) {
 			if head, ok := heads[f.Process]; err == nil && ok && (b.Seq != head.Seq+1 || b.Prev != head.Hash) {
 				err = fmt.Errorf("%s: batch %d with sequence %d does not continue batch %d of %s", f.Name, b.Index, b.Seq, head.Seq, head.Name)
 			}
@@ -41,7 +42,7 @@ func Read(t testing.TB, blobs blob.Store) (batches []journal.Batch, breaks []err
 }
 
 // Batches is like Read for a journal without breaks.
-func Batches(t testing.TB, blobs blob.Store) []journal.Batch {
+func Batches(t testing.TB, blobs blob.Store) []format.Batch {
 	t.Helper()
 	batches, breaks := Read(t, blobs)
 	if len(breaks) > 0 {

@@ -193,7 +193,8 @@ func TestTheLegacySnippetWorksWordForWord(t *testing.T) {
 	for _, slash := range []string{"/", ""} {
 		script(t, &answer, slash, program, "legacy/seed.py")
 	}
-	if answer.Object != "text_completion" || len(answer.Choices) != 1 || answer.Choices[0].Text == "" || answer.Choices[0].FinishReason != "stop" {
+	if answer.Object != "text_completion" || len(answer.Choices) != 1 || answer.Choices[0].Text == "" ||
+		answer.Choices[0].FinishReason != "stop" {
 		t.Errorf("%+v", answer)
 	}
 	if total, _ := answer.Usage["total_tokens"].(float64); total == 0 {

@@ -81,7 +81,8 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	}}}
 	store := table.NewMem()
 	p := app.New(s, pol, app.Services{
-		Subscriptions: store, Quota: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: &blob.Mem{}, Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
+		Subscriptions: store, Quota: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: &blob.Mem{},
+		Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
 	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the line is part of the cost
 	p.Start()
 	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})
@@ -183,7 +184,8 @@ func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
 		}
 		_, _ = io.WriteString(w, lastChunk+usageChunk+doneEvent)
 	})
-	x.compare(b, `{"messages":[{"role":"user","content":"ask"}],"max_tokens":100,"stream":true,"stream_options":{"include_usage":true}}`, benchStreams, benchEvents)
+	x.compare(b, `{"messages":[{"role":"user","content":"ask"}],"max_tokens":100,"stream":true,"stream_options":{"include_usage":true}}`,
+		benchStreams, benchEvents)
 }
 
 // BenchmarkMemoryOfAStream: what one more open stream holds, in heap and stacks.
@@ -215,7 +217,8 @@ func BenchmarkMemoryOfAStream(b *testing.B) {
 
 // open opens a stream, reads what the region says at first, and returns what closes it.
 func (x *bench) open(b *testing.B, to string) func() {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, x.urls[to]+harness.ChatPath, strings.NewReader(harness.ChatStream))
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, x.urls[to]+harness.ChatPath,
+		strings.NewReader(harness.ChatStream))
 	if err != nil {
 		b.Error(err)
 		return func() {}

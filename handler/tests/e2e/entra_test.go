@@ -63,10 +63,17 @@ func TestTokenNamesUserInRecord(t *testing.T) {
 		headers []string
 		want    gateway.Caller
 	}{
-		"beside a key": {[]string{"api-key=" + r.Key}, gateway.Caller{Subscription: "team-a", Name: "team-a", Product: "default", KeySlot: "primary", User: authtest.Person}},
-		"alone":        {nil, gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person}},
+		"beside a key": {[]string{"api-key=" + r.Key}, gateway.Caller{
+			Subscription: "team-a", Name: "team-a", Product: "default",
+			KeySlot: "primary", User: authtest.Person,
+		}},
+		"alone": {nil, gateway.Caller{
+			Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold",
+			User: authtest.Person,
+		}},
 	} {
-		a := r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody, append(c.headers, "Authorization=Bearer "+token, "Content-Type=application/json")...)
+		a := r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody,
+			append(c.headers, "Authorization=Bearer "+token, "Content-Type=application/json")...)
 		if a.Status != http.StatusOK {
 			t.Fatalf("%s: status %d: %s", name, a.Status, a.Body)
 		}
@@ -95,7 +102,8 @@ func TestUserLimitCountsOverKeys(t *testing.T) {
 	kim, lee := authtest.Claims(), authtest.Claims()
 	lee["oid"] = "66666666-0000-4000-8000-000000000006"
 	ask := func(key string, claims map[string]any) int {
-		return r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody, "api-key="+key, "Authorization=Bearer "+tenant.Token(claims), "Content-Type=application/json").Status
+		return r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody, "api-key="+key, "Authorization=Bearer "+tenant.Token(claims),
+			"Content-Type=application/json").Status
 	}
 	if a, b, c, d := ask(keys[0], kim), ask(keys[1], kim), ask(keys[1], kim), ask(keys[1], lee); a != 200 || b != 200 || c != 403 || d != 200 {
 		t.Errorf("statuses %d, %d, %d, and another person's %d", a, b, c, d)
@@ -112,9 +120,13 @@ func TestTokenRefusalsAreRecorded(t *testing.T) {
 		"no role":            {authtest.Claims(), 403, "TokenClaimValueNotAllowed"},
 		"no such product":    {authtest.Claims("product.silver"), 403, ""},
 		"model not included": {authtest.Claims("product.gold"), 403, ""},
-		"another tenant":     {func() map[string]any { c := authtest.Claims(); c["tid"] = authtest.App; return c }(), 401, "TokenIssuerNotAllowed"},
+		"another tenant": {
+			func() map[string]any { c := authtest.Claims(); c["tid"] = authtest.App; return c }(), 401,
+			"TokenIssuerNotAllowed",
+		},
 	} {
-		a := r.Do(http.MethodPost, "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"x"}`, "Authorization=Bearer "+tenant.Token(c.claims), "Content-Type=application/json")
+		a := r.Do(http.MethodPost, "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"x"}`,
+			"Authorization=Bearer "+tenant.Token(c.claims), "Content-Type=application/json")
 		rec := r.RecordOf(a)
 		if a.Status != c.status || c.reason != "" && rec.ErrorReason != c.reason || c.status == 403 && rec.User != authtest.Person {
 			t.Errorf("%s: status %d, record %s of %q: %s", name, a.Status, rec.ErrorReason, rec.User, a.Body)

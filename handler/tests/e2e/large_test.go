@@ -100,7 +100,8 @@ func send(r *harness.Gateway, body io.Reader, length int64) (id, sum string, n i
 
 func TestLargeRequestMemory(t *testing.T) {
 	image := strings.Repeat("QUJD", 5<<20)
-	body := []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + image + `"}},{"type":"text","text":"what is this"}]}]}`)
+	body := []byte(`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` + image +
+		`"}},{"type":"text","text":"what is this"}]}]}`)
 	sum := sha256.Sum256(body)
 	want := hex.EncodeToString(sum[:])
 	var arrived atomic.Value
@@ -114,7 +115,8 @@ func TestLargeRequestMemory(t *testing.T) {
 	var id string
 	peak := heapPeak(func() { id, _, _ = send(r, bytes.NewReader(body), int64(len(body))) })
 	rec := r.Record(id)
-	if kept := <-d.sums; kept != want || arrived.Load() != want || rec.Request.SHA256 != want || rec.Request.Blob == "" || rec.Outcome != gateway.Complete {
+	if kept := <-d.sums; kept != want || arrived.Load() != want || rec.Request.SHA256 != want || rec.Request.Blob == "" ||
+		rec.Outcome != gateway.Complete {
 		t.Errorf("sent %s, the region got %v, the blob has %s, the record %+v", want, arrived.Load(), kept, rec.Request)
 	}
 	harness.Report(t, "a request of %.1f MB: at most %.2f times itself in memory", float64(len(body))/1e6, float64(peak)/float64(len(body)))
@@ -146,11 +148,13 @@ func TestLongStreamMemory(t *testing.T) {
 		var id, got string
 		held[mb] = heapPeak(func() { id, got, _ = send(r, strings.NewReader(ask), int64(len(ask))) })
 		rec, want := r.Record(id), <-sent
-		if kept := <-d.sums; kept != want || got != want || rec.Response.SHA256 != want || rec.Response.Blob == "" || rec.Outcome != gateway.Complete || rec.Usage.Total != 4 {
+		if kept := <-d.sums; kept != want || got != want || rec.Response.SHA256 != want || rec.Response.Blob == "" ||
+			rec.Outcome != gateway.Complete || rec.Usage.Total != 4 {
 			t.Errorf("%d MB: the region sent %s, the client got %s, the blob has %s, the record %+v", mb, want, got, kept, rec.Response)
 		}
 	}
-	harness.Report(t, "memory for a stream of 5 MB: %.1f MB; of 10 MB: %.1f; of 40 MB: %.1f", float64(held[5])/1e6, float64(held[10])/1e6, float64(held[40])/1e6)
+	harness.Report(t, "memory for a stream of 5 MB: %.1f MB; of 10 MB: %.1f; of 40 MB: %.1f", float64(held[5])/1e6, float64(held[10])/1e6,
+		float64(held[40])/1e6)
 	// The log's copy is the assembled object, whose bound is 8 MiB; the longest stream is five
 	// times that. What a collection has not come to yet is some MiB more or less.
 	if held[5] > 16<<20 || held[40] > held[10]+8<<20 || held[40] > 24<<20 {

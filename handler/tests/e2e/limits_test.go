@@ -31,12 +31,14 @@ func TestLimitRefusals(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Policy: limitsPolicy})
 	for range 2 {
 		a := r.Post(harness.ChatPath, harness.ChatBody)
-		if a.Status != 200 || a.Header.Get("X-Gateway-Remaining-Requests") == "" || a.Header.Get("X-Gateway-Remaining-Tokens") == "" || a.Header.Get("X-Gateway-Remaining-Quota-Tokens") == "" {
+		if a.Status != 200 || a.Header.Get("X-Gateway-Remaining-Requests") == "" || a.Header.Get("X-Gateway-Remaining-Tokens") == "" ||
+			a.Header.Get("X-Gateway-Remaining-Quota-Tokens") == "" {
 			t.Fatalf("%d, headers %v", a.Status, a.Header)
 		}
 	}
 	a := r.Post(harness.ChatPath, harness.ChatBody)
-	if a.Status != 429 || !strings.HasPrefix(a.Event(t, "message").(string), "Rate limit is exceeded. Try again in ") || a.Event(t, "error", "limit") == "" {
+	if a.Status != 429 || !strings.HasPrefix(a.Event(t, "message").(string), "Rate limit is exceeded. Try again in ") ||
+		a.Event(t, "error", "limit") == "" {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	if a.Header.Get("Retry-After") == "" || a.Header.Get("Retry-After-Ms") == "" {
@@ -50,7 +52,8 @@ func TestLimitRefusals(t *testing.T) {
 	for i := range 30 {
 		a := r.Post(harness.ChatPath, harness.ChatBody)
 		if a.Status == 403 {
-			if i == 0 || !strings.HasPrefix(a.Event(t, "message").(string), "Token quota is exceeded. Try again in ") || a.Event(t, "error", "limit") != "the-hard-one" {
+			if i == 0 || !strings.HasPrefix(a.Event(t, "message").(string), "Token quota is exceeded. Try again in ") ||
+				a.Event(t, "error", "limit") != "the-hard-one" {
 				t.Errorf("request %d: %s", i, a.Body)
 			}
 			return

@@ -84,8 +84,9 @@ func (o *operations) sums() (writes, reads, rows int) {
 func takesAll(t *testing.T) *logs.Exporter {
 	t.Helper()
 	shipper, err := logs.NewShipper(logs.ShipperOptions{
-		Endpoint: "https://logs", RuleID: "dcr", Stream: logs.Stream, Credential: harness.TokenMaker{Tokens: loganalytics.Tokens{Secret: []byte("secret")}},
-		Transport: taken{}, DeadLetter: func(context.Context, logs.Row, string) error { return nil },
+		Endpoint: "https://logs", RuleID: "dcr", Stream: logs.Stream,
+		Credential: harness.TokenMaker{Tokens: loganalytics.Tokens{Secret: []byte("secret")}},
+		Transport:  taken{}, DeadLetter: func(context.Context, logs.Row, string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +128,8 @@ func TestStorageOperationsBudget(t *testing.T) {
 	o, requests := countOperations(t, 20*time.Second)
 	per := func(n int) float64 { return 1000 * float64(n) / float64(requests) }
 	writes, reads, rows := o.sums()
-	harness.Report(t, "per 1,000 of %d requests at 200/s: %.1f blob operations (%.1f writes, %.1f reads) of at most %d; %.1f table operations of at most %d; %v %v",
+	harness.Report(t, "per 1,000 of %d requests at 200/s: %.1f blob operations (%.1f writes, %.1f reads) of at most %d; %.1f table "+
+		"operations of at most %d; %v %v",
 		requests, per(writes+reads), per(writes), per(reads), blobBudget, per(rows), tableBudget, o.blobs, o.rows)
 	if per(writes+reads) > blobBudget || per(rows) > tableBudget || writes == 0 || reads == 0 || len(o.rows) < 3 {
 		t.Errorf("%.1f blob and %.1f table operations: %v %v", per(writes+reads), per(rows), o.blobs, o.rows)
@@ -138,11 +140,12 @@ func TestStorageOperationsBudget(t *testing.T) {
 func BenchmarkOperations(b *testing.B) {
 	var writes, reads, rows, requests int
 	for b.Loop() {
-		if !testing.RunTests(func(_, name string) (bool, error) { return name == "count", nil }, []testing.InternalTest{{Name: "count", F: func(t *testing.T) {
-			o, n := countOperations(t, 10*time.Second)
-			w, r, s := o.sums()
-			writes, reads, rows, requests = writes+w, reads+r, rows+s, requests+n
-		}}}) {
+		if !testing.RunTests(func(_, name string) (bool, error) { return name == "count", nil },
+			[]testing.InternalTest{{Name: "count", F: func(t *testing.T) {
+				o, n := countOperations(t, 10*time.Second)
+				w, r, s := o.sums()
+				writes, reads, rows, requests = writes+w, reads+r, rows+s, requests+n
+			}}}) {
 			b.Fatal("the load failed")
 		}
 	}

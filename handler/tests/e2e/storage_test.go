@@ -14,8 +14,9 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/journaltest"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 	"aoaigateway/handler/usage"
@@ -47,11 +48,11 @@ func openLoad(r *harness.Gateway, perSecond int, lasts time.Duration, turn []har
 
 // entry is what the journal has of one request.
 type entry struct {
-	begins, ends, amends int
-	outcome              gateway.Outcome // amended
-	status               int
-	sum                  string
-	tokens               int64
+	beginLines, ends, amends int
+	outcome                  gateway.Outcome // amended
+	status                   int
+	sum                      string
+	tokens                   int64
 }
 
 func entries(r *harness.Gateway) map[string]*entry {
@@ -64,7 +65,7 @@ func entries(r *harness.Gateway) map[string]*entry {
 		}
 		switch line.Type {
 		case gateway.Begin:
-			k.begins++
+			k.beginLines++
 		case gateway.End:
 			k.ends++
 			k.outcome, k.status, k.tokens = line.Outcome, line.Status, line.Usage.Total
@@ -89,13 +90,13 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 	for _, s := range seen {
 		k := all[s.ID]
 		switch {
-		case k == nil || k.ends != 1 || k.begins > 1 || k.amends > 1:
+		case k == nil || k.ends != 1 || k.beginLines > 1 || k.amends > 1:
 			r.T.Errorf("of an answer with status %d the journal has %+v: %+v", s.Status, k, s)
 		case s.Status != http.StatusOK:
 			if s.Complete && s.Code == "" {
 				r.T.Errorf("an error without a reason: %+v", s)
 			}
-		case s.Complete && (k.outcome != gateway.Complete || k.begins != 1):
+		case s.Complete && (k.outcome != gateway.Complete || k.beginLines != 1):
 			r.T.Errorf("a complete answer's record says %+v", k)
 		case s.Complete && s.Unaltered && (k.sum != s.Sum || k.tokens != s.Tokens):
 			r.T.Errorf("the client has %s of %d tokens, the record %s of %d", s.Sum, s.Tokens, k.sum, k.tokens)
@@ -112,7 +113,7 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 
 func wantSound(r *harness.Gateway) {
 	r.T.Helper()
-	report, err := journal.Verify(r.T.Context(), journal.NewManifest(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
+	report, err := verify.Run(r.T.Context(), manifest.New(r.Services.Journal), r.Blobs, time.Time{}, time.Time{})
 	if err != nil || len(report.Breaks) > 0 || report.BeyondCheckpoint > 0 || report.Batches == 0 {
 		r.T.Errorf("verify: %+v, %v", report, err)
 	}
@@ -163,7 +164,8 @@ func TestShortBlobOutage(t *testing.T) {
 				if used, _ := r.Program.Journal.Backlog(); whole != len(seen) || used != 0 || peak == 0 {
 					t.Errorf("%d of %d answers complete, %d bytes waiting at the end of the outage, %d still", whole, len(seen), peak, used)
 				}
-				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name, whole, peak>>10)
+				harness.Report(t, "%d requests, blobs %s from second 5 to 10: %d complete, all with their record; %d KiB waited", len(seen), name,
+					whole, peak>>10)
 			})
 		})
 	}
@@ -183,6 +185,17 @@ const (
 	outageEnds   = 5 * time.Minute
 )
 
+// peakBacklog returns the most bytes that waited for storage during the time d, and the limit.
+func peakBacklog(r *harness.Gateway, d time.Duration) (peak, limit int64) {
+	for began := time.Now(); time.Since(began) < d; {
+		time.Sleep(100 * time.Millisecond)
+		var used int64
+		used, limit = r.Program.Journal.Backlog()
+		peak = max(peak, used)
+	}
+	return peak, limit
+}
+
 func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	t := r.T
 	r.Program.Start()
@@ -190,19 +203,11 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	began := time.Now()
 	time.AfterFunc(outageBegins, func() { r.Fault.Store(fault) })
 	time.AfterFunc(outageEnds, func() { r.Fault.Store(nil) })
-	done := make(chan struct{})
 	var peak, limit int64
-	go func() {
-		defer close(done)
-		for time.Since(began) < outageEnds {
-			time.Sleep(100 * time.Millisecond)
-			var used int64
-			used, limit = r.Program.Journal.Backlog()
-			peak = max(peak, used)
-		}
-	}()
+	var watch sync.WaitGroup
+	watch.Go(func() { peak, limit = peakBacklog(r, outageEnds-time.Since(began)) })
 	seen := openLoad(r, 4, outageEnds, harness.Asks[:3], strings.Repeat("much ", 40<<10))
-	<-done
+	watch.Wait()
 	cut, refused := 0, 0
 	for _, s := range seen {
 		switch {
@@ -226,7 +231,8 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	if late := len(after); whole < late || whole != late+len(seen)-cut-refused {
 		t.Errorf("%d complete in all, of %d after the outage", whole, late)
 	}
-	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d MiB waited; after it %d of %d answered",
+	harness.Report(t, "%d requests in 5 minutes, blobs away for all but 10 s: %d refused with 503, %d cut, %d complete; %d of at most %d "+
+		"MiB waited; after it %d of %d answered",
 		len(seen), refused, cut, len(seen)-cut-refused, peak>>20, limit>>20, len(after), len(after))
 }
 

@@ -66,7 +66,8 @@ func TestCommandManagesSubscriptions(t *testing.T) {
 			if text := ok(t, environ, "subscription", "list"); !strings.Contains(text, id+" ") || strings.Contains(text, key) {
 				t.Errorf("list:\n%s", text)
 			}
-			if text := ok(t, environ, "subscription", "show", id); !strings.Contains(text, "Team "+name) || !strings.Contains(text, "default") || strings.Contains(text, key) {
+			if text := ok(t, environ, "subscription", "show", id); !strings.Contains(text, "Team "+name) || !strings.Contains(text, "default") ||
+				strings.Contains(text, key) {
 				t.Errorf("show:\n%s", text)
 			}
 			rotated := ok(t, environ, "subscription", "rotate", id, "--key", "primary", "--json")
@@ -116,7 +117,8 @@ func TestCommandNamesMistakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ok(t, environ, "subscription", "create", "Team", "--id", id)
 			fails(t, environ, []string{"There is a subscription " + id + " already."}, "subscription", "create", "Team", "--id", id)
-			fails(t, environ, []string{`There is no product "gold". The policy has: capped, default, narrow.`}, "subscription", "create", "Team", "--product", "gold")
+			fails(t, environ, []string{`There is no product "gold". The policy has: capped, default, narrow.`}, "subscription", "create", "Team",
+				"--product", "gold")
 			fails(t, environ, []string{"A key must have 16 to 256 characters."}, "subscription", "create", "Team", "--primary-key", "short")
 			fails(t, environ, []string{"The id must be up to 80 letters"}, "subscription", "create", "Team", "--id", "a/b")
 			for _, verb := range []string{"show", "rotate", "suspend", "resume"} {
@@ -129,9 +131,11 @@ func TestCommandNamesMistakes(t *testing.T) {
 
 func TestCommandNamesMissingSettings(t *testing.T) {
 	r := newCommandRig(t)
-	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription", "list")
+	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription",
+		"list")
 	fails(t, nil, []string{"Access denied: send the admin key"}, "subscription", "list", "--url", r.gateway.URL)
-	fails(t, nil, []string{"Access denied: this is not the admin key."}, "subscription", "list", "--url", r.gateway.URL, "--admin-key", "a-wrong-admin-key")
+	fails(t, nil, []string{"Access denied: this is not the admin key."}, "subscription", "list", "--url", r.gateway.URL, "--admin-key",
+		"a-wrong-admin-key")
 	nobody := "http://127.0.0.1:" + harness.FreePort(t)
 	fails(t, nil, []string{nobody, "connection refused"}, "subscription", "list", "--url", nobody, "--admin-key", harness.AdminKey)
 	fails(t, nil, []string{"--url"}, "subscription", "list", "--url", "gateway.example.com", "--admin-key", harness.AdminKey)

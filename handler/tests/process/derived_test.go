@@ -22,6 +22,8 @@ import (
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/devstack/stack"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
+	"aoaigateway/handler/journal/verify"
 	"aoaigateway/handler/logs"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
@@ -132,7 +134,7 @@ type recovery struct {
 	t       *testing.T
 	server  *azurite.Server
 	blobs   *blob.Azure
-	rows    *journal.Manifest
+	rows    *manifest.Manifest
 	book    *usage.Store
 	derive  *derive.Worker
 	writer  *journal.Writer
@@ -155,13 +157,20 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.sink.CA)
-	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)}, Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
-	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e, logger); err != nil {
+	e := app.Services{
+		Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)},
+		Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens},
+	}
+	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e,
+		logger); err != nil {
 		t.Fatal(err)
 	}
-	m := &recovery{t: t, server: server, blobs: blobs, rows: journal.NewManifest(e.Journal), book: usage.New(e.Usage)}
+	m := &recovery{t: t, server: server, blobs: blobs, rows: manifest.New(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
-	m.derive = derive.New(derive.Options{Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book), Logger: logger})
+	m.derive = derive.New(derive.Options{
+		Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book),
+		Logger: logger,
+	})
 	return m
 }
 
@@ -229,7 +238,8 @@ func (a *logAnalytics) check(t *testing.T, b harness.Journal) {
 		}
 	}
 	strays := len(best) - len(b.EndLines) - incomplete
-	harness.Report(t, "sink: %d rows, %d records after de-duplication, %d of them incomplete; missing %d, unlike their record %d, of no record %d, damaged %d",
+	harness.Report(t, "sink: %d rows, %d records after de-duplication, %d of them incomplete; missing %d, unlike their record %d, of no "+
+		"record %d, damaged %d",
 		copies, len(best), incomplete, missing, unlike, strays, len(a.sink.Violations()))
 	if missing+unlike+len(a.sink.Violations()) > 0 || strays != 0 || len(b.EndLines) == 0 {
 		t.Errorf("the sink is not what the journal is: %v", a.sink.Violations()[:min(3, len(a.sink.Violations()))])
@@ -253,12 +263,19 @@ func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {
 	}
 	want.Incomplete = int64(incomplete)
 	now := time.Now()
-	s, err := m.book.Summarize(m.t.Context(), usage.Query{From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour), By: []string{"subscription"}})
+	s, err := m.book.Summarize(m.t.Context(), usage.Query{
+		From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour),
+		By: []string{"subscription"},
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	got := usage.Counts{Requests: s.Sum.Requests, Prompt: s.Sum.Prompt, Completion: s.Sum.Completion, Total: s.Sum.Total, Incomplete: s.Sum.Incomplete}
-	harness.Report(m.t, "usage: %d requests, %d tokens, %d incomplete; the journal says %d, %d and %d", got.Requests, got.Total, got.Incomplete, want.Requests, want.Total, want.Incomplete)
+	got := usage.Counts{
+		Requests: s.Sum.Requests, Prompt: s.Sum.Prompt, Completion: s.Sum.Completion, Total: s.Sum.Total,
+		Incomplete: s.Sum.Incomplete,
+	}
+	harness.Report(m.t, "usage: %d requests, %d tokens, %d incomplete; the journal says %d, %d and %d", got.Requests, got.Total,
+		got.Incomplete, want.Requests, want.Total, want.Incomplete)
 	if got != want {
 		m.t.Errorf("usage is %+v, the end records say %+v", got, want)
 	}
@@ -268,7 +285,7 @@ func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {
 func (m *recovery) checkJournal(bodies bool) {
 	m.t.Helper()
 	now := time.Now()
-	report, err := journal.Verify(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
+	report, err := verify.Run(m.t.Context(), m.rows, m.blobs, now.Add(-3*time.Hour), now.Add(2*time.Hour))
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -143,7 +143,8 @@ func (f *fleet) race(key string, n int) *result {
 	defer cancel()
 	began := time.Now()
 	usedUp := func(r *result) {
-		if !harness.Proving && time.Since(began) > 8*time.Second && r.refused.Load() > 100 && float64(r.tokens.Load()) > 0.975*float64(raceLimit()) {
+		if !harness.Proving && time.Since(began) > 8*time.Second && r.refused.Load() > 100 &&
+			float64(r.tokens.Load()) > 0.975*float64(raceLimit()) {
 			cancel()
 		}
 	}
@@ -165,7 +166,8 @@ func (f *fleet) race(key string, n int) *result {
 }
 
 func (f *fleet) ask(client *http.Client, url, key string, r *result) {
-	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, url+harness.ChatPath, strings.NewReader(`{"messages":[{"role":"user","content":"go [tokens:20]"}]}`))
+	req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, url+harness.ChatPath,
+		strings.NewReader(`{"messages":[{"role":"user","content":"go [tokens:20]"}]}`))
 	req.Header.Set("Api-Key", key)
 	resp, err := client.Do(req)
 	if err != nil {
@@ -259,8 +261,10 @@ func TestProcessesHardLimits(t *testing.T) {
 		charged += c
 		seen += r.tokens.Load()
 		use := float64(r.tokens.Load()) / float64(raceLimit())
-		harness.Report(t, "per %-6s limit %d, charged %d, over by %d, used %d (%.1f %%), %d answers, %d refusals, %d failures, %d processes, %d callers",
-			team, raceLimit(), c, max(0, c-raceLimit()), r.tokens.Load(), use*100, r.answered.Load(), r.refused.Load(), r.failed.Load(), processes, raceCallers/2)
+		harness.Report(t, "per %-6s limit %d, charged %d, over by %d, used %d (%.1f %%), %d answers, %d refusals, %d failures, %d processes, "+
+			"%d callers",
+			team, raceLimit(), c, max(0, c-raceLimit()), r.tokens.Load(), use*100, r.answered.Load(), r.refused.Load(), r.failed.Load(), processes,
+			raceCallers/2)
 		if c > raceLimit() {
 			t.Errorf("per %s: charged %d of %d", team, c, raceLimit())
 		}

@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/cli"
-	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 )
@@ -32,7 +32,8 @@ func TestCommandVerifies(t *testing.T) {
 		t.Errorf("verify printed\n%s", out)
 	}
 	today := time.Now().UTC().Format(time.DateOnly)
-	if out := ok(t, r.local, "verify", "--from", "2020-01-01", "--to", today); !strings.Contains(out, "records     0") && time.Now().UTC().Format(time.DateOnly) == today {
+	if out := ok(t, r.local, "verify", "--from", "2020-01-01", "--to", today); !strings.Contains(out, "records     0") &&
+		time.Now().UTC().Format(time.DateOnly) == today {
 		t.Errorf("verify of the days before printed\n%s", out)
 	}
 	fails(t, r.local, []string{"2026-11-23T14"}, "verify", "--from", "yesterday")
@@ -41,7 +42,7 @@ func TestCommandVerifies(t *testing.T) {
 	<-r.gateway.Exited
 	removeRows(t, r.local)
 	code, out, stderr := harness.RunCommand(t, r.local, "verify")
-	if code != 1 || !strings.Contains(out, "has no row") || !strings.Contains(stderr, "not as it was written") {
+	if code != 1 || !strings.Contains(out, "has no manifest entry") || !strings.Contains(stderr, "not as it was written") {
 		t.Errorf("without its row: exit code %d\n%s%s", code, out, stderr)
 	}
 }
@@ -57,7 +58,7 @@ func removeRows(t *testing.T, environ []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	days, err := journal.NewManifest(store).Days(t.Context())
+	days, err := manifest.New(store).Days(t.Context())
 	if err != nil || len(days) == 0 {
 		t.Fatalf("days %v, %v", days, err)
 	}

@@ -198,8 +198,10 @@ func TestEveryQueryFitsTheDeclaredColumnsAndBadOnesDoNot(t *testing.T) {
 // apim are API Management's own columns by type, but for those the service sets itself.
 var apim = map[string]map[string]string{
 	"ApiManagementGatewayLogs": columnsOf(map[string]string{
-		"string": "ApiId ApiRevision ApimSubscriptionId BackendId BackendMethod BackendProtocol BackendUrl BackendRequestBody BackendResponseBody Cache " +
-			"CallerIpAddress ClientProtocol ClientTlsVersion CorrelationId Category LastErrorMessage LastErrorReason LastErrorScope LastErrorSection LastErrorSource " +
+		"string": "ApiId ApiRevision ApimSubscriptionId BackendId BackendMethod BackendProtocol BackendUrl BackendRequestBody " +
+			"BackendResponseBody Cache " +
+			"CallerIpAddress ClientProtocol ClientTlsVersion CorrelationId Category LastErrorMessage LastErrorReason LastErrorScope " +
+			"LastErrorSection LastErrorSource " +
 			"Method OperationId OperationName ProductId Region RequestBody ResponseBody Url UserId WorkspaceId",
 		"dynamic":  "BackendRequestHeaders BackendResponseHeaders RequestHeaders ResponseHeaders Errors TraceRecords",
 		"int":      "BackendResponseCode RequestSize ResponseSize ResponseCode",

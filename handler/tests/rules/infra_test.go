@@ -66,11 +66,13 @@ func TestTemplateSettingsAreValid(t *testing.T) {
 	values := map[string]string{
 		"backends": backendsOfTemplate(t), "logsEndpoint": "https://dcr-0a1b-eastus2.logs.z1.ingest.monitor.azure.com",
 		"logsRule": "dcr-0123456789abcdef0123456789abcdef", "logsStream": "Custom-GatewayLogs_CL", "adminSecret.name": "gateway-admin-key",
-		"vault.properties.vaultUri": "https://kv-0a1b2c3d4e5f6.vault.azure.net/", "identity.properties.clientId": "11111111-2222-3333-4444-555555555555",
+		"vault.properties.vaultUri":                 "https://kv-0a1b2c3d4e5f6.vault.azure.net/",
+		"identity.properties.clientId":              "11111111-2222-3333-4444-555555555555",
 		"storage.properties.primaryEndpoints.table": "https://st0a1b2c3d4e5f6.table.core.windows.net/",
 		"storage.properties.primaryEndpoints.blob":  "https://st0a1b2c3d4e5f6.blob.core.windows.net/",
 		"private ? 'true' : 'false'":                "true",
-		"entraTenantId":                             "11111111-2222-3333-4444-555555555555", "entraAudience": "66666666-7777-8888-9999-000000000000", "entraProduct": "",
+		"entraTenantId":                             "11111111-2222-3333-4444-555555555555",
+		"entraAudience":                             "66666666-7777-8888-9999-000000000000", "entraProduct": "",
 	}
 	env := []string{app.AzureVariable + "=1", app.PortVariable + "=8080"}
 	for _, text := range between(t, "app.bicep", "var appSettings = {", "}") {
@@ -91,7 +93,8 @@ func TestTemplateSettingsAreValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Backends) != 2 || !s.Fronted || s.ClientID == "" || s.LogsURL == "" || s.Entra.Tenant == "" || s.Backends[1].Models["gpt-5-mini"] == "" {
+	if len(s.Backends) != 2 || !s.Fronted || s.ClientID == "" || s.LogsURL == "" || s.Entra.Tenant == "" ||
+		s.Backends[1].Models["gpt-5-mini"] == "" {
 		t.Errorf("%+v", s)
 	}
 }

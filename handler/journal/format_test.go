@@ -15,6 +15,7 @@ import (
 
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/journal"
+	"aoaigateway/handler/journal/format"
 )
 
 func noise(n int) []byte {
@@ -56,9 +57,9 @@ func stored(t testing.TB, name string, data []byte) *blob.Mem {
 }
 
 // readAll returns the good members and the break, if there is one.
-func readAll(t testing.TB, name string, data []byte) (good []journal.Batch, bad *journal.BreakError) {
+func readAll(t testing.TB, name string, data []byte) (good []format.Batch, bad *format.BreakError) {
 	t.Helper()
-	for m, err := range journal.ReadFrom(context.Background(), stored(t, name, data), name, 0) {
+	for m, err := range format.Read(context.Background(), stored(t, name, data), name, 0) {
 		if err == nil {
 			good = append(good, m)
 		} else if !errors.As(err, &bad) {
@@ -75,7 +76,7 @@ func TestFileIsOneValidGzipStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(r)
-	if err != nil || strings.Count(string(text), "\n") != 6 || !strings.HasPrefix(string(text), `{"type":"member"`) {
+	if err != nil || strings.Count(string(text), "\n") != 6 || !strings.HasPrefix(string(text), `{"type":"batch","version":1,`) {
 		t.Errorf("read %v, %q", err, text)
 	}
 }
@@ -114,7 +115,7 @@ func TestTheFirstBadMemberIsNamed(t *testing.T) {
 		{"a torn header", data[:at(4)+3], 4},
 		{"bytes after the end", append(bytes.Clone(data), "junk"...), 5},
 		{"zeros after the end", append(bytes.Clone(data), 0, 0, 0, 0), 5},
-		{"a member of ours with other content", append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"member","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3},
+		{"a member of ours with other content", append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"batch","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3},
 		{"a member without header", append(bytes.Clone(data), gzipped(t, "{}\n")...), 5},
 		{"a member without newline", append(bytes.Clone(data), gzipped(t, "{}")...), 5},
 		{"an empty member", append(bytes.Clone(data), gzipped(t, "")...), 5},
@@ -142,7 +143,7 @@ func TestStorageFailureIsNoBreak(t *testing.T) {
 	away := errors.New("away")
 	b.Fault = func(context.Context, blob.Op, string) (bool, error) { return false, away }
 	n := 0
-	for _, err := range journal.ReadFrom(t.Context(), b, name, 0) {
+	for _, err := range format.Read(t.Context(), b, name, 0) {
 		if n++; !errors.Is(err, away) {
 			t.Errorf("%v, want the storage error", err)
 		}
@@ -155,7 +156,7 @@ func TestStorageFailureIsNoBreak(t *testing.T) {
 func TestIterationStopsWhenAsked(t *testing.T) {
 	name, data := written(t, 3)
 	n := 0
-	for _, err := range journal.ReadFrom(t.Context(), stored(t, name, data), name, 0) {
+	for _, err := range format.Read(t.Context(), stored(t, name, data), name, 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +184,7 @@ func FuzzReadFile(f *testing.F) {
 	name, data := written(f, 3)
 	f.Add(data)
 	f.Add(data[:len(data)-7])
-	f.Add(gzipped(f, `{"type":"member"}`+"\n"))
+	f.Add(gzipped(f, `{"type":"batch"}`+"\n"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		good, bad := readAll(t, name, data)

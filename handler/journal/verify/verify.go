@@ -1,8 +1,11 @@
-package journal
+// Package verify compares a journal with what was written: the files with the checkpoints of the manifest and with
+// their chains, and the bodies with the size and hash in their records.
+package verify
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -10,9 +13,12 @@ import (
 	"time"
 
 	"aoaigateway/handler/blob"
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal/format"
+	"aoaigateway/handler/journal/manifest"
 )
 
-// Report is what [Verify] found.
+// Report is what Run found.
 type Report struct {
 	Files   int
 	Batches int
@@ -20,37 +26,41 @@ type Report struct {
 	Bodies  int   // blobs named by records, read and compared
 	Bytes   int64 // of the files, compressed
 
-	// Unanchored members are right as far as they go, but no row vouches for them yet: those
-	// after the head of a file being written, and all of a file found without a row.
+	// BeyondCheckpoint counts batches that continue their chain but are not covered by a checkpoint yet: the last ones
+	// of a file being written, and all of a file that recovery adopted.
 	BeyondCheckpoint int
-	Breaks           []*BreakError // in the order of files and members
+	// Breaks are the places that are not as they were written, in the order of files and batches.
+	Breaks []*format.BreakError
+	// Newer says which parts a newer program wrote. They could not be verified, which is no break.
+	Newer []string
 }
 
-// Verify reads the files of the hours from (zero: the first) until before to (zero: all),
-// each row before its blob, and compares them with their rows and their chains, and the
-// bodies they name with size and hash. What is not as it was written is in the report; the
-// error is of the stores alone.
-func Verify(ctx context.Context, rows *Manifest, blobs blob.Store, from, to time.Time) (Report, error) {
-	v := &verifier{manifest: rows, blobs: blobs, from: from.UTC().Truncate(time.Hour), to: to.UTC(), previous: map[string]*fileCheck{}}
+// Run reads the files of the hours from (zero: the first) until before to (zero: all), each manifest entry before its
+// blob. What is not as it was written is in the report; the error is one of the stores.
+func Run(ctx context.Context, m *manifest.Manifest, blobs blob.Store, from, to time.Time) (Report, error) {
+	v := &verifier{
+		manifest: m, blobs: blobs, from: from.UTC().Truncate(time.Hour), to: to.UTC(),
+		previous: map[string]*fileCheck{},
+	}
 	day, last, err := v.days(ctx)
 	for ; err == nil && !day.After(last); day = day.AddDate(0, 0, 1) {
 		err = v.day(ctx, day)
 	}
-	slices.SortStableFunc(v.report.Breaks, func(a, b *BreakError) int {
+	slices.SortStableFunc(v.report.Breaks, func(a, b *format.BreakError) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Index, b.Index))
 	})
 	return v.report, err
 }
 
 type verifier struct {
-	manifest *Manifest
+	manifest *manifest.Manifest
 	blobs    blob.Store
 	from, to time.Time
 	report   Report
-	previous map[string]*fileCheck // the file before, of each process
+	previous map[string]*fileCheck // the file before, by process
 }
 
-// days returns the first and the last day that blobs or rows tell of, within the range.
+// days returns the first and the last day that have blobs or entries, within the range.
 func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) {
 	all, err := v.manifest.Days(ctx)
 	if err != nil {
@@ -58,17 +68,17 @@ func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) 
 	}
 	first, last = v.from, v.to
 	if v.from.IsZero() || v.to.IsZero() {
-		blobs, err := v.blobs.List(ctx, "2") // the years; bodies are elsewhere
+		blobs, err := v.blobs.List(ctx, "2") // the first digit of the year; bodies have other names
 		if err != nil {
 			return first, last, err
 		}
 		for _, b := range blobs {
-			if f, ok := ParseName(b.Name); ok {
-				all = append(all, Day{Time: f.Hour})
+			if n, ok := format.ParseName(b.Name); ok {
+				all = append(all, manifest.Day{Time: n.Hour})
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b Day) int { return a.Time.Compare(b.Time) })
+	slices.SortFunc(all, func(a, b manifest.Day) int { return a.Time.Compare(b.Time) })
 	if len(all) == 0 {
 		return time.Unix(1, 0), time.Unix(0, 0), nil
 	}
@@ -81,8 +91,7 @@ func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) 
 	return first.UTC().Truncate(24 * time.Hour), last, nil
 }
 
-// day checks the files of one day side by side and then links them in order. A blob has
-// its row before it, so blobs are listed first.
+// day checks the files of one day in parallel and then links them in order.
 func (v *verifier) day(ctx context.Context, day time.Time) error {
 	files, err := v.files(ctx, day)
 	if err != nil {
@@ -92,7 +101,7 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(files)) {
 		workers.Go(func() {
-			s := newScanner(nil, 0, blob.MaxAppend)
+			s := format.NewScanner(nil, 0, blob.MaxAppend)
 			for n := next.Add(1) - 1; n < int64(len(files)); n = next.Add(1) - 1 {
 				files[n].check(ctx, v.blobs, s)
 			}
@@ -109,7 +118,8 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 	return nil
 }
 
-// files are the day's rows and those blobs that have none, in the order of their names.
+// files returns the day's files and the blobs without an entry, in the order of their names. An entry is written
+// before its blob, so the blobs are listed first.
 func (v *verifier) files(ctx context.Context, day time.Time) ([]*fileCheck, error) {
 	blobs, err := v.blobs.List(ctx, day.Format("2006/01/02/"))
 	if err != nil {
@@ -117,13 +127,16 @@ func (v *verifier) files(ctx context.Context, day time.Time) ([]*fileCheck, erro
 	}
 	found := map[string]*fileCheck{}
 	for f, err := range v.manifest.Day(ctx, day) {
-		if err != nil {
+		c := &fileCheck{File: f, hasEntry: true}
+		if newer, ok := errors.AsType[*gateway.VersionError](err); ok {
+			c.addNewer(newer)
+		} else if err != nil {
 			return nil, err
 		}
-		found[f.Name] = &fileCheck{File: f, hasEntry: true}
+		found[f.Name] = c
 	}
 	for _, b := range blobs {
-		if f, ok := ParseName(b.Name); ok && found[b.Name] == nil {
+		if f, ok := manifest.ParseFile(b.Name); ok && found[b.Name] == nil {
 			found[b.Name] = &fileCheck{File: f}
 		}
 	}
@@ -149,12 +162,12 @@ func (v *verifier) link(c *fileCheck) {
 		return
 	case before == nil:
 		if v.from.IsZero() {
-			c.fail("is file %d of its process, and file 0 is missing", c.Number)
+			c.fail("is file %d of its process, but file 0 is missing", c.Number)
 		}
-		c.whole = c.whole && c.batches > 0 // else what it would follow is not known
+		c.whole = c.whole && c.batches > 0 // otherwise the batch that the next file continues is unknown
 		return
 	case c.Number != before.Number+1:
-		c.fail("is file %d of its process after file %d: what was between is missing", c.Number, before.Number)
+		c.fail("is file %d of its process and follows file %d: the files between them are missing", c.Number, before.Number)
 		return
 	}
 	if c.first != nil && before.whole {
@@ -164,7 +177,7 @@ func (v *verifier) link(c *fileCheck) {
 			c.addBreak(b)
 		}
 	}
-	if c.batches == 0 && c.whole { // the next follows what this would have
+	if c.batches == 0 && c.whole { // the next file continues the same batch as this one would have
 		c.last, c.whole = before.last, before.whole
 	}
 }
@@ -179,7 +192,5 @@ func (r *Report) add(c *fileCheck) {
 	r.Bytes += c.bytes
 	r.BeyondCheckpoint += c.beyondCheckpoint
 	r.Breaks = append(r.Breaks, c.breaks...)
+	r.Newer = append(r.Newer, c.newer...)
 }
-
-// fileItself is the index of a break that is no member's.
-const fileItself = -1

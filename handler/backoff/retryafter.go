@@ -1,0 +1,36 @@
+package backoff
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// MaxRetryAfter is the longest wait that RetryAfter returns, whatever a service asks for.
+const MaxRetryAfter = 5 * time.Minute
+
+// RetryAfter returns how long a service asks its clients to wait: in Retry-After-Ms or X-Ms-Retry-After-Ms, otherwise
+// in Retry-After as seconds or as a date. It returns 0 if the headers say nothing that makes sense.
+func RetryAfter(h http.Header) time.Duration {
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if ms, err := strconv.ParseFloat(h.Get(name), 64); err == nil && ms > 0 {
+			return seconds(ms / 1000)
+		}
+	}
+	v := h.Get("Retry-After")
+	if v == "" {
+		return 0
+	}
+	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
+		return seconds(s)
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return max(0, min(time.Until(at), MaxRetryAfter))
+	}
+	return 0
+}
+
+func seconds(n float64) time.Duration {
+	return time.Duration(math.Min(n, MaxRetryAfter.Seconds()) * float64(time.Second))
+}

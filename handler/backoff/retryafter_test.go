@@ -1,0 +1,32 @@
+package backoff_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"aoaigateway/handler/backoff"
+)
+
+func TestRetryAfterReadsEachHeader(t *testing.T) {
+	date := time.Now().Add(90 * time.Second).UTC().Format(http.TimeFormat)
+	for _, c := range []struct {
+		name, value string
+		least, most time.Duration
+	}{
+		{"Retry-After", "7", 7 * time.Second, 7 * time.Second},
+		{"Retry-After", "0.5", 500 * time.Millisecond, 500 * time.Millisecond},
+		{"Retry-After", date, 80 * time.Second, 90 * time.Second},
+		{"Retry-After", "999999999999", backoff.MaxRetryAfter, backoff.MaxRetryAfter},
+		{"Retry-After", "-3", 0, 0},
+		{"Retry-After", "soon", 0, 0},
+		{"Retry-After-Ms", "250", 250 * time.Millisecond, 250 * time.Millisecond},
+		{"X-Ms-Retry-After-Ms", "250", 250 * time.Millisecond, 250 * time.Millisecond},
+	} {
+		h := http.Header{}
+		h.Set(c.name, c.value)
+		if got := backoff.RetryAfter(h); got < c.least || got > c.most {
+			t.Errorf("%s: %s gave %v, want %v to %v", c.name, c.value, got, c.least, c.most)
+		}
+	}
+}
