@@ -183,10 +183,10 @@ func TestSplitAndMalformedAndSlow(t *testing.T) {
 	}
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoMalformed, After: 2, Times: 1})
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 10, Times: 1})
-	begun := time.Now()
+	started := time.Now()
 	_, broken, err := send(t, newRequest(t, http.MethodPost, url+chatPath, streamBody))
-	if err != nil || !bytes.Contains(broken, []byte("\"bro\n\n")) || time.Since(begun) < 90*time.Millisecond {
-		t.Errorf("%v after %v: %s", err, time.Since(begun), broken)
+	if err != nil || !bytes.Contains(broken, []byte("\"bro\n\n")) || time.Since(started) < 90*time.Millisecond {
+		t.Errorf("%v after %v: %s", err, time.Since(started), broken)
 	}
 }
 

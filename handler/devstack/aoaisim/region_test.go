@@ -84,19 +84,27 @@ func TestMistakesGetTheServicesOwnBodies(t *testing.T) {
 		status                int
 		want                  string
 	}{
-		{"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
-			`{"error":{"code":"404","message":"Resource not found"}}`},
-		{"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
-			"Resource not found"},
-		{"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
-			`"code":"DeploymentNotFound"`},
+		{
+			"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
+			`{"error":{"code":"404","message":"Resource not found"}}`,
+		},
+		{
+			"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
+			"Resource not found",
+		},
+		{
+			"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
+			`"code":"DeploymentNotFound"`,
+		},
 		{"unknown deployment on v1", "/openai/v1/chat/completions", hello + `,"model":"nix"}`, key, 404, `"code":"DeploymentNotFound"`},
 		{"wrong key", chatPath, hello + "}", "wrong", 401, "Access denied due to invalid subscription key"},
 		{"not JSON", chatPath, "{", key, 400, "could not parse the JSON body"},
 		{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello +
 			`,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
-		{"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
-			"only allowed when 'stream' is enabled"},
+		{
+			"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
+			"only allowed when 'stream' is enabled",
+		},
 		{"no messages", chatPath, `{}`, key, 400, "Missing required parameter: 'messages'."},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -43,8 +43,10 @@ func handler(port string) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("/openai/echo", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		_ = json.NewEncoder(w).Encode(map[string]any{"uri": r.RequestURI, "host": r.Host, "header": r.Header, "body": len(body),
-			"err": fmt.Sprint(err)})
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"uri": r.RequestURI, "host": r.Host, "header": r.Header, "body": len(body),
+			"err": fmt.Sprint(err),
+		})
 	})
 	mux.HandleFunc("/openai/stream", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -81,15 +83,18 @@ func handler(port string) {
 const (
 	hostJSON = `{"version":"2.0","extensions":{"http":{"routePrefix":""}},
 		"customHandler":{"description":{"defaultExecutablePath":%q},"enableProxyingHttpRequest":true,"initializationTimeout":"00:00:10"}}`
-	httpFunction  = `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req","authLevel":"anonymous","route":"openai/{*path}"},{"type":"http","direction":"out","name":"res"}]}`
+	httpFunction = `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req","authLevel":"anonymous","route":"openai/{*path}"},` +
+		`{"type":"http","direction":"out","name":"res"}]}`
 	sweepFunction = `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"0 */5 * * * *"}]}`
 )
 
 func appDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
-	all := map[string]string{"host.json": fmt.Sprintf(hostJSON, os.Args[0]), "openai/function.json": httpFunction,
-		"sweep/function.json": sweepFunction}
+	all := map[string]string{
+		"host.json": fmt.Sprintf(hostJSON, os.Args[0]), "openai/function.json": httpFunction,
+		"sweep/function.json": sweepFunction,
+	}
 	maps.Copy(all, files)
 	for name, text := range all {
 		if text == "" {
@@ -187,8 +192,10 @@ func TestHeadersAreSetAndForgottenAsTheHostDoes(t *testing.T) {
 	if ip := e.Header.Get("Client-Ip"); !strings.HasPrefix(ip, "127.0.0.1:") {
 		t.Errorf("Client-Ip %q", ip)
 	}
-	for _, name := range []string{"X-Azure-Functions-Invocationid", "X-Azure-Functions-Hostversion", "X-Ms-Invocation-Id", "X-Arr-Log-Id",
-		"Was-Default-Hostname"} {
+	for _, name := range []string{
+		"X-Azure-Functions-Invocationid", "X-Azure-Functions-Hostversion", "X-Ms-Invocation-Id", "X-Arr-Log-Id",
+		"Was-Default-Hostname",
+	} {
 		if v := e.Header.Get(name); v == "" || v == "forged" {
 			t.Errorf("%s: %q", name, v)
 		}
@@ -242,8 +249,10 @@ func TestAnswersPassUnbufferedWhileTheRequestGoesOn(t *testing.T) {
 
 func TestBodyOverTheLimitIs413(t *testing.T) {
 	h := start(t, funchost.Options{}, "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=1000")
-	for _, body := range []io.Reader{strings.NewReader(strings.Repeat("x", 1001)),
-		io.MultiReader(strings.NewReader(strings.Repeat("x", 1001)))} {
+	for _, body := range []io.Reader{
+		strings.NewReader(strings.Repeat("x", 1001)),
+		io.MultiReader(strings.NewReader(strings.Repeat("x", 1001))),
+	} {
 		got, err := do(t, http.MethodPost, h.URL()+"/openai/echo", body)
 		if err != nil || got.status != http.StatusRequestEntityTooLarge {
 			t.Errorf("%v %v", got, err)
@@ -278,12 +287,12 @@ func TestExitCodeZeroIsDeadForGood(t *testing.T) {
 	h := start(t, funchost.Options{})
 	_, _ = do(t, http.MethodPost, h.URL()+"/openai/exit/0", strings.NewReader("x"))
 	waitFor(t, func() bool { return h.Pid() == 0 })
-	begun := time.Now()
+	started := time.Now()
 	got, err := do(t, http.MethodGet, h.URL()+"/openai/echo", nil)
 	if err != nil || got.status != http.StatusBadGateway {
 		t.Errorf("%v %v", got, err)
 	}
-	if d := time.Since(begun); d < 1500*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(started); d < 1500*time.Millisecond || d > 5*time.Second {
 		t.Errorf("a refused connection was masked for %v, want about 1.8 s", d)
 	}
 	if h.Starts() != 1 {

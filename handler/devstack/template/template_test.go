@@ -128,8 +128,10 @@ func expect(t *testing.T, found []Finding, text string) {
 func copyTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, pattern := range []string{"azure.yaml", "host.json", "README.md", "infra/*", "infra/queries/*", "functions/*/function.json",
-		"handler/app/*.go"} {
+	for _, pattern := range []string{
+		"azure.yaml", "host.json", "README.md", "infra/*", "infra/queries/*", "functions/*/function.json",
+		"handler/app/*.go",
+	} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)

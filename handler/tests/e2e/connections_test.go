@@ -33,20 +33,23 @@ func quiet(t *testing.T, before int) {
 	}
 }
 
+// departure is a client that leaves at one stage of a request.
+type departure struct {
+	name    string
+	fault   aoaisim.Do
+	request string
+	until   string // the client reads up to this, then leaves
+	gate    bool   // no record becomes durable in the meantime
+	outcome gateway.Outcome
+}
+
 func TestClientLeavesAtAnyStage(t *testing.T) {
 	head := strings.NewReplacer("{host}", "gateway").Replace(unsent(request("POST", harness.ChatPath, "", "api-key: {key}")))
 	send := func(body string) string {
 		return strings.Replace(call("POST", harness.ChatPath, body), "{host}", "gateway", 1)
 	}
 	stream := strings.Replace(harness.ChatStream, "tokens:6", "tokens:400", 1)
-	for _, c := range []struct {
-		name    string
-		fault   aoaisim.Do
-		request string
-		until   string // the client reads up to this, then leaves
-		gate    bool   // no record becomes durable meanwhile
-		outcome gateway.Outcome
-	}{
+	for _, c := range []departure{
 		{"before its body", "", head, "", false, gateway.Refused},
 		{"in its body", "", head + harness.ChatBody, "", false, gateway.Refused},
 		{"before a call is answered", aoaisim.DoHang, send(harness.ChatBody), "", false, gateway.ClientLeft},
@@ -56,42 +59,44 @@ func TestClientLeavesAtAnyStage(t *testing.T) {
 		{"in a stream", aoaisim.DoSlow, send(stream), "data: ", false, gateway.ClientLeft},
 		{"while the end is held", "", send(harness.ChatStream), `"finish_reason":"stop"`, true, ""},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.AuditWait = 500 * time.Millisecond }})
-			wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody))
-			http.DefaultClient.CloseIdleConnections()
-			before := runtime.NumGoroutine()
-			if c.fault != "" {
-				r.Regions[0].Fault(aoaisim.Fault{Do: c.fault, Millis: map[aoaisim.Do]int{aoaisim.DoSlow: 20}[c.fault]})
-			}
-			gate := make(chan struct{})
-			conn := dial(r)
-			if c.gate && c.until == "" {
-				r.Fault.Store(harness.NoAppends(gate))
-			}
-			_, _ = io.WriteString(conn, strings.Replace(c.request, "{key}", r.Key, 1))
-			readUntil(r, conn, c.until, func() {
-				if c.gate {
-					r.Fault.Store(harness.NoAppends(gate))
-				}
-			})
-			if c.fault != "" {
-				waitFor(r, "the region to be asked", func() bool { return r.Regions[0].Counts().Open > 0 })
-			}
-			_ = conn.Close()
-			time.AfterFunc(100*time.Millisecond, func() { close(gate) })
-			waitFor(r, "two end records", func() bool { return r.Ends() == 2 })
-			waitFor(r, "the region to be left alone", func() bool { return r.Regions[0].Counts().Open == 0 })
-			if c.outcome != "" {
-				r.Find("one of outcome "+string(c.outcome), func(rec gateway.Record) bool { return rec.Outcome == c.outcome })
-			}
-			quiet(t, before)
-		})
+		t.Run(c.name, func(t *testing.T) { c.run(t) })
 	}
 }
 
-// readUntil reads up to mark, and calls begun at the first event on the way.
-func readUntil(r *harness.Gateway, in io.Reader, mark string, begun func()) {
+func (c departure) run(t *testing.T) {
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.AuditWait = 500 * time.Millisecond }})
+	wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody))
+	http.DefaultClient.CloseIdleConnections()
+	before := runtime.NumGoroutine()
+	if c.fault != "" {
+		r.Regions[0].Fault(aoaisim.Fault{Do: c.fault, Millis: map[aoaisim.Do]int{aoaisim.DoSlow: 20}[c.fault]})
+	}
+	gate := make(chan struct{})
+	conn := dial(r)
+	if c.gate && c.until == "" {
+		r.Fault.Store(harness.NoAppends(gate))
+	}
+	_, _ = io.WriteString(conn, strings.Replace(c.request, "{key}", r.Key, 1))
+	readUntil(r, conn, c.until, func() {
+		if c.gate {
+			r.Fault.Store(harness.NoAppends(gate))
+		}
+	})
+	if c.fault != "" {
+		waitFor(r, "the region to be asked", func() bool { return r.Regions[0].Counts().Open > 0 })
+	}
+	_ = conn.Close()
+	time.AfterFunc(100*time.Millisecond, func() { close(gate) })
+	waitFor(r, "two end records", func() bool { return r.Ends() == 2 })
+	waitFor(r, "the region to be left alone", func() bool { return r.Regions[0].Counts().Open == 0 })
+	if c.outcome != "" {
+		r.Find("one of outcome "+string(c.outcome), func(rec gateway.Record) bool { return rec.Outcome == c.outcome })
+	}
+	quiet(t, before)
+}
+
+// readUntil reads up to mark, and calls reached after the first event.
+func readUntil(r *harness.Gateway, in io.Reader, mark string, reached func()) {
 	r.T.Helper()
 	var seen []byte
 	for buf := make([]byte, 256); mark != "" && !bytes.Contains(seen, []byte(mark)); {
@@ -99,9 +104,9 @@ func readUntil(r *harness.Gateway, in io.Reader, mark string, begun func()) {
 		if seen = append(seen, buf[:n]...); err != nil {
 			r.T.Fatalf("%v before %q in %s", err, mark, seen)
 		}
-		if begun != nil && bytes.Contains(seen, []byte("data: ")) {
-			begun()
-			begun = nil
+		if reached != nil && bytes.Contains(seen, []byte("data: ")) {
+			reached()
+			reached = nil
 		}
 	}
 }
@@ -128,8 +133,10 @@ func TestStuckClientIsGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scripted := scripted(t, c.region)
-			r := harness.Start(t, harness.Options{Regions: 1,
-				Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond }})
+			r := harness.Start(t, harness.Options{
+				Regions:  1,
+				Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond },
+			})
 			conn := dial(r)
 			defer conn.Close()
 			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(call("POST", harness.ChatPath, c.body)))

@@ -31,8 +31,10 @@ var metered = []struct {
 	streams               bool
 }{
 	{harness.ChatPath, harness.ChatBody, "ChatCompletions_Create", true},
-	{"/openai/deployments/modelname/completions?api-version=2024-10-21", `{"prompt":"once upon [tokens:6]","seed":1}`, "completions_create",
-		true},
+	{
+		"/openai/deployments/modelname/completions?api-version=2024-10-21", `{"prompt":"once upon [tokens:6]","seed":1}`, "completions_create",
+		true,
+	},
 	{"/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"a text"}`, "embeddings_create", false},
 	{"/openai/responses?api-version=2025-03-01-preview", `{"model":"chat","input":"hello [tokens:6]"}`, "Create_Response", true},
 	{"/openai/v1/chat/completions", `{"model":"chat","messages":[{"role":"user","content":"hi [tokens:6]"}]}`, "createChatCompletion", true},
@@ -247,8 +249,10 @@ func TestHeadersToRegion(t *testing.T) {
 	if last.Header.Get("Api-Key") != "key-of-a" || last.Header.Get("X-Stainless-Lang") != "python" {
 		t.Errorf("header %v", last.Header)
 	}
-	for _, name := range []string{"Authorization", "Cookie", "X-Functions-Key", "X-Forwarded-For", "Client-Ip", "X-Gateway-Client-Ip",
-		"X-Ms-Client-Principal", "X-Arr-Log-Id", "Disguised-Host"} {
+	for _, name := range []string{
+		"Authorization", "Cookie", "X-Functions-Key", "X-Forwarded-For", "Client-Ip", "X-Gateway-Client-Ip",
+		"X-Ms-Client-Principal", "X-Arr-Log-Id", "Disguised-Host",
+	} {
 		if v := last.Header.Get(name); v != "" {
 			t.Errorf("the region saw %s: %s", name, v)
 		}

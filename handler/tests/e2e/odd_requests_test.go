@@ -142,8 +142,10 @@ func TestBodyEndsEarly(t *testing.T) {
 func TestUnreadBodyFreesConnection(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	fill := strings.NewReplacer("{host}", "gateway")
-	for request, status := range map[string]int{"GET /healthz": 200, "GET /": 204, "POST /manage/api/subscriptions": 401,
-		"GET /nothing": 404} {
+	for request, status := range map[string]int{
+		"GET /healthz": 200, "GET /": 204, "POST /manage/api/subscriptions": 401,
+		"GET /nothing": 404,
+	} {
 		method, target, _ := strings.Cut(request, " ")
 		c := call(method, target, "", "Content-Length: 500")
 		if method == http.MethodPost {

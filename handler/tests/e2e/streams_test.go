@@ -21,12 +21,15 @@ import (
 )
 
 const (
-	firstChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"one"},"finish_reason":null}]}` + "\n\n"
-	lastChunk  = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` +
+	firstChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant",` +
+		`"content":"one"},"finish_reason":null}]}` + "\n\n"
+	lastChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` +
 		"\n\n"
-	usageChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}` + "\n\n"
-	doneEvent  = "data: [DONE]\n\n"
-	wholeChat  = `{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"one two three"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}`
+	usageChunk = `data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[],"usage":{"prompt_tokens":3,` +
+		`"completion_tokens":1,"total_tokens":4}}` + "\n\n"
+	doneEvent = "data: [DONE]\n\n"
+	wholeChat = `{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant",` +
+		`"content":"one two three"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}`
 )
 
 // scripted puts a region that says what h says in the place of the first one.
@@ -128,8 +131,10 @@ func TestEarlyStreamReportsError(t *testing.T) {
 	}{
 		"throttled": {429, "", "RateLimitExceeded", 0},
 		"failing":   {500, "", "500", 500},
-		"refused": {400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter",
-			400},
+		"refused": {
+			400, `{"error":{"code":"content_filter","message":"The prompt was filtered.","status":400}}`, "content_filter",
+			400,
+		},
 		"credential":            {401, "", "BackendCredentialRefused", 0},
 		"answered as no stream": {200, wholeChat, "upstream_error", 200},
 	} {

@@ -48,8 +48,10 @@ const responsesPath = "/openai/v1/responses"
 var Asks = []Ask{
 	{"chat", ChatPath, `{"messages":[{"role":"user","content":"%s"}]}`, false, true},
 	{"chat stream", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true}`, true, false},
-	{"chat stream with usage", ChatPath,
-		`{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true},
+	{
+		"chat stream with usage", ChatPath,
+		`{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true,
+	},
 	{"response", responsesPath, `{"model":"chat","input":"%s"}`, false, true},
 	{"response stream", responsesPath, `{"model":"chat","input":"%s","stream":true}`, true, true},
 	{"embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"%s"}`, false, true},

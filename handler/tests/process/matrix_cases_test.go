@@ -47,53 +47,75 @@ const later = "(date)"
 
 const hangs = 3500 // ms; longer than the gateway of the matrix waits for a whole answer
 
-func faultRows() []faultRow {
-	const cooldown, named = 10 * time.Second, 90 * time.Second
-	filtered := statusFault(400)
-	filtered.Body = `{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}`
-	once := statusFault(401)
-	once.Times = 1
-	return []faultRow{
-		{name: "429 Retry-After in seconds", fault: statusFault(429, "Retry-After=90"), reason: "throttled", moves: true, alone: 429,
-			trips: atOnce, wait: named},
-		{name: "429 Retry-After as a date", fault: statusFault(429, "Retry-After="+later), reason: "throttled", moves: true, alone: 429,
-			trips: atOnce, wait: named},
-		{name: "429 retry-after-ms", fault: statusFault(429, "retry-after-ms=90000", "Retry-After=1"), reason: "throttled", moves: true,
-			alone: 429, trips: atOnce, wait: named},
-		{name: "429 alone", fault: statusFault(429), reason: "throttled", moves: true, alone: 429, trips: atOnce, wait: cooldown},
-		{name: "429 hostile", fault: statusFault(429, "Retry-After=99999999999"), reason: "throttled", moves: true, alone: 429, trips: atOnce,
-			wait: 5 * time.Minute},
-		{name: "429 nonsense", fault: statusFault(429, "Retry-After=soon", "retry-after-ms=-3"), reason: "throttled", moves: true, alone: 429,
-			trips: atOnce, wait: cooldown},
-		{name: "408", fault: statusFault(408), reason: "server-error", moves: true, alone: 408, trips: third, wait: cooldown},
-		{name: "500", fault: statusFault(500), reason: "server-error", moves: true, alone: 500, trips: third, wait: cooldown},
-		{name: "502", fault: statusFault(502), reason: "server-error", moves: true, alone: 502, trips: third, wait: cooldown},
-		{name: "503", fault: statusFault(503), reason: "server-error", moves: true, alone: 503, trips: third, wait: cooldown},
-		{name: "503 Retry-After", fault: statusFault(503, "Retry-After=90"), reason: "server-error", moves: true, alone: 503, trips: atOnce,
-			wait: named},
-		{name: "refused", place: "refused", reason: "connect-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
-		{name: "TLS failure", place: "tls", reason: "tls-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
-		{name: "reset", fault: aoaisim.Fault{Do: aoaisim.DoReset}, reason: "reset", moves: true, alone: 503, trips: third, wait: cooldown},
-		{name: "hang before header", fault: aoaisim.Fault{Do: aoaisim.DoHang, Millis: hangs}, reason: "first-byte-timeout", moves: true,
-			alone: 504, waits: 200, trips: atOnce, wait: cooldown},
-		{name: "hang before first event", fault: aoaisim.Fault{Do: aoaisim.DoHangEvent, Millis: hangs}, reason: "first-byte-timeout",
-			moves: true, waits: 200, trips: atOnce, wait: cooldown, only: "stream"},
-		{name: "reset before first event", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "cut-before-first-event", moves: true,
-			alone: 503, trips: third, wait: cooldown, only: "stream"},
-		{name: "reset before the body", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "broken-body", moves: true, alone: 503,
-			trips: third, wait: cooldown, only: "whole"},
-		{name: "reset half way", fault: aoaisim.Fault{Do: aoaisim.DoResetBody}, reason: "broken-body", moves: true, alone: 503, trips: third,
-			wait: cooldown, only: "whole"},
-		{name: "401 once", fault: once, reason: "credential-refused", tries: 1, alone: 200},
-		{name: "401 always", fault: statusFault(401), reason: "credential-refused", tries: 2, moves: true, alone: 502},
-		{name: "403", fault: statusFault(403), reason: "credential-refused", moves: true, alone: 502},
-		{name: "409", fault: statusFault(409), alone: 409},
-		{name: "409 Retry-After", fault: statusFault(409, "Retry-After=90"), reason: "conflict", moves: true, alone: 409, trips: atOnce,
-			wait: named},
-		{name: "400", fault: statusFault(400), alone: 400},
-		{name: "content filter", fault: filtered, alone: 400},
-		{name: "404", fault: statusFault(404), alone: 404},
-	}
+// A breaker stays open for cooldown, or for the time that the fault names.
+const cooldown, named = 10 * time.Second, 90 * time.Second
+
+const filtered = `{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}`
+
+var faultRows = []faultRow{
+	{
+		name: "429 Retry-After in seconds", fault: statusFault(429, "Retry-After=90"), reason: "throttled", moves: true, alone: 429,
+		trips: atOnce, wait: named,
+	},
+	{
+		name: "429 Retry-After as a date", fault: statusFault(429, "Retry-After="+later), reason: "throttled", moves: true, alone: 429,
+		trips: atOnce, wait: named,
+	},
+	{
+		name: "429 retry-after-ms", fault: statusFault(429, "retry-after-ms=90000", "Retry-After=1"), reason: "throttled", moves: true,
+		alone: 429, trips: atOnce, wait: named,
+	},
+	{name: "429 alone", fault: statusFault(429), reason: "throttled", moves: true, alone: 429, trips: atOnce, wait: cooldown},
+	{
+		name: "429 hostile", fault: statusFault(429, "Retry-After=99999999999"), reason: "throttled", moves: true, alone: 429, trips: atOnce,
+		wait: 5 * time.Minute,
+	},
+	{
+		name: "429 nonsense", fault: statusFault(429, "Retry-After=soon", "retry-after-ms=-3"), reason: "throttled", moves: true, alone: 429,
+		trips: atOnce, wait: cooldown,
+	},
+	{name: "408", fault: statusFault(408), reason: "server-error", moves: true, alone: 408, trips: third, wait: cooldown},
+	{name: "500", fault: statusFault(500), reason: "server-error", moves: true, alone: 500, trips: third, wait: cooldown},
+	{name: "502", fault: statusFault(502), reason: "server-error", moves: true, alone: 502, trips: third, wait: cooldown},
+	{name: "503", fault: statusFault(503), reason: "server-error", moves: true, alone: 503, trips: third, wait: cooldown},
+	{
+		name: "503 Retry-After", fault: statusFault(503, "Retry-After=90"), reason: "server-error", moves: true, alone: 503, trips: atOnce,
+		wait: named,
+	},
+	{name: "refused", place: "refused", reason: "connect-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
+	{name: "TLS failure", place: "tls", reason: "tls-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
+	{name: "reset", fault: aoaisim.Fault{Do: aoaisim.DoReset}, reason: "reset", moves: true, alone: 503, trips: third, wait: cooldown},
+	{
+		name: "hang before header", fault: aoaisim.Fault{Do: aoaisim.DoHang, Millis: hangs}, reason: "first-byte-timeout", moves: true,
+		alone: 504, waits: 200, trips: atOnce, wait: cooldown,
+	},
+	{
+		name: "hang before first event", fault: aoaisim.Fault{Do: aoaisim.DoHangEvent, Millis: hangs}, reason: "first-byte-timeout",
+		moves: true, waits: 200, trips: atOnce, wait: cooldown, only: "stream",
+	},
+	{
+		name: "reset before first event", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "cut-before-first-event", moves: true,
+		alone: 503, trips: third, wait: cooldown, only: "stream",
+	},
+	{
+		name: "reset before the body", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "broken-body", moves: true, alone: 503,
+		trips: third, wait: cooldown, only: "whole",
+	},
+	{
+		name: "reset half way", fault: aoaisim.Fault{Do: aoaisim.DoResetBody}, reason: "broken-body", moves: true, alone: 503, trips: third,
+		wait: cooldown, only: "whole",
+	},
+	{name: "401 once", fault: aoaisim.Fault{Do: aoaisim.DoStatus, Status: 401, Times: 1}, reason: "credential-refused", tries: 1, alone: 200},
+	{name: "401 always", fault: statusFault(401), reason: "credential-refused", tries: 2, moves: true, alone: 502},
+	{name: "403", fault: statusFault(403), reason: "credential-refused", moves: true, alone: 502},
+	{name: "409", fault: statusFault(409), alone: 409},
+	{
+		name: "409 Retry-After", fault: statusFault(409, "Retry-After=90"), reason: "conflict", moves: true, alone: 409, trips: atOnce,
+		wait: named,
+	},
+	{name: "400", fault: statusFault(400), alone: 400},
+	{name: "content filter", fault: aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Body: filtered}, alone: 400},
+	{name: "404", fault: statusFault(404), alone: 404},
 }
 
 // matrixCase is a row with a number of regions, all but the last failing, or the one there
@@ -109,7 +131,7 @@ type matrixCase struct {
 }
 
 func matrixCases() (cases []*matrixCase) {
-	for _, row := range faultRows() {
+	for _, row := range faultRows {
 		for _, stream := range []bool{false, true} {
 			if row.only == "stream" && !stream || row.only == "whole" && stream {
 				continue

@@ -27,12 +27,9 @@ type matrix struct {
 	storage *azurite.Server
 }
 
-func startMatrix(t *testing.T, cases []*matrixCase) *matrix {
-	t.Helper()
-	m := &matrix{storage: harness.StartAzurite(t)}
-	w := harness.NewEnvironment(t, m.storage.ConnectionString(), harness.TestPolicy)
-	deployments := map[string]aoaisim.Deployment{}
-	models := map[string]map[string]string{}
+// matrixModels gives each case a model of its own, served by the regions of the case.
+func matrixModels(cases []*matrixCase) (deployments map[string]aoaisim.Deployment, models map[string]map[string]string) {
+	deployments, models = map[string]aoaisim.Deployment{}, map[string]map[string]string{}
 	for _, c := range cases {
 		deployments[c.model] = aoaisim.Deployment{Model: "gpt-4o"}
 		for _, region := range c.chain {
@@ -42,6 +39,14 @@ func startMatrix(t *testing.T, cases []*matrixCase) *matrix {
 			models[region][c.model] = c.model
 		}
 	}
+	return deployments, models
+}
+
+func startMatrix(t *testing.T, cases []*matrixCase) *matrix {
+	t.Helper()
+	m := &matrix{storage: harness.StartAzurite(t)}
+	w := harness.NewEnvironment(t, m.storage.ConnectionString(), harness.TestPolicy)
+	deployments, models := matrixModels(cases)
 	locked := httptest.NewTLSServer(http.NotFoundHandler()) // signed by nobody the gateway trusts
 	t.Cleanup(locked.Close)
 	nobody := "http://127.0.0.1:" + harness.FreePort(t)

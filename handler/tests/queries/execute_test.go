@@ -53,12 +53,16 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	if strings.Contains(strings.ToLower(operation), "embedding") {
 		k.model = models[2]
 	}
-	u := gateway.Usage{Prompt: int64(10 + i), Cached: int64(i % 5), Completion: int64(3*i + 1), Reasoning: int64(i % 2),
-		Total: int64(11 + 4*i)}
+	u := gateway.Usage{
+		Prompt: int64(10 + i), Cached: int64(i % 5), Completion: int64(3*i + 1), Reasoning: int64(i % 2),
+		Total: int64(11 + 4*i),
+	}
 	at := time.Now().Add(-time.Duration(i) * time.Minute).UTC()
 	rec := gateway.Record{
-		ID: fmt.Sprintf("rec-%03d", i), Time: at, Caller: gateway.Caller{Subscription: fmt.Sprint("sub-", i%4), Name: "team", Product: "default",
-			IP: k.ip},
+		ID: fmt.Sprintf("rec-%03d", i), Time: at, Caller: gateway.Caller{
+			Subscription: fmt.Sprint("sub-", i%4), Name: "team", Product: "default",
+			IP: k.ip,
+		},
 		Method: "POST", URL: "/openai/x", Operation: operation, Surface: "classic", Model: "chat", APIVersion: "2024-10-21",
 		EndUser: fmt.Sprint("user-", i%2),
 	}
@@ -70,7 +74,8 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	end.Usage, end.Status, end.BackendStatus, end.Outcome = u, 200, 200, gateway.Complete
 	end.FirstByteMilli, end.TotalMilli = 20, 40
 	end.Cost = &gateway.Cost{Millionths: 250_000, Currency: "USD", PriceVersion: "1"}
-	answer := fmt.Sprintf(`{"id":"c-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"text":"answer %d","message":{"role":"assistant","content":"answer %d"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
+	answer := fmt.Sprintf(`{"id":"c-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"text":"answer %d",`+
+		`"message":{"role":"assistant","content":"answer %d"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
 		i, k.model, i, i, u.Prompt, u.Completion, u.Total)
 	end.Response = &gateway.Body{Size: int64(len(answer)), SHA256: "bb", ContentType: "application/json", JSON: json.RawMessage(answer)}
 	if change != nil {
@@ -95,10 +100,12 @@ func streamed(text string, usage bool) func(*gateway.Line) {
 	return func(l *gateway.Line) {
 		a := assemble.New(assemble.Chat)
 		for _, part := range []string{text, " and", " so on"} {
-			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[{"index":0,"delta":{"content":%q}}],"usage":null}`, l.AnsweredModel, part))
+			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[{"index":0,"delta":{"content":%q}}],`+
+				`"usage":null}`, l.AnsweredModel, part))
 		}
 		if usage {
-			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
+			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[],"usage":{"prompt_tokens":%d,`+
+				`"completion_tokens":%d,"total_tokens":%d}}`,
 				l.AnsweredModel, l.Usage.Prompt, l.Usage.Completion, l.Usage.Total))
 		} else {
 			l.Usage.Estimated = true
@@ -134,10 +141,14 @@ func newBook(t *testing.T) *book {
 		return nil,
 			os.ErrNotExist
 	}}, tokens: map[key]sums{}}
-	kinds := []func(*gateway.Line){nil, streamed("stream", true), streamed(strings.Repeat("long stream ", 20_000), true),
-		streamed("no usage", false), huge, inBlob, failedOver, refused}
-	operations := []string{"ChatCompletions_Create", "createChatCompletion", "completions_create", "createCompletion", "embeddings_create",
-		"createEmbedding"}
+	kinds := []func(*gateway.Line){
+		nil, streamed("stream", true), streamed(strings.Repeat("long stream ", 20_000), true),
+		streamed("no usage", false), huge, inBlob, failedOver, refused,
+	}
+	operations := []string{
+		"ChatCompletions_Create", "createChatCompletion", "completions_create", "createCompletion", "embeddings_create",
+		"createEmbedding",
+	}
 	i := 0
 	for _, kind := range kinds {
 		for _, operation := range operations {
@@ -316,11 +327,13 @@ func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
 		count(&refused, row.LimitName != "")
 		count(&amended, row.RecordRevision == 2)
 	}
-	demand(t, found, "requests", map[string]float64{"Requests": requests, "Dead": 5, "Refused": refused, "Amended": 12, "Tokens": tokens,
-		"Rows": requests + dead})
-	demand(t, found, "apim", map[string]float64{"Rows": requests, "Ids": requests, "Refused": refused})
-	demand(t, found, "llm", map[string]float64{"Rows": requests - refused, "Tokens": tokens, "Asked": requests - refused})
-	demand(t, found, "bodies", map[string]float64{"Broken": 0})
+	wantFigures(t, found, "requests", map[string]float64{
+		"Requests": requests, "Dead": 5, "Refused": refused, "Amended": 12, "Tokens": tokens,
+		"Rows": requests + dead,
+	})
+	wantFigures(t, found, "apim", map[string]float64{"Rows": requests, "Ids": requests, "Refused": refused})
+	wantFigures(t, found, "llm", map[string]float64{"Rows": requests - refused, "Tokens": tokens, "Asked": requests - refused})
+	wantFigures(t, found, "bodies", map[string]float64{"Broken": 0})
 	if dead != 5 || amended != 12 || requests != float64(b.requests) {
 		t.Errorf("%v dead, %v amended, %v requests of %d", dead, amended, requests, b.requests)
 	}
@@ -339,6 +352,11 @@ func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
 			t.Errorf("%s: %v tokens, not %v", name, sum(found[name].Rows, "TotalTokens"), tokens)
 		}
 	}
+	checkTiles(t, found)
+}
+
+func checkTiles(t *testing.T, found map[string]result) {
+	t.Helper()
 	if got := sum(found["workbook-failovers"].Rows, "Requests"); got != 6 {
 		t.Errorf("failovers: %v", found["workbook-failovers"].Rows)
 	}
@@ -363,7 +381,7 @@ func sum(rows []map[string]any, column string) (total float64) {
 	return total
 }
 
-func demand(t *testing.T, found map[string]result, name string, want map[string]float64) {
+func wantFigures(t *testing.T, found map[string]result, name string, want map[string]float64) {
 	t.Helper()
 	if len(found[name].Rows) != 1 {
 		t.Errorf("%s: %v", name, found[name])
