@@ -77,36 +77,39 @@ const (
 	hello    = `{"messages":[{"role":"user","content":"hello"}]`
 )
 
+// errorCases are requests that the service refuses, and a part of its answer.
+var errorCases = []struct {
+	name, path, body, key string
+	status                int
+	want                  string
+}{
+	{
+		"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
+		`{"error":{"code":"404","message":"Resource not found"}}`,
+	},
+	{
+		"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
+		"Resource not found",
+	},
+	{
+		"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
+		`"code":"DeploymentNotFound"`,
+	},
+	{"unknown deployment on v1", "/openai/v1/chat/completions", hello + `,"model":"nix"}`, key, 404, `"code":"DeploymentNotFound"`},
+	{"wrong key", chatPath, hello + "}", "wrong", 401, "Access denied due to invalid subscription key"},
+	{"not JSON", chatPath, "{", key, 400, "could not parse the JSON body"},
+	{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello +
+		`,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
+	{
+		"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
+		"only allowed when 'stream' is enabled",
+	},
+	{"no messages", chatPath, `{}`, key, 400, "Missing required parameter: 'messages'."},
+}
+
 func TestErrorBodies(t *testing.T) {
 	_, url, _ := start(t, nil)
-	for _, c := range []struct {
-		name, path, body, key string
-		status                int
-		want                  string
-	}{
-		{
-			"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
-			`{"error":{"code":"404","message":"Resource not found"}}`,
-		},
-		{
-			"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
-			"Resource not found",
-		},
-		{
-			"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
-			`"code":"DeploymentNotFound"`,
-		},
-		{"unknown deployment on v1", "/openai/v1/chat/completions", hello + `,"model":"nix"}`, key, 404, `"code":"DeploymentNotFound"`},
-		{"wrong key", chatPath, hello + "}", "wrong", 401, "Access denied due to invalid subscription key"},
-		{"not JSON", chatPath, "{", key, 400, "could not parse the JSON body"},
-		{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello +
-			`,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
-		{
-			"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
-			"only allowed when 'stream' is enabled",
-		},
-		{"no messages", chatPath, `{}`, key, 400, "Missing required parameter: 'messages'."},
-	} {
+	for _, c := range errorCases {
 		t.Run(c.name, func(t *testing.T) {
 			req := newRequest(t, http.MethodPost, url+c.path, c.body)
 			req.Header.Set("api-key", c.key)
