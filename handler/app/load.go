@@ -78,7 +78,7 @@ var commandVariables = []string{"GATEWAY_URL", "GATEWAY_ADMIN_KEY"}
 func unknownSettings(env map[string]string) (mistakes []error) {
 	known := func(name string) bool {
 		return slices.Contains(commandVariables, name) ||
-			slices.ContainsFunc(SettingRows, func(row Setting) bool { return row.Name == name })
+			slices.ContainsFunc(SettingRows, func(row setting) bool { return row.Name == name })
 	}
 	for name := range env {
 		if strings.HasPrefix(name, "GATEWAY_") && !known(name) {

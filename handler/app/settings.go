@@ -54,7 +54,7 @@ type Settings struct {
 }
 
 // Setting is one row of the table that the loader walks and the README shows.
-type Setting struct {
+type setting struct {
 	Name    string
 	Default string // empty = none
 	Help    string
@@ -62,7 +62,7 @@ type Setting struct {
 }
 
 // SettingRows is the table of settings.
-var SettingRows = []Setting{
+var SettingRows = []setting{
 	{
 		"GATEWAY_BACKENDS", "",
 		"Regions, a JSON array of `{name, endpoint, priority, weight, credential, apiVersion?, models: {model: deployment}}`; " +

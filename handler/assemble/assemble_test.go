@@ -21,13 +21,15 @@ func assembled(kind assemble.Kind, events ...string) *assemble.Assembler {
 
 // chunk is a chat chunk as Azure sends it.
 func chunk(choices string) string {
-	return `{"choices":[` + choices + `],"created":1717,"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","object":"chat.completion.chunk","system_fingerprint":"fp_1","usage":null}`
+	return `{"choices":[` + choices + `],"created":1717,"id":"chatcmpl-1","model":"gpt-4o-2024-08-06",` +
+		`"object":"chat.completion.chunk","system_fingerprint":"fp_1","usage":null}`
 }
 
 const (
 	safe    = `{"hate":{"filtered":false,"severity":"safe"}}`
 	head    = `"created":1717,"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","object":"chat.completion","system_fingerprint":"fp_1"`
-	filters = `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":` + safe + `}]}`
+	filters = `{"choices":[],"created":0,"id":"","model":"","object":"",` +
+		`"prompt_filter_results":[{"prompt_index":0,"content_filter_results":` + safe + `}]}`
 )
 
 func TestAssemblerBuildsWholeObject(t *testing.T) {
@@ -41,9 +43,15 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 			"Azure's chat stream: prompt filters first, filters on each chunk, usage last", assemble.Chat,
 			[]string{
 				filters,
-				chunk(`{"content_filter_results":{},"delta":{"content":"","refusal":null,"role":"assistant"},"finish_reason":null,"index":0,"logprobs":null}`),
+				chunk(
+					`{"content_filter_results":{},"delta":{"content":"","refusal":null,"role":"assistant"},"finish_reason":null,"index":0,` +
+						`"logprobs":null}`,
+				),
 				chunk(`{"content_filter_results":` + safe + `,"delta":{"content":"Hel"},"finish_reason":null,"index":0,"logprobs":null}`),
-				chunk(`{"content_filter_results":{"violence":{"filtered":false}},"delta":{"content":"lo \u00e9\n"},"finish_reason":null,"index":0,"logprobs":null}`),
+				chunk(
+					`{"content_filter_results":{"violence":{"filtered":false}},"delta":{"content":"lo \u00e9\n"},"finish_reason":null,"index":0,` +
+						`"logprobs":null}`,
+				),
 				chunk(`{"content_filter_results":{},"delta":{},"finish_reason":"stop","index":0,"logprobs":null}`),
 				strings.Replace(chunk(""), `"usage":null`, `"usage":{"prompt_tokens":5,"total_tokens":7}`, 1),
 				"[DONE]",
@@ -57,9 +65,13 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 			"the asynchronous filter's chunks, which have no delta", assemble.Chat,
 			[]string{
 				chunk(`{"delta":{"role":"assistant","content":"Hi"},"finish_reason":null,"index":0}`),
-				chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":1},"content_filter_results":` + safe + `,"finish_reason":null,"index":0}`),
+				chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":1},` +
+					`"content_filter_results":` + safe + `,"finish_reason":null,"index":0}`),
 				chunk(`{"delta":{},"finish_reason":"stop","index":0}`),
-				chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},"content_filter_results":{"hate":{"filtered":true}},"finish_reason":null,"index":0}`),
+				chunk(
+					`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},` +
+						`"content_filter_results":{"hate":{"filtered":true}},"finish_reason":null,"index":0}`,
+				),
 			},
 			`{` + head + `,"usage":null,"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop",
 				"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},"content_filter_results":{"hate":{"filtered":true}}}]}`,
@@ -75,9 +87,18 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 		{
 			"tool calls and the older function call", assemble.Chat,
 			[]string{
-				chunk(`{"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]},"index":0}`),
-				chunk(`{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}},{"index":1,"id":"call_2","type":"custom","custom":{"name":"g","input":"x"}}]},"index":0}`),
-				chunk(`{"delta":{"tool_calls":[{"index":1,"custom":{"input":"y"}},{"index":0,"function":{"arguments":"1}"}}]},"index":0,"finish_reason":"tool_calls"}`),
+				chunk(
+					`{"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f",` +
+						`"arguments":""}}]},"index":0}`,
+				),
+				chunk(
+					`{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}},{"index":1,"id":"call_2","type":"custom",` +
+						`"custom":{"name":"g","input":"x"}}]},"index":0}`,
+				),
+				chunk(
+					`{"delta":{"tool_calls":[{"index":1,"custom":{"input":"y"}},{"index":0,"function":{"arguments":"1}"}}]},"index":0,` +
+						`"finish_reason":"tool_calls"}`,
+				),
 				chunk(`{"delta":{"function_call":{"name":"old","arguments":"{"}},"index":1}`),
 				chunk(`{"delta":{"function_call":{"arguments":"}"}},"index":1}`),
 			},
@@ -90,13 +111,20 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 		{
 			"refusal, reasoning, audio, annotations, log probabilities and what nobody knows", assemble.Chat,
 			[]string{
-				chunk(`{"delta":{"refusal":"I ","reasoning_content":"th","audio":{"id":"a1","data":"AA","transcript":"t"},"annotations":[{"n":1}],"mood":"good"},"index":0,"logprobs":{"content":[{"token":"a"}],"refusal":null}}`),
-				chunk(`{"delta":{"refusal":"can't","reasoning_content":"ink","audio":{"data":"BB","transcript":"u","expires_at":9},"annotations":[ {"n":2} ],"mood":"better"},"index":0,"logprobs":{"content":[],"refusal":[{"token":"r"}]}}`),
+				chunk(
+					`{"delta":{"refusal":"I ","reasoning_content":"th","audio":{"id":"a1","data":"AA","transcript":"t"},"annotations":[{"n":1}],` +
+						`"mood":"good"},"index":0,"logprobs":{"content":[{"token":"a"}],"refusal":null}}`,
+				),
+				chunk(
+					`{"delta":{"refusal":"can't","reasoning_content":"ink","audio":{"data":"BB","transcript":"u","expires_at":9},"annotations":[ ` +
+						`{"n":2} ],"mood":"better"},"index":0,"logprobs":{"content":[],"refusal":[{"token":"r"}]}}`,
+				),
 				chunk(`{"delta":{},"index":0,"logprobs":{"content":[{"token":"b"},{"token":"c"}]}}`),
 				`{"service_tier":"default","obfuscation":"xyz","later":{"x":1}}`,
 			},
 			`{` + head + `,"usage":null,"service_tier":"default","later":{"x":1},"choices":[{"index":0,
-				"message":{"refusal":"I can't","reasoning_content":"think","audio":{"id":"a1","data":"AABB","transcript":"tu","expires_at":9},"annotations":[{"n":1},{"n":2}],"mood":"better"},
+				"message":{"refusal":"I can't","reasoning_content":"think",
+				"audio":{"id":"a1","data":"AABB","transcript":"tu","expires_at":9},"annotations":[{"n":1},{"n":2}],"mood":"better"},
 				"logprobs":{"content":[{"token":"a"},{"token":"b"},{"token":"c"}],"refusal":[{"token":"r"}]}}]}`,
 		},
 		{
@@ -112,11 +140,14 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 		{
 			"legacy completions", assemble.Completion,
 			[]string{
-				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"a","index":0,"finish_reason":null,"logprobs":{"tokens":["a"],"token_logprobs":[-1.5],"top_logprobs":[{"a":-1.5}],"text_offset":[0]}}],"usage":null}`,
-				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"b","index":0,"finish_reason":"length","logprobs":{"tokens":["b"],"token_logprobs":[-0.50],"top_logprobs":null,"text_offset":[1]}}]}`,
+				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"a","index":0,"finish_reason":null,` +
+					`"logprobs":{"tokens":["a"],"token_logprobs":[-1.5],"top_logprobs":[{"a":-1.5}],"text_offset":[0]}}],"usage":null}`,
+				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"b","index":0,"finish_reason":"length",` +
+					`"logprobs":{"tokens":["b"],"token_logprobs":[-0.50],"top_logprobs":null,"text_offset":[1]}}]}`,
 				`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[],"usage":{"total_tokens":3}}`,
 			},
-			`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","usage":{"total_tokens":3},"choices":[{"text":"ab","index":0,"finish_reason":"length",
+			`{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","usage":{"total_tokens":3},
+				"choices":[{"text":"ab","index":0,"finish_reason":"length",
 				"logprobs":{"tokens":["a","b"],"token_logprobs":[-1.5,-0.50],"top_logprobs":[{"a":-1.5}],"text_offset":[0,1]}}]}`,
 		},
 		{
@@ -124,7 +155,8 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 			[]string{
 				`{"type":"response.created","response":{"id":"resp_1","status":"in_progress","output":[]}}`,
 				`{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Hi"}`,
-				`{"type":"response.completed","response":{"id":"resp_1","status":"completed","output":[{"type":"message"}],"usage":{"total_tokens":3}}}`,
+				`{"type":"response.completed","response":{"id":"resp_1","status":"completed","output":[{"type":"message"}],` +
+					`"usage":{"total_tokens":3}}}`,
 			},
 			`{"id":"resp_1","status":"completed","output":[{"type":"message"}],"usage":{"total_tokens":3}}`,
 		},
@@ -136,7 +168,8 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 				`{"type":"response.output_item.added","output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[]}}`,
 				`{"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":0,"delta":"be"}`,
 				`{"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":0,"delta":"cause"}`,
-				`{"type":"response.output_item.done","output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text","text":"because"}]}}`,
+				`{"type":"response.output_item.done","output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text",` +
+					`"text":"because"}]}}`,
 				`{"type":"response.output_item.added","output_index":2,"item":{"id":"fc_1","type":"function_call","arguments":"","name":"f"}}`,
 				`{"type":"response.function_call_arguments.delta","output_index":2,"delta":"{\"a\""}`,
 				`{"type":"response.output_item.added","output_index":1,"item":{"id":"msg_1","type":"message","role":"assistant","content":[]}}`,
@@ -148,7 +181,8 @@ func TestAssemblerBuildsWholeObject(t *testing.T) {
 			},
 			`{"id":"resp_1","status":"in_progress","model":"m","output":[
 				{"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text","text":"because"}]},
-				{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"output_text","text":"Hello","annotations":[]},{"type":"refusal","refusal":"no"}]},
+				{"id":"msg_1","type":"message","role":"assistant",
+				"content":[{"type":"output_text","text":"Hello","annotations":[]},{"type":"refusal","refusal":"no"}]},
 				{"id":"fc_1","type":"function_call","name":"f","arguments":"{\"a\""}],
 			"error":{"type":"error","code":"server_error","message":"gone"}}`,
 		},
@@ -194,7 +228,10 @@ func TestAssemblerWithoutEvents(t *testing.T) {
 }
 
 func TestAssemblerSkipsMalformed(t *testing.T) {
-	a := assembled(assemble.Chat, `{"choices":[{"index":0,"delta":{"content":"a"}}]}`, `{"choices":[{"index":0,"delta":{"content":"b`, `{"choices":[{"index":0,"delta":{"content":"c"}}]}`)
+	a := assembled(
+		assemble.Chat, `{"choices":[{"index":0,"delta":{"content":"a"}}]}`, `{"choices":[{"index":0,"delta":{"content":"b`,
+		`{"choices":[{"index":0,"delta":{"content":"c"}}]}`,
+	)
 	if got := string(a.Object()); got != `{"choices":[{"index":0,"message":{"content":"ac"}}]}` || a.Malformed() != 1 {
 		t.Errorf("%s with %d malformed", got, a.Malformed())
 	}
@@ -258,8 +295,12 @@ func TestResponseEndsAssembly(t *testing.T) {
 
 func TestEventCopiesItsData(t *testing.T) {
 	for kind, events := range map[assemble.Kind][]string{
-		assemble.Chat:     {filters, chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`), chunk(`{"delta":{"content":"b"},"index":0}`)},
-		assemble.Response: {`{"type":"response.created","response":{"id":"resp_1"}}`, `{"type":"response.output_text.delta","output_index":0,"delta":"0"}`},
+		assemble.Chat: {
+			filters, chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`), chunk(`{"delta":{"content":"b"},"index":0}`),
+		},
+		assemble.Response: {
+			`{"type":"response.created","response":{"id":"resp_1"}}`, `{"type":"response.output_text.delta","output_index":0,"delta":"0"}`,
+		},
 	} {
 		want := string(assembled(kind, events...).Object())
 		a := assemble.New(kind)
@@ -277,15 +318,27 @@ func TestEventCopiesItsData(t *testing.T) {
 
 // Whatever is sent, the object is valid JSON.
 func FuzzAssembler(f *testing.F) {
-	f.Add(0, filters+"\n"+chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`)+"\n"+chunk(`{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]},"index":0,"logprobs":{"content":[1]}}`))
-	f.Add(1, `{"choices":[{"text":"a","index":0,"logprobs":{"tokens":["a"]}}]}`+"\n"+`{"choices":[{"text":null,"index":0,"logprobs":{"tokens":[ ]}}]}`)
-	f.Add(2, `{"type":"response.created","response":{"output":[]}}`+"\n"+`{"type":"response.output_text.delta","delta":"\"\\"}`+"\n"+`{"type":"error"}`)
+	f.Add(
+		0,
+		filters+"\n"+chunk(`{"delta":{"role":"assistant","content":"a"},"index":0}`)+"\n"+chunk(
+			`{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]},"index":0,"logprobs":{"content":[1]}}`,
+		),
+	)
+	f.Add(
+		1,
+		`{"choices":[{"text":"a","index":0,"logprobs":{"tokens":["a"]}}]}`+"\n"+`{"choices":[{"text":null,"index":0,"logprobs":{"tokens":[ ]}}]}`,
+	)
+	f.Add(2, `{"type":"response.created","response":{"output":[]}}`+"\n"+
+		`{"type":"response.output_text.delta","delta":"\"\\"}`+"\n"+`{"type":"error"}`)
 	f.Add(0, `{"choices":[{"delta":{"content":null}}]}`+"\n"+`{ "choices" : [ { "delta" : { "content" : "x\\" } } , { } ] }`)
 	for _, quirk := range []string{ // client libraries have failed on each
 		filters + "\n[DONE]",
-		chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},"content_filter_results":` + safe + `,"finish_reason":null,"index":0}`),
+		chunk(`{"content_filter_offsets":{"check_offset":1,"start_offset":1,"end_offset":9},` +
+			`"content_filter_results":` + safe + `,"finish_reason":null,"index":0}`),
 		chunk(`{"delta":null,"index":0,"finish_reason":"content_filter"}`) + "\n" + chunk(`{"delta":{"content":"late"},"index":0}`),
-		chunk(`{"delta":{"tool_calls":[{"function":{"arguments":"{}"}}]}}`) + "\n" + chunk(`{"delta":{"tool_calls":[{"index":0,"id":"","function":{"name":"","arguments":""}}]},"index":0}`),
+		chunk(`{"delta":{"tool_calls":[{"function":{"arguments":"{}"}}]}}`) + "\n" + chunk(
+			`{"delta":{"tool_calls":[{"index":0,"id":"","function":{"name":"","arguments":""}}]},"index":0}`,
+		),
 		chunk(``) + "\n" + `{"choices":null,"usage":{"prompt_tokens":1,"completion_tokens":0,"total_tokens":1}}`,
 		chunk(`{"delta":{"content":"a"},"index":0}`) + "\n" + `{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}`,
 		chunk(`{"delta":{"content":"\ud83d"},"index":0}`) + "\n" + chunk(`{"delta":{"content":"\ude00"},"index":0}`),
@@ -311,9 +364,17 @@ func BenchmarkEvent(b *testing.B) {
 		kind  assemble.Kind
 		event string
 	}{
-		"chat":       {assemble.Chat, chunk(`{"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"}},"delta":{"content":" hello"},"finish_reason":null,"index":0,"logprobs":null}`)},
+		"chat": {
+			assemble.Chat,
+			chunk(`{"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"}},` +
+				`"delta":{"content":" hello"},"finish_reason":null,"index":0,"logprobs":null}`),
+		},
 		"chat plain": {assemble.Chat, chunk(`{"delta":{"content":" hello"},"finish_reason":null,"index":0}`)},
-		"response":   {assemble.Response, `{"type":"response.output_text.delta","item_id":"msg_68a1","output_index":0,"content_index":0,"delta":" hello","logprobs":[],"sequence_number":17,"obfuscation":"abcdefgh"}`},
+		"response": {
+			assemble.Response,
+			`{"type":"response.output_text.delta","item_id":"msg_68a1","output_index":0,"content_index":0,"delta":" hello","logprobs":[],` +
+				`"sequence_number":17,"obfuscation":"abcdefgh"}`,
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			a := assemble.New(c.kind)

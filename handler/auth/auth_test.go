@@ -16,7 +16,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-type rig struct {
+type harness struct {
 	store *table.Mem
 	subs  *auth.Subscriptions
 	auth  *auth.Authenticator
@@ -24,10 +24,10 @@ type rig struct {
 	keys  auth.Keys
 }
 
-func newRig(t *testing.T) rig {
+func newHarness(t *testing.T) harness {
 	t.Helper()
 	store := table.NewMem()
-	r := rig{store: store, subs: auth.NewSubscriptions(store)}
+	r := harness{store: store, subs: auth.NewSubscriptions(store)}
 	r.auth = auth.New(r.subs, auth.Options{})
 	var err error
 	r.sub, r.keys, err = r.subs.Create(t.Context(), auth.Subscription{ID: "team-a", Product: "default"}, auth.Keys{})
@@ -37,7 +37,7 @@ func newRig(t *testing.T) rig {
 	return r
 }
 
-func (r rig) call(t *testing.T, headers ...string) (gateway.Caller, error) {
+func (r harness) call(t *testing.T, headers ...string) (gateway.Caller, error) {
 	t.Helper()
 	target := "/openai/x"
 	h := http.Header{}
@@ -65,7 +65,7 @@ const jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
 
 // Every place a key may stand.
 func TestKeyPlaces(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	k := r.keys.Primary
 	for _, place := range [][]string{
 		{"Ocp-Apim-Subscription-Key=" + k},
@@ -89,7 +89,7 @@ func TestKeyPlaces(t *testing.T) {
 
 // The first key present decides.
 func TestFirstKeyDecides(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	for _, c := range []struct {
 		want  string
 		place []string
@@ -111,7 +111,7 @@ func TestFirstKeyDecides(t *testing.T) {
 
 // A suspended subscription is refused and still named.
 func TestSuspendedIsNamed(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	if _, err := r.subs.SetState(t.Context(), "team-a", auth.Suspended); err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +130,8 @@ func TestSuspendedIsNamed(t *testing.T) {
 
 // Rotation replaces one key and leaves the other.
 func TestRotateLeavesOtherKey(t *testing.T) {
-	r := newRig(t)
-	_, fresh, err := r.subs.Rotate(t.Context(), "team-a", auth.Primary)
+	r := newHarness(t)
+	_, fresh, err := r.subs.Rotate(t.Context(), "team-a", "primary")
 	if err != nil || fresh.Primary == "" || fresh.Secondary != "" || fresh.Primary == r.keys.Primary {
 		t.Fatalf("%+v, %v", fresh, err)
 	}
@@ -146,7 +146,7 @@ func TestRotateLeavesOtherKey(t *testing.T) {
 func TestRotateBrokenOffAnywhere(t *testing.T) {
 	for broken := range 5 {
 		for _, applied := range []bool{false, true} {
-			r := newRig(t)
+			r := newHarness(t)
 			n := 0
 			r.store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
 				if op == table.OpGet || op == table.OpScan {
@@ -157,7 +157,7 @@ func TestRotateBrokenOffAnywhere(t *testing.T) {
 				}
 				return true, nil
 			})
-			_, fresh, err := r.subs.Rotate(t.Context(), "team-a", auth.Primary)
+			_, fresh, err := r.subs.Rotate(t.Context(), "team-a", "primary")
 			r.store.SetFault(nil)
 			r.auth.Forget()
 			_, oldErr := r.call(t, "Api-Key="+r.keys.Primary)
@@ -178,7 +178,7 @@ func TestRotateBrokenOffAnywhere(t *testing.T) {
 // Good and bad keys are remembered for a minute.
 func TestAuthenticatorRemembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newHarness(t)
 		gets := 0
 		r.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { gets++; return true, nil })
 		for range 10 {
@@ -197,7 +197,7 @@ func TestAuthenticatorRemembers(t *testing.T) {
 }
 
 func TestAuthenticatorKeepsCallers(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.auth = auth.New(r.subs, auth.Options{Size: 4})
 	if _, err := r.call(t, "Api-Key="+r.keys.Primary); err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func TestAuthenticatorKeepsCallers(t *testing.T) {
 // A known key outlives its store for a while and a stranger does not.
 func TestAuthenticatorWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newHarness(t)
 		if _, err := r.call(t, "Api-Key="+r.keys.Primary); err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestAuthenticatorWithoutStore(t *testing.T) {
 
 // Imported keys work and belong to one subscription.
 func TestCreateImportsKeys(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	imported := auth.Keys{Primary: "0123456789abcdef0123456789abcdef", Secondary: "fedcba9876543210fedcba9876543210"}
 	if _, _, err := r.subs.Create(t.Context(), auth.Subscription{ID: "old-team", Product: "default"}, imported); err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestCreateImportsKeys(t *testing.T) {
 
 // Bad ids, keys and states are refused.
 func TestCreateRefusals(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	for _, id := range []string{"team-a", "a/b", "../x", strings.Repeat("x", 81), "ü"} {
 		if _, _, err := r.subs.Create(t.Context(), auth.Subscription{ID: id}, auth.Keys{}); gateway.KindOf(err) != gateway.BadRequest {
 			t.Errorf("%q: %v", id, err)
@@ -266,7 +266,7 @@ func TestCreateRefusals(t *testing.T) {
 	if _, _, err := r.subs.Rotate(t.Context(), "team-a", "third"); gateway.KindOf(err) != gateway.BadRequest {
 		t.Errorf("third key: %v", err)
 	}
-	if _, _, err := r.subs.Rotate(t.Context(), "nobody", auth.Primary); gateway.KindOf(err) != gateway.NotFound {
+	if _, _, err := r.subs.Rotate(t.Context(), "nobody", "primary"); gateway.KindOf(err) != gateway.NotFound {
 		t.Errorf("unknown subscription: %v", err)
 	}
 	if _, err := r.subs.SetState(t.Context(), "team-a", auth.Cancelled); err != nil {
@@ -278,7 +278,7 @@ func TestCreateRefusals(t *testing.T) {
 }
 
 func TestNoKeyIsStored(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	var all []any
 	for _, p := range []string{"subscription"} {
 		for e, err := range r.store.Scan(t.Context(), p) {
@@ -295,5 +295,25 @@ func TestNoKeyIsStored(t *testing.T) {
 		if strings.Contains(string(text), key) || strings.Contains(string(shown), key) {
 			t.Errorf("a key shows in %s or %s", text, shown)
 		}
+	}
+}
+
+// A row of a newer format is an error that names both versions, never a wrong caller.
+func TestNewerRowIsRefused(t *testing.T) {
+	r := newHarness(t)
+	e, err := r.store.Get(t.Context(), table.Key{Partition: "subscription", Row: "team-a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Props["v"] = int64(2)
+	if _, err := r.store.Replace(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.subs.Get(t.Context(), "team-a")
+	if err == nil || !strings.Contains(err.Error(), "has format version 2; this gateway reads version 1") {
+		t.Errorf("Get: %v", err)
+	}
+	if c, err := r.call(t, "Api-Key="+r.keys.Primary); err == nil || gateway.KindOf(err) != gateway.Internal {
+		t.Errorf("a call: %+v, %v", c, err)
 	}
 }

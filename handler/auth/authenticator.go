@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -17,23 +18,30 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// Options of an Authenticator; the zero value means the defaults.
+const (
+	defaultTTL      = time.Minute
+	defaultStaleFor = 10 * time.Minute
+	defaultSize     = 20_000
+)
+
+// Options of an Authenticator. A zero number or time means its default.
 type Options struct {
-	TTL      time.Duration // how long an answer about a key is used; default 60 s
-	StaleFor time.Duration // how long a good one is used while storage is away; default 10 min
-	Size     int           // answers remembered, good and bad apart; default 20,000 each
-	Entra    *Entra        // whose tokens are taken; nil = nobody's
+	TTL      time.Duration // how long an answer about a key is used
+	StaleFor time.Duration // how long the answer about a valid key is used while storage cannot be reached
+	Size     int           // of each of the two caches, of valid and of invalid keys
+	Entra    *Entra        // checks tokens; nil = no tokens are accepted
 }
 
 // Authenticator proves who sent a request. Safe for concurrent use.
 type Authenticator struct {
 	options        Options
 	subscriptions  *Subscriptions
-	known, unknown *lru.Cache[string, verdict] // by key hash; apart, so that guesses push no caller out
+	valid, invalid *lru.Cache[string, keyAnswer] // by key hash; two caches, so that guesses evict no caller
 	flight         singleflight.Group
 }
 
-type verdict struct {
+// keyAnswer is what storage said about a key.
+type keyAnswer struct {
 	sub Subscription
 	err error // errInvalidKey, or nil
 	at  time.Time
@@ -41,22 +49,15 @@ type verdict struct {
 
 // New returns an Authenticator that remembers nothing yet.
 func New(s *Subscriptions, o Options) *Authenticator {
-	if o.TTL == 0 {
-		o.TTL = time.Minute
-	}
-	if o.StaleFor == 0 {
-		o.StaleFor = 10 * time.Minute
-	}
-	if o.Size == 0 {
-		o.Size = 20_000
-	}
-	good, _ := lru.New[string, verdict](o.Size) // fails for sizes below 1 only
-	bad, _ := lru.New[string, verdict](o.Size)
-	return &Authenticator{options: o, subscriptions: s, known: good, unknown: bad}
+	o.TTL, o.StaleFor = cmp.Or(o.TTL, defaultTTL), cmp.Or(o.StaleFor, defaultStaleFor)
+	o.Size = max(cmp.Or(o.Size, defaultSize), 1)
+	valid, _ := lru.New[string, keyAnswer](o.Size) // fails only for sizes below 1
+	invalid, _ := lru.New[string, keyAnswer](o.Size)
+	return &Authenticator{options: o, subscriptions: s, valid: valid, invalid: invalid}
 }
 
-// Authenticate finds the caller. With an error it still returns what is known of them,
-// for the record.
+// Authenticate finds the caller. With an error it still returns what it knows of the
+// caller, for the record. It leaves Caller.IP to the package that knows the connection.
 func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 	key, token := credentials(r.Header, r.URL.RawQuery)
 	entra := a.options.Entra
@@ -70,14 +71,14 @@ func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 		if err != nil {
 			return gateway.Caller{}, err
 		}
-		return entra.caller(who, r.Header.Get(ProductHeader))
+		return entra.caller(who, r.Header.Get(productHeader))
 	}
 	caller, err := a.byKey(r.Context(), key)
 	if err != nil || token == "" || entra == nil {
 		return caller, err
 	}
-	// Whoever says who they are must prove it: left out in silence, what they use would be
-	// counted as nobody's.
+	// A token that is sent must be valid. If it were ignored, this use would be counted
+	// without a user.
 	who, err := entra.Verify(r.Context(), token)
 	caller.User = who.Object
 	return caller, err
@@ -97,9 +98,9 @@ func (a *Authenticator) byKey(ctx context.Context, key string) (gateway.Caller, 
 }
 
 func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, error) {
-	old, ok := a.known.Get(hash)
+	old, ok := a.valid.Get(hash)
 	if !ok {
-		old, ok = a.unknown.Get(hash)
+		old, ok = a.invalid.Get(hash)
 	}
 	if ok && time.Since(old.at) < a.options.TTL {
 		return old.sub, old.err
@@ -110,18 +111,18 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 		sub, err := a.subscriptions.byHash(ctx, hash)
 		switch {
 		case err == nil:
-			a.known.Add(hash, verdict{sub, nil, time.Now()})
-			a.unknown.Remove(hash)
+			a.valid.Add(hash, keyAnswer{sub, nil, time.Now()})
+			a.invalid.Remove(hash)
 		case gateway.KindOf(err) == gateway.Unauthenticated:
-			a.unknown.Add(hash, verdict{sub, err, time.Now()})
-			a.known.Remove(hash)
+			a.invalid.Add(hash, keyAnswer{sub, err, time.Now()})
+			a.valid.Remove(hash)
 		}
 		return sub, err
 	})
 	select {
 	case r := <-fresh:
-		away := r.Err != nil && gateway.KindOf(r.Err) != gateway.Unauthenticated
-		if away && ok && old.err == nil && time.Since(old.at) < a.options.StaleFor {
+		unreachable := r.Err != nil && gateway.KindOf(r.Err) != gateway.Unauthenticated
+		if unreachable && ok && old.err == nil && time.Since(old.at) < a.options.StaleFor {
 			return old.sub, nil
 		}
 		return r.Val.(Subscription), r.Err
@@ -130,15 +131,15 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 	}
 }
 
-// Forget drops all that is remembered: after a change made through this instance.
+// Forget empties both caches, after a change that was made through this instance.
 func (a *Authenticator) Forget() {
-	a.known.Purge()
-	a.unknown.Purge()
+	a.valid.Purge()
+	a.invalid.Purge()
 }
 
-// credentials takes the first key that is present, in the order of API Management and
-// then of OpenAI's clients; later ones are not looked at, so that a dummy does no harm.
-// A Bearer that is a JWT is a token beside the key, or alone.
+// credentials returns the first key that is present, in the order of API Management and
+// then of OpenAI's clients. Later ones are ignored, so that a client's dummy key does no
+// harm. A Bearer value that is a JWT is a token, with a key or without.
 func credentials(h http.Header, query string) (key, token string) {
 	bearer := bearerOf(h)
 	if isJWT(bearer) {
@@ -152,7 +153,7 @@ func credentials(h http.Header, query string) (key, token string) {
 	if query == "" {
 		return "", token
 	}
-	values, _ := url.ParseQuery(query) // what can be read of it counts
+	values, _ := url.ParseQuery(query) // uses the parts that can be parsed
 	for _, want := range []string{"subscription-key", "api-key"} {
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			if v := values[name][0]; strings.EqualFold(name, want) && v != "" {
@@ -171,7 +172,8 @@ func bearerOf(h http.Header) string {
 	return strings.TrimSpace(value)
 }
 
-// isJWT knows a token by its form: three parts, the first a JSON object with alg (RFC 7519).
+// isJWT recognises a token by its form: three parts, of which the first is a JSON object
+// with alg (RFC 7519).
 func isJWT(s string) bool {
 	head, rest, ok := strings.Cut(s, ".")
 	if !ok || strings.Count(rest, ".") != 1 {

@@ -20,48 +20,49 @@ import (
 
 // App roles of the gateway's registration in Entra.
 const (
-	AdminRole   = "Gateway.Admin" // may manage
-	productRole = "product."      // + a product's name: may call under its limits
+	AdminRole   = "Gateway.Admin" // may use the management API
+	productRole = "product."      // and a product's name: may call under its limits
 )
 
-// ProductHeader is where a caller with roles for several products names one.
-const ProductHeader = "X-Gateway-Product"
+// productHeader names the product, for a caller with roles for several products.
+const productHeader = "X-Gateway-Product"
 
-// maxToken bounds a token. Entra's stay below: it leaves more than 200 groups out.
+// maxToken is the longest token in bytes. Entra's are shorter: it omits groups beyond 200.
 const maxToken = 16 << 10
 
 // DefaultAuthority is where Azure's public cloud publishes the keys of its tenants.
 const DefaultAuthority = "https://login.microsoftonline.com"
 
-// EntraOptions say whose tokens are taken.
+// EntraOptions say which tokens are accepted.
 type EntraOptions struct {
 	Authority string   // empty = DefaultAuthority
-	Tenant    string   // its id; no other tenant's tokens are taken
+	Tenant    string   // id of the only tenant whose tokens are accepted
 	Audience  []string // client ids and application id URIs that tokens may be for
 	Product   string   // of callers without a product's role; empty = they are refused
 	Transport http.RoundTripper
 	Logger    *slog.Logger
 }
 
-// Entra checks access tokens of one tenant, of versions 1.0 and 2.0. Safe for concurrent
-// use. It touches no network until the first token comes.
+// Entra checks access tokens of one tenant, of versions 1.0 and 2.0. It does not touch the
+// network before the first token comes. Safe for concurrent use.
 type Entra struct {
-	options EntraOptions
-	issuers []string
-	keys    *keySet
-	parser  *jwt.Parser
+	options   EntraOptions
+	issuers   []string
+	keys      *keySet
+	parser    *jwt.Parser
+	validator *jwt.Validator
 }
 
-// Identity is who a valid token speaks for.
+// Identity is the person or application that a valid token stands for.
 type Identity struct {
 	Object string // oid: the person, or the application's service principal
 	App    string // client id of the application that got the token
-	Name   string // for display: it can change
-	Person bool   // a person signed in; else the application itself
+	Name   string // for display; it can change
+	Person bool   // a person signed in; false = the application speaks for itself
 	Roles  []string
 }
 
-// NewEntra returns a checker that has asked nothing yet.
+// NewEntra returns a checker of tokens.
 func NewEntra(o EntraOptions) *Entra {
 	o.Authority = cmp.Or(o.Authority, DefaultAuthority)
 	if o.Logger == nil {
@@ -69,17 +70,21 @@ func NewEntra(o EntraOptions) *Entra {
 	}
 	o.Audience = audiences(o.Audience)
 	base := o.Authority + "/" + o.Tenant
+	checks := []jwt.ParserOption{
+		jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(o.Audience...),
+	}
 	return &Entra{
-		options: o,
-		issuers: []string{base + "/v2.0", "https://sts.windows.net/" + o.Tenant + "/"},
-		keys:    newKeySet(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
-		parser: jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding(),
-			jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(o.Audience...)),
+		options:   o,
+		issuers:   []string{base + "/v2.0", "https://sts.windows.net/" + o.Tenant + "/"},
+		keys:      newKeySet(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
+		validator: jwt.NewValidator(checks...),
+		parser: jwt.NewParser(append(checks,
+			jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding())...),
 	}
 }
 
-// audiences adds to an api://<client id> its client id and the other way round: which of
-// the two a token is for depends on its version only.
+// audiences adds the client id to an api://<client id>, and the reverse: which of the two
+// a token names depends only on its version.
 func audiences(given []string) (all []string) {
 	for _, a := range given {
 		all = append(all, a)
@@ -92,11 +97,11 @@ func audiences(given []string) (all []string) {
 	return all
 }
 
-// IsToken knows a JWT by its form: no subscription key has it.
+// IsToken reports whether s has the form of a JWT. No subscription key has it.
 func IsToken(s string) bool { return isJWT(s) }
 
-// Verify proves a token. Errors are *gateway.Error: Unauthenticated for a token that is
-// no good, Unavailable when the tenant's keys cannot be had.
+// Verify checks a token. Errors are *gateway.Error: Unauthenticated for a token that is not
+// accepted, Unavailable when the tenant's keys cannot be fetched.
 func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 	if len(token) > maxToken {
 		return Identity{}, badToken(gateway.JwtInvalid, fmt.Sprintf("it is longer than %d bytes", maxToken))
@@ -107,7 +112,7 @@ func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := e.check(&c); err != nil { // before the keys are asked for: a stranger's token costs nothing
+		if err := e.check(&c); err != nil { // before a key is fetched: a token of another tenant costs nothing
 			return nil, err
 		}
 		return e.keys.key(ctx, kid)
@@ -118,8 +123,8 @@ func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 	return Identity{Object: c.Object, App: c.app(), Name: c.name(), Person: c.Scopes != "", Roles: c.Roles}, nil
 }
 
-// header reads what the library leaves open: one kid, no name twice, no extension that
-// must be understood (RFC 7515, 4.1.11).
+// header checks what the library does not: there is one kid, no name occurs twice, and no
+// extension must be understood (RFC 7515, 4.1.11).
 func header(token string) (kid string, err error) {
 	first, _, _ := strings.Cut(token, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(first)
@@ -131,10 +136,10 @@ func header(token string) (kid string, err error) {
 		Critical any    `json:"crit"`
 	}
 	if err := jsonv2.Unmarshal(raw, &h); err != nil {
-		return "", badToken(gateway.JwtInvalid, "its header is not sound")
+		return "", badToken(gateway.JwtInvalid, "its header is malformed")
 	}
 	if h.Critical != nil || h.ID == "" {
-		return "", badToken(gateway.JwtInvalid, "its header names no key, or an extension that is not known here")
+		return "", badToken(gateway.JwtInvalid, "its header names no key, or an extension that the gateway does not know")
 	}
 	return h.ID, nil
 }
@@ -153,7 +158,7 @@ type claims struct {
 	Roles   []string `json:"roles"`
 }
 
-// UnmarshalJSON refuses a claim that stands twice, and takes no other spelling of a name.
+// UnmarshalJSON refuses a claim that occurs twice, and accepts no other spelling of a name.
 func (c *claims) UnmarshalJSON(b []byte) error {
 	type plain claims
 	return jsonv2.Unmarshal(b, (*plain)(c))
@@ -168,20 +173,19 @@ func (c *claims) name() string {
 	return cmp.Or(c.Name2, c.Name1, c.Object)
 }
 
-// check holds what is Entra's own; the library does the same for times and audience, and
-// is asked here too, so that no key is fetched for them.
+// check checks Entra's own claims. It also checks times and audience, which the library
+// checks again later, so that no key is fetched for a token that fails there.
 func (e *Entra) check(c *claims) error {
 	switch {
 	case !slices.Contains(e.issuers, c.Issuer) || c.Tenant != e.options.Tenant:
-		return badToken(gateway.TokenIssuerNotAllowed, "it is not of this gateway's tenant")
+		return badToken(gateway.TokenIssuerNotAllowed, "it is from another tenant")
 	case !uuidForm.MatchString(c.Object) || !uuidForm.MatchString(c.app()):
-		return badToken(gateway.TokenClaimNotFound, "it is no access token: oid, and azp or appid, must be there")
+		return badToken(gateway.TokenClaimNotFound, "it is not an access token: it must have oid, and azp or appid")
 	}
-	v := jwt.NewValidator(jwt.WithLeeway(time.Minute), jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithAudience(e.options.Audience...))
-	return v.Validate(c)
+	return e.validator.Validate(c)
 }
 
-// refusal puts the library's errors into words; the first that applies counts.
+// refusal maps the library's errors to faults; the first that applies counts.
 func (e *Entra) refusal(err error) error {
 	if known, ok := errors.AsType[*gateway.Error](err); ok {
 		return known
@@ -195,7 +199,7 @@ func (e *Entra) refusal(err error) error {
 		{jwt.ErrTokenNotValidYet, gateway.TokenNotValidYet, "it is not valid yet; is the clock right?"},
 		{jwt.ErrTokenInvalidAudience, gateway.TokenAudienceNotAllowed, "it is for another application; ask for one for " + e.options.Audience[0]},
 		{jwt.ErrTokenSignatureInvalid, gateway.TokenSignatureInvalid, "its signature is not right, or not RS256"},
-		{jwt.ErrTokenRequiredClaimMissing, gateway.TokenClaimNotFound, "exp, nbf and aud must be there"},
+		{jwt.ErrTokenRequiredClaimMissing, gateway.TokenClaimNotFound, "it must have exp, nbf and aud"},
 	} {
 		if errors.Is(err, c.cause) {
 			return badToken(c.fault, c.text)
@@ -204,13 +208,13 @@ func (e *Entra) refusal(err error) error {
 	return badToken(gateway.JwtInvalid, "it cannot be read")
 }
 
-// badToken never says what stood in the token.
+// badToken never repeats content of the token.
 func badToken(fault gateway.Fault, text string) *gateway.Error {
 	return fault.New("Access denied: the Entra token is not accepted: %s.", text)
 }
 
-// caller is a lone token's. Its subscription is whoever the roles were given to: the
-// person, or the application when it speaks for itself.
+// caller is the caller of a request with a token and no key. Its subscription is the person,
+// or the application when it speaks for itself.
 func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	c := gateway.Caller{Subscription: "entra:" + who.App, Name: who.Name, User: who.Object}
 	if who.Person {
@@ -229,11 +233,14 @@ func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	products = slices.Compact(products)
 	switch {
 	case len(products) == 0:
-		return c, forbidden("Access denied: the Entra token carries no role for a product. Have an app role such as product.default assigned, then get a new token.")
+		return c, forbidden("Access denied: the Entra token has no role for a product. " +
+			"Ask for an app role such as product.default, then get a new token.")
 	case wanted != "" && !slices.Contains(products, wanted):
-		return c, forbidden("Access denied: " + ProductHeader + " names a product that the Entra token carries no role for. It has: " + strings.Join(products, ", ") + ".")
+		return c, forbidden("Access denied: " + productHeader + " names a product that the Entra token has no role for. " +
+			"It has: " + strings.Join(products, ", ") + ".")
 	case wanted == "" && len(products) > 1:
-		return c, forbidden("Access denied: the Entra token carries roles for several products (" + strings.Join(products, ", ") + "). Name one in the header " + ProductHeader + ".")
+		return c, forbidden("Access denied: the Entra token has roles for several products (" + strings.Join(products, ", ") + "). " +
+			"Name one of them in the header " + productHeader + ".")
 	}
 	c.Product = cmp.Or(wanted, products[0])
 	return c, nil

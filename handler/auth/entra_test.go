@@ -21,11 +21,14 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// entraRig is a rig whose authenticator takes the tenant's tokens.
-func entraRig(t *testing.T, edit func(*auth.EntraOptions)) (rig, *authtest.Issuer) {
+// entraRig is a harness whose authenticator takes the tenant's tokens.
+func entraRig(t *testing.T, edit func(*auth.EntraOptions)) (harness, *authtest.Issuer) {
 	t.Helper()
-	r, tenant := newRig(t), authtest.New()
-	o := auth.EntraOptions{Tenant: authtest.Tenant, Audience: []string{"api://" + authtest.Client}, Transport: tenant, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	r, tenant := newHarness(t), authtest.New()
+	o := auth.EntraOptions{
+		Tenant: authtest.Tenant, Audience: []string{"api://" + authtest.Client},
+		Transport: tenant, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
 	if edit != nil {
 		edit(&o)
 	}
@@ -49,8 +52,12 @@ func TestTokenAloneNamesCaller(t *testing.T) {
 		claims map[string]any
 		want   gateway.Caller
 	}{
-		"person, 2.0":      {authtest.Claims("product.gold"), gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person}},
-		"application, 1.0": {authtest.AppClaims("other", "product.default"), gateway.Caller{Subscription: "entra:" + authtest.App, Name: "Nightly", Product: "default", User: "55555555-0000-4000-8000-000000000005"}},
+		"person, 2.0": {authtest.Claims("product.gold"), gateway.Caller{
+			Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person,
+		}},
+		"application, 1.0": {authtest.AppClaims("other", "product.default"), gateway.Caller{
+			Subscription: "entra:" + authtest.App, Name: "Nightly", Product: "default", User: "55555555-0000-4000-8000-000000000005",
+		}},
 		"list of audiences": {
 			with(authtest.Claims("product.gold"), "aud", []string{"x", authtest.Client}),
 			gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold", User: authtest.Person},
@@ -68,7 +75,7 @@ func TestTokenWithKeyAddsUser(t *testing.T) {
 	r, tenant := entraRig(t, nil)
 	for _, claims := range []map[string]any{authtest.Claims(), authtest.Claims("product.gold")} {
 		c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+tenant.Token(claims))
-		if err != nil || c.Subscription != "team-a" || c.Product != "default" || c.User != authtest.Person || c.KeySlot != auth.Primary {
+		if err != nil || c.Subscription != "team-a" || c.Product != "default" || c.User != authtest.Person || c.KeySlot != "primary" {
 			t.Errorf("%+v, %v", c, err)
 		}
 	}
@@ -77,14 +84,15 @@ func TestTokenWithKeyAddsUser(t *testing.T) {
 	if reasonOf(err) != "TokenExpired" || c.Subscription != "team-a" || c.User != "" {
 		t.Errorf("an expired token beside a good key: %+v, %v", c, err)
 	}
-	if _, err := r.call(t, "Api-Key=wrong", "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold"))); reasonOf(err) != "SubscriptionKeyInvalid" {
+	_, err = r.call(t, "Api-Key=wrong", "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold")))
+	if reasonOf(err) != "SubscriptionKeyInvalid" {
 		t.Errorf("a good token beside a wrong key: %v", err)
 	}
 }
 
 // Without Entra, a token beside a key is not read.
 func TestTokenIgnoredWithoutEntra(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+jwt)
 	if err != nil || c.User != "" {
 		t.Errorf("%+v, %v", c, err)
@@ -113,7 +121,8 @@ func TestTokenProductChoice(t *testing.T) {
 	} {
 		r, tenant := entraRig(t, func(o *auth.EntraOptions) { o.Product = c.fallback })
 		got, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims(c.roles...)), "X-Gateway-Product="+c.header)
-		if c.want == "" && (gateway.KindOf(err) != gateway.Forbidden || got.User != authtest.Person) || c.want != "" && (err != nil || got.Product != c.want) {
+		if c.want == "" && (gateway.KindOf(err) != gateway.Forbidden || got.User != authtest.Person) ||
+			c.want != "" && (err != nil || got.Product != c.want) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
@@ -138,9 +147,12 @@ func badTokens(tenant *authtest.Issuer) map[string][2]string {
 		return tenant.Sign(head("RS256"), strings.TrimSuffix(string(body), "}")+extra+"}")
 	}
 	return map[string][2]string{
-		"no signature":          {good[:strings.LastIndexByte(good, '.')+1], "TokenSignatureInvalid"},
-		"changed claims":        {strings.Replace(good, ".ey", ".eyJhdWQiOiJ4IiwieCI6InkifQ"+"ey", 1), "JwtInvalid"},
-		"another's signature":   {good[:strings.LastIndexByte(good, '.')+1] + base64.RawURLEncoding.EncodeToString(make([]byte, 256)), "TokenSignatureInvalid"},
+		"no signature":   {good[:strings.LastIndexByte(good, '.')+1], "TokenSignatureInvalid"},
+		"changed claims": {strings.Replace(good, ".ey", ".eyJhdWQiOiJ4IiwieCI6InkifQ"+"ey", 1), "JwtInvalid"},
+		"another's signature": {
+			good[:strings.LastIndexByte(good, '.')+1] + base64.RawURLEncoding.EncodeToString(make([]byte, 256)),
+			"TokenSignatureInvalid",
+		},
 		"alg none":              {plain(`{"alg":"none","kid":"`+kid+`"}`) + ".", "TokenSignatureInvalid"},
 		"alg None":              {plain(`{"alg":"None","kid":"`+kid+`"}`) + ".", "JwtInvalid"},
 		"key confusion":         {confused + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), "TokenSignatureInvalid"},
@@ -235,7 +247,8 @@ func TestJWKSFetchedSeldom(t *testing.T) {
 		}
 		asked(1, "while keys are fresh")
 		for n := range 1000 {
-			_, err := r.call(t, "Authorization=Bearer "+tenant.Sign(fmt.Sprintf(`{"alg":"RS256","kid":"guess-%d"}`, n), mustJSON(authtest.Claims("product.gold"))))
+			header := fmt.Sprintf(`{"alg":"RS256","kid":"guess-%d"}`, n)
+			_, err := r.call(t, "Authorization=Bearer "+tenant.Sign(header, mustJSON(authtest.Claims("product.gold"))))
 			if reasonOf(err) != "TokenSignatureKeyNotFound" {
 				t.Fatal(err)
 			}
@@ -330,7 +343,8 @@ func TestJWKSIssuerHangs(t *testing.T) {
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
-				if _, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold"))); gateway.KindOf(err) != gateway.Unavailable {
+				_, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold")))
+				if gateway.KindOf(err) != gateway.Unavailable {
 					t.Errorf("%v", err)
 				}
 			})

@@ -19,18 +19,18 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// How long keys are used, and how often they are asked for. Entra publishes a key well
-// before it signs with it.
+// How long keys are used, and how often they are fetched. Entra publishes a key well before
+// it signs with it.
 const (
-	keysFresh   = time.Hour        // older ones are fetched anew beside the request
-	keysUsable  = 24 * time.Hour   // older ones prove nothing any more
-	keysPause   = 30 * time.Second // between two fetches, whatever tokens come
+	keysFresh   = time.Hour        // older keys are fetched again in the background
+	keysUsable  = 24 * time.Hour   // older keys are not used
+	keysPause   = 30 * time.Second // between two fetches
 	keysTimeout = 5 * time.Second
 	keysMaxSize = 1 << 20
 )
 
-// keySet is the issuer's published keys (RFC 7517). It asks nothing until a token needs
-// it; strangers' tokens cannot make it ask more than once a keysPause.
+// keySet is the issuer's published keys (RFC 7517). It fetches them when the first token
+// comes. Invalid tokens cannot make it fetch more than once a keysPause.
 type keySet struct {
 	url    string
 	client *http.Client
@@ -38,14 +38,15 @@ type keySet struct {
 	flight singleflight.Group
 
 	mu       sync.Mutex
-	keys     map[string]*rsa.PublicKey // by kid; replaced, never changed
-	fetched  time.Time                 // when keys came
-	next     time.Time                 // no fetch before
-	failures int                       // since keys came
+	keys     map[string]*rsa.PublicKey // by kid; the map is replaced, never changed
+	fetched  time.Time                 // when keys were fetched
+	next     time.Time                 // no fetch before this time
+	failures int                       // since then
 }
 
 func newKeySet(url string, transport http.RoundTripper, logger *slog.Logger) *keySet {
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client := &http.Client{Transport: transport, CheckRedirect: noRedirect}
 	return &keySet{url: url, client: client, logger: logger}
 }
 
@@ -77,8 +78,8 @@ func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 type keyLookup struct {
 	key     *rsa.PublicKey
 	age     time.Duration // of all keys
-	due     bool          // they may be asked for
-	failing bool          // they were, and did not come
+	due     bool          // they may be fetched
+	failing bool          // the last fetch failed
 }
 
 func (s *keySet) lookup(kid string) keyLookup {
@@ -91,8 +92,8 @@ func (s *keySet) lookup(kid string) keyLookup {
 	return keyLookup{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
 }
 
-// wait joins the one fetch there is. It belongs to all who wait, so one that leaves does
-// not end it.
+// wait waits for the fetch that all waiting requests share. A request that ends does not
+// end the fetch.
 func (s *keySet) wait(ctx context.Context) error {
 	select {
 	case r := <-s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) }):
@@ -102,10 +103,10 @@ func (s *keySet) wait(ctx context.Context) error {
 	}
 }
 
-// fetch replaces the keys, or leaves them as they were. After a failure it may be tried
-// again sooner: without any keys nobody gets in.
+// fetch replaces the keys, or leaves them as they were after a failure. Then the next
+// fetch may come sooner, because without keys no token is accepted.
 func (s *keySet) fetch(ctx context.Context) error {
-	if !s.lookup("").due { // another has just been
+	if !s.lookup("").due { // another fetch has just ended
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
@@ -116,7 +117,7 @@ func (s *keySet) fetch(ctx context.Context) error {
 	if err != nil {
 		s.next = time.Now().Add(min(keysPause, time.Second<<min(s.failures, 10)))
 		s.failures++
-		s.logger.Warn("entra keys not fetched", "url", s.url, "error", err)
+		s.logger.Warn("the tenant's keys could not be fetched", "url", s.url, "error", err)
 		return err
 	}
 	s.keys, s.fetched, s.failures = keys, time.Now(), 0
@@ -135,7 +136,7 @@ func (s *keySet) download(ctx context.Context) (map[string]*rsa.PublicKey, error
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered %s", resp.Status)
+		return nil, fmt.Errorf("the key server answered %s", resp.Status)
 	}
 	var set struct {
 		Keys []jwk `json:"keys"`
@@ -150,7 +151,7 @@ func (s *keySet) download(ctx context.Context) (map[string]*rsa.PublicKey, error
 		}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("answered no RSA key to check signatures with")
+		return nil, errors.New("the key server returned no RSA key for signatures")
 	}
 	return keys, nil
 }
@@ -163,7 +164,8 @@ type jwk struct {
 	Exponent string `json:"e"`
 }
 
-// rsa is nil for keys of other kinds and other uses, and for those out of measure.
+// rsa returns nil for keys of another kind or use, and for keys that are too weak or too
+// large.
 func (k jwk) rsa() *rsa.PublicKey {
 	n, nerr := base64.RawURLEncoding.DecodeString(k.Modulus)
 	e, eerr := base64.RawURLEncoding.DecodeString(k.Exponent)

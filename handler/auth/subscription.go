@@ -1,16 +1,15 @@
-// Package auth says who calls: subscriptions with two keys each, as API Management has
-// them, Entra's access tokens beside a key or instead of one, and where in a request
-// either may stand.
+// Package auth finds out who sent a request. Callers have a subscription with two keys, as
+// in API Management, or an Entra access token, or both.
 //
-// Table layout (one table):
+// Table layout (one table; every row has its format version in "v"):
 //
 //	partition "subscription", row <id>          the subscription: name, product, state, both hashes
 //	partition "key-<2 hex>",  row <64 hex>      SHA-256 of a key → subscription id
 //
-// Keys are never stored. A key works while its row names a subscription that names the
-// key's hash back, so that a new key row is written first, the subscription is the
-// commit, and rows of old keys are swept up last: a process killed in between leaves a
-// row that opens nothing.
+// Keys are never stored. A key is valid while its row names a subscription that has the
+// key's hash. So the row of a new key is written first, then the subscription, and the row
+// of the old key is deleted last: a process killed in between leaves a row that grants
+// nothing.
 package auth
 
 import (
@@ -19,6 +18,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"regexp"
 	"time"
 
@@ -36,13 +36,13 @@ const (
 	Cancelled State = "cancelled"
 )
 
-// The two keys of a subscription.
+// The names of a subscription's two keys.
 const (
-	Primary   = "primary"
-	Secondary = "secondary"
+	primary   = "primary"
+	secondary = "secondary"
 )
 
-// Subscription is what a key stands for. Its id is stable: usage and limits go by it.
+// Subscription is what a key stands for. Its id is stable: usage and limits count by it.
 type Subscription struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
@@ -55,45 +55,46 @@ type Subscription struct {
 	rev  table.Rev
 }
 
-// Keys are shown once, when they are made.
+// Keys are the keys that were just made. They are shown once.
 type Keys struct {
 	Primary   string `json:"primaryKey,omitempty"`
 	Secondary string `json:"secondaryKey,omitempty"`
 }
 
-// Subscriptions is the store of them. Safe for concurrent use.
+// Subscriptions stores subscriptions. Safe for concurrent use.
 type Subscriptions struct{ store table.Store }
 
-// NewSubscriptions works on one table.
+// NewSubscriptions returns the subscriptions in one table.
 func NewSubscriptions(store table.Store) *Subscriptions { return &Subscriptions{store} }
 
-// uuidForm is what Entra's ids look like.
+// uuidForm is the form of Entra's ids.
 var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$`)
 
-// Create makes a subscription. Empty keys are made up, given ones imported; an empty id
-// is made up too. Errors are *gateway.Error: BadRequest for a bad id, key or a taken one.
+// Create makes a subscription. An empty id or key is generated; a given key is imported.
+// Errors are *gateway.Error: BadRequest for an id or key that is malformed or taken.
 func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys) (Subscription, Keys, error) {
 	if sub.ID == "" {
 		sub.ID = "sub-" + randomHex(6)
 	}
 	if !idForm.MatchString(sub.ID) {
-		return sub, keys, gateway.InvalidID.New("The id must be up to 80 letters, digits, dots, dashes and underscores, and begin with a letter or a digit.")
+		return sub, keys, gateway.InvalidID.New(
+			"The id must be up to 80 letters, digits, dots, dashes and underscores, and begin with a letter or a digit.")
 	}
 	if sub.Name == "" {
 		sub.Name = sub.ID
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	sub.State, sub.Created, sub.Changed, sub.hash = Active, now, now, map[string]string{}
-	for slot, key := range map[string]*string{Primary: &keys.Primary, Secondary: &keys.Secondary} {
+	for slot, key := range map[string]*string{primary: &keys.Primary, secondary: &keys.Secondary} {
 		hash, err := s.putKey(ctx, sub.ID, key)
 		if err != nil {
 			return sub, keys, err
 		}
 		sub.hash[slot] = hash
 	}
-	if sub.hash[Primary] == sub.hash[Secondary] {
+	if sub.hash[primary] == sub.hash[secondary] {
 		return sub, keys, gateway.InvalidKey.New("The two keys of a subscription must differ.")
 	}
 	_, err := s.store.Insert(ctx, sub.entity())
@@ -103,7 +104,7 @@ func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys)
 	return sub, keys, storeError(err)
 }
 
-// putKey writes the row of a key, which opens nothing until its subscription names it.
+// putKey writes the row of a key. The row grants nothing until its subscription has the hash.
 func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (hash string, err error) {
 	if *key == "" {
 		*key = randomHex(16)
@@ -112,7 +113,7 @@ func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (has
 		return "", gateway.InvalidKey.New("A key must have 16 to 256 characters.")
 	}
 	hash = hashOf(*key)
-	_, err = s.store.Insert(ctx, table.Entity{Key: keyRow(hash), Props: map[string]any{"Subscription": id}})
+	_, err = s.store.Insert(ctx, table.Entity{Key: keyRow(hash), Props: keyProps(id)})
 	if !errors.Is(err, table.ErrExists) {
 		return hash, storeError(err)
 	}
@@ -126,13 +127,13 @@ func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (has
 	return hash, s.adopt(ctx, hash, id)
 }
 
-// adopt points a leftover key row at its new subscription.
+// adopt points the leftover row of a key to its new subscription.
 func (s *Subscriptions) adopt(ctx context.Context, hash, id string) error {
 	e, err := s.store.Get(ctx, keyRow(hash))
 	if err != nil {
 		return storeError(err)
 	}
-	e.Props = map[string]any{"Subscription": id}
+	e.Props = keyProps(id)
 	_, err = s.store.Replace(ctx, e)
 	return storeError(err)
 }
@@ -149,7 +150,7 @@ func (s *Subscriptions) Get(ctx context.Context, id string) (Subscription, error
 	if err != nil {
 		return Subscription{}, storeError(err)
 	}
-	return fromEntity(e), nil
+	return fromEntity(e)
 }
 
 // List returns all subscriptions in the order of their ids.
@@ -159,15 +160,19 @@ func (s *Subscriptions) List(ctx context.Context) ([]Subscription, error) {
 		if err != nil {
 			return nil, storeError(err)
 		}
-		list = append(list, fromEntity(e))
+		sub, err := fromEntity(e)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, sub)
 	}
 	return list, nil
 }
 
-// Rotate makes one of the two keys anew and returns it; the other goes on working. The
-// old one stops within the time that instances remember keys.
+// Rotate replaces one of the two keys and returns the new one. The other key stays valid.
+// The old key becomes invalid within the time for which instances cache keys.
 func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscription, Keys, error) {
-	if slot != Primary && slot != Secondary {
+	if slot != primary && slot != secondary {
 		return Subscription{}, Keys{}, gateway.InvalidKey.New(`The key to rotate is "primary" or "secondary".`)
 	}
 	if sub, err := s.Get(ctx, id); err != nil {
@@ -187,9 +192,9 @@ func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscripti
 		return sub, Keys{}, err
 	}
 	if e, err := s.store.Get(ctx, keyRow(old)); err == nil {
-		_ = s.store.Delete(ctx, e) // it opens nothing any more
+		_ = s.store.Delete(ctx, e) // it grants nothing any more
 	}
-	if slot == Primary {
+	if slot == primary {
 		return sub, Keys{Primary: key}, nil
 	}
 	return sub, Keys{Secondary: key}, nil
@@ -207,7 +212,7 @@ func (s *Subscriptions) SetState(ctx context.Context, id string, state State) (S
 	return s.change(ctx, id, func(sub *Subscription) { sub.State = state })
 }
 
-// change is a compare-and-swap with a few tries: two people at once both get their way.
+// change is a compare-and-swap with a few tries, so that two changes at once both succeed.
 func (s *Subscriptions) change(ctx context.Context, id string, edit func(*Subscription)) (Subscription, error) {
 	for range 5 {
 		sub, err := s.Get(ctx, id)
@@ -224,7 +229,7 @@ func (s *Subscriptions) change(ctx context.Context, id string, edit func(*Subscr
 	return Subscription{}, gateway.SubscriptionChanging.New("Others are changing the subscription %s. Try again.", id)
 }
 
-// byHash finds the subscription a key's hash opens; Unauthenticated when it opens none.
+// byHash finds the subscription of a key's hash; Unauthenticated when there is none.
 func (s *Subscriptions) byHash(ctx context.Context, hash string) (Subscription, error) {
 	row, err := s.store.Get(ctx, keyRow(hash))
 	if errors.Is(err, table.ErrNotFound) {
@@ -232,6 +237,9 @@ func (s *Subscriptions) byHash(ctx context.Context, hash string) (Subscription, 
 	}
 	if err != nil {
 		return Subscription{}, storeError(err)
+	}
+	if err := checkVersion(row); err != nil {
+		return Subscription{}, err
 	}
 	id, _ := row.Props["Subscription"].(string)
 	sub, err := s.Get(ctx, id)
@@ -245,7 +253,7 @@ func (s *Subscriptions) byHash(ctx context.Context, hash string) (Subscription, 
 }
 
 func (s Subscription) slotOf(hash string) string {
-	for _, slot := range []string{Primary, Secondary} {
+	for _, slot := range []string{primary, secondary} {
 		if s.hash[slot] == hash {
 			return slot
 		}
@@ -253,20 +261,38 @@ func (s Subscription) slotOf(hash string) string {
 	return ""
 }
 
+// rowVersion is the version of the format of both kinds of rows.
+const rowVersion = 1
+
+func checkVersion(e table.Entity) error {
+	if v, ok := e.Props["v"].(int64); !ok || v != rowVersion {
+		return fmt.Errorf("auth: row %v has format version %v; this gateway reads version %d", e.Key, e.Props["v"], rowVersion)
+	}
+	return nil
+}
+
+func keyProps(subscription string) map[string]any {
+	return map[string]any{"v": int64(rowVersion), "Subscription": subscription}
+}
+
 func (s Subscription) entity() table.Entity {
 	return table.Entity{Key: table.Key{Partition: "subscription", Row: s.ID}, Rev: s.rev, Props: map[string]any{
-		"Name": s.Name, "Product": s.Product, "State": string(s.State), "Created": s.Created, "Changed": s.Changed,
-		"PrimaryHash": s.hash[Primary], "SecondaryHash": s.hash[Secondary],
+		"v": int64(rowVersion), "Name": s.Name, "Product": s.Product, "State": string(s.State), "Created": s.Created, "Changed": s.Changed,
+		"PrimaryHash": s.hash[primary], "SecondaryHash": s.hash[secondary],
 	}}
 }
 
-func fromEntity(e table.Entity) Subscription {
+func fromEntity(e table.Entity) (Subscription, error) {
+	if err := checkVersion(e); err != nil {
+		return Subscription{}, err
+	}
 	text := func(name string) string { v, _ := e.Props[name].(string); return v }
 	at := func(name string) time.Time { v, _ := e.Props[name].(time.Time); return v }
 	return Subscription{
-		ID: e.Row, Name: text("Name"), Product: text("Product"), State: State(text("State")), Created: at("Created"), Changed: at("Changed"),
-		hash: map[string]string{Primary: text("PrimaryHash"), Secondary: text("SecondaryHash")}, rev: e.Rev,
-	}
+		ID: e.Row, Name: text("Name"), Product: text("Product"), State: State(text("State")),
+		Created: at("Created"), Changed: at("Changed"),
+		hash: map[string]string{primary: text("PrimaryHash"), secondary: text("SecondaryHash")}, rev: e.Rev,
+	}, nil
 }
 
 func keyRow(hash string) table.Key { return table.Key{Partition: "key-" + hash[:2], Row: hash} }
@@ -276,7 +302,7 @@ func hashOf(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// randomHex has API Management's form of a key for n = 16: 32 hex digits.
+// randomHex returns 2n hex digits. With n = 16 that is API Management's form of a key.
 func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails (crypto/rand)

@@ -42,7 +42,9 @@ func allFailed(c *candidates, last failure) *gateway.Error {
 		return gateway.RateLimitExceeded.New("All regions that serve this model are at their limit. Try again in %s.", again).
 			WithRetry(max(wait, time.Millisecond))
 	case some:
-		return unavailable("Some regions that serve this model are at their limit and no other region can answer now. Try again in " + again + ".")
+		return unavailable(
+			"Some regions that serve this model are at their limit and no other region can answer now. Try again in " + again + ".",
+		)
 	case last.outcome == denied:
 		return gateway.BackendCredentialRefused.New(
 			"The region refused the gateway's own credential. The gateway's operators must renew it.")

@@ -31,12 +31,21 @@ func TestMessageWhenAllFail(t *testing.T) {
 		wait  time.Duration
 		words string
 	}{
-		{"all throttle", limit, status(429, `{}`, "Retry-After=9"), gateway.RateLimited, 9 * time.Second, "All regions that serve this model are at their limit. Try again in 9 seconds."},
-		{"one throttles, one fails", limit, status(500, `{}`), gateway.Unavailable, time.Second, "are at their limit and no other region can answer now"},
+		{
+			"all throttle", limit, status(429, `{}`, "Retry-After=9"), gateway.RateLimited, 9 * time.Second,
+			"All regions that serve this model are at their limit. Try again in 9 seconds.",
+		},
+		{
+			"one throttles, one fails", limit, status(500, `{}`), gateway.Unavailable, time.Second,
+			"are at their limit and no other region can answer now",
+		},
 		{"one fails, one throttles", status(500, `{}`), limit, gateway.Unavailable, time.Second, "are at their limit and no other region"},
 		{"one throttles, one cannot be reached", limit, failing(errRefused), gateway.Unavailable, 10 * time.Second, "Try again in 10 seconds"},
 		{"one throttles, one refuses us", limit, status(401, `{}`), gateway.Unavailable, 30 * time.Second, "Try again in 30 seconds"},
-		{"throttled and willing again at once", status(429, `{}`, "retry-after-ms=0.001"), status(429, `{}`, "retry-after-ms=0.001"), gateway.RateLimited, time.Millisecond, "at their limit"},
+		{
+			"throttled and willing again at once", status(429, `{}`, "retry-after-ms=0.001"), status(429, `{}`, "retry-after-ms=0.001"),
+			gateway.RateLimited, time.Millisecond, "at their limit",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -70,14 +79,27 @@ func TestMissingSecretIsNotBlamed(t *testing.T) {
 		words    string
 	}{
 		{"cannot be fetched", vault{get: away}, "a/no-credential b/no-credential", gateway.Unavailable, "cannot fetch its own credential"},
-		{"was refused and cannot be renewed", vault{refresh: away}, "a/credential-refused a/no-credential b/credential-refused b/no-credential", gateway.BadGateway, "refused the gateway's own credential"},
-		{"was refused, renewed and refused", vault{}, "a/credential-refused a/credential-refused b/credential-refused b/credential-refused", gateway.BadGateway, "refused the gateway's own credential"},
+		{
+			"was refused and cannot be renewed",
+			vault{refresh: away},
+			"a/credential-refused a/no-credential b/credential-refused b/no-credential", gateway.BadGateway,
+			"refused the gateway's own credential",
+		},
+		{
+			"was refused, renewed and refused",
+			vault{},
+			"a/credential-refused a/credential-refused b/credential-refused b/credential-refused",
+			gateway.BadGateway, "refused the gateway's own credential",
+		},
 	} {
 		for _, pin := range []string{"", "a"} {
 			t.Run(c.name+" "+pin, func(t *testing.T) {
 				var regions []backend.Region
 				for _, name := range []string{"a", "b"} {
-					regions = append(regions, backend.Region{Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: 1 + len(regions), Credential: "top-secret-name", Models: map[string]string{"m": "m"}})
+					regions = append(regions, backend.Region{
+						Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: 1 + len(regions), Credential: "top-secret-name",
+						Models: map[string]string{"m": "m"},
+					})
 				}
 				refuses := &script{lines: map[string][]reply{"a": {status(401, `{}`)}, "b": {status(401, `{}`)}}}
 				p := backend.New(backend.Options{Regions: regions, Transport: refuses, Secrets: c.vault})
@@ -90,7 +112,8 @@ func TestMissingSecretIsNotBlamed(t *testing.T) {
 				}
 				if e, ok := errors.AsType[*gateway.Error](err); !ok || e.Kind != c.kind || tries(cl) != want {
 					t.Errorf("%v after %s", err, tries(cl))
-				} else if pin == "" && !strings.Contains(e.Message, c.words) || strings.Contains(e.Message, "secret") || strings.Contains(e.Message, "vault") {
+				} else if pin == "" && !strings.Contains(e.Message, c.words) ||
+					strings.Contains(e.Message, "secret") || strings.Contains(e.Message, "vault") {
 					t.Errorf("the client reads: %s", e.Message)
 				}
 				for _, h := range p.Health() {
@@ -110,8 +133,11 @@ func TestHealthOrder(t *testing.T) {
 	}
 	models["zulu"] = "zulu"
 	host := &url.URL{Scheme: "https", Host: "x"}
-	p := backend.New(backend.Options{Secrets: secret.Map{"k": "1"}, Transport: &script{lines: map[string][]reply{"x": {good}}}, Regions: []backend.Region{
-		{Name: "later", Endpoint: host, Priority: 2, Models: models, Credential: "k"}, {Name: "sooner", Endpoint: host, Priority: 1, Models: models, Credential: "k"},
+	transport := &script{lines: map[string][]reply{"x": {good}}}
+	p := backend.New(backend.Options{Secrets: secret.Map{"k": "1"}, Transport: transport, Regions: []backend.Region{
+		{Name: "later", Endpoint: host, Priority: 2, Models: models, Credential: "k"}, {
+			Name: "sooner", Endpoint: host, Priority: 1, Models: models, Credential: "k",
+		},
 	}})
 	first := fmt.Sprintf("%+v", p.Health())
 	for range 10 {

@@ -41,8 +41,14 @@ func TestOutcomes(t *testing.T) {
 		{"body reset half way", false, cut(`{"ok":`), "broken-body", true, 0, gateway.Unavailable, false},
 		{"stream reset before its first event", true, cut("", sse), "cut-before-first-event", true, 0, gateway.Unavailable, false},
 		{"stream cut within its first event", true, cut("data: {", sse), "cut-before-first-event", true, 0, gateway.Unavailable, false},
-		{"stream that opens with an error", true, status(200, "data: {\"error\":{\"code\":\"server_error\"}}\n\n", sse), "error-event", true, 200, 0, false},
-		{"stream that opens with a content filter's error", true, status(200, "data: {\"error\":{\"code\":\"content_filter\"}}\n\n", sse), "", false, 200, 0, false},
+		{
+			"stream that opens with an error", true, status(200, "data: {\"error\":{\"code\":\"server_error\"}}\n\n", sse), "error-event", true,
+			200, 0, false,
+		},
+		{
+			"stream that opens with a content filter's error", true, status(200, "data: {\"error\":{\"code\":\"content_filter\"}}\n\n", sse), "",
+			false, 200, 0, false,
+		},
 		{"401", false, status(401, `{}`), "credential-refused", true, 0, gateway.BadGateway, false},
 		{"403", false, status(403, `{}`), "credential-refused", true, 0, gateway.BadGateway, false},
 		{"400", false, status(400, `{"error":{"code":"content_filter"}}`), "", false, 400, 0, false},
@@ -225,9 +231,13 @@ func TestHoldFollowsAttempts(t *testing.T) {
 func TestWeightsShareOnePriority(t *testing.T) {
 	s := &script{lines: map[string][]reply{"a": {good}, "b": {good}, "c": {good}}}
 	region := func(name string, priority, weight int) backend.Region {
-		return backend.Region{Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: priority, Weight: weight, Credential: "k", Models: map[string]string{"m": "m"}}
+		return backend.Region{
+			Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: priority, Weight: weight, Credential: "k",
+			Models: map[string]string{"m": "m"},
+		}
 	}
-	p := backend.New(backend.Options{Transport: s, Secrets: secret.Map{"k": "1"}, Regions: []backend.Region{region("c", 2, 100), region("a", 1, 3), region("b", 1, 1)}})
+	regions := []backend.Region{region("c", 2, 100), region("a", 1, 3), region("b", 1, 1)}
+	p := backend.New(backend.Options{Transport: s, Secrets: secret.Map{"k": "1"}, Regions: regions})
 	const n = 10_000
 	share := map[string]int{}
 	for range n {

@@ -20,7 +20,8 @@ func instance(store table.Store, lines map[string][]reply) (*backend.Pool, *scri
 	var regions []backend.Region
 	for i, name := range []string{"a", "b"} {
 		regions = append(regions, backend.Region{
-			Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: i + 1, Weight: 1, Credential: "k", Models: map[string]string{"m": "m-" + name},
+			Name: name, Endpoint: &url.URL{Scheme: "https", Host: name}, Priority: i + 1, Weight: 1, Credential: "k",
+			Models: map[string]string{"m": "m-" + name},
 		})
 	}
 	return backend.New(backend.Options{Regions: regions, Transport: s, Secrets: secret.Map{"k": "1"}, Shared: store}), s

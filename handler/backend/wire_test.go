@@ -38,7 +38,9 @@ func wired(t *testing.T, a string, roots *x509.CertPool) *backend.Pool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		regions = append(regions, backend.Region{Name: []string{"a", "b"}[i], Endpoint: u, Priority: i + 1, Credential: "k", Models: map[string]string{"m": "m"}})
+		regions = append(regions, backend.Region{
+			Name: []string{"a", "b"}[i], Endpoint: u, Priority: i + 1, Credential: "k", Models: map[string]string{"m": "m"},
+		})
 	}
 	transport := backend.NewTransport(roots)
 	t.Cleanup(transport.CloseIdleConnections)
@@ -192,10 +194,19 @@ func TestUnusualHTTPAnswers(t *testing.T) {
 		status       int
 		attempts     string
 	}{
-		{"a redirect is not followed", "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 307, "a/"},
+		{
+			"a redirect is not followed",
+			"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 307, "a/",
+		},
 		{"a moved resource", "HTTP/1.1 301 Moved Permanently\r\nLocation: /openai/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 301, "a/"},
-		{"informational answers are passed over", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + okAnswer, 10, false, 200, "a/"},
-		{"a thousand of them are no answer", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <"+strings.Repeat("l", 1000)+">\r\n\r\n", 1000), 10, false, 200, "a/reset b/"},
+		{
+			"informational answers are passed over", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + okAnswer,
+			10, false, 200, "a/",
+		},
+		{
+			"a thousand of them are no answer",
+			strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <"+strings.Repeat("l", 1000)+">\r\n\r\n", 1000), 10, false, 200, "a/reset b/",
+		},
 		{"endless headers", "HTTP/1.1 200 OK\r\nX-Long: " + long + "\r\n\r\n", 10, false, 200, "a/reset b/"},
 		{"long headers", "HTTP/1.1 200 OK\r\nX-Long: " + long[:100<<10] + "\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/"},
 		{"no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", 10, false, 200, "a/reset b/"},
@@ -203,9 +214,15 @@ func TestUnusualHTTPAnswers(t *testing.T) {
 		{"chunks that are none", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 10, false, 200, "a/broken-body b/"},
 		{"chunks that end early", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n", 10, false, 200, "a/broken-body b/"},
 		{"less than announced", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"a\":1}", 10, false, 200, "a/broken-body b/"},
-		{"gzip that is none", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 10, false, 200, "a/bad-encoding b/"},
+		{
+			"gzip that is none", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 10, false, 200,
+			"a/bad-encoding b/",
+		},
 		{"a status of four digits", "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/reset b/"},
-		{"a refusal before the body is read", "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", 4 << 20, true, 400, "a/"},
+		{
+			"a refusal before the body is read", "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", 4 << 20, true,
+			400, "a/",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			address := serve(t, func(conn net.Conn, _ int) {

@@ -150,10 +150,12 @@ func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, lo
 	if err != nil {
 		return err
 	}
-	return inputs.Make(ctx, inputs.Options{Root: root, Environ: os.Environ(), Out: out,
+	return inputs.Make(ctx, inputs.Options{
+		Root: root, Environ: os.Environ(), Out: out,
 		Run: func(ctx context.Context, name string, args ...string) error {
 			cmd := exec.CommandContext(ctx, name, args...)
 			cmd.Stderr = log
 			return cmd.Run()
-		}})
+		},
+	})
 }

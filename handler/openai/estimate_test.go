@@ -45,8 +45,9 @@ func TestCountAnswerFindsAllText(t *testing.T) {
 
 func TestCountPromptAddsOverhead(t *testing.T) {
 	for body, want := range map[string]int64{
-		`{"messages":[{"role":"user","content":"hello world"}]}`:                                               2 + 3 + 3,
-		`{"messages":[{"role":"system","content":"hello world"},{"role":"user","content":"hello world"}]}`:     5 + 6 + 3, // a line break between them
+		`{"messages":[{"role":"user","content":"hello world"}]}`: 2 + 3 + 3,
+		// a line break stands between the two
+		`{"messages":[{"role":"system","content":"hello world"},{"role":"user","content":"hello world"}]}`:     5 + 6 + 3,
 		`{"messages":[{"role":"user","content":[{"type":"text","text":"hello world"},{"type":"image_url"}]}]}`: 2 + 3 + 3,
 		`{"prompt":"hello world"}`:                            2,
 		`{"input":"hello world"}`:                             2,

@@ -46,7 +46,10 @@ func TestFindListsMethods(t *testing.T) {
 }
 
 func TestFindUnknownPaths(t *testing.T) {
-	for _, path := range []string{"", "/", "/v1", "/v2/chat/completions", "/deployments", "/deployments//chat/completions", "/deployments/d/chat", "/deployments/d/chat/completions/x", "/V1/chat/completions"} {
+	for _, path := range []string{
+		"", "/", "/v1", "/v2/chat/completions", "/deployments", "/deployments//chat/completions", "/deployments/d/chat",
+		"/deployments/d/chat/completions/x", "/V1/chat/completions",
+	} {
 		if m, _, ok := openai.Find("POST", path); ok {
 			t.Errorf("%q found %+v", path, m)
 		}

@@ -135,9 +135,12 @@ func TestLiftVersion(t *testing.T) {
 func TestParseUsage(t *testing.T) {
 	want := gateway.Usage{Prompt: 10, Cached: 4, Completion: 5, Reasoning: 2, Total: 15}
 	for _, raw := range []string{
-		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}`,
-		`{"type":"response.completed","response":{"usage":{"input_tokens":10,"output_tokens":5,"total_tokens":15,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":2}}}}`,
-		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}`,
+		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},` +
+			`"completion_tokens_details":{"reasoning_tokens":2}}}`,
+		`{"type":"response.completed","response":{"usage":{"input_tokens":10,"output_tokens":5,"total_tokens":15,` +
+			`"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":2}}}}`,
+		`{"usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},` +
+			`"completion_tokens_details":{"reasoning_tokens":2}}}`,
 	} {
 		if got, ok := openai.ParseUsage([]byte(raw)); !ok || got != want {
 			t.Errorf("%s: %+v, %t", raw, got, ok)
@@ -187,15 +190,21 @@ func TestBoundOfOddRequests(t *testing.T) {
 		body string
 		want int64 // 0 = no bound
 	}{
-		"a part's type behind an escape":    {openai.Chat, `{"max_tokens":1,"messages":[{"content":[{"type":"image\u005furl"}]}]}`, 0},
-		"an escape that encoders write":     {openai.Chat, `{"max_tokens":1,"messages":[{"content":[{"text":"\u003c\u0026\u00e9"}]}]}`, 45 + 16 + 1},
-		"a cap of another operation":        {openai.Chat, `{"max_output_tokens":1,"messages":[]}`, 0},
-		"a cap of another, completions":     {openai.Completions, `{"max_completion_tokens":1,"prompt":"x"}`, 0},
-		"a cap of another, responses":       {openai.Responses, `{"max_tokens":1,"input":"x"}`, 0},
-		"two caps":                          {openai.Chat, `{"max_completion_tokens":1,"max_tokens":50,"messages":[]}`, 2 + 16 + 50},
-		"a product that would overflow":     {openai.Completions, `{"prompt":["a","b","c","d"],"n":2147483647,"max_tokens":2147483647}`, 17 + 16 + (1<<31-1)<<20},
-		"more than any number":              {openai.Completions, `{"prompt":"a","n":1e999,"max_tokens":1e999}`, 3 + 16 + (1<<31-1)<<20},
-		"text that is predicted, not asked": {openai.Chat, `{"max_tokens":1,"messages":[],"prediction":{"type":"content","content":"abc"}}`, 2 + 34 + 16 + 1},
+		"a part's type behind an escape": {openai.Chat, `{"max_tokens":1,"messages":[{"content":[{"type":"image\u005furl"}]}]}`, 0},
+		"an escape that encoders write": {
+			openai.Chat, `{"max_tokens":1,"messages":[{"content":[{"text":"\u003c\u0026\u00e9"}]}]}`, 45 + 16 + 1,
+		},
+		"a cap of another operation":    {openai.Chat, `{"max_output_tokens":1,"messages":[]}`, 0},
+		"a cap of another, completions": {openai.Completions, `{"max_completion_tokens":1,"prompt":"x"}`, 0},
+		"a cap of another, responses":   {openai.Responses, `{"max_tokens":1,"input":"x"}`, 0},
+		"two caps":                      {openai.Chat, `{"max_completion_tokens":1,"max_tokens":50,"messages":[]}`, 2 + 16 + 50},
+		"a product that would overflow": {
+			openai.Completions, `{"prompt":["a","b","c","d"],"n":2147483647,"max_tokens":2147483647}`, 17 + 16 + (1<<31-1)<<20,
+		},
+		"more than any number": {openai.Completions, `{"prompt":"a","n":1e999,"max_tokens":1e999}`, 3 + 16 + (1<<31-1)<<20},
+		"text that is predicted, not asked": {
+			openai.Chat, `{"max_tokens":1,"messages":[],"prediction":{"type":"content","content":"abc"}}`, 2 + 34 + 16 + 1,
+		},
 	} {
 		req, err := openai.ParseRequest(c.kind, []byte(c.body))
 		if err != nil {
@@ -227,7 +236,8 @@ func TestEditsFindEscapedNames(t *testing.T) {
 }
 
 func TestParseRequestOfLongBody(t *testing.T) {
-	body := `{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}, {"role":"user","content":"a"}],"max_tokens":7,"user":"u","n":2,"other":`
+	body := `{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}, ` +
+		`{"role":"user","content":"a"}],"max_tokens":7,"user":"u","n":2,"other":`
 	short, err := openai.ParseRequest(openai.Chat, []byte(body+`""}`))
 	if err != nil {
 		t.Fatal(err)

@@ -62,7 +62,8 @@ func TestCostLimitStops(t *testing.T) {
 			res, err := l.Reserve(t.Context(), alice, "GPT", quota.Cost{Bound: 2000, BoundOutput: 1000})
 			if err != nil {
 				e, ok := errors.AsType[*gateway.Error](err)
-				if !ok || e.Kind != gateway.QuotaExceeded || e.Limit != "budget" || !strings.HasPrefix(e.Message, "Cost quota is exceeded. Try again in ") {
+				said := ok && strings.HasPrefix(e.Message, "Cost quota is exceeded. Try again in ")
+				if !said || e.Kind != gateway.QuotaExceeded || e.Limit != "budget" {
 					t.Errorf("%+v", e)
 				}
 				break
@@ -152,8 +153,13 @@ func TestCostLimitRefuses(t *testing.T) {
 		kind  gateway.Kind
 		says  string
 	}{
-		"no price":       {"other", quota.Cost{Bound: 10}, gateway.Forbidden, `no price for the model "other"`},
-		"too dear":       {"gpt", quota.Cost{Bound: 2001, BoundOutput: 1001}, gateway.RateLimited, "may cost up to 0.010008, but budget allows 0.01 per minute"},
+		"no price": {"other", quota.Cost{Bound: 10}, gateway.Forbidden, `no price for the model "other"`},
+		"too dear": {
+			"gpt",
+			quota.Cost{Bound: 2001, BoundOutput: 1001},
+			gateway.RateLimited,
+			"may cost up to 0.010008, but budget allows 0.01 per minute",
+		},
 		"all may be out": {"gpt", quota.Cost{Bound: 1251}, gateway.RateLimited, "0.010008"},
 	} {
 		_, err := l.Reserve(t.Context(), alice, tc.model, tc.cost)

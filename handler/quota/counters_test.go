@@ -13,7 +13,8 @@ import (
 // successor as two instances do.
 func TestCountersForgottenShareCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rules, err := policy.Parse("test", []byte("version: 1\nproducts: {p: {limits: [{concurrent: 2, hard: true}, {requests: 3, per: day, hard: true}]}}"))
+		const text = "version: 1\nproducts: {p: {limits: [{concurrent: 2, hard: true}, {requests: 3, per: day, hard: true}]}}"
+		rules, err := policy.Parse("test", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,8 @@ import (
 // An attempt beside another has its own hold.
 func TestHedgeHasItsOwnHold(t *testing.T) {
 	for _, kept := range []bool{true, false} {
-		bubble(t, []string{"tokens: 1000, per: day, hard: true", "requests: 3, per: day", "name: few, concurrent: 1, hard: true"}, func(t *testing.T, r *harness) {
+		limits := []string{"tokens: 1000, per: day, hard: true", "requests: 3, per: day", "name: few, concurrent: 1, hard: true"}
+		bubble(t, limits, func(t *testing.T, r *harness) {
 			res := r.reserve(r.limiter(), 100)
 			second, err := res.Hedge(t.Context())
 			if err != nil {

@@ -13,7 +13,8 @@ import (
 // settled then must charge no lease that nobody receives.
 func TestLeaseUsedUpIsNotRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rules, err := policy.Parse("test", []byte("version: 1\nproducts: {p: {maxOutputTokens: 1, limits: [{tokens: 1000000, per: day, hard: true}]}}"))
+		const text = "version: 1\nproducts: {p: {maxOutputTokens: 1, limits: [{tokens: 1000000, per: day, hard: true}]}}"
+		rules, err := policy.Parse("test", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}

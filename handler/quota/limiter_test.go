@@ -57,7 +57,8 @@ func TestWindowsFollowStoreClock(t *testing.T) {
 
 // One request a minute costs three operations a counter.
 func TestQuietCounterOperations(t *testing.T) {
-	bubble(t, []string{"tokens: 100000, per: minute", "tokens: 1000000, per: month", "requests: 60, per: minute"}, func(t *testing.T, r *harness) {
+	limits := []string{"tokens: 100000, per: minute", "tokens: 1000000, per: month", "requests: 60, per: minute"}
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		for range 3 {
 			r.operations()

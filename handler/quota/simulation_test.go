@@ -91,7 +91,9 @@ func (w *link) Get(ctx context.Context, key table.Key) (table.Entity, error) {
 	return w.Mem.Get(context.WithoutCancel(ctx), key)
 }
 
-func (w *link) write(ctx context.Context, e table.Entity, put func(context.Context, table.Entity) (table.Entity, error)) (table.Entity, error) {
+func (w *link) write(
+	ctx context.Context, e table.Entity, put func(context.Context, table.Entity) (table.Entity, error),
+) (table.Entity, error) {
 	apply, err := w.pass(ctx, true)
 	if !apply {
 		return table.Entity{}, err
@@ -296,7 +298,10 @@ func TestFleetUsesUpHardLimit(t *testing.T) {
 // Every twentieth operation fails, fails after applying, or hangs.
 func TestFleetWithFaultyStore(t *testing.T) {
 	for seed := range uint64(2) {
-		s := simulation{instances: 50, rate: 5, bound: 1000, answer: 2 * time.Second, limit: 3_000_000, minutes: 2, faults: 5, skew: 2 * time.Second, seed: seed}
+		s := simulation{
+			instances: 50, rate: 5, bound: 1000, answer: 2 * time.Second, limit: 3_000_000, minutes: 2,
+			faults: 5, skew: 2 * time.Second, seed: seed,
+		}
 		s.test(t, 97)
 	}
 }

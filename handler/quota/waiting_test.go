@@ -183,7 +183,8 @@ func TestClientLeavingHoldsNothing(t *testing.T) {
 
 // A settlement waits no longer than 200 milliseconds.
 func TestSettleWaitsBriefly(t *testing.T) {
-	bubble(t, []string{"tokens: 1000, per: day, hard: true", "tokens: 1000, per: day, by: product, name: all"}, func(t *testing.T, r *harness) {
+	limits := []string{"tokens: 1000, per: day, hard: true", "tokens: 1000, per: day, by: product, name: all"}
+	bubble(t, limits, func(t *testing.T, r *harness) {
 		l := r.limiter()
 		res := r.reserve(l, 100)
 		r.fault(func(context.Context, table.Op, table.Key) (bool, error) {

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,24 +16,31 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// KeyVaultOptions say where the vault is and how long a value is trusted.
+const (
+	defaultTTL        = 10 * time.Minute
+	defaultRetryAfter = 30 * time.Second
+	defaultTimeout    = 10 * time.Second
+)
+
+// KeyVaultOptions say where the vault is and how long a value is used. A zero time means
+// its default.
 type KeyVaultOptions struct {
 	URL        string
 	Credential azcore.TokenCredential
 	Transport  policy.Transporter // nil = the SDK's
-	TTL        time.Duration      // a value is used this long before it is asked for again; default 10 min
-	RetryAfter time.Duration      // after a failed renewal the old value serves this long; default 30 s
-	Timeout    time.Duration      // of one question to the vault, retries included; default 10 s
+	TTL        time.Duration      // a value is used this long before it is read again
+	RetryAfter time.Duration      // after a failed read the old value is used this long
+	Timeout    time.Duration      // of one read, retries included
 	Logger     *slog.Logger
 
-	// Emulator relaxes two checks no vault in Azure needs relaxed: that the vault's host
-	// belongs to the challenge's resource, and the newest API version.
+	// Emulator is for emulators only. It switches off the check that the vault's host belongs
+	// to the challenge's resource, and asks for an older API version.
 	Emulator bool
 }
 
-// KeyVault is a Source over Azure Key Vault. A value is fetched once for all who wait
-// for it, kept for TTL, and served stale while the vault is away: a gateway that has
-// its keys does not stop for a vault that does not answer.
+// KeyVault is a Source over Azure Key Vault. Callers that wait for the same value share one
+// read. A value is cached for TTL, and the old value is used while the vault cannot be
+// reached: a gateway that has its keys goes on without the vault.
 type KeyVault struct {
 	options KeyVaultOptions
 	client  *azsecrets.Client
@@ -49,15 +57,18 @@ type value struct {
 
 var _ Source = (*KeyVault)(nil)
 
-// NewKeyVault returns a source; it asks nothing yet.
+// NewKeyVault returns a source. It does not touch the network.
 func NewKeyVault(o KeyVaultOptions) (*KeyVault, error) {
-	o.TTL = defaulted(o.TTL, 10*time.Minute)
-	o.RetryAfter = defaulted(o.RetryAfter, 30*time.Second)
-	o.Timeout = defaulted(o.Timeout, 10*time.Second)
+	o.TTL = cmp.Or(o.TTL, defaultTTL)
+	o.RetryAfter = cmp.Or(o.RetryAfter, defaultRetryAfter)
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	client := azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: o.Transport, Retry: policy.RetryOptions{MaxRetries: 2, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 2 * time.Second}}}
+	client := azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Transport: o.Transport,
+		Retry:     policy.RetryOptions{MaxRetries: 2, RetryDelay: 200 * time.Millisecond, MaxRetryDelay: 2 * time.Second},
+	}}
 	if o.Emulator {
 		client.DisableChallengeResourceVerification = true
 		client.APIVersion = "2025-07-01"
@@ -67,13 +78,6 @@ func NewKeyVault(o KeyVaultOptions) (*KeyVault, error) {
 		return nil, fmt.Errorf("secret: key vault %s: %w", o.URL, err)
 	}
 	return &KeyVault{options: o, client: c, known: map[string]value{}}, nil
-}
-
-func defaulted(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }
 
 // Get implements Source.
@@ -86,18 +90,18 @@ func (k *KeyVault) Get(ctx context.Context, name string) (string, error) {
 	if err == nil || !ok || errors.Is(err, ErrNotFound) {
 		return fresh, err
 	}
-	k.options.Logger.Warn("secret served stale", "name", name, "error", err)
+	k.options.Logger.Warn("the vault failed, an old secret is used", "name", name, "error", err)
 	k.remember(name, value{v.text, time.Now().Add(k.options.RetryAfter)})
 	return v.text, nil
 }
 
-// Refresh implements Source. It asks once, and never answers with the old value.
+// Refresh implements Source. It never returns the old value.
 func (k *KeyVault) Refresh(ctx context.Context, name string) (string, error) {
 	return k.fetch(ctx, name)
 }
 
-// fetch asks the vault. The question belongs to all who wait for it, so that one
-// caller's leaving does not fail the others.
+// fetch reads from the vault. All waiting callers share the read, so it does not end with
+// the context of one of them.
 func (k *KeyVault) fetch(ctx context.Context, name string) (string, error) {
 	answer := k.flight.DoChan(name, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.options.Timeout)

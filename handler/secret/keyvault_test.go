@@ -27,7 +27,9 @@ type vault struct {
 
 func (v *vault) source(t *testing.T) *secret.KeyVault {
 	t.Helper()
-	server := fake.Server{GetSecret: func(_ context.Context, name, _ string, _ *azsecrets.GetSecretOptions) (resp azfake.Responder[azsecrets.GetSecretResponse], e azfake.ErrorResponder) {
+	server := fake.Server{GetSecret: func(
+		_ context.Context, name, _ string, _ *azsecrets.GetSecretOptions,
+	) (resp azfake.Responder[azsecrets.GetSecretResponse], e azfake.ErrorResponder) {
 		v.asked.Add(1)
 		time.Sleep(v.slow)
 		switch {

@@ -1,5 +1,5 @@
-// Package secret hands out named secrets: from Key Vault with a cache, or from a fixed
-// map for local work.
+// Package secret reads named secrets: from Key Vault through a cache, or from a fixed map
+// for local work.
 package secret
 
 import (
@@ -8,15 +8,14 @@ import (
 	"fmt"
 )
 
-// ErrNotFound says that the source has no secret of that name.
+// ErrNotFound reports that the source has no secret of that name.
 var ErrNotFound = errors.New("secret: no such secret")
 
 // Source looks secrets up by name. Safe for concurrent use.
 type Source interface {
-	// Get returns the current value, from memory when that is fresh enough.
+	// Get returns the value, from the cache if it is fresh enough.
 	Get(ctx context.Context, name string) (string, error)
-	// Refresh drops what is remembered under name and asks again: for a credential
-	// that was just refused.
+	// Refresh reads the value again, for a credential that was just refused.
 	Refresh(ctx context.Context, name string) (string, error)
 }
 

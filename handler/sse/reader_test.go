@@ -43,7 +43,9 @@ func TestReaderCutsAtBlankLines(t *testing.T) {
 		{"nothing", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, r := range []io.Reader{strings.NewReader(c.in), iotest.OneByteReader(strings.NewReader(c.in)), iotest.DataErrReader(strings.NewReader(c.in))} {
+			for _, r := range []io.Reader{
+				strings.NewReader(c.in), iotest.OneByteReader(strings.NewReader(c.in)), iotest.DataErrReader(strings.NewReader(c.in)),
+			} {
 				got, err := readAll(r)
 				if !errors.Is(err, io.EOF) {
 					t.Fatalf("error %v, want io.EOF", err)
@@ -98,15 +100,18 @@ func (*endless) Read(p []byte) (int, error) {
 // azureStreams are forms that client libraries have failed on.
 var azureStreams = []string{
 	// the prompt's filter results first, in a chunk without id, model or choices
-	`data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}` + "\n\ndata: [DONE]\n\n",
+	`data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,` +
+		`"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}` + "\n\ndata: [DONE]\n\n",
 	// the asynchronous filter's chunk has no delta
-	`data: {"choices":[{"content_filter_offsets":{"check_offset":44,"start_offset":44,"end_offset":198},"content_filter_results":{},"finish_reason":null,"index":0}],"id":"","object":""}` + "\n\n",
+	`data: {"choices":[{"content_filter_offsets":{"check_offset":44,"start_offset":44,"end_offset":198},"content_filter_results":{},` +
+		`"finish_reason":null,"index":0}],"id":"","object":""}` + "\n\n",
 	// usage last, without choices, in CRLF
 	`data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}` + "\r\n\r\ndata:[DONE]\r\n\r\n",
 	// an error in band, then silence
 	"data: {\"error\":{\"message\":\"The server had an error\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n",
 	// named events, a comment between them, a last one cut off
-	"event: response.created\ndata: {\"type\":\"response.created\"}\n\n: keep-alive\n\nevent: response.output_text.delta\ndata: {\"type\":\"resp",
+	"event: response.created\ndata: {\"type\":\"response.created\"}\n\n: keep-alive\n\nevent: response.output_text.delta\ndata: " +
+		"{\"type\":\"resp",
 	// a body that is no stream at all
 	`{"error":{"code":"429","message":"slow down"}}`,
 }
@@ -155,7 +160,10 @@ func (p *pieces) Read(to []byte) (int, error) {
 }
 
 func BenchmarkNext(b *testing.B) {
-	chunk := []byte(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":null}]}` + "\n\n")
+	chunk := []byte(
+		`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":[{"index":0,` +
+			`"delta":{"content":"hello"},"finish_reason":null}]}` + "\n\n",
+	)
 	r := sse.NewReader(&repeat{chunk: chunk})
 	for b.Loop() {
 		if _, err := r.Next(); err != nil {

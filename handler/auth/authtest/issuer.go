@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// What the tenant and its one person and one application are called.
+// Ids of the tenant, of its one person and of its one application.
 const (
 	Tenant = "11111111-0000-4000-8000-000000000001"
 	Client = "22222222-0000-4000-8000-000000000002" // the gateway's registration
@@ -41,8 +41,7 @@ func New() *Issuer {
 	return i
 }
 
-// Rotate publishes another key, under kid, and signs with that from now on. The older
-// ones are withdrawn.
+// Rotate withdraws all keys, publishes a new one under kid, and signs with it from now on.
 func (i *Issuer) Rotate(kid string) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -53,21 +52,21 @@ func (i *Issuer) Rotate(kid string) {
 	i.keys, i.current = map[string]*rsa.PrivateKey{kid: key}, kid
 }
 
-// SetAway has the tenant answer nothing but errors, or answer again.
+// SetAway makes the tenant answer with errors only, or answer normally again.
 func (i *Issuer) SetAway(away bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.away = away
 }
 
-// Asked is how often its keys were asked for.
+// Asked is how often the keys were requested.
 func (i *Issuer) Asked() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.asked
 }
 
-// Key is the one it signs with.
+// Key is the key that it signs with.
 func (i *Issuer) Key() (kid string, key *rsa.PrivateKey) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -111,16 +110,18 @@ func (i *Issuer) answer(path string) (status int, body []byte) {
 	return http.StatusOK, body
 }
 
-// Claims are a version 2.0 token's that a person got through App: valid for an hour.
+// Claims are those of a version 2.0 token that a person got through App. They are valid for
+// an hour.
 func Claims(roles ...string) map[string]any {
 	now := time.Now().Unix()
 	return map[string]any{
-		"iss": "https://login.microsoftonline.com/" + Tenant + "/v2.0", "tid": Tenant, "aud": Client, "ver": "2.0", "iat": now, "nbf": now, "exp": now + 3600,
+		"iss": "https://login.microsoftonline.com/" + Tenant + "/v2.0", "tid": Tenant, "aud": Client, "ver": "2.0",
+		"iat": now, "nbf": now, "exp": now + 3600,
 		"oid": Person, "azp": App, "scp": "user_impersonation", "preferred_username": "kim@example.com", "roles": roles,
 	}
 }
 
-// AppClaims are a version 1.0 token's that App got for itself.
+// AppClaims are those of a version 1.0 token that App got for itself.
 func AppClaims(roles ...string) map[string]any {
 	c := Claims(roles...)
 	for _, name := range []string{"azp", "scp", "preferred_username"} {
@@ -141,7 +142,7 @@ func (i *Issuer) Token(claims map[string]any) string {
 	return i.Sign(fmt.Sprintf(`{"typ":"JWT","alg":"RS256","kid":%q}`, kid), string(body))
 }
 
-// Sign signs a header and claims as they are, by RS256 whatever the header says.
+// Sign signs a header and claims as they are, with RS256 whatever the header says.
 func (i *Issuer) Sign(header, claims string) string {
 	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 	sum := sha256.New()

@@ -54,7 +54,7 @@ func notJSON() *apiError {
 		"through an Azure support request at: https://go.microsoft.com/fwlink/?linkid=2213926 for further questions.)", nil, nil)
 }
 
-func throttled(t route, v verdict) *apiError {
+func throttled(t route, v admission) *apiError {
 	seconds := int((v.wait + time.Second - 1) / time.Second)
 	version := t.apiVersion
 	if version == "" {

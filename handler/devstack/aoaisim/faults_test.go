@@ -18,7 +18,7 @@ import (
 
 const streamBody = `{"messages":[{"role":"user","content":"[tokens:6]"}],"stream":true}`
 
-func TestStreamFaultsCutWhereTheySay(t *testing.T) {
+func TestStreamFaults(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		events int
@@ -74,7 +74,7 @@ func TestJSONFaults(t *testing.T) {
 	}
 }
 
-func TestAFaultCanBeLimitedToADeployment(t *testing.T) {
+func TestFaultOfOneDeployment(t *testing.T) {
 	r, url, _ := start(t, nil)
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 500, Deployment: "tight"})
 	for deployment, want := range map[string]int{"chat": 200, "tight": 500} {
@@ -85,7 +85,7 @@ func TestAFaultCanBeLimitedToADeployment(t *testing.T) {
 	}
 }
 
-func TestHangLastsUntilClearedOrTheClientLeaves(t *testing.T) {
+func TestHangFault(t *testing.T) {
 	r, url, _ := start(t, nil)
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	req := newRequest(t, http.MethodPost, url+chatPath, hello+"}")
@@ -139,7 +139,7 @@ func TestRefusedUntilCleared(t *testing.T) {
 	}
 }
 
-func TestStepModeSendsOneEventAStep(t *testing.T) {
+func TestStepMode(t *testing.T) {
 	r, url, control := start(t, nil)
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
 	resp, err := fresh().Do(func() *http.Request {
@@ -183,14 +183,14 @@ func TestSplitAndMalformedAndSlow(t *testing.T) {
 	}
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoMalformed, After: 2, Times: 1})
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 10, Times: 1})
-	begun := time.Now()
+	started := time.Now()
 	_, broken, err := send(t, newRequest(t, http.MethodPost, url+chatPath, streamBody))
-	if err != nil || !bytes.Contains(broken, []byte("\"bro\n\n")) || time.Since(begun) < 90*time.Millisecond {
-		t.Errorf("%v after %v: %s", err, time.Since(begun), broken)
+	if err != nil || !bytes.Contains(broken, []byte("\"bro\n\n")) || time.Since(started) < 90*time.Millisecond {
+		t.Errorf("%v after %v: %s", err, time.Since(started), broken)
 	}
 }
 
-func TestControlRefusesNonsenseAndShowsCounts(t *testing.T) {
+func TestControl(t *testing.T) {
 	_, url, control := start(t, nil)
 	for _, body := range []string{`{"do":"explode"}`, `{"do":"status"}`, `{"do":"slow","nix":1}`, `{`} {
 		if resp, _, err := send(t, newRequest(t, http.MethodPost, control+"/faults", body)); err != nil ||

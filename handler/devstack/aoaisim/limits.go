@@ -21,7 +21,7 @@ type bucket struct {
 	at          time.Time
 }
 
-type verdict struct {
+type admission struct {
 	ok       bool
 	what     string // "token" or "call" when refused
 	wait     time.Duration
@@ -54,16 +54,16 @@ func (b *bucket) wait(cost float64) time.Duration {
 	return max(time.Millisecond, time.Duration(math.Ceil((cost-b.level)/b.size*float64(time.Minute/time.Millisecond)))*time.Millisecond)
 }
 
-func (l *limiter) take(now time.Time, tokens int) verdict {
+func (l *limiter) take(now time.Time, tokens int) admission {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tokens.refill(now)
 	l.requests.refill(now)
-	v := verdict{ok: true}
+	v := admission{ok: true}
 	if w := l.requests.wait(1); w > 0 {
-		v = verdict{what: "call", wait: w}
+		v = admission{what: "call", wait: w}
 	} else if w := l.tokens.wait(float64(tokens)); w > 0 {
-		v = verdict{what: "token", wait: w}
+		v = admission{what: "token", wait: w}
 	} else {
 		l.requests.level--
 		l.tokens.level -= float64(tokens)
@@ -72,7 +72,7 @@ func (l *limiter) take(now time.Time, tokens int) verdict {
 	return v
 }
 
-func (v verdict) headers(h http.Header) {
+func (v admission) headers(h http.Header) {
 	for name, b := range map[string]bucket{"tokens": v.tokens, "requests": v.requests} {
 		if b.size > 0 {
 			h.Set("x-ratelimit-limit-"+name, strconv.Itoa(int(b.size)))

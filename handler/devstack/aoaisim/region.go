@@ -183,10 +183,10 @@ func (x *exchange) answer() {
 		return
 	}
 	q.model = d.Model
-	verdict := x.region.limits[x.deployment].take(time.Now(), q.estimate())
-	verdict.headers(x.w.Header())
-	if !verdict.ok {
-		x.fail(throttled(x.route, verdict))
+	admitted := x.region.limits[x.deployment].take(time.Now(), q.estimate())
+	admitted.headers(x.w.Header())
+	if !admitted.ok {
+		x.fail(throttled(x.route, admitted))
 		return
 	}
 	h := x.w.Header()

@@ -74,10 +74,10 @@ func responseEvents(q *request, a *answer) iter.Seq[event] {
 
 func responseParts(q *request, a *answer) iter.Seq[responseEvent] {
 	part := `"item_id":"msg_` + a.id + `","output_index":0,"content_index":0`
-	begun := `"response":` + responseObject(q, a, "in_progress", "", "null")
+	inProgress := `"response":` + responseObject(q, a, "in_progress", "", "null")
 	head := []responseEvent{
-		{"response.created", begun},
-		{"response.in_progress", begun},
+		{"response.created", inProgress},
+		{"response.in_progress", inProgress},
 		{"response.output_item.added", `"output_index":0,"item":` + outputItem(a, "in_progress", "")},
 		{"response.content_part.added", part + `,"part":` + outputText("")},
 	}

@@ -136,9 +136,11 @@ func (x *exchange) spoilt(n int, e event) event {
 	case x.plan.malformed:
 		e.data = `{"choices":[{"delta":{"content":"bro`
 	case x.plan.failing:
-		e.data = `{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error","param":null,"code":null}}`
+		e.data = `{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error",` +
+			`"param":null,"code":null}}`
 		if e.name != "" {
-			e.name, e.data = "error", `{"type":"error","code":"server_error","message":"The server had an error while processing your request.","param":null,"sequence_number":0}`
+			e.name, e.data = "error", `{"type":"error","code":"server_error","message":"The server had an error while processing your request.",`+
+				`"param":null,"sequence_number":0}`
 		}
 	}
 	return e

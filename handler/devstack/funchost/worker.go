@@ -140,8 +140,10 @@ func (h *Host) spawn() (*worker, error) {
 func (h *Host) await(w *worker) (stop func()) {
 	ctx, cancel := context.WithTimeout(h.ctx, h.app.initTimeout)
 	go func() {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		client := &http.Client{
+			Transport:     &http.Transport{DisableKeepAlives: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 		for !w.gone() && ctx.Err() == nil {
 			if answers(ctx, client, "http://"+w.addr+"/", "Azure-Functions-Host/"+h.o.Version) {
 				h.announce(func() { w.up.Store(true) })

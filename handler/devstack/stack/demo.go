@@ -110,8 +110,10 @@ Ctrl-C stops everything.
 `))
 
 func (s *Services) welcome(out io.Writer, url, key string) {
-	_ = welcomeText.Execute(out, map[string]any{"URL": url, "Key": key, "AdminKey": s.AdminKey, "Env": s.envName(), "Regions": s.Regions,
-		"Logs": s.Logs})
+	_ = welcomeText.Execute(out, map[string]any{
+		"URL": url, "Key": key, "AdminKey": s.AdminKey, "Env": s.envName(), "Regions": s.Regions,
+		"Logs": s.Logs,
+	})
 	_, _ = fmt.Fprintf(out, "READY %s\n", asJSON(struct {
 		URL      string   `json:"url"`
 		Key      string   `json:"key"`
@@ -131,8 +133,10 @@ func (s *Services) Describe(out io.Writer) {
 	_, _ = fmt.Fprintf(out, "logs       %s  control %s\n", s.Logs.URL, s.Logs.Control)
 	_, _ = fmt.Fprintf(out, "admin key  %s\n\nStart any number of gateways:\n\n  set -a; . %s; FUNCTIONS_CUSTOMHANDLER_PORT=7101 "+
 		"bin/gateway\n\n", s.AdminKey, s.envName())
-	_, _ = fmt.Fprintf(out, "READY %s\n", asJSON(map[string]any{"adminKey": s.AdminKey, "regions": s.Regions, "logs": s.Logs.Control,
-		"env": s.envName()}))
+	_, _ = fmt.Fprintf(out, "READY %s\n", asJSON(map[string]any{
+		"adminKey": s.AdminKey, "regions": s.Regions, "logs": s.Logs.Control,
+		"env": s.envName(),
+	}))
 }
 
 // envName is the settings file as a person at the module's root would name it.

@@ -62,8 +62,10 @@ func checkSettings(f *file, known []string) (found []Finding) {
 		}
 	}
 	if e := set.Value.prop("GATEWAY_FRONTED"); e.in(true).text() != "true" || e.in(false).text() != "false" {
-		found = append(found, Finding{f.path, max(set.Line, e.line()),
-			"GATEWAY_FRONTED must be true in private and false in public, where anybody could claim an address"})
+		found = append(found, Finding{
+			f.path, max(set.Line, e.line()),
+			"GATEWAY_FRONTED must be true in private and false in public, where anybody could claim an address",
+		})
 	}
 	return found
 }

@@ -54,8 +54,10 @@ func checkDoors(all templates) (found []Finding) {
 		for _, path := range door.closes {
 			e := d.body().at(strings.Split(path, ".")...).in(true)
 			if e.text() != "Disabled" {
-				found = append(found, Finding{f.path, max(d.Line, e.line()),
-					fmt.Sprintf("%s: %s must be Disabled in private, and is %q", d.Name, path, e.text())})
+				found = append(found, Finding{
+					f.path, max(d.Line, e.line()),
+					fmt.Sprintf("%s: %s must be Disabled in private, and is %q", d.Name, path, e.text()),
+				})
 			}
 		}
 		for _, group := range door.groups {
@@ -107,8 +109,10 @@ func checkZones(all templates) (found []Finding) {
 	all.each("resource", func(f *file, d *declaration) {
 		if d.resourceType() == "Microsoft.Network/virtualNetworks" &&
 			!strings.Contains(d.Value.text(), "serviceName: 'Microsoft.App/environments'") {
-			found = append(found, Finding{f.path, d.Line,
-				"Flex Consumption needs a subnet delegated to Microsoft.App/environments, in this spelling"})
+			found = append(found, Finding{
+				f.path, d.Line,
+				"Flex Consumption needs a subnet delegated to Microsoft.App/environments, in this spelling",
+			})
 		}
 	})
 	return found
@@ -155,8 +159,10 @@ func checkSite(all templates) (found []Finding) {
 	}
 	need := func(want string, private bool, path ...string) {
 		if e := site.body().at(path...).in(private); e.text() != want {
-			found = append(found, Finding{f.path, max(site.Line, e.line()),
-				fmt.Sprintf("site: %s must be %s when private is %t, and is %q", strings.Join(path, "."), want, private, e.text())})
+			found = append(found, Finding{
+				f.path, max(site.Line, e.line()),
+				fmt.Sprintf("site: %s must be %s when private is %t, and is %q", strings.Join(path, "."), want, private, e.text()),
+			})
 		}
 	}
 	need("Deny", true, "properties", "siteConfig", "ipSecurityRestrictionsDefaultAction")

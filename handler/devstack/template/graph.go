@@ -90,8 +90,10 @@ func checkGraph(root string, all templates) []Finding {
 		return []Finding{{path, 0, err.Error()}}
 	}
 	if !slices.Contains(strings.Split(string(data), "\n"), graphMark) || !strings.Contains(string(data), graphSection(all)) {
-		return []Finding{{path, 0,
-			"its graph of the deployment is not that of infra/main.bicep; run: go test ./handler/devstack/template -update"}}
+		return []Finding{{
+			path, 0,
+			"its graph of the deployment is not that of infra/main.bicep; run: go test ./handler/devstack/template -update",
+		}}
 	}
 	return nil
 }

@@ -65,12 +65,19 @@ func checkRights(all templates) (found []Finding) {
 			add(scope, "%s is more than the gateway needs", right)
 		}
 	})
+	return append(found, checkRoleIDs(all)...)
+}
+
+// checkRoleIDs compares the ids in the templates with those of Azure's built-in roles.
+func checkRoleIDs(all templates) (found []Finding) {
 	for _, f := range all {
-		if roles := f.find("variable", "roles"); roles != nil {
-			for _, p := range roles.Value.Props {
-				if roleIDs[p.Name] != p.Value.Text {
-					found = append(found, Finding{f.path, p.Line, fmt.Sprintf("role %s is not %s", p.Name, p.Value.Text)})
-				}
+		roles := f.find("variable", "roles")
+		if roles == nil {
+			continue
+		}
+		for _, p := range roles.Value.Props {
+			if roleIDs[p.Name] != p.Value.Text {
+				found = append(found, Finding{f.path, p.Line, fmt.Sprintf("role %s is not %s", p.Name, p.Value.Text)})
 			}
 		}
 	}

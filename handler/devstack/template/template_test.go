@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite columns.json, workbook.json and
 
 const root = "../../.."
 
-func TestWhatIsDeployedHasNoMistakeThatTheCheckKnows(t *testing.T) {
+func TestCheckFindsNoMistake(t *testing.T) {
 	if *update {
 		rewriteGenerated(t)
 	}
@@ -128,8 +128,10 @@ func expect(t *testing.T, found []Finding, text string) {
 func copyTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, pattern := range []string{"azure.yaml", "host.json", "README.md", "infra/*", "infra/queries/*", "functions/*/function.json",
-		"handler/app/*.go"} {
+	for _, pattern := range []string{
+		"azure.yaml", "host.json", "README.md", "infra/*", "infra/queries/*", "functions/*/function.json",
+		"handler/app/*.go",
+	} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -156,7 +158,7 @@ func copyTree(t *testing.T) string {
 }
 
 // The gateway itself, twice: what is deployed must not depend on when or where it was built.
-func TestThePackageIsWhatTheHostNeedsAndTheSameWhenBuiltTwice(t *testing.T) {
+func TestPackageIsReproducible(t *testing.T) {
 	var zips [2][]byte
 	var dir string
 	for i := range zips {

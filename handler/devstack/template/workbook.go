@@ -32,14 +32,20 @@ func Workbook(root string) ([]byte, error) {
 	items := []object{
 		{"type": 1, "name": "title", "content": object{"json": "# Gateway for Azure OpenAI\nWho used what, what it cost, what was asked, what " +
 			"failed. Prompts are shown to everybody who may read this workspace."}},
-		{"type": 9, "name": "parameters", "content": object{"version": "KqlParameterItem/1.0", "style": "pills", "queryType": 0,
+		{"type": 9, "name": "parameters", "content": object{
+			"version": "KqlParameterItem/1.0", "style": "pills", "queryType": 0,
 			"resourceType": "microsoft.operationalinsights/workspaces", "parameters": []object{{
 				"id": "7f6f1c1e-6b1d-4c7a-9a59-3b2d6b3c5d10", "version": "KqlParameterItem/1.0", "name": "TimeRange", "label": "Time", "type": 4,
 				"isRequired": true,
 				"value":      object{"durationMs": 86400000},
-				"typeSettings": object{"selectableValues": []object{{"durationMs": 3600000}, {"durationMs": 86400000}, {"durationMs": 604800000},
-					{"durationMs": 2592000000}}, "allowCustom": true},
-			}}}},
+				"typeSettings": object{"selectableValues": []object{
+					{"durationMs": 3600000},
+					{"durationMs": 86400000},
+					{"durationMs": 604800000},
+					{"durationMs": 2592000000},
+				}, "allowCustom": true},
+			}},
+		}},
 	}
 	for _, s := range workbookSections {
 		query, err := os.ReadFile(filepath.Join(root, "infra", "queries", "workbook-"+s.Query+".kql"))
@@ -56,8 +62,10 @@ func Workbook(root string) ([]byte, error) {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	err := e.Encode(object{"version": "Notebook/1.0", "items": items, "fallbackResourceIds": []string{},
-		"$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json"})
+	err := e.Encode(object{
+		"version": "Notebook/1.0", "items": items, "fallbackResourceIds": []string{},
+		"$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json",
+	})
 	return []byte(b.String()), err
 }
 

@@ -44,8 +44,10 @@ func twin(r *harness.Gateway) *harness.Gateway {
 
 // with is the same gateway to another caller.
 func with(r *harness.Gateway, key string) *harness.Gateway {
-	return &harness.Gateway{T: r.T, URL: r.URL, Key: key, Regions: r.Regions, Endpoints: r.Endpoints, Blobs: r.Blobs, Store: r.Store,
-		Program: r.Program, Settings: r.Settings, Policy: r.Policy, Services: r.Services}
+	return &harness.Gateway{
+		T: r.T, URL: r.URL, Key: key, Regions: r.Regions, Endpoints: r.Endpoints, Blobs: r.Blobs, Store: r.Store,
+		Program: r.Program, Settings: r.Settings, Policy: r.Policy, Services: r.Services,
+	}
 }
 
 // madeBy has the named region make a response, by keeping the others from answering.
@@ -187,8 +189,10 @@ func TestPinnedRequestNeverFailsOver(t *testing.T) {
 		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 401, Body: `{"error":{"message":"mine"}}`}, 502, ""},
 		{aoaisim.Fault{Do: aoaisim.DoReset}, 503, ""},
 		{aoaisim.Fault{Do: aoaisim.DoHang}, 504, ""},
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Body: `{"error":{"code":"429","message":"mine"}}`,
-			Headers: map[string]string{"retry-after-ms": "200"}}, 429, "mine"},
+		{aoaisim.Fault{
+			Do: aoaisim.DoStatus, Status: 429, Body: `{"error":{"code":"429","message":"mine"}}`,
+			Headers: map[string]string{"retry-after-ms": "200"},
+		}, 429, "mine"},
 		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200}, 429, ""}, // not asked: its breaker is open
 		{aoaisim.Fault{Do: aoaisim.DoRefuse}, 503, ""},
 	} {
@@ -216,8 +220,10 @@ func TestPinnedRequestNeverFailsOver(t *testing.T) {
 
 func TestAnswerWithoutOwnerIsWithheld(t *testing.T) {
 	objects := table.NewMem()
-	r := harness.Start(t, harness.Options{Strict: true, Services: func(e *app.Services) { e.Affinity = objects },
-		Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{
+		Strict: true, Services: func(e *app.Services) { e.Affinity = objects },
+		Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond },
+	})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	objects.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errors.New("storage is away") })
 	whole := r.Post("/openai/v1/responses", `{"model":"chat","input":"hi"}`)

@@ -75,23 +75,25 @@ func (b *ledger) read(t *testing.T) (c charged) {
 	return c
 }
 
-// chargeRig is a rig with limits, and the bound and the estimate of one call of chatBody.
-type chargeRig struct {
+// chargeHarness is a rig with limits, and the bound and the estimate of one call of chatBody.
+type chargeHarness struct {
 	*harness.Gateway
 	books           *ledger
 	bound, estimate int64
 }
 
-func newChargeRig(t *testing.T, policy string, tune func(*app.Settings)) chargeRig {
+func newChargeHarness(t *testing.T, policy string, tune func(*app.Settings)) chargeHarness {
 	t.Helper()
 	b := newLedger()
-	r := harness.Start(t, harness.Options{Policy: policy, Services: func(e *app.Services) { e.Quota = b.store },
+	r := harness.Start(t, harness.Options{
+		Policy: policy, Services: func(e *app.Services) { e.Quota = b.store },
 		Settings: func(s *app.Settings) {
 			s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
 			if tune != nil {
 				tune(s)
 			}
-		}})
+		},
+	})
 	req, err := openai.ParseRequest(openai.Chat, []byte(harness.ChatBody))
 	if err != nil {
 		t.Fatal(err)
@@ -101,11 +103,11 @@ func newChargeRig(t *testing.T, policy string, tune func(*app.Settings)) chargeR
 	if !ok {
 		t.Fatal("no bound")
 	}
-	return chargeRig{r, b, bound, req.PromptEstimate() + 20}
+	return chargeHarness{r, b, bound, req.PromptEstimate() + 20}
 }
 
 // used is what the regions say they used for whole answers.
-func (r chargeRig) used() (n int64) {
+func (r chargeHarness) used() (n int64) {
 	for _, region := range r.Regions {
 		n += region.Counts().Usage.Total
 	}
@@ -121,41 +123,52 @@ const (
 	asSeen = "what was seen of the answer"
 )
 
+type chargeCase struct {
+	name   string
+	first  []aoaisim.Fault // of the first region
+	second []aoaisim.Fault
+	stream bool
+	early  bool   // the stream is begun before its region speaks
+	bounds int64  // attempts whose hold stays whole
+	soft   string // what soft limits keep of those
+}
+
+// chargeCases are the ways in which a request can end, and what each may keep charged.
+var chargeCases = []chargeCase{
+	{name: "answered"},
+	{name: "streamed", stream: true},
+	{name: "refused by the region", first: []aoaisim.Fault{status(400)}},
+	{name: "unknown to the region", first: []aoaisim.Fault{status(404)}},
+	{name: "throttled, then answered", first: []aoaisim.Fault{status(429)}},
+	{name: "credential refused, then answered", first: []aoaisim.Fault{status(401)}},
+	{name: "throttled everywhere", first: []aoaisim.Fault{status(429)}, second: []aoaisim.Fault{status(429)}},
+	{name: "failed, then answered", first: []aoaisim.Fault{status(500)}, bounds: 1, soft: asHeld},
+	{name: "failed, then refused", first: []aoaisim.Fault{status(500)}, second: []aoaisim.Fault{status(400)}, bounds: 1, soft: asHeld},
+	{name: "failed everywhere", first: []aoaisim.Fault{status(503)}, second: []aoaisim.Fault{status(500)}, bounds: 2, soft: asHeld},
+	{name: "reset, then streamed", first: []aoaisim.Fault{{Do: aoaisim.DoReset}}, stream: true, bounds: 1, soft: asHeld},
+	{name: "not reached, then answered", first: []aoaisim.Fault{{Do: aoaisim.DoRefuse}}},
+	{name: "hung, then answered", first: []aoaisim.Fault{{Do: aoaisim.DoHang}}, bounds: 1, soft: asHeld},
+	{
+		name: "hung, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang}}, second: []aoaisim.Fault{status(429)}, bounds: 1,
+		soft: asHeld,
+	},
+	{name: "cut", first: []aoaisim.Fault{{Do: aoaisim.DoCutFin, After: 4}}, stream: true, bounds: 1, soft: asSeen},
+	{name: "begun early, then refused", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(400)}, stream: true, early: true},
+	{
+		name: "begun early, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(429)},
+		second: []aoaisim.Fault{status(429)}, stream: true, early: true,
+	},
+	{
+		name: "begun early, then failed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(500)},
+		second: []aoaisim.Fault{status(400)}, stream: true, early: true, bounds: 1, soft: asHeld,
+	},
+	{name: "begun early, then streamed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}}, stream: true, early: true},
+}
+
 func TestChargeByOutcome(t *testing.T) {
-	hang := aoaisim.Fault{Do: aoaisim.DoHang}
-	for _, c := range []struct {
-		name   string
-		first  []aoaisim.Fault // of the first region
-		second []aoaisim.Fault
-		stream bool
-		early  bool   // the stream is begun before its region speaks
-		bounds int64  // attempts whose hold stays whole
-		soft   string // what soft limits keep of those
-	}{
-		{name: "answered"},
-		{name: "streamed", stream: true},
-		{name: "refused by the region", first: []aoaisim.Fault{status(400)}},
-		{name: "unknown to the region", first: []aoaisim.Fault{status(404)}},
-		{name: "throttled, then answered", first: []aoaisim.Fault{status(429)}},
-		{name: "credential refused, then answered", first: []aoaisim.Fault{status(401)}},
-		{name: "throttled everywhere", first: []aoaisim.Fault{status(429)}, second: []aoaisim.Fault{status(429)}},
-		{name: "failed, then answered", first: []aoaisim.Fault{status(500)}, bounds: 1, soft: asHeld},
-		{name: "failed, then refused", first: []aoaisim.Fault{status(500)}, second: []aoaisim.Fault{status(400)}, bounds: 1, soft: asHeld},
-		{name: "failed everywhere", first: []aoaisim.Fault{status(503)}, second: []aoaisim.Fault{status(500)}, bounds: 2, soft: asHeld},
-		{name: "reset, then streamed", first: []aoaisim.Fault{{Do: aoaisim.DoReset}}, stream: true, bounds: 1, soft: asHeld},
-		{name: "not reached, then answered", first: []aoaisim.Fault{{Do: aoaisim.DoRefuse}}},
-		{name: "hung, then answered", first: []aoaisim.Fault{hang}, bounds: 1, soft: asHeld},
-		{name: "hung, then throttled", first: []aoaisim.Fault{hang}, second: []aoaisim.Fault{status(429)}, bounds: 1, soft: asHeld},
-		{name: "cut", first: []aoaisim.Fault{{Do: aoaisim.DoCutFin, After: 4}}, stream: true, bounds: 1, soft: asSeen},
-		{name: "begun early, then refused", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(400)}, stream: true, early: true},
-		{name: "begun early, then throttled", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(429)},
-			second: []aoaisim.Fault{status(429)}, stream: true, early: true},
-		{name: "begun early, then failed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}, status(500)},
-			second: []aoaisim.Fault{status(400)}, stream: true, early: true, bounds: 1, soft: asHeld},
-		{name: "begun early, then streamed", first: []aoaisim.Fault{{Do: aoaisim.DoHang, Millis: 100}}, stream: true, early: true},
-	} {
+	for _, c := range chargeCases {
 		t.Run(c.name, func(t *testing.T) {
-			r := newChargeRig(t, chargePolicy, func(s *app.Settings) {
+			r := newChargeHarness(t, chargePolicy, func(s *app.Settings) {
 				if c.early {
 					s.StreamBeginAfter = 20 * time.Millisecond
 				}
@@ -185,7 +198,7 @@ func TestChargeByOutcome(t *testing.T) {
 }
 
 // wantCharged waits until leases have gone back, two seconds after their last use.
-func (r chargeRig) wantCharged(t *testing.T, want charged) {
+func (r chargeHarness) wantCharged(t *testing.T, want charged) {
 	t.Helper()
 	read := func() charged {
 		got := r.books.read(t)
@@ -213,7 +226,7 @@ func TestChargeAfterClientLeft(t *testing.T) {
 		"in the stream":     {aoaisim.Fault{Do: aoaisim.DoStep}, "data: ", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newChargeRig(t, chargePolicy, func(s *app.Settings) { s.StreamFirstByteTimeout = time.Minute })
+			r := newChargeHarness(t, chargePolicy, func(s *app.Settings) { s.StreamFirstByteTimeout = time.Minute })
 			r.Regions[0].Fault(c.fault)
 			r.Regions[0].Step(1)
 			conn := dial(r.Gateway)
@@ -235,7 +248,7 @@ func TestChargeAfterClientLeft(t *testing.T) {
 func TestChargeOfWithheldAnswer(t *testing.T) {
 	for name, body := range map[string]string{"whole": harness.ChatBody, "stream": harness.ChatStream} {
 		t.Run(name, func(t *testing.T) {
-			r := newChargeRig(t, chargePolicy, func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond })
+			r := newChargeHarness(t, chargePolicy, func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond })
 			gate := make(chan struct{})
 			defer close(gate)
 			r.Fault.Store(harness.NoAppends(gate))
@@ -252,7 +265,7 @@ func TestChargeOfWithheldAnswer(t *testing.T) {
 }
 
 func TestLimitRefusesFurtherAttempt(t *testing.T) {
-	r := newChargeRig(t, strings.Replace(chargePolicy, "tokens: 1000000, per: year, hard", "tokens: 150, per: year, hard", 1), nil)
+	r := newChargeHarness(t, strings.Replace(chargePolicy, "tokens: 1000000, per: year, hard", "tokens: 150, per: year, hard", 1), nil)
 	if r.bound > 150 || 2*r.bound <= 150 {
 		t.Fatalf("the bound is %d", r.bound)
 	}
@@ -269,11 +282,28 @@ func TestLimitRefusesFurtherAttempt(t *testing.T) {
 const anySoft = -1
 
 // kept are the reasons of attempts whose tokens may have been used.
-var kept = map[string]bool{"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true,
-	"first-byte-timeout": true, "client-cancelled": true, "error-event": true}
+var kept = map[string]bool{
+	"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true,
+	"first-byte-timeout": true, "client-cancelled": true, "error-event": true,
+}
+
+// owed is what the hard limit keeps of one request: its usage, and the bound of each attempt
+// whose usage is not known.
+func (r chargeHarness) owed(rec gateway.Record) int64 {
+	n := rec.Usage.Total
+	if rec.Usage.Estimated {
+		n = max(r.bound, n)
+	}
+	for _, a := range rec.Attempts {
+		if kept[a.Reason] {
+			n += r.bound
+		}
+	}
+	return n
+}
 
 func TestChargesMatchLedger(t *testing.T) {
-	r := newChargeRig(t, chargePolicy, nil)
+	r := newChargeHarness(t, chargePolicy, nil)
 	for _, region := range r.Regions {
 		for _, f := range []aoaisim.Fault{
 			{Do: aoaisim.DoStatus, Status: 429, Probability: 0.1, Headers: map[string]string{"retry-after-ms": "1"}},
@@ -300,18 +330,7 @@ func TestChargesMatchLedger(t *testing.T) {
 	close(ids)
 	want := charged{calls: calls}
 	for id := range ids {
-		rec := r.Record(id)
-		switch {
-		case rec.Usage.Estimated:
-			want.hard += max(r.bound, rec.Usage.Total)
-		default:
-			want.hard += rec.Usage.Total
-		}
-		for _, a := range rec.Attempts {
-			if kept[a.Reason] {
-				want.hard += r.bound
-			}
-		}
+		want.hard += r.owed(r.Record(id))
 	}
 	want.soft = anySoft
 	r.wantCharged(t, want)
@@ -322,7 +341,7 @@ func TestChargesMatchLedger(t *testing.T) {
 
 func TestChargeOfBrokenBody(t *testing.T) {
 	long := `{"data":"` + strings.Repeat("y", 2<<20) + `","usage":{"total_tokens":9}}`
-	r := newChargeRig(t, chargePolicy, scripted(t, func(w http.ResponseWriter, q *http.Request) {
+	r := newChargeHarness(t, chargePolicy, scripted(t, func(w http.ResponseWriter, q *http.Request) {
 		_, _ = io.Copy(io.Discard, q.Body)
 		w.Header().Set("Content-Length", "9000000")
 		_, _ = io.Copy(w, bytes.NewReader([]byte(long)))

@@ -63,10 +63,14 @@ func TestTokenNamesUserInRecord(t *testing.T) {
 		headers []string
 		want    gateway.Caller
 	}{
-		"beside a key": {[]string{"api-key=" + r.Key}, gateway.Caller{Subscription: "team-a", Name: "team-a", Product: "default",
-			KeySlot: "primary", User: authtest.Person}},
-		"alone": {nil, gateway.Caller{Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold",
-			User: authtest.Person}},
+		"beside a key": {[]string{"api-key=" + r.Key}, gateway.Caller{
+			Subscription: "team-a", Name: "team-a", Product: "default",
+			KeySlot: "primary", User: authtest.Person,
+		}},
+		"alone": {nil, gateway.Caller{
+			Subscription: "entra:" + authtest.Person, Name: "kim@example.com", Product: "gold",
+			User: authtest.Person,
+		}},
 	} {
 		a := r.Do(http.MethodPost, harness.ChatPath, harness.ChatBody,
 			append(c.headers, "Authorization=Bearer "+token, "Content-Type=application/json")...)
@@ -116,8 +120,10 @@ func TestTokenRefusalsAreRecorded(t *testing.T) {
 		"no role":            {authtest.Claims(), 403, "TokenClaimValueNotAllowed"},
 		"no such product":    {authtest.Claims("product.silver"), 403, ""},
 		"model not included": {authtest.Claims("product.gold"), 403, ""},
-		"another tenant": {func() map[string]any { c := authtest.Claims(); c["tid"] = authtest.App; return c }(), 401,
-			"TokenIssuerNotAllowed"},
+		"another tenant": {
+			func() map[string]any { c := authtest.Claims(); c["tid"] = authtest.App; return c }(), 401,
+			"TokenIssuerNotAllowed",
+		},
 	} {
 		a := r.Do(http.MethodPost, "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"x"}`,
 			"Authorization=Bearer "+tenant.Token(c.claims), "Content-Type=application/json")

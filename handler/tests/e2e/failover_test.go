@@ -13,23 +13,28 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
+type earlyFault struct {
+	fault  aoaisim.Fault
+	reason string
+	whole  bool // happens to whole answers too
+	stream bool // happens to streams too
+}
+
+// earlyFaults are the faults that a client never sees while another region can answer.
+var earlyFaults = []earlyFault{
+	{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Headers: map[string]string{"Retry-After": "1"}}, "throttled", true, true},
+	{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 500}, "server-error", true, true},
+	{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 503}, "server-error", true, true},
+	{aoaisim.Fault{Do: aoaisim.DoHang}, "first-byte-timeout", true, true},
+	{aoaisim.Fault{Do: aoaisim.DoHangEvent}, "first-byte-timeout", false, true},
+	{aoaisim.Fault{Do: aoaisim.DoRefuse}, "connect-failed", true, true},
+	{aoaisim.Fault{Do: aoaisim.DoReset}, "reset", true, true},
+	{aoaisim.Fault{Do: aoaisim.DoResetEvent}, "cut-before-first-event", false, true},
+	{aoaisim.Fault{Do: aoaisim.DoResetBody}, "broken-body", true, false},
+}
+
 func TestFailoverBeforeFirstEvent(t *testing.T) {
-	for _, c := range []struct {
-		fault  aoaisim.Fault
-		reason string
-		whole  bool // happens to whole answers too
-		stream bool // happens to streams too
-	}{
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Headers: map[string]string{"Retry-After": "1"}}, "throttled", true, true},
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 500}, "server-error", true, true},
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 503}, "server-error", true, true},
-		{aoaisim.Fault{Do: aoaisim.DoHang}, "first-byte-timeout", true, true},
-		{aoaisim.Fault{Do: aoaisim.DoHangEvent}, "first-byte-timeout", false, true},
-		{aoaisim.Fault{Do: aoaisim.DoRefuse}, "connect-failed", true, true},
-		{aoaisim.Fault{Do: aoaisim.DoReset}, "reset", true, true},
-		{aoaisim.Fault{Do: aoaisim.DoResetEvent}, "cut-before-first-event", false, true},
-		{aoaisim.Fault{Do: aoaisim.DoResetBody}, "broken-body", true, false},
-	} {
+	for _, c := range earlyFaults {
 		for _, stream := range []bool{false, true} {
 			if stream && !c.stream || !stream && !c.whole {
 				continue
@@ -62,8 +67,10 @@ func TestFailoverBeforeFirstEvent(t *testing.T) {
 
 func TestStreamBrokenAfterFirstEvent(t *testing.T) {
 	for _, do := range []aoaisim.Do{aoaisim.DoCutReset, aoaisim.DoCutFin, aoaisim.DoCutEnd} {
-		for path, body := range map[string]string{harness.ChatPath: harness.ChatStream,
-			"/openai/v1/responses": `{"model":"chat","input":"hi [tokens:9]","stream":true}`} {
+		for path, body := range map[string]string{
+			harness.ChatPath:       harness.ChatStream,
+			"/openai/v1/responses": `{"model":"chat","input":"hi [tokens:9]","stream":true}`,
+		} {
 			t.Run(string(do)+" "+path, func(t *testing.T) {
 				r := harness.Start(t, harness.Options{})
 				r.Regions[0].Fault(aoaisim.Fault{Do: do, After: 4})

@@ -22,8 +22,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// feedOf is a feed as the gateway of r would open it, and the sink at its end.
-func feedOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics.Sink) {
+// exporterOf is a exporter as the gateway of r would open it, and the sink at its end.
+func exporterOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics.Sink) {
 	t.Helper()
 	columns := map[string]string{}
 	for _, c := range logs.Columns() {
@@ -40,11 +40,11 @@ func feedOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics.Sin
 	s, e := r.Settings, r.Services
 	s.LogsURL, s.LogsRuleID, s.LogsStream = sink.URL, sink.Rule, logs.Stream
 	e.Transport, e.Identity = backend.NewTransport(roots), harness.TokenMaker{Tokens: tokens}
-	feed, err := s.OpenExporter(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	exporter, err := s.OpenExporter(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return feed, sink
+	return exporter, sink
 }
 
 // entriesOf are the journal's ends, each with its request from its begin.
@@ -74,13 +74,62 @@ func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 // service.
 func TestRowsMatchRegions(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 30 }})
-	ids := map[string]string{} // of answers, by operation
+	sent := sendOfEach(t, r)
+	want := r.Regions[0].Counts().Usage
+	exporter, sink := exporterOf(t, r)
+	entries := entriesOf(t, r.Blobs)
+	for range 2 { // rows arrive at least once
+		if err := exporter.Take(t.Context(), "", entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := sink.Violations(); len(v) > 0 {
+		t.Errorf("%d violations: %s", len(v), v[0])
+	}
+	rows := rowsByID(t, sink)
+	var got sums
+	for id, row := range rows {
+		got.add(t, row)
+		if row.SpecOperationID != sent.ids[id] || row.CallerIPAddress == "" || row.ChainHash == "" {
+			t.Errorf("%+v", row)
+		}
+	}
+	if len(rows) != len(sent.ids) || !maps.EqualFunc(rows, sent.ids, func(logs.Row, string) bool { return true }) {
+		t.Errorf("%d rows of %d requests", len(rows), len(sent.ids))
+	}
+	if got != (sums{want.Prompt, want.Completion, want.Total, want.Total}) || got.total == 0 {
+		t.Errorf("the rows and their bodies say %+v; the region counted %+v", got, want)
+	}
+	wantWhole(t, r, rows[sent.long].RequestBodyURI, []byte(sent.image))
+	wantWhole(t, r, rows[sent.stream].BodyURI, nil)
+	text := gjson.Get(rows[sent.long].BackendRequestBody, "messages.0.content.1.text").Str
+	if !rows[sent.long].BodyTruncatedInRow || text != "what is this [tokens:6]" {
+		t.Errorf("%.300s", rows[sent.long].BackendRequestBody)
+	}
+	row := rows[sent.stream]
+	if gjson.Get(row.BackendResponseBody, "choices.0.message.content").Str == "" || row.TimeToFirstTokenMs == nil ||
+		row.CompletionTokens != 24_000 {
+		t.Errorf("%+v", row)
+	}
+}
+
+// requests are what sendOfEach sent: the operation of each answer's id, and two ids of note.
+type requests struct {
+	ids          map[string]string
+	long, stream string // a request of 20 MiB, a stream of 4 MiB
+	image        string // the body of the long request
+}
+
+// sendOfEach sends each metered operation, long bodies, an error of the region, and a wrong key.
+func sendOfEach(t *testing.T, r *harness.Gateway) requests {
+	t.Helper()
+	sent := requests{ids: map[string]string{}}
 	note := func(operation string, a harness.Answer) string {
 		id := a.Header.Get("X-Gateway-Request-Id")
 		if a.Err != nil || id == "" {
 			t.Fatalf("%s: %d %v", operation, a.Status, a.Err)
 		}
-		ids[id] = operation
+		sent.ids[id] = operation
 		return id
 	}
 	for _, c := range metered {
@@ -89,67 +138,48 @@ func TestRowsMatchRegions(t *testing.T) {
 			note(c.operation, r.Post(c.path, strings.Replace(c.body, "{", `{"stream":true,`, 1)))
 		}
 	}
-	image := `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` +
+	sent.image = `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` +
 		strings.Repeat("QUJD", 5<<20) + `"}},{"type":"text","text":"what is this [tokens:6]"}]}]}`
-	request := note("ChatCompletions_Create", r.Post(harness.ChatPath, image))
+	sent.long = note("ChatCompletions_Create", r.Post(harness.ChatPath, sent.image))
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Times: 1})
 	note("ChatCompletions_Create", r.Post(harness.ChatPath, harness.ChatBody))
 	long := r.Post(harness.ChatPath, `{"stream":true,"messages":[{"role":"user","content":"[tokens:24000] go on"}]}`)
-	stream := note("ChatCompletions_Create", long)
+	sent.stream = note("ChatCompletions_Create", long)
 	if len(long.Body) < 4<<20 {
-		t.Errorf("the long stream has %d bytes only", len(long.Body))
+		t.Errorf("the long stream has only %d bytes", len(long.Body))
 	}
 	note("ChatCompletions_Create", r.Do("POST", harness.ChatPath, harness.ChatBody, "api-key=wrong"))
-	waitFor(r, "every end", func() bool { return r.Ends() == len(ids) })
-	want := r.Regions[0].Counts().Usage
+	waitFor(r, "every end", func() bool { return r.Ends() == len(sent.ids) })
+	return sent
+}
 
-	feed, sink := feedOf(t, r)
-	entries := entriesOf(t, r.Blobs)
-	for range 2 { // at least once
-		if err := feed.Take(t.Context(), "", entries); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if v := sink.Violations(); len(v) > 0 {
-		t.Errorf("%d violations: %s", len(v), v[0])
-	}
+// rowsByID returns the first row of each record.
+func rowsByID(t *testing.T, sink *loganalytics.Sink) map[string]logs.Row {
+	t.Helper()
 	rows := map[string]logs.Row{}
-	var prompt, completion, total, fromBodies int64
 	for _, raw := range sink.Rows() {
 		var row logs.Row
 		if err := json.Unmarshal(raw, &row); err != nil {
 			t.Fatal(err)
 		}
-		if _, again := rows[row.RecordID]; again {
-			continue
-		}
-		rows[row.RecordID] = row
-		prompt, completion, total = prompt+row.PromptTokens, completion+row.CompletionTokens, total+row.TotalTokens
-		for _, body := range []string{row.BackendResponseBody, row.ResponseBody, row.BackendRequestBody, row.RequestBody} {
-			if body != "" && (!json.Valid([]byte(body)) || len(body) > 64_000) {
-				t.Errorf("%s: %d bytes, valid: %v", row.RecordID, len(body), json.Valid([]byte(body)))
-			}
-		}
-		fromBodies += gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int()
-		if row.SpecOperationID != ids[row.RecordID] || row.CallerIPAddress == "" || row.ChainHash == "" {
-			t.Errorf("%+v", row)
+		if _, again := rows[row.RecordID]; !again {
+			rows[row.RecordID] = row
 		}
 	}
-	if len(rows) != len(ids) || !maps.EqualFunc(rows, ids, func(logs.Row, string) bool { return true }) {
-		t.Errorf("%d rows of %d requests", len(rows), len(ids))
-	}
-	if prompt != want.Prompt || completion != want.Completion || total != want.Total || fromBodies != want.Total || total == 0 {
-		t.Errorf("rows say %d, %d, %d, their bodies %d; the region counted %+v", prompt, completion, total, fromBodies, want)
-	}
-	wantWhole(t, r, rows[request].RequestBodyURI, []byte(image))
-	wantWhole(t, r, rows[stream].BodyURI, nil)
-	if row := rows[request]; !row.BodyTruncatedInRow || gjson.Get(row.BackendRequestBody,
-		"messages.0.content.1.text").Str != "what is this [tokens:6]" {
-		t.Errorf("%.300s", row.BackendRequestBody)
-	}
-	if row := rows[stream]; gjson.Get(row.BackendResponseBody, "choices.0.message.content").Str == "" || row.TimeToFirstTokenMs == nil ||
-		row.CompletionTokens != 24_000 {
-		t.Errorf("%+v", row)
+	return rows
+}
+
+// sums adds up the tokens that rows have in columns and in bodies.
+type sums struct{ prompt, completion, total, inBodies int64 }
+
+func (s *sums) add(t *testing.T, row logs.Row) {
+	t.Helper()
+	s.prompt, s.completion, s.total = s.prompt+row.PromptTokens, s.completion+row.CompletionTokens, s.total+row.TotalTokens
+	s.inBodies += gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int()
+	for _, body := range []string{row.BackendResponseBody, row.ResponseBody, row.BackendRequestBody, row.RequestBody} {
+		if body != "" && (!json.Valid([]byte(body)) || len(body) > 64_000) {
+			t.Errorf("%s: %d bytes, valid: %v", row.RecordID, len(body), json.Valid([]byte(body)))
+		}
 	}
 }
 

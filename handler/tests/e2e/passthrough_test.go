@@ -10,25 +10,33 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
+// filtered is the content filter's refusal of an answer.
+const filtered = `{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,` +
+	`"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true,"severity":"high"}}}}}`
+
+type regionError struct {
+	status int
+	body   string
+}
+
+// regionErrors are answers that clients must get as the region sent them.
+var regionErrors = []regionError{
+	{400, filtered},
+	{400, `{"error":{"code":null,"message":"Unknown parameter: 'stream_options'.","param":"stream_options","type":"invalid_request_error"}}`},
+	{404, `{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}`},
+	{409, `{"error":{"code":"Conflict"}}`},
+	{413, "too large, in plain words"},
+	{415, ""},
+	{422, `{"error":{"message":"unprocessable"}}`},
+	{500, `{"error":{"code":"500","message":"internal"}}`},
+	{503, `<html>no JSON at all</html>`},
+	{302, ""},
+}
+
 // A region's own errors reach the client byte by byte, with the headers that matter to
 // clients and without those that would show the region.
 func TestRegionErrorsPassUnchanged(t *testing.T) {
-	const filtered = `{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true,"severity":"high"}}}}}`
-	for _, c := range []struct {
-		status int
-		body   string
-	}{
-		{400, filtered},
-		{400, `{"error":{"code":null,"message":"Unknown parameter: 'stream_options'.","param":"stream_options","type":"invalid_request_error"}}`},
-		{404, `{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}`},
-		{409, `{"error":{"code":"Conflict"}}`},
-		{413, "too large, in plain words"},
-		{415, ""},
-		{422, `{"error":{"message":"unprocessable"}}`},
-		{500, `{"error":{"code":"500","message":"internal"}}`},
-		{503, `<html>no JSON at all</html>`},
-		{302, ""},
-	} {
+	for _, c := range regionErrors {
 		for _, body := range []string{harness.ChatBody, harness.ChatStream} {
 			r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, func(w http.ResponseWriter, q *http.Request) {
 				_, _ = io.Copy(io.Discard, q.Body)

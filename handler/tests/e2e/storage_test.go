@@ -48,11 +48,11 @@ func openLoad(r *harness.Gateway, perSecond int, lasts time.Duration, turn []har
 
 // entry is what the journal has of one request.
 type entry struct {
-	begins, ends, amends int
-	outcome              gateway.Outcome // amended
-	status               int
-	sum                  string
-	tokens               int64
+	beginLines, ends, amends int
+	outcome                  gateway.Outcome // amended
+	status                   int
+	sum                      string
+	tokens                   int64
 }
 
 func entries(r *harness.Gateway) map[string]*entry {
@@ -65,7 +65,7 @@ func entries(r *harness.Gateway) map[string]*entry {
 		}
 		switch line.Type {
 		case gateway.Begin:
-			k.begins++
+			k.beginLines++
 		case gateway.End:
 			k.ends++
 			k.outcome, k.status, k.tokens = line.Outcome, line.Status, line.Usage.Total
@@ -90,13 +90,13 @@ func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 	for _, s := range seen {
 		k := all[s.ID]
 		switch {
-		case k == nil || k.ends != 1 || k.begins > 1 || k.amends > 1:
+		case k == nil || k.ends != 1 || k.beginLines > 1 || k.amends > 1:
 			r.T.Errorf("of an answer with status %d the journal has %+v: %+v", s.Status, k, s)
 		case s.Status != http.StatusOK:
 			if s.Complete && s.Code == "" {
 				r.T.Errorf("an error without a reason: %+v", s)
 			}
-		case s.Complete && (k.outcome != gateway.Complete || k.begins != 1):
+		case s.Complete && (k.outcome != gateway.Complete || k.beginLines != 1):
 			r.T.Errorf("a complete answer's record says %+v", k)
 		case s.Complete && s.Unaltered && (k.sum != s.Sum || k.tokens != s.Tokens):
 			r.T.Errorf("the client has %s of %d tokens, the record %s of %d", s.Sum, s.Tokens, k.sum, k.tokens)
@@ -185,6 +185,17 @@ const (
 	outageEnds   = 5 * time.Minute
 )
 
+// peakBacklog returns the most bytes that waited for storage during the time d, and the limit.
+func peakBacklog(r *harness.Gateway, d time.Duration) (peak, limit int64) {
+	for began := time.Now(); time.Since(began) < d; {
+		time.Sleep(100 * time.Millisecond)
+		var used int64
+		used, limit = r.Program.Journal.Backlog()
+		peak = max(peak, used)
+	}
+	return peak, limit
+}
+
 func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	t := r.T
 	r.Program.Start()
@@ -192,19 +203,11 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	began := time.Now()
 	time.AfterFunc(outageBegins, func() { r.Fault.Store(fault) })
 	time.AfterFunc(outageEnds, func() { r.Fault.Store(nil) })
-	done := make(chan struct{})
 	var peak, limit int64
-	go func() {
-		defer close(done)
-		for time.Since(began) < outageEnds {
-			time.Sleep(100 * time.Millisecond)
-			var used int64
-			used, limit = r.Program.Journal.Backlog()
-			peak = max(peak, used)
-		}
-	}()
+	var watch sync.WaitGroup
+	watch.Go(func() { peak, limit = peakBacklog(r, outageEnds-time.Since(began)) })
 	seen := openLoad(r, 4, outageEnds, harness.Asks[:3], strings.Repeat("much ", 40<<10))
-	<-done
+	watch.Wait()
 	cut, refused := 0, 0
 	for _, s := range seen {
 		switch {

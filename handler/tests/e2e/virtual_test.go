@@ -75,6 +75,21 @@ func inVirtualTime(t *testing.T, regions int, test func(t *testing.T, r *harness
 	inVirtualTimeUnder(t, harness.TestPolicy, regions, func(t *testing.T, r *harness.Gateway, _ *ledger) { test(t, r) })
 }
 
+// defaultSettings are the settings of a gateway that is told only what it must be told.
+func defaultSettings(t *testing.T) app.Settings {
+	t.Helper()
+	s, err := app.SettingsFor(app.Serving, []string{
+		"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true",
+		`GATEWAY_SECRETS={"gateway-admin-key":"` + harness.AdminKey + `","k":"key"}`,
+		`GATEWAY_BACKENDS=[{"name":"a","endpoint":"https://a","priority":1,"credential":"k","models":{"chat":"chat"}}]`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Backends = nil
+	return s
+}
+
 // virtuallyUnder does so under a policy, and shows what it charges.
 func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *testing.T, r *harness.Gateway, charges *ledger)) {
 	t.Helper()
@@ -82,25 +97,21 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 		world := pipes{}
 		toRegions, toGateway := world.transport(), world.transport()
-		s, err := app.SettingsFor(app.Serving, []string{
-			"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true", `GATEWAY_SECRETS={"gateway-admin-key":"` +
-				harness.AdminKey + `","k":"key"}`,
-			`GATEWAY_BACKENDS=[{"name":"a","endpoint":"https://a","priority":1,"credential":"k","models":{"chat":"chat"}}]`,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Backends = nil
+		s := defaultSettings(t)
 		r := &harness.Gateway{T: t, URL: "http://gateway", Client: &http.Client{Transport: toGateway}, Store: table.NewMem()}
 		r.Blobs = &blob.Mem{Fault: r.BlobOperation}
 		for i := range regions {
 			name := string(rune('a' + i))
-			region := aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true,
-				Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}}})
+			region := aoaisim.New(aoaisim.Options{
+				Name: name, Key: "key", Kind: true,
+				Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}},
+			})
 			defer world.serve(name, &http.Server{Handler: region})()
 			r.Regions = append(r.Regions, region)
-			s.Backends = append(s.Backends, backend.Region{Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1,
-				Credential: "k", Models: map[string]string{"chat": "chat"}})
+			s.Backends = append(s.Backends, backend.Region{
+				Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1,
+				Credential: "k", Models: map[string]string{"chat": "chat"},
+			})
 		}
 		pol, err := policy.Parse("policy.yaml", []byte(text))
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -56,78 +57,137 @@ type wired struct {
 	pause    time.Duration
 }
 
-func wiredCases() []wired {
-	whole, streamed := []response{says200(wholeChat)}, []response{streams200()}
-	date := time.Now().Add(80 * time.Second).UTC().Format(http.TimeFormat)
-	dribble := map[string]any{"numberOfChunks": 25, "totalDuration": 900}
-	both := []string{"a/throttled b/", "b/", "b/"}
-	return []wired{
-		{name: "429 Retry-After in seconds", a: []response{refuses(429, "Retry-After=80"), says200(wholeChat)}, b: whole, requests: both,
-			states: "open closed"},
-		{name: "429 Retry-After as a date", a: []response{refuses(429, "Retry-After="+date), says200(wholeChat)}, b: whole, requests: both,
-			states: "open closed"},
-		{name: "429 retry-after-ms", a: []response{refuses(429, "retry-after-ms=80000", "Retry-After=1"), says200(wholeChat)}, b: whole,
-			requests: both, states: "open closed"},
-		{name: "429 alone", a: []response{refuses(429), says200(wholeChat)}, b: whole, requests: both, states: "open closed"},
-		{name: "429 to a stream", a: []response{refuses(429, "Retry-After=80")}, b: streamed, stream: true, requests: both,
-			states: "open closed"},
-		{name: "429 until its time is over", a: []response{refuses(429, "retry-after-ms=300"), says200(wholeChat)}, b: whole,
-			requests: []string{"a/throttled b/", "a/"}, states: "closed closed", pause: 400 * time.Millisecond},
-		{name: "429 everywhere", a: []response{refuses(429, "Retry-After=80")}, b: []response{refuses(429, "retry-after-ms=40000")},
-			requests: []string{"a/throttled b/throttled", ""}, status: 429, states: "open open"},
-		{name: "500 three times", a: []response{refuses(500)}, b: whole,
-			requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed"},
-		{name: "502, 408, 503", a: []response{refuses(502), refuses(408), refuses(503)}, b: whole,
-			requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed"},
-		{name: "500, 200, 500, 200", a: []response{refuses(500), says200(wholeChat), refuses(500), says200(wholeChat)}, b: whole,
-			requests: []string{"a/server-error b/", "a/", "a/server-error b/", "a/"}, states: "closed closed"},
-		{name: "503 Retry-After", a: []response{refuses(503, "Retry-After=80")}, b: whole, requests: []string{"a/server-error b/", "b/"},
-			states: "open closed"},
-		{name: "500 everywhere", a: []response{refuses(500)}, b: []response{refuses(500)}, requests: []string{"a/server-error b/server-error"},
-			status: 500, states: "closed closed"},
-		{name: "reset", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: whole,
-			requests: []string{"a/reset b/", "a/reset b/", "a/reset b/", "b/"}, states: "open closed"},
-		{name: "reset to a stream", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: streamed, stream: true,
-			requests: []string{"a/reset b/"}, states: "closed closed"},
-		{name: "hung up on", a: []response{{"fault": "EMPTY_RESPONSE"}}, b: whole, requests: []string{"a/reset b/"}, states: "closed closed"},
-		{name: "garbage", a: []response{{"fault": "RANDOM_DATA_THEN_CLOSE"}}, b: whole, requests: []string{"a/reset b/"},
-			states: "closed closed"},
-		{name: "garbage after 200", a: []response{{"fault": "MALFORMED_RESPONSE_CHUNK"}}, b: whole, requests: []string{"a/broken-body b/"},
-			states: "closed closed"},
-		{name: "too late", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 3000)}, b: whole,
-			requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed"},
-		{name: "too late for a stream", a: []response{streams200().with("fixedDelayMilliseconds", 3000)}, b: streamed, stream: true,
-			requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed"},
-		{name: "late and in time", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 300)}, b: whole, requests: []string{"a/"},
-			states: "closed closed"},
-		{name: "401 once, then 200", a: []response{refuses(401), says200(wholeChat)}, b: whole,
-			requests: []string{"a/credential-refused a/", "a/"}, states: "closed closed"},
-		{name: "401 once to a stream", a: []response{refuses(401), streams200()}, b: streamed, stream: true,
-			requests: []string{"a/credential-refused a/"}, states: "closed closed"},
-		{name: "401 always", a: []response{refuses(401)}, b: whole, requests: []string{"a/credential-refused a/credential-refused b/"},
-			states: "closed closed"},
-		{name: "401 everywhere", a: []response{refuses(401)}, b: []response{refuses(401)},
-			requests: []string{"a/credential-refused a/credential-refused b/credential-refused b/credential-refused"}, status: 502,
-			states: "closed closed"},
-		{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "closed closed"},
-		{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "closed closed"},
-		{name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/", "b/"},
-			states: "open closed"},
-		{name: "200 in drops", a: []response{says200(wholeChat).with("chunkedDribbleDelay", dribble)}, b: whole, requests: []string{"a/"},
-			states: "closed closed"},
-		{name: "a stream in drops", a: []response{streams200().with("chunkedDribbleDelay", dribble)}, b: streamed, stream: true,
-			requests: []string{"a/"}, states: "closed closed"},
-		{name: "a stream that opens with an error", a: []response{streams200().with("body",
+// What the scripts share. A script's {date} stands for a date in 80 seconds.
+var (
+	whole, streamed = []response{says200(wholeChat)}, []response{streams200()}
+	dribble         = map[string]any{"numberOfChunks": 25, "totalDuration": 900}
+	both            = []string{"a/throttled b/", "b/", "b/"}
+)
+
+// wiredCases are regions that answer with errors, and regions with broken or slow connections.
+var wiredCases = []wired{
+	{
+		name: "429 Retry-After in seconds", a: []response{refuses(429, "Retry-After=80"), says200(wholeChat)}, b: whole, requests: both,
+		states: "open closed",
+	},
+	{
+		name: "429 Retry-After as a date", a: []response{refuses(429, "Retry-After={date}"), says200(wholeChat)}, b: whole, requests: both,
+		states: "open closed",
+	},
+	{
+		name: "429 retry-after-ms", a: []response{refuses(429, "retry-after-ms=80000", "Retry-After=1"), says200(wholeChat)}, b: whole,
+		requests: both, states: "open closed",
+	},
+	{name: "429 alone", a: []response{refuses(429), says200(wholeChat)}, b: whole, requests: both, states: "open closed"},
+	{
+		name: "429 to a stream", a: []response{refuses(429, "Retry-After=80")}, b: streamed, stream: true, requests: both,
+		states: "open closed",
+	},
+	{
+		name: "429 until its time is over", a: []response{refuses(429, "retry-after-ms=300"), says200(wholeChat)}, b: whole,
+		requests: []string{"a/throttled b/", "a/"}, states: "closed closed", pause: 400 * time.Millisecond,
+	},
+	{
+		name: "429 everywhere", a: []response{refuses(429, "Retry-After=80")}, b: []response{refuses(429, "retry-after-ms=40000")},
+		requests: []string{"a/throttled b/throttled", ""}, status: 429, states: "open open",
+	},
+	{
+		name: "500 three times", a: []response{refuses(500)}, b: whole,
+		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "502, 408, 503", a: []response{refuses(502), refuses(408), refuses(503)}, b: whole,
+		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "500, 200, 500, 200", a: []response{refuses(500), says200(wholeChat), refuses(500), says200(wholeChat)}, b: whole,
+		requests: []string{"a/server-error b/", "a/", "a/server-error b/", "a/"}, states: "closed closed",
+	},
+	{
+		name: "503 Retry-After", a: []response{refuses(503, "Retry-After=80")}, b: whole, requests: []string{"a/server-error b/", "b/"},
+		states: "open closed",
+	},
+	{
+		name: "500 everywhere", a: []response{refuses(500)}, b: []response{refuses(500)}, requests: []string{"a/server-error b/server-error"},
+		status: 500, states: "closed closed",
+	},
+	{
+		name: "reset", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: whole,
+		requests: []string{"a/reset b/", "a/reset b/", "a/reset b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "reset to a stream", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: streamed, stream: true,
+		requests: []string{"a/reset b/"}, states: "closed closed",
+	},
+	{name: "hung up on", a: []response{{"fault": "EMPTY_RESPONSE"}}, b: whole, requests: []string{"a/reset b/"}, states: "closed closed"},
+	{
+		name: "garbage", a: []response{{"fault": "RANDOM_DATA_THEN_CLOSE"}}, b: whole, requests: []string{"a/reset b/"},
+		states: "closed closed",
+	},
+	{
+		name: "garbage after 200", a: []response{{"fault": "MALFORMED_RESPONSE_CHUNK"}}, b: whole, requests: []string{"a/broken-body b/"},
+		states: "closed closed",
+	},
+	{
+		name: "too late", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 3000)}, b: whole,
+		requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "too late for a stream", a: []response{streams200().with("fixedDelayMilliseconds", 3000)}, b: streamed, stream: true,
+		requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "late and in time", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 300)}, b: whole, requests: []string{"a/"},
+		states: "closed closed",
+	},
+	{
+		name: "401 once, then 200", a: []response{refuses(401), says200(wholeChat)}, b: whole,
+		requests: []string{"a/credential-refused a/", "a/"}, states: "closed closed",
+	},
+	{
+		name: "401 once to a stream", a: []response{refuses(401), streams200()}, b: streamed, stream: true,
+		requests: []string{"a/credential-refused a/"}, states: "closed closed",
+	},
+	{
+		name: "401 always", a: []response{refuses(401)}, b: whole, requests: []string{"a/credential-refused a/credential-refused b/"},
+		states: "closed closed",
+	},
+	{
+		name: "401 everywhere", a: []response{refuses(401)}, b: []response{refuses(401)},
+		requests: []string{"a/credential-refused a/credential-refused b/credential-refused b/credential-refused"}, status: 502,
+		states: "closed closed",
+	},
+	{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "closed closed"},
+	{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "closed closed"},
+	{
+		name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/", "b/"},
+		states: "open closed",
+	},
+	{
+		name: "200 in drops", a: []response{says200(wholeChat).with("chunkedDribbleDelay", dribble)}, b: whole, requests: []string{"a/"},
+		states: "closed closed",
+	},
+	{
+		name: "a stream in drops", a: []response{streams200().with("chunkedDribbleDelay", dribble)}, b: streamed, stream: true,
+		requests: []string{"a/"}, states: "closed closed",
+	},
+	{
+		name: "a stream that opens with an error", a: []response{streams200().with("body",
 			"data: {\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}\n\n")}, b: streamed, stream: true,
-			requests: []string{"a/error-event b/"}, states: "closed closed"},
-	}
+		requests: []string{"a/error-event b/"}, states: "closed closed",
+	},
 }
 
 // script tells WireMock what a region answers.
 func script(t *testing.T, wm *wiremock.Server, path string, answers []response) {
 	t.Helper()
 	state := func(n int) string { return fmt.Sprintf("answer %d", n) }
+	date := time.Now().Add(80 * time.Second).UTC().Format(http.TimeFormat)
 	for i, answer := range answers {
+		if h, ok := answer["headers"].(map[string]string); ok && h["Retry-After"] == "{date}" {
+			answer = maps.Clone(answer)
+			answer["headers"] = map[string]string{"Content-Type": "application/json", "Retry-After": date}
+		}
 		m := map[string]any{
 			"request":  map[string]any{"method": "POST", "urlPathPattern": path + "/openai/.*"},
 			"response": answer, "scenarioName": path,
@@ -156,40 +216,43 @@ func TestWireMockSequences(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(wm.Stop)
-	for i, c := range wiredCases() {
+	for i, c := range wiredCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			path := fmt.Sprintf("/case%d", i)
-			script(t, wm, path+"/a", c.a)
-			script(t, wm, path+"/b", c.b)
-			r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
-				s.FirstByteTimeout, s.StreamFirstByteTimeout = 1500*time.Millisecond, 1500*time.Millisecond
-				for i, name := range []string{"/a", "/b"} {
-					u, err := url.Parse(wm.URL + path + name)
-					if err != nil {
-						t.Fatal(err)
-					}
-					s.Backends[i].Endpoint = u
-				}
-			}})
-			sent := map[string]int{}
-			for n, want := range c.requests {
-				if n > 0 && c.pause > 0 {
-					pauseFor(t, c.pause)
-				}
-				rec := wiredOnce(r, c)
-				if got := attemptsOf(rec); got != want {
-					t.Errorf("request %d: attempts %q, want %q", n, got, want)
-				}
-				for _, a := range rec.Attempts {
-					sent[a.Region]++
-				}
-			}
-			wantSent(r, wm, path, sent)
-			if states := breakers(r); states != c.states {
-				t.Errorf("breakers are %s, want %s", states, c.states)
-			}
+			c.run(t, wm, fmt.Sprintf("/case%d", i))
 		})
+	}
+}
+
+func (c wired) run(t *testing.T, wm *wiremock.Server, path string) {
+	script(t, wm, path+"/a", c.a)
+	script(t, wm, path+"/b", c.b)
+	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
+		s.FirstByteTimeout, s.StreamFirstByteTimeout = 1500*time.Millisecond, 1500*time.Millisecond
+		for i, name := range []string{"/a", "/b"} {
+			u, err := url.Parse(wm.URL + path + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Backends[i].Endpoint = u
+		}
+	}})
+	sent := map[string]int{}
+	for n, want := range c.requests {
+		if n > 0 && c.pause > 0 {
+			pauseFor(t, c.pause)
+		}
+		rec := wiredOnce(r, c)
+		if got := attemptsOf(rec); got != want {
+			t.Errorf("request %d: attempts %q, want %q", n, got, want)
+		}
+		for _, a := range rec.Attempts {
+			sent[a.Region]++
+		}
+	}
+	wantSent(r, wm, path, sent)
+	if states := breakers(r); states != c.states {
+		t.Errorf("breakers are %s, want %s", states, c.states)
 	}
 }
 

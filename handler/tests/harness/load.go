@@ -20,27 +20,27 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// sight is what one client saw of one request.
+// Observation is what one client saw of one request.
 type Observation struct {
 	Ask       Ask
 	team      string
-	ID        string // of the record; empty = no headers came
+	ID        string // of the record; empty if no header arrived
 	Status    int
 	Code      string // of an error answer
 	seen      int64  // bytes of the answer
-	Complete  bool   // the client holds all it would wait for
-	Left      bool   // the client's own doing
+	Complete  bool   // the client received everything that it waits for
+	Left      bool   // the client closed the connection itself
 	Reported  bool   // an error event ended the stream
-	Tokens    int64  // 0 = the answer did not say
+	Tokens    int64  // 0 if the answer has no usage
 	Sum       string // SHA-256 of the bytes seen
-	Unaltered bool   // the gateway had nothing to remove from the region's bytes
+	Unaltered bool   // the gateway removed nothing from the region's bytes
 }
 
-// ask is one sort of request; %s is the prompt.
+// Ask is a kind of request; %s in the body stands for the prompt.
 type Ask struct {
 	Name, path, body string
 	stream           bool
-	plainUsage       bool // the client asks for usage itself, or the answer has it anyway
+	plainUsage       bool // the client asks for usage, or the answer always has it
 }
 
 const responsesPath = "/openai/v1/responses"
@@ -48,29 +48,31 @@ const responsesPath = "/openai/v1/responses"
 var Asks = []Ask{
 	{"chat", ChatPath, `{"messages":[{"role":"user","content":"%s"}]}`, false, true},
 	{"chat stream", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true}`, true, false},
-	{"chat stream with usage", ChatPath,
-		`{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true},
+	{
+		"chat stream with usage", ChatPath,
+		`{"messages":[{"role":"user","content":"%s"}],"stream":true,"stream_options":{"include_usage":true}}`, true, true,
+	},
 	{"response", responsesPath, `{"model":"chat","input":"%s"}`, false, true},
 	{"response stream", responsesPath, `{"model":"chat","input":"%s","stream":true}`, true, true},
 	{"embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"%s"}`, false, true},
 }
 
-// longAsk is answered by more than the gateway holds back as a whole, 1 MiB.
+// LongAsk has an answer over 1 MiB, the most that the gateway holds back as a whole.
 var LongAsk = Ask{
 	"long embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21",
 	`{"input":["%s"` + strings.Repeat(`,"more"`, 80) + `]}`, false, true,
 }
 
-// client sends one request after the other.
+// Client sends one request after another.
 type Client struct {
 	URL, Key, Team string
 	Number         int
 	Asks           []Ask
-	Leaves         bool // sometimes in the middle of an answer
+	Leaves         bool // the client sometimes leaves in the middle of an answer
 	HTTP           *http.Client
 }
 
-// run goes on until stop is closed; the request under way then is seen to its end.
+// run sends requests until stop is closed. It waits for the last answer.
 func (c *Client) run(ctx context.Context, stop <-chan struct{}, see func(Observation)) {
 	for n := 0; ; n++ {
 		select {
@@ -84,7 +86,7 @@ func (c *Client) run(ctx context.Context, stop <-chan struct{}, see func(Observa
 	}
 }
 
-// one sends one request and looks at the answer as far as it comes.
+// One sends one request and reads as much of the answer as arrives.
 func (c *Client) One(ctx context.Context, a Ask, prompt string) Observation {
 	s := Observation{Ask: a, team: c.Team}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -115,7 +117,7 @@ func (c *Client) One(ctx context.Context, a Ask, prompt string) Observation {
 	return s
 }
 
-// whole reads a body that is complete when its announced length has come.
+// whole reads a body, which is complete if it has its announced length.
 func (s *Observation) whole(resp *http.Response, sum hash.Hash) {
 	body, err := io.ReadAll(resp.Body)
 	sum.Write(body)
@@ -127,8 +129,8 @@ func (s *Observation) whole(resp *http.Response, sum hash.Hash) {
 	}
 }
 
-// events reads a stream. Its terminal event makes it complete: clients stop reading there,
-// however the connection ends.
+// events reads a stream. The terminal event makes it complete, because clients stop reading
+// there, whatever happens to the connection.
 func (s *Observation) events(body io.Reader, sum hash.Hash, leaveAfter int) {
 	s.Unaltered = s.Ask.plainUsage
 	r := bufio.NewReader(io.TeeReader(body, sum))
@@ -169,7 +171,7 @@ func (s *Observation) event(raw []byte) {
 	}
 }
 
-// load is many clients at work.
+// Load is a group of clients that send requests.
 type Load struct {
 	stop   chan struct{}
 	groups sync.WaitGroup
@@ -192,7 +194,7 @@ func (l *Load) see(s Observation) {
 	l.sights = append(l.sights, s)
 }
 
-// await waits, but not for ever, until so many streams and so many bodies were completed.
+// Await waits up to 4 s until the given number of streams and of bodies is complete.
 func (l *Load) Await(t *testing.T, each int) {
 	t.Helper()
 	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
@@ -219,14 +221,14 @@ func (l *Load) count() (streams, whole int) {
 	return streams, whole
 }
 
-// end lets the requests under way come to their end and returns all that was seen.
+// End stops the clients after their current requests and returns all observations.
 func (l *Load) End() []Observation {
 	close(l.stop)
 	l.groups.Wait()
 	return l.sights
 }
 
-// pause waits in the midst of real processes, which no bubble can hold.
+// Pause sleeps in real time. It is for tests with real processes, where virtual time is not possible.
 func Pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

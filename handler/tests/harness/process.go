@@ -24,11 +24,11 @@ import (
 	"aoaigateway/handler/devstack/stack"
 )
 
-// proving lengthens the timed loops; absent, they are cut short.
+// Proving says whether the timed loops run at full length (PROVE=1).
 var Proving = os.Getenv("PROVE") == "1"
 
-// figures prints what a timed loop counted. Without -v nobody sees a passing test's log,
-// so that a proof prints it as well.
+// Report logs what a timed loop counted. At full length it also prints it, because the log of a
+// passing test is not shown without -v.
 func Report(t *testing.T, format string, args ...any) {
 	t.Helper()
 	t.Logf(format, args...)
@@ -37,14 +37,14 @@ func Report(t *testing.T, format string, args ...any) {
 	}
 }
 
-// appDir is where this run's staged app lies, if a test asked for it.
+// AppDir is the folder of the staged app.
 var AppDir string
 
 var stageOnce = sync.OnceValues(func() (string, error) {
 	return stack.Stage(context.Background(), stack.StageOptions{OS: runtime.GOOS, Arch: runtime.GOARCH, Out: AppDir})
 })
 
-// staged builds the gateway as it is deployed and returns the app's folder.
+// Staged builds the gateway as it is deployed, once, and returns the folder of the app.
 func Staged(t *testing.T) string {
 	t.Helper()
 	dir, err := stageOnce()
@@ -69,11 +69,11 @@ func StartAzurite(t *testing.T) *azurite.Server {
 	return server
 }
 
-// world is what a gateway process is told: its settings.
+// Environment holds the settings of gateway processes.
 type Environment struct {
 	T        *testing.T
 	storage  string
-	policy   string // file
+	policy   string // a file name
 	Backends []map[string]any
 	Secrets  map[string]string
 }
@@ -87,7 +87,7 @@ func NewEnvironment(t *testing.T, storage, policy string) *Environment {
 	return &Environment{T: t, storage: storage, policy: file, Secrets: map[string]string{"gateway-admin-key": AdminKey}}
 }
 
-// region adds one that knows the models chat and emb.
+// Region starts a simulated region with the models chat and emb.
 func (w *Environment) Region(priority int, o aoaisim.Options) *aoaisim.Region {
 	w.T.Helper()
 	o.Key = "key-of-" + o.Name
@@ -106,7 +106,7 @@ func (w *Environment) Region(priority int, o aoaisim.Options) *aoaisim.Region {
 	return region
 }
 
-// environ is the process's whole environment; more stands last and so wins.
+// Environ returns the complete environment of a process. The values of more win.
 func (w *Environment) Environ(more ...string) []string {
 	backends, _ := json.Marshal(w.Backends)
 	secrets, _ := json.Marshal(w.Secrets)
@@ -116,7 +116,7 @@ func (w *Environment) Environ(more ...string) []string {
 	}, more...)
 }
 
-// process is a gateway running by itself, without a host.
+// Process is a gateway that runs without a host.
 type Process struct {
 	T      *testing.T
 	URL    string
@@ -126,7 +126,7 @@ type Process struct {
 	errs   output
 }
 
-// output is what a process printed so far.
+// output collects what a process prints.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -144,7 +144,7 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// startGateway starts the real binary as the host does: by its port variable.
+// StartProcess starts the real binary as the host does, with the port variable.
 func StartProcess(t *testing.T, environ []string) *Process {
 	t.Helper()
 	port := FreePort(t)
@@ -172,7 +172,7 @@ func FreePort(t *testing.T) string {
 	return port
 }
 
-// ready waits until the process answers the host's start-up probe.
+// Ready waits until the process answers the start-up probe of the host.
 func (p *Process) Ready() {
 	p.T.Helper()
 	deadline := time.After(20 * time.Second)
@@ -198,7 +198,7 @@ func (p *Process) Signal(s syscall.Signal) {
 	}
 }
 
-// exit waits for the process's end and returns its code.
+// Exit waits until the process has ended and returns its exit code.
 func (p *Process) Exit() int {
 	p.T.Helper()
 	select {
@@ -209,7 +209,7 @@ func (p *Process) Exit() int {
 	return p.Cmd.ProcessState.ExitCode()
 }
 
-// gatewayCommand runs the real binary's command line to its end.
+// RunCommand runs one command line of the real binary.
 func RunCommand(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer

@@ -52,23 +52,30 @@ func TestResponseFoundAfterKills(t *testing.T) {
 			}
 			fleet = nil
 			start()
-			for i, p := range fleet {
-				regions[0].ResetCounts()
-				r := &harness.Gateway{T: t, URL: p.URL, Key: first.Key}
-				if next := r.Post("/openai/v1/responses",
-					`{"model":"chat","input":"more","previous_response_id":"`+id+`"}`); next.Status != http.StatusOK {
-					t.Errorf("gateway %d: previous_response_id: %d %s", i, next.Status, next.Body)
-				}
-				if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+r.Key); a.Status != http.StatusOK {
-					t.Errorf("gateway %d: %d %s", i, a.Status, a.Body)
-				}
-				if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+foreign); a.Status != http.StatusNotFound {
-					t.Errorf("gateway %d: a foreign subscription is told %d %s", i, a.Status, a.Body)
-				}
-				if list := harness.Asked(regions[0]); len(list) != 0 {
-					t.Errorf("gateway %d asked the other region %v", i, list)
-				}
+			for _, p := range fleet {
+				wantFound(t, p, regions[0], id, first.Key, foreign)
 			}
 		})
+	}
+}
+
+// wantFound checks that a process finds the response for its owner, and for nobody else,
+// without asking the other region.
+func wantFound(t *testing.T, p *harness.Process, other *aoaisim.Region, id, key, foreign string) {
+	t.Helper()
+	other.ResetCounts()
+	r := &harness.Gateway{T: t, URL: p.URL, Key: key}
+	if next := r.Post("/openai/v1/responses",
+		`{"model":"chat","input":"more","previous_response_id":"`+id+`"}`); next.Status != http.StatusOK {
+		t.Errorf("previous_response_id: %d %s", next.Status, next.Body)
+	}
+	if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+r.Key); a.Status != http.StatusOK {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if a := r.Do(http.MethodGet, "/openai/v1/responses/"+id, "", "api-key="+foreign); a.Status != http.StatusNotFound {
+		t.Errorf("a foreign subscription is told %d %s", a.Status, a.Body)
+	}
+	if list := harness.Asked(other); len(list) != 0 {
+		t.Errorf("the gateway asked the other region %v", list)
 	}
 }

@@ -157,16 +157,20 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(a.sink.CA)
-	e := app.Services{Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)},
-		Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens}}
+	e := app.Services{
+		Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)},
+		Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens},
+	}
 	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e,
 		logger); err != nil {
 		t.Fatal(err)
 	}
 	m := &recovery{t: t, server: server, blobs: blobs, rows: manifest.New(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
-	m.derive = derive.New(derive.Options{Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book),
-		Logger: logger})
+	m.derive = derive.New(derive.Options{
+		Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book),
+		Logger: logger,
+	})
 	return m
 }
 
@@ -259,13 +263,17 @@ func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {
 	}
 	want.Incomplete = int64(incomplete)
 	now := time.Now()
-	s, err := m.book.Summarize(m.t.Context(), usage.Query{From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour),
-		By: []string{"subscription"}})
+	s, err := m.book.Summarize(m.t.Context(), usage.Query{
+		From: now.Add(-3 * time.Hour), To: now.Add(2 * time.Hour),
+		By: []string{"subscription"},
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	got := usage.Counts{Requests: s.Sum.Requests, Prompt: s.Sum.Prompt, Completion: s.Sum.Completion, Total: s.Sum.Total,
-		Incomplete: s.Sum.Incomplete}
+	got := usage.Counts{
+		Requests: s.Sum.Requests, Prompt: s.Sum.Prompt, Completion: s.Sum.Completion, Total: s.Sum.Total,
+		Incomplete: s.Sum.Incomplete,
+	}
 	harness.Report(m.t, "usage: %d requests, %d tokens, %d incomplete; the journal says %d, %d and %d", got.Requests, got.Total,
 		got.Incomplete, want.Requests, want.Total, want.Incomplete)
 	if got != want {

@@ -96,8 +96,10 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
 	w.Region(1, aoaisim.Options{Name: "unkind", EventDelay: 3 * time.Millisecond, Seed: rand.Uint64()})
 	spotty := w.Region(1, aoaisim.Options{Name: "spotty", EventDelay: 5 * time.Millisecond, Kind: true})
-	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03,
-		Headers: map[string]string{"retry-after-ms": "100"}})
+	spotty.Fault(aoaisim.Fault{
+		Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03,
+		Headers: map[string]string{"retry-after-ms": "100"},
+	})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoCutReset, After: 4, Probability: 0.02})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20, Probability: 0.1})
 	w.Region(2, aoaisim.Options{Name: "steady", EventDelay: 8 * time.Millisecond, Kind: true})
@@ -114,7 +116,7 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 // killClients are of three teams, one for each product.
 func killClients(t *testing.T, url string) (clients []*harness.Client) {
 	t.Helper()
-	remote := cli.Remote{URL: url, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: url, Key: harness.AdminKey, Client: http.DefaultClient}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
 	add := func(product string, n int, asks []harness.Ask) {
@@ -156,6 +158,24 @@ func killAtRandom(t *testing.T, host *funchost.Host, load *harness.Load, plan ha
 	}
 }
 
+// startStreams starts n streams that stop after three events each until the region's faults are cleared.
+func startStreams(t *testing.T, p *harness.Process, region *aoaisim.Region, n int) <-chan harness.Observation {
+	t.Helper()
+	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
+	remote := cli.Remote{URL: p.URL, Key: harness.AdminKey, Client: http.DefaultClient}
+	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &harness.Client{URL: p.URL, Key: created.Primary, HTTP: &http.Client{Transport: &http.Transport{}}}
+	seen := make(chan harness.Observation, n)
+	for i := range n {
+		go func() { seen <- c.One(t.Context(), harness.Asks[1+i%2], "at length [tokens:20]") }()
+	}
+	region.Step(3 * n)
+	return seen
+}
+
 // A person's Ctrl-C, or a container's SIGTERM: streams under way are finished, with their
 // records, and nothing new is taken.
 func TestSIGTERMLetsStreamsFinish(t *testing.T) {
@@ -165,18 +185,7 @@ func TestSIGTERMLetsStreamsFinish(t *testing.T) {
 	region := w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	p := harness.StartProcess(t, w.Environ())
 	p.Ready()
-	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
-	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &harness.Client{URL: p.URL, Key: created.Primary, HTTP: &http.Client{Transport: &http.Transport{}}}
-	seen := make(chan harness.Observation, streams)
-	for i := range streams {
-		go func() { seen <- c.One(t.Context(), harness.Asks[1+i%2], "at length [tokens:20]") }()
-	}
-	region.Step(3 * streams)
+	seen := startStreams(t, p, region, streams)
 	harness.Until(t, "the streams have begun", func() bool { return region.Counts().Events >= 3*streams && region.Counts().Open == streams })
 	p.Signal(syscall.SIGTERM)
 	harness.Until(t, "the port is closed", func() bool {

@@ -87,7 +87,7 @@ func start(w *harness.Environment, more ...string) *harness.Gateway {
 }
 
 // A region goes dark in one of two ways: it takes requests and never answers, or it
-// answers no SYN. Its clients' patience differs.
+// answers no SYN. Its clients' limit differs.
 func TestOutageOfOneRegion(t *testing.T) {
 	t.Run("silent", func(t *testing.T) {
 		w, regions := threeRegions(t)
@@ -108,10 +108,10 @@ func TestOutageOfOneRegion(t *testing.T) {
 	})
 }
 
-// bearsOutage sends a steady load and judges by who had to be patient.
-func bearsOutage(r *harness.Gateway, patience time.Duration) {
+// bearsOutage sends a steady load and counts the requests that waited longer than limit.
+func bearsOutage(r *harness.Gateway, limit time.Duration) {
 	r.T.Helper()
-	seen := load(r, 50, max(outageFor(), patience+4*time.Second))
+	seen := load(r, 50, max(outageFor(), limit+4*time.Second))
 	slices.SortFunc(seen, func(a, b steady) int { return int(a.at - b.at) })
 	failed, waited, after := 0, 0, 0
 	var tripped time.Duration
@@ -119,7 +119,7 @@ func bearsOutage(r *harness.Gateway, patience time.Duration) {
 		if s.status != http.StatusOK || !s.whole {
 			failed++
 		}
-		late := s.took >= patience
+		late := s.took >= limit
 		if tripped > 0 && s.at > tripped {
 			after++
 			if late {

@@ -35,19 +35,17 @@ func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 	return harness.RunCommand(t, append([]string{app.PortVariable + "=" + port}, environ...))
 }
 
-// Each mistake below has one line; what it names and what it says is right stands beside.
-func TestStartReportsEveryMistake(t *testing.T) {
-	const hidden = "s3cr3t-v4lue"
-	policy := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(policy, []byte("version: 1\nproducts:\n  default:\n    models: [\"*\"]\n    limits:\n      - {tokens: many, "+
-		"per: minute}\n      - {requests: 5, per: fortnight}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wrong := []struct{ setting, value, line string }{
+// wrongSetting is one mistake and the beginning of the line that reports it.
+type wrongSetting struct{ setting, value, line string }
+
+func wrongSettings(hidden, policy string) []wrongSetting {
+	return []wrongSetting{
 		{"GATEWAY_STORAGE", "AccountKey=" + hidden, "GATEWAY_STORAGE: must be UseDevelopmentStorage=true or a connection string"},
 		{"GATEWAY_SECRETS", `{"admin": ` + hidden + `}`, "GATEWAY_SECRETS: must be a JSON object of strings"},
-		{"GATEWAY_TABLE_ENDPOINT", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + hidden,
-			"GATEWAY_TABLE_ENDPOINT: must be a URL such as"},
+		{
+			"GATEWAY_TABLE_ENDPOINT", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + hidden,
+			"GATEWAY_TABLE_ENDPOINT: must be a URL such as",
+		},
 		{"GATEWAY_BLOB_ENDPOINT", "https://a.blob.core.windows.net/?sig=" + hidden, "GATEWAY_BLOB_ENDPOINT: must be a URL such as"},
 		{"GATEWAY_KEY_VAULT_URI", "https://user:" + hidden + "@vault.azure.net", "GATEWAY_KEY_VAULT_URI: must be a URL such as"},
 		{"GATEWAY_FRONTED", "yes", `GATEWAY_FRONTED: must be true or false, not "yes"`},
@@ -59,8 +57,23 @@ func TestStartReportsEveryMistake(t *testing.T) {
 		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: contains no PEM certificate"},
 		{"GATEWAY_HEART_BEAT", "20s", "GATEWAY_HEART_BEAT: no such setting; did you mean GATEWAY_HEARTBEAT?"},
 		{"GATEWAY_POLICY", policy, policy + ":6:18: products.default.limits[0].tokens: "},
-		{"GATEWAY_BACKENDS", `[{"name":"a","endpoint":"http://far.example.com","credential":"k","priority":0,"models":{"m":"d"}},{"name":"a","endpoint":"https://b.example.com","credential":"","models":{}}]`, `GATEWAY_BACKENDS: region 1 ("a"): priority must be 1 or more`},
+		{
+			"GATEWAY_BACKENDS", `[{"name":"a","endpoint":"http://far.example.com","credential":"k","priority":0,"models":{"m":"d"}},` +
+				`{"name":"a","endpoint":"https://b.example.com","credential":"","models":{}}]`,
+			`GATEWAY_BACKENDS: region 1 ("a"): priority must be 1 or more`,
+		},
 	}
+}
+
+// Each mistake below has one line; what it names and what it says is right stands beside.
+func TestStartReportsEveryMistake(t *testing.T) {
+	const hidden = "s3cr3t-v4lue"
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(policy, []byte("version: 1\nproducts:\n  default:\n    models: [\"*\"]\n    limits:\n      - {tokens: many, "+
+		"per: minute}\n      - {requests: 5, per: fortnight}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrong := wrongSettings(hidden, policy)
 	further := []string{
 		policy + ":7:28: products.default.limits[1].per: ",
 		`GATEWAY_BACKENDS: region 1 ("a"): endpoint must begin with https://`,
@@ -184,7 +197,7 @@ func recovers(p *harness.Process, blob, tables string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: p.URL, Key: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
 	if err != nil {
 		t.Fatal(err)

@@ -3,12 +3,9 @@
 package process_test
 
 import (
-	"net/http"
 	"syscall"
 	"testing"
 
-	"aoaigateway/handler/admin"
-	"aoaigateway/handler/cli"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/tests/harness"
@@ -24,18 +21,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 	region := w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	p := harness.StartProcess(t, w.Environ(sink.env...))
 	p.Ready()
-	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
-	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &harness.Client{URL: p.URL, Key: created.Primary, HTTP: &http.Client{Transport: &http.Transport{}}}
-	seen := make(chan harness.Observation, streams)
-	for i := range streams {
-		go func() { seen <- c.One(t.Context(), harness.Asks[1+i%2], "at length [tokens:20]") }()
-	}
-	region.Step(3 * streams)
+	seen := startStreams(t, p, region, streams)
 	harness.Until(t, "the streams have begun", func() bool {
 		return region.Counts().Events >= 3*streams && region.Counts().Open == streams && len(harness.ReadJournal(t, server).BeginLines) == streams
 	})
@@ -62,15 +48,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 	if ended != streams {
 		t.Errorf("%d of %d ends were written after all", ended, streams)
 	}
-	harness.Until(t, "the sink has the real ends", func() bool {
-		ends := 0
-		for _, row := range sink.best(t) {
-			if row.Revision > 0 {
-				ends++
-			}
-		}
-		return ends == len(book.EndLines)
-	})
+	harness.Until(t, "the sink has the real ends", func() bool { return sink.ends(t) == len(book.EndLines) })
 	_ = p.Cmd.Process.Kill()
 	<-p.Exited
 	after = newRecovery(t, server, sink)
@@ -78,4 +56,14 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 	sink.check(t, book)
 	after.checkUsageOf(book, streams)
 	after.checkJournal(false)
+}
+
+// ends counts the requests whose newest row is an end.
+func (a *logAnalytics) ends(t *testing.T) (n int) {
+	for _, row := range a.best(t) {
+		if row.Revision > 0 {
+			n++
+		}
+	}
+	return n
 }

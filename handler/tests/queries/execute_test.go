@@ -20,8 +20,8 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// book is what a journal might say, the rows made of it, and what they must add up to.
-type book struct {
+// expectation is what a journal might contain, the rows made of it, and what they must add up to.
+type expectation struct {
 	maker logs.Mapper
 	rows  []logs.Row // as shipped: in revisions, with copies
 
@@ -35,7 +35,7 @@ type key struct{ ip, model string }
 
 type sums struct{ prompt, completion, total, calls int64 }
 
-func (b *book) line(l gateway.Line, copies int) {
+func (b *expectation) line(l gateway.Line, copies int) {
 	row, ok := b.maker.Row(context.Background(), gateway.Entry{Line: l, File: "f", Chain: "chain"})
 	for range copies {
 		if ok {
@@ -45,7 +45,7 @@ func (b *book) line(l gateway.Line, copies int) {
 }
 
 // exchange enters one request whose answer is body.
-func (b *book) exchange(t *testing.T, i int, operation string, change func(*gateway.Line)) {
+func (b *expectation) exchange(t *testing.T, i int, operation string, change func(*gateway.Line)) {
 	t.Helper()
 	models := []string{"gpt-4o-2024-11-20", "gpt-35-turbo-instruct", "text-embedding-3-small"}
 	users := []string{"198.51.100.1", "198.51.100.2", "2001:db8::3"}
@@ -53,12 +53,16 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	if strings.Contains(strings.ToLower(operation), "embedding") {
 		k.model = models[2]
 	}
-	u := gateway.Usage{Prompt: int64(10 + i), Cached: int64(i % 5), Completion: int64(3*i + 1), Reasoning: int64(i % 2),
-		Total: int64(11 + 4*i)}
+	u := gateway.Usage{
+		Prompt: int64(10 + i), Cached: int64(i % 5), Completion: int64(3*i + 1), Reasoning: int64(i % 2),
+		Total: int64(11 + 4*i),
+	}
 	at := time.Now().Add(-time.Duration(i) * time.Minute).UTC()
 	rec := gateway.Record{
-		ID: fmt.Sprintf("rec-%03d", i), Time: at, Caller: gateway.Caller{Subscription: fmt.Sprint("sub-", i%4), Name: "team", Product: "default",
-			IP: k.ip},
+		ID: fmt.Sprintf("rec-%03d", i), Time: at, Caller: gateway.Caller{
+			Subscription: fmt.Sprint("sub-", i%4), Name: "team", Product: "default",
+			IP: k.ip,
+		},
 		Method: "POST", URL: "/openai/x", Operation: operation, Surface: "classic", Model: "chat", APIVersion: "2024-10-21",
 		EndUser: fmt.Sprint("user-", i%2),
 	}
@@ -70,7 +74,8 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	end.Usage, end.Status, end.BackendStatus, end.Outcome = u, 200, 200, gateway.Complete
 	end.FirstByteMilli, end.TotalMilli = 20, 40
 	end.Cost = &gateway.Cost{Millionths: 250_000, Currency: "USD", PriceVersion: "1"}
-	answer := fmt.Sprintf(`{"id":"c-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"text":"answer %d","message":{"role":"assistant","content":"answer %d"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
+	answer := fmt.Sprintf(`{"id":"c-%d","object":"chat.completion","model":%q,"choices":[{"index":0,"text":"answer %d",`+
+		`"message":{"role":"assistant","content":"answer %d"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
 		i, k.model, i, i, u.Prompt, u.Completion, u.Total)
 	end.Response = &gateway.Body{Size: int64(len(answer)), SHA256: "bb", ContentType: "application/json", JSON: json.RawMessage(answer)}
 	if change != nil {
@@ -78,13 +83,18 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	}
 	b.line(end, 1+i%3)
 	b.last = end
+	b.count(k, end.Status, u)
+}
+
+// count adds one request to what the rows must add up to.
+func (b *expectation) count(k key, status int, u gateway.Usage) {
 	b.requests++
 	id := b.rows[len(b.rows)-1].OperationID
 	if id != "completions_create" && id != "ChatCompletions_Create" {
 		return
 	}
 	b.prompts++
-	if end.Status == 200 {
+	if status == 200 {
 		s := b.tokens[k]
 		b.tokens[k] = sums{s.prompt + u.Prompt, s.completion + u.Completion, s.total + u.Total, s.calls + 1}
 	}
@@ -95,10 +105,12 @@ func streamed(text string, usage bool) func(*gateway.Line) {
 	return func(l *gateway.Line) {
 		a := assemble.New(assemble.Chat)
 		for _, part := range []string{text, " and", " so on"} {
-			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[{"index":0,"delta":{"content":%q}}],"usage":null}`, l.AnsweredModel, part))
+			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[{"index":0,"delta":{"content":%q}}],`+
+				`"usage":null}`, l.AnsweredModel, part))
 		}
 		if usage {
-			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
+			a.Event(fmt.Appendf(nil, `{"id":"c","object":"chat.completion.chunk","model":%q,"choices":[],"usage":{"prompt_tokens":%d,`+
+				`"completion_tokens":%d,"total_tokens":%d}}`,
 				l.AnsweredModel, l.Usage.Prompt, l.Usage.Completion, l.Usage.Total))
 		} else {
 			l.Usage.Estimated = true
@@ -128,16 +140,20 @@ func failedOver(l *gateway.Line) {
 		l.Attempts...)
 }
 
-func newBook(t *testing.T) *book {
+func newExpectation(t *testing.T) *expectation {
 	t.Helper()
-	b := &book{maker: logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) {
+	b := &expectation{maker: logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) {
 		return nil,
 			os.ErrNotExist
 	}}, tokens: map[key]sums{}}
-	kinds := []func(*gateway.Line){nil, streamed("stream", true), streamed(strings.Repeat("long stream ", 20_000), true),
-		streamed("no usage", false), huge, inBlob, failedOver, refused}
-	operations := []string{"ChatCompletions_Create", "createChatCompletion", "completions_create", "createCompletion", "embeddings_create",
-		"createEmbedding"}
+	kinds := []func(*gateway.Line){
+		nil, streamed("stream", true), streamed(strings.Repeat("long stream ", 20_000), true),
+		streamed("no usage", false), huge, inBlob, failedOver, refused,
+	}
+	operations := []string{
+		"ChatCompletions_Create", "createChatCompletion", "completions_create", "createCompletion", "embeddings_create",
+		"createEmbedding",
+	}
 	i := 0
 	for _, kind := range kinds {
 		for _, operation := range operations {
@@ -224,8 +240,8 @@ func runnable(q named) named {
 	return named{q.Name, strings.ReplaceAll(strings.Join(lines, "\n"), "todecimal(", "todouble(")}
 }
 
-func TestSeedQueriesReturnTheRegionsFigures(t *testing.T) {
-	b := newBook(t)
+func TestImportedQueriesAddUp(t *testing.T) {
+	b := newExpectation(t)
 	w := newWork(t)
 	w.Rows = ndjson(t, b.rows)
 	for _, q := range seeds(t) {
@@ -285,7 +301,7 @@ func demandTokens(t *testing.T, name string, found map[string]result, want map[k
 	}
 }
 
-// whole are questions whose answers the book knows.
+// whole are questions whose answers the expectation knows.
 var whole = []named{
 	{"requests", "GatewayLogs | summarize Requests = countif(not(IsIncomplete)), Dead = countif(IsIncomplete), Refused = " +
 		"countif(IsRefused), Amended = countif(Outcome == 'not-durable'), Tokens = sum(TotalTokens), Rows = count()"},
@@ -296,31 +312,38 @@ var whole = []named{
 		"countif(isnull(V)), Longest = max(strlen(BackendResponseBody))"},
 }
 
-func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
-	b := newBook(t)
-	w := newWork(t)
-	w.Rows = ndjson(t, b.rows)
-	w.Queries = append(workbook(t), whole...)
-	found := execute(t, w)
-	var tokens, requests, refused, amended, dead float64
+// newest returns the newest revision of each record's row.
+func (b *expectation) newest() map[string]logs.Row {
 	seen := map[string]logs.Row{}
 	for _, row := range b.rows {
 		if have, ok := seen[row.RecordID]; !ok || row.RecordRevision > have.RecordRevision {
 			seen[row.RecordID] = row
 		}
 	}
-	for _, row := range seen {
+	return seen
+}
+
+func TestWorkbookQueriesAddUp(t *testing.T) {
+	b := newExpectation(t)
+	w := newWork(t)
+	w.Rows = ndjson(t, b.rows)
+	w.Queries = append(workbook(t), whole...)
+	found := execute(t, w)
+	var tokens, requests, refused, amended, dead float64
+	for _, row := range b.newest() {
 		tokens += float64(row.TotalTokens)
 		count(&dead, row.RecordRevision == 0)
 		count(&requests, row.RecordRevision > 0)
 		count(&refused, row.LimitName != "")
 		count(&amended, row.RecordRevision == 2)
 	}
-	demand(t, found, "requests", map[string]float64{"Requests": requests, "Dead": 5, "Refused": refused, "Amended": 12, "Tokens": tokens,
-		"Rows": requests + dead})
-	demand(t, found, "apim", map[string]float64{"Rows": requests, "Ids": requests, "Refused": refused})
-	demand(t, found, "llm", map[string]float64{"Rows": requests - refused, "Tokens": tokens, "Asked": requests - refused})
-	demand(t, found, "bodies", map[string]float64{"Broken": 0})
+	wantFigures(t, found, "requests", map[string]float64{
+		"Requests": requests, "Dead": 5, "Refused": refused, "Amended": 12, "Tokens": tokens,
+		"Rows": requests + dead,
+	})
+	wantFigures(t, found, "apim", map[string]float64{"Rows": requests, "Ids": requests, "Refused": refused})
+	wantFigures(t, found, "llm", map[string]float64{"Rows": requests - refused, "Tokens": tokens, "Asked": requests - refused})
+	wantFigures(t, found, "bodies", map[string]float64{"Broken": 0})
 	if dead != 5 || amended != 12 || requests != float64(b.requests) {
 		t.Errorf("%v dead, %v amended, %v requests of %d", dead, amended, requests, b.requests)
 	}
@@ -339,6 +362,11 @@ func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
 			t.Errorf("%s: %v tokens, not %v", name, sum(found[name].Rows, "TotalTokens"), tokens)
 		}
 	}
+	checkTiles(t, found)
+}
+
+func checkTiles(t *testing.T, found map[string]result) {
+	t.Helper()
 	if got := sum(found["workbook-failovers"].Rows, "Requests"); got != 6 {
 		t.Errorf("failovers: %v", found["workbook-failovers"].Rows)
 	}
@@ -363,7 +391,7 @@ func sum(rows []map[string]any, column string) (total float64) {
 	return total
 }
 
-func demand(t *testing.T, found map[string]result, name string, want map[string]float64) {
+func wantFigures(t *testing.T, found map[string]result, name string, want map[string]float64) {
 	t.Helper()
 	if len(found[name].Rows) != 1 {
 		t.Errorf("%s: %v", name, found[name])

@@ -100,7 +100,9 @@ func interfaceOf(s source, used map[string]bool) {
 						mention(spec.Type)
 					}
 				case *ast.ValueSpec:
-					group = group || slices.ContainsFunc(spec.Names, func(id *ast.Ident) bool { return used[s.dir+"."+id.Name] })
+					for _, id := range spec.Names {
+						group = group || used[s.dir+"."+id.Name]
+					}
 				}
 			}
 			if group {

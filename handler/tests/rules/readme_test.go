@@ -95,7 +95,10 @@ func TestReadmeDependencies(t *testing.T) {
 // Every relative link of a document leads to a file.
 func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	for _, dir := range []string{"", "infra/", ".github/", "handler/", "handler/app/", "handler/gateway/", "handler/quota/", "handler/journal/", "handler/derive/", "handler/backend/"} {
+	for _, dir := range []string{
+		"", "infra/", ".github/", "handler/", "handler/app/", "handler/gateway/", "handler/quota/", "handler/journal/", "handler/derive/",
+		"handler/backend/",
+	} {
 		files, err := os.ReadDir("../../../" + dir)
 		if err != nil {
 			t.Fatal(err)

@@ -27,7 +27,9 @@ type source struct {
 	fset  *token.FileSet
 }
 
-func (s source) test() bool    { return strings.HasSuffix(s.name, "_test.go") || strings.HasPrefix(s.dir, "tests/") }
+func (s source) test() bool {
+	return strings.HasSuffix(s.name, "_test.go") || strings.HasPrefix(s.dir, "tests/")
+}
 func (s source) standIn() bool { return strings.HasPrefix(s.dir, "devstack") }
 func (s source) product() bool { return !s.test() && !s.standIn() && !testTwin(s.dir) }
 

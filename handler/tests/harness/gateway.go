@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -29,6 +30,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
+// TestPolicy has three products without limits.
 const TestPolicy = `
 version: 1
 models: {}
@@ -42,14 +44,15 @@ products:
     maxOutputTokens: 7
 `
 
+// AdminKey is the admin key of every gateway under test.
 const AdminKey = "the-admin-key"
 
-// rig is the whole gateway over memory stores and simulated regions, on loopback.
+// Gateway is the whole program over stores in memory and simulated regions, on loopback.
 type Gateway struct {
 	T       *testing.T
 	URL     string
 	Key     string
-	Client  *http.Client // nil = the usual one
+	Client  *http.Client // default: http.DefaultClient
 	Regions []*aoaisim.Region
 
 	Endpoints []string
@@ -62,10 +65,10 @@ type Gateway struct {
 	Fault     atomic.Pointer[BlobFault]
 }
 
-// blobFault is what becomes of a blob operation; set while the gateway runs.
+// BlobFault decides about one blob operation: whether it is applied, and the error it returns.
 type BlobFault func(context.Context, blob.Op) (apply bool, err error)
 
-// noAppends has every append hang until gate is closed.
+// NoAppends makes every append hang until gate is closed.
 func NoAppends(gate <-chan struct{}) *BlobFault {
 	f := BlobFault(func(ctx context.Context, op blob.Op) (bool, error) {
 		if op != blob.OpAppend {
@@ -81,72 +84,80 @@ func NoAppends(gate <-chan struct{}) *BlobFault {
 	return &f
 }
 
+// Options of Start.
 type Options struct {
 	Regions  int  // default 2
-	Strict   bool // regions know only the objects they made
+	Strict   bool // regions return 404 for objects of other regions
 	Policy   string
 	Settings func(*app.Settings)
 	Services func(*app.Services)
 }
 
+// Start starts the program, its regions and a subscription team-a of the product default.
 func Start(t *testing.T, o Options) *Gateway {
 	t.Helper()
-	if o.Regions == 0 {
-		o.Regions = 2
-	}
-	if o.Policy == "" {
-		o.Policy = TestPolicy
-	}
 	r := &Gateway{T: t, Store: table.NewMem()}
 	r.Blobs = &blob.Mem{Fault: r.BlobOperation}
-	s := app.Settings{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, JournalInterval: time.Millisecond,
-		AdminKeySecret: "gateway-admin-key"}
+	r.Settings = app.Settings{
+		APIVersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, JournalInterval: time.Millisecond,
+		AdminKeySecret: "gateway-admin-key",
+	}
 	secrets := secret.Map{"gateway-admin-key": AdminKey}
-	for i := range o.Regions {
-		name := string(rune('a' + i))
-		region := aoaisim.New(aoaisim.Options{Name: name, Key: "key-of-" + name, Kind: true, StrictIDs: o.Strict,
-			Deployments: map[string]aoaisim.Deployment{
-				"chat-" + name: {Model: "gpt-4o"}, "emb-" + name: {Model: "text-embedding-3-small"}, "modelname-" +
-					name: {Model: "gpt-35-turbo-instruct"},
-			}})
-		endpoint, _, err := region.Start()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(region.Close)
-		u, err := url.Parse(endpoint)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Regions = append(r.Regions, region)
-		r.Endpoints = append(r.Endpoints, endpoint)
-		secrets["secret-"+name] = "key-of-" + name
-		s.Backends = append(s.Backends, backend.Region{
-			Name: name, Endpoint: u, Priority: i + 1, Weight: 1, Credential: "secret-" + name,
-			Models: map[string]string{"chat": "chat-" + name, "emb": "emb-" + name, "modelname": "modelname-" + name},
-		})
+	for i := range cmp.Or(o.Regions, 2) {
+		r.addRegion(i, o.Strict, secrets)
 	}
 	if o.Settings != nil {
-		o.Settings(&s)
+		o.Settings(&r.Settings)
 	}
-	pol, err := policy.Parse("policy.yaml", []byte(o.Policy))
-	if err != nil {
+	var err error
+	if r.Policy, err = policy.Parse("policy.yaml", []byte(cmp.Or(o.Policy, TestPolicy))); err != nil {
 		t.Fatal(err)
 	}
-	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := app.Services{Subscriptions: r.Store, Quota: table.NewMem(), Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(),
-		Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil)}
-	if o.Services != nil {
-		o.Services(&e)
+	r.Services = app.Services{
+		Subscriptions: r.Store, Quota: table.NewMem(), Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(),
+		Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil),
 	}
-	r.Settings, r.Policy, r.Services = s, pol, e
-	r.Program = app.New(s, pol, e, logger)
+	if o.Services != nil {
+		o.Services(&r.Services)
+	}
+	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
+	r.Program = app.New(r.Settings, r.Policy, r.Services, logger)
 	r.Program.Start()
 	r.Listen(logger)
 	r.Key = r.Subscribe("default", "team-a")
 	return r
 }
 
+// addRegion starts region a, b, … with the priority of its place.
+func (r *Gateway) addRegion(i int, strict bool, secrets secret.Map) {
+	r.T.Helper()
+	name := string(rune('a' + i))
+	region := aoaisim.New(aoaisim.Options{
+		Name: name, Key: "key-of-" + name, Kind: true, StrictIDs: strict,
+		Deployments: map[string]aoaisim.Deployment{
+			"chat-" + name:      {Model: "gpt-4o"},
+			"emb-" + name:       {Model: "text-embedding-3-small"},
+			"modelname-" + name: {Model: "gpt-35-turbo-instruct"},
+		},
+	})
+	endpoint, _, err := region.Start()
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	r.T.Cleanup(region.Close)
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	r.Regions, r.Endpoints = append(r.Regions, region), append(r.Endpoints, endpoint)
+	secrets["secret-"+name] = "key-of-" + name
+	r.Settings.Backends = append(r.Settings.Backends, backend.Region{
+		Name: name, Endpoint: u, Priority: i + 1, Weight: 1, Credential: "secret-" + name,
+		Models: map[string]string{"chat": "chat-" + name, "emb": "emb-" + name, "modelname": "modelname-" + name},
+	})
+}
+
+// BlobOperation asks the current Fault about a blob operation.
 func (r *Gateway) BlobOperation(ctx context.Context, op blob.Op, _ string) (apply bool, err error) {
 	if f := r.Fault.Load(); f != nil {
 		return (*f)(ctx, op)
@@ -179,10 +190,10 @@ func (r *Gateway) HTTP() *http.Client {
 	return http.DefaultClient
 }
 
-// subscribe makes a subscription through the management API and returns its first key.
+// Subscribe creates a subscription through the management API and returns its primary key.
 func (r *Gateway) Subscribe(product, id string) string {
 	r.T.Helper()
-	remote := cli.Remote{URL: r.URL, AdminKey: AdminKey, Client: r.HTTP()}
+	remote := cli.Remote{URL: r.URL, Key: AdminKey, Client: r.HTTP()}
 	c, err := remote.Create(r.T.Context(), admin.NewSubscription{ID: id, Product: product})
 	if err != nil {
 		r.T.Fatal(err)
@@ -192,21 +203,21 @@ func (r *Gateway) Subscribe(product, id string) string {
 
 func (r *Gateway) SetState(id string, s auth.State) {
 	r.T.Helper()
-	remote := cli.Remote{URL: r.URL, AdminKey: AdminKey, Client: r.HTTP()}
+	remote := cli.Remote{URL: r.URL, Key: AdminKey, Client: r.HTTP()}
 	if _, err := remote.SetState(r.T.Context(), id, s); err != nil {
 		r.T.Fatal(err)
 	}
 }
 
-// endpoint is the first region's address.
+// Endpoint is the address of the first region.
 func (r *Gateway) Endpoint() string { return r.Endpoints[0] }
 
-// answer is what a client saw.
+// Answer is what a client received.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
-	Err    error // of reading the body: a cut
+	Err    error // of reading the body, if the connection broke
 }
 
 func (a Answer) Event(t *testing.T, path ...string) any {
@@ -245,7 +256,7 @@ func (r *Gateway) Do(method, path, body string, headers ...string) Answer {
 	return Answer{resp.StatusCode, resp.Header, b, err}
 }
 
-// raw sends bytes as they are and reads one answer: for requests no client library makes.
+// Raw sends bytes as they are and reads one answer. It is for requests that no client library makes.
 func (r *Gateway) Raw(request string) Answer {
 	r.T.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
@@ -267,8 +278,7 @@ func (r *Gateway) Raw(request string) Answer {
 	return Answer{resp.StatusCode, resp.Header, b, err}
 }
 
-// record returns the end record that the answer's id names, waiting for it if the client
-// was faster.
+// Record returns the end record with this id. It waits for it, because a client can be faster.
 func (r *Gateway) Record(id string) gateway.Record {
 	r.T.Helper()
 	if id == "" {

@@ -7,14 +7,14 @@ import (
 
 const tightLimit = 3000
 
-// plan of a kill loop.
+// KillPlan says how a kill loop runs.
 type KillPlan struct {
 	Kills   int
-	Apart   time.Duration // in the mean
-	Trouble time.Duration // of one sort at the sink
+	Apart   time.Duration // mean time between two kills
+	Trouble time.Duration // length of each fault of Log Analytics
 }
 
-// until polls what another process does.
+// Until polls until ok returns true. It is for what other processes do.
 func Until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); {

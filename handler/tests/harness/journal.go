@@ -20,18 +20,18 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// book is the whole journal by record.
+// Journal is the content of the whole journal, by record id.
 type Journal struct {
 	blobs      blob.Store
 	BeginLines map[string]gateway.Line
-	EndLines   map[string]gateway.Line // amended
-	again      []string                // ids with two begins or two ends
+	EndLines   map[string]gateway.Line // with their amendments
+	again      []string                // ids with two begin lines or two end lines
 	batches    int
 
-	Incomplete map[string]int // how often each was noted
+	Incomplete map[string]int // number of incomplete lines by id
 }
 
-// readBook reads and verifies every file; a break ends the test.
+// ReadJournal reads and verifies every file. A break ends the test.
 func ReadJournal(t *testing.T, server *azurite.Server) Journal {
 	t.Helper()
 	blobs, err := blob.NewAzure(blob.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
@@ -67,18 +67,18 @@ func (b *Journal) enter(line gateway.Line) {
 	into[line.ID] = line
 }
 
-// comparison of what the clients saw with what the journal holds.
+// comparison counts what the clients saw and what the journal holds.
 type comparison struct {
 	requests, streams, whole, refused, cut, killed, left, unanswered int
-	begins, ends, open, batches, again                               int
+	beginLines, ends, open, batches, again                           int
 	long, unsent                                                     int
 
-	lostEnds, lostBegins, unlike []string // must all be empty
+	lostEnds, lostBegins, unlike []string // a promise is broken unless all are empty
 }
 
 func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
 	t.Helper()
-	c := &comparison{requests: len(sights), begins: len(b.BeginLines), ends: len(b.EndLines), batches: b.batches, again: len(b.again)}
+	c := &comparison{requests: len(sights), beginLines: len(b.BeginLines), ends: len(b.EndLines), batches: b.batches, again: len(b.again)}
 	for id := range b.BeginLines {
 		if _, ended := b.EndLines[id]; !ended {
 			c.open++
@@ -92,7 +92,7 @@ func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
 	}
 	for id, end := range b.EndLines {
 		if end.Outcome == gateway.Complete && !held[id] {
-			c.unsent++ // killed between the record and the answer's end
+			c.unsent++ // the kill came between the record and the end of the answer
 		}
 	}
 	return c
@@ -121,16 +121,16 @@ func (c *comparison) count(s Observation, b *Journal) {
 	}
 }
 
-// demand is the promise, one request at a time.
+// checkRequest checks the promises for one request.
 func (c *comparison) checkRequest(t *testing.T, s Observation, b *Journal) {
 	t.Helper()
 	end, ended := b.EndLines[s.ID]
-	_, begun := b.BeginLines[s.ID]
+	_, hasBegin := b.BeginLines[s.ID]
 	name := fmt.Sprintf("%s %s (%s)", s.Ask.Name, s.ID, s.team)
 	if s.Complete && !ended && s.Code != "AuditLogUnavailable" {
 		c.lostEnds = append(c.lostEnds, name)
 	}
-	if s.Ask.stream && s.Status == http.StatusOK && s.seen > 0 && !begun {
+	if s.Ask.stream && s.Status == http.StatusOK && s.seen > 0 && !hasBegin {
 		c.lostBegins = append(c.lostBegins, name)
 	}
 	if s.Complete && ended {
@@ -140,7 +140,7 @@ func (c *comparison) checkRequest(t *testing.T, s Observation, b *Journal) {
 	}
 }
 
-// unlike says in what an end record differs from the complete answer it stands for.
+// unlike says how an end record differs from the complete answer that it describes.
 func (s *Observation) unlike(t *testing.T, end gateway.Line, b *Journal) string {
 	t.Helper()
 	switch {
@@ -191,9 +191,9 @@ func (c *comparison) Table() string {
 	row("left by the client", c.left)
 	row("no answer", c.unanswered)
 	row("journal batches", c.batches)
-	row("begin records", c.begins)
+	row("begin records", c.beginLines)
 	row("end records", c.ends)
-	row("begins without end", c.open)
+	row("beginLines without end", c.open)
 	row("ends of answers not seen complete", c.unsent)
 	row("LOST: completed, no end record", len(c.lostEnds))
 	row("LOST: streamed, no begin record", len(c.lostBegins))
@@ -216,18 +216,18 @@ func (c *comparison) Check(t *testing.T, plan KillPlan) {
 	if c.again > 0 {
 		t.Errorf("%d records stand twice in the journal", c.again)
 	}
-	// Had the load been idle, or the kills met nothing, all of the above would mean nothing.
+	// Without enough load and enough kills in the middle of requests the checks above prove nothing.
 	for what, n := range map[string][2]int{
 		"streams completed": {c.streams, 2 * plan.Kills}, "bodies completed": {c.whole, 2 * plan.Kills}, "of them over 1 MiB": {c.long, 1},
-		"streams cut by a kill": {c.killed, plan.Kills}, "begins without end": {c.open, plan.Kills / 2}, "refusals": {c.refused, 1},
+		"streams cut by a kill": {c.killed, plan.Kills}, "beginLines without end": {c.open, plan.Kills / 2}, "refusals": {c.refused, 1},
 	} {
 		if n[0] < n[1] {
-			t.Errorf("the load was too thin to prove anything: %d %s, want %d", n[0], what, n[1])
+			t.Errorf("the load proves nothing: %d %s, want at least %d", n[0], what, n[1])
 		}
 	}
 }
 
-// readCharges sums what the quota entities of the hard products have charged, by team.
+// ReadCharges returns what the counters of the hard products have charged, by team.
 func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 	t.Helper()
 	store, err := table.NewAzure(table.AzureOptions{ConnectionString: server.ConnectionString(), Table: app.QuotaTable})
@@ -250,8 +250,8 @@ func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 	return charged
 }
 
-// checkCharges holds the three stores against each other: charged is never less than what
-// the end records say, nor they less than what the clients hold.
+// CheckCharges compares three sources: the charged tokens are never fewer than those of the end
+// records, and these are never fewer than those that clients saw.
 func CheckCharges(t *testing.T, charged map[string]int64, b Journal, sights []Observation) {
 	t.Helper()
 	recorded, seen := map[string]int64{}, map[string]int64{}

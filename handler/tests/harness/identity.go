@@ -11,7 +11,7 @@ import (
 	"aoaigateway/handler/devstack/loganalytics"
 )
 
-// tokenMaker is the managed identity of tests.
+// TokenMaker plays the managed identity.
 type TokenMaker struct{ loganalytics.Tokens }
 
 func (m TokenMaker) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {

@@ -1,0 +1,199 @@
+package process_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/tests/harness"
+)
+
+// trips says when a fault opens the breaker: at no request, the first or the third.
+type trips int
+
+const (
+	never  trips = 0
+	atOnce trips = 1
+	third  trips = 3
+)
+
+// faultRow is one way for a region to fail, and what the gateway makes of it.
+type faultRow struct {
+	name   string
+	fault  aoaisim.Fault
+	place  string // refused or tls: the region is there in no other way
+	reason string // of an attempt
+	tries  int    // attempts at one failing region; 0 = 1
+	moves  bool   // the next region is asked
+	alone  int    // status when there is none
+	waits  int    // status of a stream then, where it is another: the last try waits
+	trips  trips
+	wait   time.Duration // the breaker stays open about that long
+	only   string        // stream or whole, where the fault makes no sense for the other
+}
+
+func statusFault(code int, headers ...string) aoaisim.Fault {
+	f := aoaisim.Fault{Do: aoaisim.DoStatus, Status: code, Headers: map[string]string{}}
+	for _, kv := range headers {
+		name, value, _ := strings.Cut(kv, "=")
+		f.Headers[name] = value
+	}
+	return f
+}
+
+// later stands for the date in 90 seconds from when the faults begin.
+const later = "(date)"
+
+const hangs = 3500 // ms; longer than the gateway of the matrix waits for a whole answer
+
+// A breaker stays open for cooldown, or for the time that the fault names.
+const cooldown, named = 10 * time.Second, 90 * time.Second
+
+const filtered = `{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}`
+
+var faultRows = []faultRow{
+	{
+		name: "429 Retry-After in seconds", fault: statusFault(429, "Retry-After=90"), reason: "throttled", moves: true, alone: 429,
+		trips: atOnce, wait: named,
+	},
+	{
+		name: "429 Retry-After as a date", fault: statusFault(429, "Retry-After="+later), reason: "throttled", moves: true, alone: 429,
+		trips: atOnce, wait: named,
+	},
+	{
+		name: "429 retry-after-ms", fault: statusFault(429, "retry-after-ms=90000", "Retry-After=1"), reason: "throttled", moves: true,
+		alone: 429, trips: atOnce, wait: named,
+	},
+	{name: "429 alone", fault: statusFault(429), reason: "throttled", moves: true, alone: 429, trips: atOnce, wait: cooldown},
+	{
+		name: "429 hostile", fault: statusFault(429, "Retry-After=99999999999"), reason: "throttled", moves: true, alone: 429, trips: atOnce,
+		wait: 5 * time.Minute,
+	},
+	{
+		name: "429 nonsense", fault: statusFault(429, "Retry-After=soon", "retry-after-ms=-3"), reason: "throttled", moves: true, alone: 429,
+		trips: atOnce, wait: cooldown,
+	},
+	{name: "408", fault: statusFault(408), reason: "server-error", moves: true, alone: 408, trips: third, wait: cooldown},
+	{name: "500", fault: statusFault(500), reason: "server-error", moves: true, alone: 500, trips: third, wait: cooldown},
+	{name: "502", fault: statusFault(502), reason: "server-error", moves: true, alone: 502, trips: third, wait: cooldown},
+	{name: "503", fault: statusFault(503), reason: "server-error", moves: true, alone: 503, trips: third, wait: cooldown},
+	{
+		name: "503 Retry-After", fault: statusFault(503, "Retry-After=90"), reason: "server-error", moves: true, alone: 503, trips: atOnce,
+		wait: named,
+	},
+	{name: "refused", place: "refused", reason: "connect-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
+	{name: "TLS failure", place: "tls", reason: "tls-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
+	{name: "reset", fault: aoaisim.Fault{Do: aoaisim.DoReset}, reason: "reset", moves: true, alone: 503, trips: third, wait: cooldown},
+	{
+		name: "hang before header", fault: aoaisim.Fault{Do: aoaisim.DoHang, Millis: hangs}, reason: "first-byte-timeout", moves: true,
+		alone: 504, waits: 200, trips: atOnce, wait: cooldown,
+	},
+	{
+		name: "hang before first event", fault: aoaisim.Fault{Do: aoaisim.DoHangEvent, Millis: hangs}, reason: "first-byte-timeout",
+		moves: true, waits: 200, trips: atOnce, wait: cooldown, only: "stream",
+	},
+	{
+		name: "reset before first event", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "cut-before-first-event", moves: true,
+		alone: 503, trips: third, wait: cooldown, only: "stream",
+	},
+	{
+		name: "reset before the body", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "broken-body", moves: true, alone: 503,
+		trips: third, wait: cooldown, only: "whole",
+	},
+	{
+		name: "reset half way", fault: aoaisim.Fault{Do: aoaisim.DoResetBody}, reason: "broken-body", moves: true, alone: 503, trips: third,
+		wait: cooldown, only: "whole",
+	},
+	{name: "401 once", fault: aoaisim.Fault{Do: aoaisim.DoStatus, Status: 401, Times: 1}, reason: "credential-refused", tries: 1, alone: 200},
+	{name: "401 always", fault: statusFault(401), reason: "credential-refused", tries: 2, moves: true, alone: 502},
+	{name: "403", fault: statusFault(403), reason: "credential-refused", moves: true, alone: 502},
+	{name: "409", fault: statusFault(409), alone: 409},
+	{
+		name: "409 Retry-After", fault: statusFault(409, "Retry-After=90"), reason: "conflict", moves: true, alone: 409, trips: atOnce,
+		wait: named,
+	},
+	{name: "400", fault: statusFault(400), alone: 400},
+	{name: "content filter", fault: aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Body: filtered}, alone: 400},
+	{name: "404", fault: statusFault(404), alone: 404},
+}
+
+// matrixCase is a row with a number of regions, all but the last failing, or the one there
+// is. Each has a model of its own, and so breakers of its own: the cases share one stack.
+type matrixCase struct {
+	faultRow
+	stream bool
+	model  string
+	chain  []string // regions by priority
+
+	first harness.Answer // of the first request
+	state []string       // problems with breakers, seen at once
+}
+
+func matrixCases() (cases []*matrixCase) {
+	for _, row := range faultRows {
+		for _, stream := range []bool{false, true} {
+			if row.only == "stream" && !stream || row.only == "whole" && stream {
+				continue
+			}
+			for regions := 1; regions <= 3; regions++ {
+				bad := map[string][]string{"": {"a", "b"}, "refused": {"refused1", "refused2"}, "tls": {"tls1", "tls2"}}[row.place]
+				chain := [][]string{{bad[0]}, {bad[0], "c"}, {bad[0], bad[1], "c"}}[regions-1]
+				cases = append(cases, &matrixCase{faultRow: row, stream: stream, model: fmt.Sprintf("m%d", len(cases)), chain: chain})
+			}
+		}
+	}
+	return cases
+}
+
+func (c *matrixCase) String() string {
+	return fmt.Sprintf("%s, stream %t, %d regions", c.name, c.stream, len(c.chain))
+}
+
+// failing are the regions of the chain that fail.
+func (c *matrixCase) failing() []string {
+	switch {
+	case len(c.chain) == 1:
+		return c.chain
+	case !c.moves:
+		return c.chain[:1]
+	}
+	return c.chain[:len(c.chain)-1]
+}
+
+// waited: nobody else could be asked, so that the region's silence was borne.
+func (c *matrixCase) waited() bool { return c.waits != 0 && len(c.chain) == 1 }
+
+func (c *matrixCase) status() int {
+	switch {
+	case c.moves && len(c.chain) > 1:
+		return 200
+	case c.waited() && c.stream:
+		return c.waits
+	}
+	return c.alone
+}
+
+// reasons are those of the attempts, as region/reason.
+func (c *matrixCase) reasons() (want []string) {
+	for _, region := range c.failing() {
+		reason := c.reason
+		if c.waited() {
+			reason = map[bool]string{true: "", false: "client-cancelled"}[c.stream]
+		}
+		for range max(1, c.tries) {
+			want = append(want, region+"/"+reason)
+		}
+	}
+	switch {
+	case c.moves && len(c.chain) > 1:
+		want = append(want, "c/")
+	case c.name == "401 once":
+		want = append(want, c.chain[0]+"/")
+	}
+	return want
+}
+
+func (c *matrixCase) body() string {
+	return fmt.Sprintf(`{"messages":[{"role":"user","content":"go [tokens:5]"}],"stream":%t}`, c.stream)
+}
