@@ -49,9 +49,9 @@ type Cursor struct {
 	Until     time.Time // when the owner must be assumed dead
 }
 
-// KeepRevision takes over what a write of the entry changed beside the caller's own fields, so that f can be written
+// keepRevision takes over what a write of the entry changed beside the caller's own fields, so that f can be written
 // again although it may have changed since.
-func (f *File) KeepRevision(written File) {
+func (f *File) keepRevision(written File) {
 	f.rev, f.Adopted, f.Owner, f.Until = written.rev, written.Adopted, written.Owner, written.Until
 }
 
