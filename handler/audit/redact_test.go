@@ -36,7 +36,7 @@ func redacted(t *testing.T, r *harness, contentType, request, response, object s
 	rec := record("r1")
 	rec.ErrorMessage = "do not write to " + address
 	x := r.Exchange(rec)
-	x.Redact(redact.New([]redact.Rule{{Name: redact.Email}}))
+	x.Redact(redact.New([]redact.Rule{{Name: "email"}}))
 	x.Request(contentType, []byte(request))
 	if err := x.BeginDurable(t.Context()); err != nil {
 		t.Fatal(err)

@@ -15,9 +15,9 @@ import (
 )
 
 var everything = redact.New([]redact.Rule{
-	{Name: redact.Email},
-	{Name: redact.Card},
-	{Name: redact.IBAN},
+	{Name: "email"},
+	{Name: "card"},
+	{Name: "iban"},
 	{Name: "badge", Pattern: regexp.MustCompile(`\bE-[0-9]{6}\b`)},
 })
 
