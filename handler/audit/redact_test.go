@@ -81,7 +81,8 @@ func TestRedactCoversEveryBody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newHarness(t, audit.Options{}, nil, nil)
 			end := redacted(t, r, tc.contentType, tc.request, tc.response, tc.object)
-			kept := string(end.Request.JSON) + end.Request.Text + string(end.Response.JSON) + end.Response.Text + string(end.Response.Assembled) + end.ErrorMessage
+			kept := string(end.Request.JSON) + end.Request.Text + string(end.Response.JSON) + end.Response.Text + string(end.Response.Assembled) +
+				end.ErrorMessage
 			for _, b := range []*gateway.Body{end.Request, end.Response} {
 				if b.Blob == "" {
 					continue
