@@ -109,7 +109,7 @@ var wholeObjects = []struct {
 			{"index":1,"message":{"function_call":{"name":"old","arguments":"{}"}}}]}`,
 	},
 	{
-		"refusal, reasoning, audio, annotations, log probabilities and what nobody knows", assemble.Chat,
+		"refusal, reasoning, audio, annotations, log probabilities and unknown members", assemble.Chat,
 		[]string{
 			chunk(
 				`{"delta":{"refusal":"I ","reasoning_content":"th","audio":{"id":"a1","data":"AA","transcript":"t"},"annotations":[{"n":1}],` +

@@ -29,7 +29,7 @@ func after(d time.Duration, then reply) reply {
 }
 
 // used has region a answer n requests, the first 19 within 100 ms and the others faster,
-// so that its pace is known: 95 of 100 take 100 ms at most.
+// so that its latency window is known: 95 of 100 take 100 ms at most.
 func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script) {
 	t.Helper()
 	usual := lines["a"][0]
@@ -259,7 +259,7 @@ func TestHedgePanicReachesCaller(t *testing.T) {
 	})
 }
 
-// Under the race detector: efforts side by side, regions that fail at random, clients
+// Under the race detector: attempts side by side, regions that fail at random, clients
 // that leave.
 func TestHedgesUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -113,7 +113,7 @@ func TestFirstByteTimeout(t *testing.T) {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if took := time.Since(start); took != 300*time.Second {
-			t.Errorf("took %v, want 100 s of patience and 200 s of waiting for the last", took)
+			t.Errorf("took %v, want 100 s until the first is left and 200 s of waiting for the last", took)
 		}
 		if cl.Attempts[0].Reason != "first-byte-timeout" {
 			t.Errorf("attempts %+v", cl.Attempts)

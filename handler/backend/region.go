@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/breakersync"
 )
 
 // ManagedIdentity as a region's credential means the gateway's own identity. Any other
@@ -32,8 +33,8 @@ func (r *Region) route(model string) Route {
 	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
 }
 
-// deploymentKey names a deployment in a region. deployment is empty for calls without a model.
-type deploymentKey struct{ region, deployment string }
+// deploymentKey names a deployment in a region.
+type deploymentKey = breakersync.Key
 
 // deploymentState is what this process knows of a deployment.
 type deploymentState struct {

@@ -210,11 +210,11 @@ var unusualAnswers = []struct {
 	{"long headers", "HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", 100<<10) + "\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/"},
 	{"no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", 10, false, 200, "a/reset b/"},
 	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde", 10, false, 200, "a/reset b/"},
-	{"chunks that are none", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 10, false, 200, "a/broken-body b/"},
+	{"broken chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 10, false, 200, "a/broken-body b/"},
 	{"chunks that end early", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n", 10, false, 200, "a/broken-body b/"},
 	{"less than announced", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"a\":1}", 10, false, 200, "a/broken-body b/"},
 	{
-		"gzip that is none", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 10, false, 200,
+		"broken gzip", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 10, false, 200,
 		"a/bad-encoding b/",
 	},
 	{"a status of four digits", "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/reset b/"},

@@ -17,7 +17,7 @@ func TestRetryAfterReadsEachHeader(t *testing.T) {
 		{"Retry-After", "7", 7 * time.Second, 7 * time.Second},
 		{"Retry-After", "0.5", 500 * time.Millisecond, 500 * time.Millisecond},
 		{"Retry-After", date, 80 * time.Second, 90 * time.Second},
-		{"Retry-After", "999999999999", backoff.MaxRetryAfter, backoff.MaxRetryAfter},
+		{"Retry-After", "999999999999", backoff.maxRetryAfter, backoff.maxRetryAfter},
 		{"Retry-After", "-3", 0, 0},
 		{"Retry-After", "soon", 0, 0},
 		{"Retry-After-Ms", "250", 250 * time.Millisecond, 250 * time.Millisecond},

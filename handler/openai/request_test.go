@@ -38,7 +38,7 @@ var requestCases = []struct {
 		openai.Request{Choices: 1, PromptBytes: 60, Messages: 1, NotAllText: true},
 	},
 	{
-		"an escaped word in a prompt is no image", openai.Chat, `{"messages":[{"content":"\"image_url\""}]}`,
+		"an escaped word in a prompt", openai.Chat, `{"messages":[{"content":"\"image_url\""}]}`,
 		openai.Request{Choices: 1, PromptBytes: 29, Messages: 1},
 	},
 	{
