@@ -16,17 +16,17 @@ import (
 	"aoaigateway/handler/secret"
 )
 
-// API serves /manage. It is never open: every call needs the admin key, which is a
-// secret of the given name, or an Entra token with the role for it.
+// API serves /manage. Every call needs the admin key, or an Entra token with the role
+// auth.AdminRole.
 type API struct {
 	Manager        *Manager
 	Pool           *backend.Pool
 	Secrets        secret.Source
-	AdminKeySecret string      // the secret's name
-	Entra          *auth.Entra // nil = no tokens
+	AdminKeySecret string      // name of the secret that holds the admin key
+	Entra          *auth.Entra // checks tokens; nil = no tokens are accepted
 }
 
-// Serve answers one call; a *gateway.Error is for the caller to render.
+// Serve answers one call. The caller renders a *gateway.Error.
 func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := a.authorize(r); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (a *API) change(w http.ResponseWriter, r *http.Request, id, verb string) er
 	if verb != "rotate" {
 		return errNotFound("")
 	}
-	var which Rotation
+	var which KeyRotation
 	if err := decode(r, &which); err != nil {
 		return err
 	}
@@ -112,12 +112,12 @@ func (a *API) change(w http.ResponseWriter, r *http.Request, id, verb string) er
 	return reply(w, http.StatusOK, created)
 }
 
-// Rotation says which key is made anew.
-type Rotation struct {
+// KeyRotation names the key that is to be replaced.
+type KeyRotation struct {
 	Key string `json:"key"` // primary or secondary
 }
 
-// authorize compares hashes, so that the time taken tells nothing of the key.
+// authorize compares hashes, so that the time taken reveals nothing about the key.
 func (a *API) authorize(r *http.Request) error {
 	given := r.Header.Get("Api-Key")
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && given == "" {
@@ -166,7 +166,7 @@ func reply(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client left; nothing to tell it
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client left
 	return nil
 }
 

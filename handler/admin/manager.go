@@ -1,4 +1,4 @@
-// Package admin is the management API under /manage/api, and the functions it offers.
+// Package admin is the management API under /manage/api, and the functions that it offers.
 package admin
 
 import (
@@ -12,13 +12,13 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// Created is a subscription with the keys just made for it. They are not shown again.
+// Created is a subscription with the keys that were just made. They are not shown again.
 type Created struct {
 	auth.Subscription
 	auth.Keys
 }
 
-// NewSubscription is what a subscription is created from. Keys are given to import them.
+// NewSubscription is what a subscription is created from. Given keys are imported.
 type NewSubscription struct {
 	ID        string `json:"id,omitempty"`
 	Name      string `json:"name,omitempty"`
@@ -27,12 +27,12 @@ type NewSubscription struct {
 	Secondary string `json:"secondaryKey,omitempty"`
 }
 
-// Manager does what the API and the command line offer. It works on storage directly.
+// Manager implements what the API and the command line offer, on storage.
 type Manager struct {
 	Subscriptions *auth.Subscriptions
 	Policy        *policy.Policy
 	Counts        *usage.Store
-	OnChange      func() // called after every change; nil = nothing to tell
+	OnChange      func() // called after every change; may be nil
 	Logger        *slog.Logger
 }
 
@@ -45,7 +45,8 @@ func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error
 		}
 		return Created{}, gateway.InvalidProduct.New("There is no product %q. The policy has: %s.", n.Product, strings.Join(names, ", "))
 	}
-	sub, keys, err := m.Subscriptions.Create(ctx, auth.Subscription{ID: n.ID, Name: n.Name, Product: n.Product}, auth.Keys{Primary: n.Primary, Secondary: n.Secondary})
+	sub := auth.Subscription{ID: n.ID, Name: n.Name, Product: n.Product}
+	sub, keys, err := m.Subscriptions.Create(ctx, sub, auth.Keys{Primary: n.Primary, Secondary: n.Secondary})
 	if err != nil {
 		return Created{}, err
 	}
@@ -63,7 +64,7 @@ func (m *Manager) Show(ctx context.Context, id string) (auth.Subscription, error
 	return m.Subscriptions.Get(ctx, id)
 }
 
-// Rotate makes the primary or the secondary key anew.
+// Rotate replaces the primary or the secondary key.
 func (m *Manager) Rotate(ctx context.Context, id, slot string) (Created, error) {
 	sub, keys, err := m.Subscriptions.Rotate(ctx, id, slot)
 	if err != nil {

@@ -30,8 +30,8 @@ func (a *API) usage(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, s)
 }
 
-// ParseQuery reads a question for usage: the last 24 hours, by subscription and model, unless
-// it says otherwise.
+// ParseQuery reads a query for usage. The defaults are the last 24 hours, by subscription
+// and model.
 func ParseQuery(from, to, by string) (q usage.Query, err error) {
 	hour := time.Now().UTC().Truncate(time.Hour)
 	if q.To, err = parseTime(to, hour.Add(time.Hour)); err != nil {
@@ -49,7 +49,7 @@ func ParseQuery(from, to, by string) (q usage.Query, err error) {
 	return q, nil
 }
 
-// moment reads a day or a time of UTC.
+// parseTime reads a UTC day or time.
 func parseTime(text string, otherwise time.Time) (time.Time, error) {
 	if text == "" {
 		return otherwise, nil
@@ -59,5 +59,5 @@ func parseTime(text string, otherwise time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return otherwise, fmt.Errorf("%q is no time; write one as 2027-01-31 or 2027-01-31T15:00:00Z", text)
+	return otherwise, fmt.Errorf("%q is not a time; write it as 2027-01-31 or 2027-01-31T15:00:00Z", text)
 }

@@ -21,7 +21,7 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// Verbs is what the command line does, on storage (Manager) or through a gateway (Remote).
+// verbs are the management functions, on storage (admin.Manager) or through a gateway (Remote).
 type verbs interface {
 	Create(context.Context, admin.NewSubscription) (admin.Created, error)
 	List(context.Context) ([]auth.Subscription, error)
@@ -31,7 +31,7 @@ type verbs interface {
 	Usage(ctx context.Context, q usage.Query) (usage.Summary, error)
 }
 
-// Command is the command line's environment.
+// Command is the environment of the command line.
 type Command struct {
 	Out, Err io.Writer
 	Environ  []string
@@ -39,7 +39,7 @@ type Command struct {
 }
 
 type commandLine struct {
-	URL      string `help:"Gateway to ask, such as https://gateway.example.com; without it, storage is changed directly, by the GATEWAY_ settings." env:"GATEWAY_URL"`
+	URL      string `help:"Gateway to call; without it, the command works on the storage that the GATEWAY_ settings name." env:"GATEWAY_URL"`
 	AdminKey string `help:"Admin key for --url." env:"GATEWAY_ADMIN_KEY"`
 	JSON     bool   `help:"Print JSON."`
 
@@ -47,7 +47,7 @@ type commandLine struct {
 		Create  createCommand  `cmd:"" help:"Make a subscription and print its two keys, once."`
 		List    listCommand    `cmd:"" help:"List subscriptions."`
 		Show    showCommand    `cmd:"" help:"Show one subscription."`
-		Rotate  rotateCommand  `cmd:"" help:"Make one of the two keys anew and print it, once."`
+		Rotate  rotateCommand  `cmd:"" help:"Replace one of the two keys and print the new one, once."`
 		Suspend suspendCommand `cmd:"" help:"Refuse the subscription's keys until it is resumed."`
 		Resume  resumeCommand  `cmd:"" help:"Accept the subscription's keys again."`
 	} `cmd:"" help:"Who may call: subscriptions and their keys."`
@@ -64,7 +64,7 @@ type commandLine struct {
 
 type env struct {
 	Command
-	ctx   context.Context //nolint:containedctx // kong runs commands without one
+	ctx   context.Context //nolint:containedctx // kong gives its commands no context
 	verbs func() (verbs, error)
 	json  bool
 }
@@ -93,7 +93,7 @@ func (c Command) Run(ctx context.Context, args []string) int {
 		if u, err := url.Parse(line.URL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			return nil, fmt.Errorf("--url must be the gateway's address, such as https://gateway.example.com, not %q", line.URL)
 		}
-		return &Remote{URL: line.URL, AdminKey: line.AdminKey, Client: &http.Client{Timeout: 30 * time.Second}}, nil
+		return &Remote{URL: line.URL, Key: line.AdminKey, Client: &http.Client{Timeout: 30 * time.Second}}, nil
 	}}
 	if err := parsed.Run(e); err != nil {
 		return c.fail(err)
@@ -128,9 +128,9 @@ func (e *env) created(c admin.Created, err error) error {
 	}
 	return e.print(c, func(w io.Writer) {
 		printSubscription(w, c.Subscription)
-		for name, key := range map[string]string{"primary key": c.Primary, "secondary key": c.Secondary} {
-			if key != "" {
-				_, _ = fmt.Fprintf(w, "%s\t%s\n", name, key)
+		for _, key := range []struct{ name, value string }{{"primary key", c.Primary}, {"secondary key", c.Secondary}} {
+			if key.value != "" {
+				_, _ = fmt.Fprintf(w, "%s\t%s\n", key.name, key.value)
 			}
 		}
 		_, _ = fmt.Fprintln(w, "\t(keys are not shown again)")
@@ -138,12 +138,13 @@ func (e *env) created(c admin.Created, err error) error {
 }
 
 func printSubscription(w io.Writer, s auth.Subscription) {
-	_, _ = fmt.Fprintf(w, "id\t%s\nname\t%s\nproduct\t%s\nstate\t%s\nchanged\t%s\n", s.ID, s.Name, s.Product, s.State, s.Changed.Format(time.RFC3339))
+	_, _ = fmt.Fprintf(w, "id\t%s\nname\t%s\nproduct\t%s\nstate\t%s\nchanged\t%s\n",
+		s.ID, s.Name, s.Product, s.State, s.Changed.Format(time.RFC3339))
 }
 
 type createCommand struct {
-	Product   string `help:"Product of the policy it gets." default:"default"`
-	ID        string `help:"Stable id; made up if absent." name:"id"`
+	Product   string `help:"Product of the policy that it gets." default:"default"`
+	ID        string `help:"Stable id; generated if absent." name:"id"`
 	Primary   string `help:"Import this primary key instead of making one." name:"primary-key"`
 	Secondary string `help:"Import this secondary key instead of making one." name:"secondary-key"`
 	Name      string `arg:"" help:"Name for people, such as the team's."`
@@ -154,7 +155,9 @@ func (c *createCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.created(verbs.Create(e.ctx, admin.NewSubscription{ID: c.ID, Name: c.Name, Product: c.Product, Primary: c.Primary, Secondary: c.Secondary}))
+	return e.created(verbs.Create(e.ctx, admin.NewSubscription{
+		ID: c.ID, Name: c.Name, Product: c.Product, Primary: c.Primary, Secondary: c.Secondary,
+	}))
 }
 
 type listCommand struct{}

@@ -17,39 +17,38 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// Remote is the management API seen from outside: the same functions as Manager, done
-// by a gateway elsewhere.
+// Remote calls the management API of a gateway. It has the same functions as admin.Manager.
 type Remote struct {
-	URL      string
-	AdminKey string
-	Client   *http.Client
+	URL    string
+	Key    string
+	Client *http.Client
 }
 
-// Create implements Verbs.
+// Create implements verbs.
 func (r *Remote) Create(ctx context.Context, n admin.NewSubscription) (c admin.Created, err error) {
 	err = r.call(ctx, http.MethodPost, "subscriptions", n, &c)
 	return c, err
 }
 
-// List implements Verbs.
+// List implements verbs.
 func (r *Remote) List(ctx context.Context) (list []auth.Subscription, err error) {
 	err = r.call(ctx, http.MethodGet, "subscriptions", nil, &list)
 	return list, err
 }
 
-// Show implements Verbs.
+// Show implements verbs.
 func (r *Remote) Show(ctx context.Context, id string) (sub auth.Subscription, err error) {
 	err = r.call(ctx, http.MethodGet, "subscriptions/"+url.PathEscape(id), nil, &sub)
 	return sub, err
 }
 
-// Rotate implements Verbs.
+// Rotate implements verbs.
 func (r *Remote) Rotate(ctx context.Context, id, slot string) (c admin.Created, err error) {
-	err = r.call(ctx, http.MethodPost, "subscriptions/"+url.PathEscape(id)+"/rotate", admin.Rotation{Key: slot}, &c)
+	err = r.call(ctx, http.MethodPost, "subscriptions/"+url.PathEscape(id)+"/rotate", admin.KeyRotation{Key: slot}, &c)
 	return c, err
 }
 
-// SetState implements Verbs.
+// SetState implements verbs.
 func (r *Remote) SetState(ctx context.Context, id string, state auth.State) (sub auth.Subscription, err error) {
 	for verb, s := range admin.StateVerbs {
 		if s == state {
@@ -73,7 +72,7 @@ func (r *Remote) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Api-Key", r.AdminKey)
+	req.Header.Set("Api-Key", r.Key)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := r.Client.Do(req)
 	if err != nil {
@@ -92,7 +91,7 @@ func (r *Remote) call(ctx context.Context, method, path string, in, out any) err
 	return json.NewDecoder(resp.Body).Decode(out)
 }
 
-// Usage implements Verbs.
+// Usage implements verbs.
 func (r *Remote) Usage(ctx context.Context, q usage.Query) (s usage.Summary, err error) {
 	ask := url.Values{"from": {q.From.UTC().Format(time.RFC3339)}, "to": {q.To.UTC().Format(time.RFC3339)}, "by": {strings.Join(q.By, ",")}}
 	err = r.call(ctx, http.MethodGet, "usage?"+ask.Encode(), nil, &s)

@@ -21,8 +21,8 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// localVerbs are the command line's verbs on the storage that the settings name. Only
-// create needs the policy.
+// localVerbs are the verbs on the storage that the settings name. Only create needs the
+// policy.
 func localVerbs(environ []string) (verbs, error) {
 	s, err := app.SettingsFor(app.Managing, environ)
 	if err != nil {
@@ -51,18 +51,18 @@ func localVerbs(environ []string) (verbs, error) {
 	return m, nil
 }
 
-// unruled are the verbs without a policy.
+// withoutPolicy is the verbs when the policy cannot be read.
 type withoutPolicy struct {
 	*admin.Manager
 	why error
 }
 
-// Create implements Verbs.
+// Create implements verbs.
 func (u withoutPolicy) Create(context.Context, admin.NewSubscription) (admin.Created, error) {
 	return admin.Created{}, u.why
 }
 
-// verifyJournal is the command line's verify, on the storage that the settings name.
+// verifyJournal verifies the journal in the storage that the settings name.
 func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (verify.Report, error) {
 	s, err := app.SettingsFor(app.ReadingBlobs, environ)
 	if err != nil {
@@ -83,11 +83,11 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (v
 	return verify.Run(ctx, manifest.New(store), blobs, from, to)
 }
 
-// operator is who runs the command line: the person signed in with az, else with azd;
-// else a machine in Azure. The gateway itself never asks a command for its token.
+// operator is the credential of whoever runs the command line: the person signed in with
+// az or azd, or else a machine in Azure. The gateway itself never runs az or azd.
 func operator(s app.Settings) (azcore.TokenCredential, error) {
 	if s.Storage != "" {
-		return nil, nil //nolint:nilnil // nobody will ask
+		return nil, nil //nolint:nilnil // no service needs a credential
 	}
 	az, err := azidentity.NewAzureCLICredential(nil)
 	if err != nil {
@@ -104,15 +104,15 @@ func operator(s app.Settings) (azcore.TokenCredential, error) {
 	return operatorCredential{az, azd, machineCredential{machine}}, nil
 }
 
-// operatorCredential asks one after another. The SDK's own chain stops at an az that is
-// installed and signed out.
+// operatorCredential tries its credentials in order. The SDK's own chain stops when az is
+// installed but signed out.
 type operatorCredential []azcore.TokenCredential
 
 // GetToken implements azcore.TokenCredential.
 func (c operatorCredential) GetToken(ctx context.Context, o azpolicy.TokenRequestOptions) (azcore.AccessToken, error) {
-	failed := []error{errors.New("no credential for Azure")}
-	for _, one := range c {
-		token, err := one.GetToken(ctx, o)
+	failed := []error{errors.New("no credential for Azure works")}
+	for _, credential := range c {
+		token, err := credential.GetToken(ctx, o)
 		if err == nil {
 			return token, nil
 		}
@@ -121,7 +121,7 @@ func (c operatorCredential) GetToken(ctx context.Context, o azpolicy.TokenReques
 	return azcore.AccessToken{}, errors.Join(failed...)
 }
 
-// machineCredential gives up soon: outside Azure nobody answers.
+// machineCredential gives up soon, because outside Azure no managed identity answers.
 type machineCredential struct{ azcore.TokenCredential }
 
 // GetToken implements azcore.TokenCredential.

@@ -10,11 +10,12 @@ import (
 	"aoaigateway/handler/app"
 )
 
-// The person's token comes from az, else from azd; a stand-in for each prints one.
+// The person's token comes from az, or else from azd. A stand-in for each prints a token.
 func TestOperatorCredential(t *testing.T) {
+	const fromAzd = `echo '{"token":"from-azd","expiresOn":"2099-12-31T00:00:00Z"}'`
 	for name, c := range map[string]struct{ az, azd, want string }{
-		"az":               {`echo '{"accessToken":"from-az","expires_on":4102444800}'`, `echo '{"token":"from-azd","expiresOn":"2099-12-31T00:00:00Z"}'`, "from-az"},
-		"az is signed out": {`echo "Please run 'az login' to setup account." >&2; exit 1`, `echo '{"token":"from-azd","expiresOn":"2099-12-31T00:00:00Z"}'`, "from-azd"},
+		"az":               {`echo '{"accessToken":"from-az","expires_on":4102444800}'`, fromAzd, "from-az"},
+		"az is signed out": {`echo "Please run 'az login' to setup account." >&2; exit 1`, fromAzd, "from-azd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bin := t.TempDir()

@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/journal/verify"
 )
 
-// hour is a moment of the command line, cut to the hour.
+// hour is a time of the command line, cut to the hour.
 type hour struct{ time.Time }
 
 var hourLayouts = []string{time.DateOnly, "2006-01-02T15", "2006-01-02T15:04", time.RFC3339}
@@ -22,7 +22,7 @@ func (h *hour) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is no hour (UTC) such as 2026-11-23 or 2026-11-23T14", text)
+	return fmt.Errorf("%q is not an hour; write it in UTC, as 2026-11-23 or 2026-11-23T14", text)
 }
 
 type verifyCommand struct {
@@ -35,7 +35,7 @@ var (
 	errNewer  = errors.New("a newer program wrote parts of the journal, which this program cannot verify")
 )
 
-// Run reads storage directly, by the gateway's settings; --url has no part in it.
+// Run works on the storage that the settings name, even with --url.
 func (c *verifyCommand) Run(e *env) error {
 	began := time.Now()
 	r, err := verifyJournal(e.ctx, e.Environ, c.From.Time, c.To.Time)

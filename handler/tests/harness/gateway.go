@@ -193,7 +193,7 @@ func (r *Gateway) HTTP() *http.Client {
 // Subscribe creates a subscription through the management API and returns its primary key.
 func (r *Gateway) Subscribe(product, id string) string {
 	r.T.Helper()
-	remote := cli.Remote{URL: r.URL, AdminKey: AdminKey, Client: r.HTTP()}
+	remote := cli.Remote{URL: r.URL, Key: AdminKey, Client: r.HTTP()}
 	c, err := remote.Create(r.T.Context(), admin.NewSubscription{ID: id, Product: product})
 	if err != nil {
 		r.T.Fatal(err)
@@ -203,7 +203,7 @@ func (r *Gateway) Subscribe(product, id string) string {
 
 func (r *Gateway) SetState(id string, s auth.State) {
 	r.T.Helper()
-	remote := cli.Remote{URL: r.URL, AdminKey: AdminKey, Client: r.HTTP()}
+	remote := cli.Remote{URL: r.URL, Key: AdminKey, Client: r.HTTP()}
 	if _, err := remote.SetState(r.T.Context(), id, s); err != nil {
 		r.T.Fatal(err)
 	}

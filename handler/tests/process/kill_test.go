@@ -116,7 +116,7 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 // killClients are of three teams, one for each product.
 func killClients(t *testing.T, url string) (clients []*harness.Client) {
 	t.Helper()
-	remote := cli.Remote{URL: url, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: url, Key: harness.AdminKey, Client: http.DefaultClient}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
 	add := func(product string, n int, asks []harness.Ask) {
@@ -162,7 +162,7 @@ func killAtRandom(t *testing.T, host *funchost.Host, load *harness.Load, plan ha
 func startStreams(t *testing.T, p *harness.Process, region *aoaisim.Region, n int) <-chan harness.Observation {
 	t.Helper()
 	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: p.URL, Key: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
 	if err != nil {
 		t.Fatal(err)

@@ -128,7 +128,7 @@ type result struct {
 // key makes the team's subscription.
 func (f *fleet) key(team string) string {
 	f.t.Helper()
-	remote := cli.Remote{URL: f.url(0), AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: f.url(0), Key: harness.AdminKey, Client: http.DefaultClient}
 	sub, err := remote.Create(f.t.Context(), admin.NewSubscription{ID: "team-" + team, Product: team})
 	if err != nil {
 		f.t.Fatal(err)

@@ -197,7 +197,7 @@ func recovers(p *harness.Process, blob, tables string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	remote := cli.Remote{URL: p.URL, AdminKey: harness.AdminKey, Client: http.DefaultClient}
+	remote := cli.Remote{URL: p.URL, Key: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
 	if err != nil {
 		t.Fatal(err)
