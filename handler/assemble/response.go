@@ -12,7 +12,7 @@ import (
 // what is known until then.
 type response struct {
 	whole   json.RawMessage // of completed, incomplete or failed
-	started   json.RawMessage // of created, in_progress or queued
+	started json.RawMessage // of created, in_progress or queued
 	failure json.RawMessage // an error event
 	items   []*outputItem
 }

@@ -26,11 +26,11 @@ func (p *Pool) Health() []Health {
 	var list []Health
 	for _, r := range p.options.Regions {
 		deployments := slices.Sorted(maps.Values(r.Models))
-		if _, used := p.deployments.Load(deploymentKey{r.Name, ""}); used {
+		if _, used := p.deployments.Load(deploymentKey{Region: r.Name}); used {
 			deployments = slices.Insert(deployments, 0, "") // operations without a model
 		}
 		for _, deployment := range slices.Compact(deployments) {
-			s := p.deployment(deploymentKey{r.Name, deployment})
+			s := p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})
 			state, wait, throttled := s.breaker.Status()
 			tokens, requests := s.headroom.known()
 			list = append(list, Health{

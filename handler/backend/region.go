@@ -70,7 +70,7 @@ type target struct {
 	*deploymentState
 }
 
-func (t target) key() deploymentKey { return deploymentKey{t.Name, t.deployment} }
+func (t target) key() deploymentKey { return deploymentKey{Region: t.Name, Deployment: t.deployment} }
 
 // targets lists where a call could go, best priority first.
 func (p *Pool) targets(call *Call) []target {
@@ -81,7 +81,7 @@ func (p *Pool) targets(call *Call) []target {
 		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
 			continue
 		}
-		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{r.Name, deployment})})
+		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})})
 	}
 	slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
 	return list

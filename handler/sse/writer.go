@@ -15,7 +15,7 @@ type Writer struct {
 	heartbeat time.Duration
 
 	mu      sync.Mutex
-	started   bool
+	started bool
 	stopped bool // no more heartbeats
 	err     error
 	beat    *time.Timer
