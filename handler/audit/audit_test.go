@@ -18,7 +18,7 @@ import (
 )
 
 // rig is a log over memory whose storage can be broken.
-type rig struct {
+type harness struct {
 	*audit.Log
 	journal *blob.Mem
 	bodies  *blob.Mem
@@ -27,23 +27,23 @@ type rig struct {
 
 type hook = func(ctx context.Context, op blob.Op, name string) (bool, error)
 
-func newRig(t *testing.T, o audit.Options, journalFault, bodiesFault hook) *rig {
+func newHarness(t *testing.T, o audit.Options, journalFault, bodiesFault hook) *harness {
 	t.Helper()
-	r := &rig{journal: &blob.Mem{Fault: journalFault}, bodies: &blob.Mem{Fault: bodiesFault}}
+	r := &harness{journal: &blob.Mem{Fault: journalFault}, bodies: &blob.Mem{Fault: bodiesFault}}
 	r.writer = journal.New(journal.Options{Blobs: r.journal, MaxBacklog: 8 << 20})
 	o.Journal, o.Bodies = r.writer, r.bodies
 	r.Log = audit.New(o)
 	return r
 }
 
-func (r *rig) close() {
+func (r *harness) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = r.writer.Close(ctx)
 }
 
 // lines reads the journal back.
-func (r *rig) lines(t *testing.T) []gateway.Line {
+func (r *harness) lines(t *testing.T) []gateway.Line {
 	t.Helper()
 	r.journal.Fault = nil
 	return journaltest.Lines(t, r.journal)
@@ -109,9 +109,9 @@ func blobCount(t *testing.T, b *blob.Mem) int {
 	return len(found)
 }
 
-func TestEndedExchangeHasABeginAndAnEndWithoutRepeatingTheRequest(t *testing.T) {
+func TestEndOmitsRequestContent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, audit.Options{}, nil, nil)
+		r := newHarness(t, audit.Options{}, nil, nil)
 		rec := record("r1")
 		if err := exchange(t, r.Log, rec, []byte(question), []byte(answer)); err != nil {
 			t.Fatal(err)
@@ -134,9 +134,9 @@ func TestEndedExchangeHasABeginAndAnEndWithoutRepeatingTheRequest(t *testing.T) 
 	})
 }
 
-func TestRefusalWithoutBeginCarriesEverything(t *testing.T) {
+func TestRefusalHasWholeRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, audit.Options{}, nil, nil)
+		r := newHarness(t, audit.Options{}, nil, nil)
 		x := r.Exchange(record("r1"))
 		x.Request("text/plain", []byte("no JSON"))
 		if err := x.End(t.Context()); err != nil {
@@ -152,7 +152,7 @@ func TestRefusalWithoutBeginCarriesEverything(t *testing.T) {
 
 func TestBeginIsASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, audit.Options{}, nil, nil)
+		r := newHarness(t, audit.Options{}, nil, nil)
 		rec := record("r1")
 		x := r.Exchange(rec)
 		if err := x.Begin(); err != nil {
@@ -169,9 +169,9 @@ func TestBeginIsASnapshot(t *testing.T) {
 	})
 }
 
-func TestLargeBodiesAreBlobsBeforeTheirRecordIsQueued(t *testing.T) {
+func TestLargeBodyPrecedesRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var r *rig
+		var r *harness
 		slow := func(_ context.Context, op blob.Op, name string) (bool, error) {
 			if op == blob.OpPut {
 				time.Sleep(2 * time.Second)
@@ -181,7 +181,7 @@ func TestLargeBodiesAreBlobsBeforeTheirRecordIsQueued(t *testing.T) {
 			}
 			return true, nil
 		}
-		r = newRig(t, audit.Options{}, nil, slow)
+		r = newHarness(t, audit.Options{}, nil, slow)
 		request, response := bytes.Repeat([]byte("q"), 1<<20+1), bytes.Repeat([]byte("a"), 5<<20)
 		if err := exchange(t, r.Log, record("r1"), request, response); err != nil {
 			t.Fatal(err)
@@ -200,14 +200,14 @@ func TestLargeBodiesAreBlobsBeforeTheirRecordIsQueued(t *testing.T) {
 	})
 }
 
-func TestBeginNeverWaitsAndBeginDurableDoes(t *testing.T) {
+func TestBeginNeverWaits(t *testing.T) {
 	for _, size := range []int{10, 2 << 20} {
 		synctest.Test(t, func(t *testing.T) {
 			delay := func(context.Context, blob.Op, string) (bool, error) {
 				time.Sleep(3 * time.Second)
 				return true, nil
 			}
-			r := newRig(t, audit.Options{}, delay, delay)
+			r := newHarness(t, audit.Options{}, delay, delay)
 			x := r.Exchange(record("r1"))
 			x.Request("", make([]byte, size))
 			start := time.Now()
@@ -226,8 +226,8 @@ func TestBeginNeverWaitsAndBeginDurableDoes(t *testing.T) {
 }
 
 // away is storage that is down while on is set, hanging or failing.
-func TestEndTwiceIsAnError(t *testing.T) {
-	r := newRig(t, audit.Options{}, nil, nil)
+func TestEndTwiceFails(t *testing.T) {
+	r := newHarness(t, audit.Options{}, nil, nil)
 	defer r.close()
 	x := r.Exchange(record("r1"))
 	if err := x.End(t.Context()); err != nil {

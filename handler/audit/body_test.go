@@ -42,7 +42,7 @@ func roundTrip(t testing.TB, body []byte) *gateway.Body {
 	return lines[0].Request
 }
 
-func TestBodiesAreRecordedAsWhatTheyAre(t *testing.T) {
+func TestBodyKinds(t *testing.T) {
 	for _, c := range []struct {
 		what, body          string
 		json, text, base64v string
@@ -73,9 +73,9 @@ func TestBodiesAreRecordedAsWhatTheyAre(t *testing.T) {
 	}
 }
 
-func TestNoFieldOfTheClientsBreaksALine(t *testing.T) {
+func TestClientFieldsCannotBreakLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, audit.Options{}, nil, nil)
+		r := newHarness(t, audit.Options{}, nil, nil)
 		bad := "a\xff\n\"\\\u2028<>"
 		rec := record("r1")
 		rec.URL, rec.ClientAgent, rec.Model, rec.EndUser = bad, bad, bad, bad
@@ -94,7 +94,7 @@ func TestNoFieldOfTheClientsBreaksALine(t *testing.T) {
 	})
 }
 
-func TestStreamIsRecordedAsItsObjectAndTheHashOfItsBytes(t *testing.T) {
+func TestStreamIsRecordedAsObject(t *testing.T) {
 	small, big := json.RawMessage(answer), json.RawMessage(`{"s":"`+strings.Repeat("x", 1<<20)+`"}`)
 	stream := "data: {}\n\ndata: [DONE]\n\n"
 	for _, c := range []struct {
@@ -112,7 +112,7 @@ func TestStreamIsRecordedAsItsObjectAndTheHashOfItsBytes(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, audit.Options{}, nil, nil)
+				r := newHarness(t, audit.Options{}, nil, nil)
 				x := r.Exchange(record("r1"))
 				capture := x.Response("text/event-stream")
 				for part := range strings.SplitAfterSeq(c.stream, "\n\n") {
@@ -141,8 +141,8 @@ func TestStreamIsRecordedAsItsObjectAndTheHashOfItsBytes(t *testing.T) {
 	}
 }
 
-func TestUploadThatFailsHalfWayCutsTheAnswer(t *testing.T) {
-	r := newRig(t, audit.Options{}, nil, nil)
+func TestFailedUploadCutsAnswer(t *testing.T) {
+	r := newHarness(t, audit.Options{}, nil, nil)
 	defer r.close()
 	l := audit.New(audit.Options{Journal: r.writer, Bodies: &failsAfter{Mem: r.bodies, n: 3 << 20}})
 	x := l.Exchange(record("r1"))
@@ -195,8 +195,8 @@ func (s *sink) Put(_ context.Context, _ string, r io.Reader) error {
 	}
 }
 
-func TestMemoryOfALargeAnswerIsBounded(t *testing.T) {
-	r := newRig(t, audit.Options{}, nil, nil)
+func TestLargeAnswerNeedsBoundedMemory(t *testing.T) {
+	r := newHarness(t, audit.Options{}, nil, nil)
 	defer r.close()
 	s := &sink{Mem: &blob.Mem{}}
 	l := audit.New(audit.Options{Journal: r.writer, Bodies: s})
@@ -224,7 +224,7 @@ func TestMemoryOfALargeAnswerIsBounded(t *testing.T) {
 	}
 }
 
-func TestExchangesOverAzureAreReadBack(t *testing.T) {
+func TestExchangesOverAzure(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Node; make test runs it")
 	}

@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"hash"
-	"io"
-	"time"
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/redact"
@@ -21,45 +19,26 @@ type Capture struct {
 	size          int64
 	hash          hash.Hash
 	buf           []byte  // all bytes so far, while they are at most gateway.MaxInline
-	upload        *upload // takes all bytes once they are more
-	err           error   // the upload failed; nothing is kept from then on
+	upload        *upload // takes all bytes once they are more than that
+	err           error   // of the upload; no content is kept from then on
 	assembled     json.RawMessage
-	metadataOnly  bool // keep nothing
-	assembledOnly bool // keep nothing of what is written: Assembled will come
+	metadataOnly  bool // keep no content
+	assembledOnly bool // keep no content of what is written, because Assembled will be called
 	rules         *redact.Rules
-	redactor      *redact.Writer // in front of up; nil without rules
-	stored        *hashingWriter // what went into up, behind the redactor
-	redactions    int            // by the rules
+	redactor      *redact.Writer // in front of stored; nil without rules
+	stored        *hashingWriter // in front of upload, behind the redactor
+	redactions    int            // matches of the rules
 }
 
-// digest counts and hashes what passes.
-type hashingWriter struct {
-	w    io.Writer
-	size int64
-	hash hash.Hash
-}
-
-func (d *hashingWriter) Write(p []byte) (int, error) {
-	d.size += int64(len(p))
-	_, _ = d.hash.Write(p)
-	return d.w.Write(p)
-}
-
-func (d *hashingWriter) sum() *gateway.Digest {
-	return &gateway.Digest{Size: d.size, SHA256: hex.EncodeToString(d.hash.Sum(nil))}
-}
-
-// Assembles says, before the first byte, that Assembled will be called, and tells whether
-// nothing but that object will be kept. So it is under rules of redaction: in the stream
-// itself a word may be in two events.
-func (c *Capture) Assembles() bool {
+// ExpectAssembled must be called before the first byte if Assembled will be called. It reports whether only that object
+// will be kept, which is so under rules of redaction, because a word can be split over two events of the stream.
+func (c *Capture) ExpectAssembled() bool {
 	c.assembledOnly = c.rules != nil
 	return c.assembledOnly
 }
 
-// Write records p. It blocks while a large answer's blob does not keep up, but no longer
-// than the log's Wait; an error says that the answer cannot be recorded and must be cut.
-// A relaxed log counts and hashes on instead.
+// Write records p. It blocks while the upload of a large answer is slow, but at most for the log's Wait. An error says
+// that the answer cannot be recorded and must be cut. A relaxed log returns no error and continues with metadata.
 func (c *Capture) Write(p []byte) (int, error) {
 	c.size += int64(len(p))
 	_, _ = c.hash.Write(p)
@@ -105,16 +84,8 @@ func (c *Capture) send(p []byte) error {
 	return err
 }
 
-// uploading is an upload as a writer.
-type uploadWriter struct {
-	up    *upload
-	limit time.Duration
-}
-
-func (u uploadWriter) Write(p []byte) (int, error) { return len(p), u.up.write(p, u.limit) }
-
-// Assembled gives the whole object a stream is equivalent to. A stream up to 1 MiB is then
-// recorded as that object, beside its own size and hash. What is no valid JSON is ignored.
+// Assembled gives the whole object that a stream is equivalent to. If the object is not over 1 MiB, it is recorded as
+// the stream's content, with the size and hash of the stream. Invalid JSON is ignored.
 func (c *Capture) Assembled(obj json.RawMessage) {
 	if c.metadataOnly {
 		return
@@ -125,7 +96,7 @@ func (c *Capture) Assembled(obj json.RawMessage) {
 	c.assembled, _ = gateway.OneLine(obj)
 }
 
-// finish makes the body durable where it is large, and describes it.
+// finish describes the body, and makes a large one durable.
 func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	b := &gateway.Body{Size: c.size, SHA256: hex.EncodeToString(c.hash.Sum(nil)), ContentType: c.contentType}
 	if len(c.assembled) <= gateway.MaxInline {
@@ -142,12 +113,13 @@ func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	case len(c.assembled) > gateway.MaxInline:
 		return b, c.put(ctx, b, buf)
 	case b.Assembled == nil && !c.metadataOnly:
-		c.fill(b, buf)
+		buf, c.redactions = redactBody(c.rules, c.contentType, buf)
+		b.SetContent(buf)
 	}
 	return b, c.err
 }
 
-// finishUpload ends the blob that took the bytes as they came.
+// finishUpload ends the blob that took the bytes as they arrived.
 func (c *Capture) finishUpload(ctx context.Context, b *gateway.Body) (*gateway.Body, error) {
 	err := c.err
 	if c.redactor != nil {
@@ -172,62 +144,4 @@ func (c *Capture) put(ctx context.Context, b *gateway.Body, content []byte) erro
 		b.Blob = c.name
 	}
 	return err
-}
-
-func (c *Capture) fill(b *gateway.Body, body []byte) {
-	if c.rules != nil {
-		redact := c.rules.Text
-		if jsonLike(c.contentType) {
-			redact = c.rules.JSON
-		}
-		body, c.redactions = redact(body)
-	}
-	b.SetContent(body)
-}
-
-// upload feeds a blob through a pipe, which holds nothing: the writer waits for the reader.
-type upload struct {
-	w    *io.PipeWriter
-	stop context.CancelFunc
-	done chan struct{}
-	err  error // of Put, once done is closed
-}
-
-func (l *Log) upload(name string) *upload {
-	ctx, stop := context.WithCancel(context.Background())
-	r, w := io.Pipe()
-	u := &upload{w: w, stop: stop, done: make(chan struct{})}
-	go func() {
-		defer close(u.done)
-		defer stop()
-		u.err = l.o.Bodies.Put(ctx, name, r)
-		_ = r.CloseWithError(u.err) // a writer still writing gets it
-	}()
-	return u
-}
-
-// write passes p on, or gives the blob up when that takes longer than limit.
-func (u *upload) write(p []byte, limit time.Duration) error {
-	timer := time.AfterFunc(limit, u.abort)
-	defer timer.Stop()
-	_, err := u.w.Write(p)
-	return err
-}
-
-// abort ends the upload so that no blob comes of it.
-func (u *upload) abort() {
-	_ = u.w.CloseWithError(context.DeadlineExceeded)
-	u.stop()
-}
-
-// finish ends the bytes and waits until the blob is durable or ctx ends.
-func (u *upload) finish(ctx context.Context) error {
-	_ = u.w.Close()
-	select {
-	case <-u.done:
-	case <-ctx.Done():
-		u.abort()
-		<-u.done
-	}
-	return u.err
 }

@@ -27,7 +27,7 @@ func away(on *atomic.Bool, hang bool) hook {
 	}
 }
 
-func TestEndFailsWhenNothingIsDurableInTime(t *testing.T) {
+func TestEndFailsWhenNotDurable(t *testing.T) {
 	for name, hang := range map[string]bool{"failing": false, "hanging": true} {
 		for _, where := range []string{"journal", "request body", "response body"} {
 			t.Run(name+" "+where, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestEndFailsWhenNothingIsDurableInTime(t *testing.T) {
 					case "response body":
 						response = make([]byte, 2<<20)
 					}
-					r := newRig(t, audit.Options{}, jf, bf)
+					r := newHarness(t, audit.Options{}, jf, bf)
 					rec := record("r1")
 					start := time.Now()
 					wantUnavailable(t, exchange(t, r.Log, rec, request, response))
@@ -75,11 +75,11 @@ func TestEndFailsWhenNothingIsDurableInTime(t *testing.T) {
 	}
 }
 
-func TestRelaxedLogReleasesAndSaysSo(t *testing.T) {
+func TestRelaxedLogReleasesAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
-		r := newRig(t, audit.Options{Relaxed: true}, away(&down, false), away(&down, true))
+		r := newHarness(t, audit.Options{Relaxed: true}, away(&down, false), away(&down, true))
 		rec := record("r1")
 		x := r.Exchange(rec)
 		x.Request("", make([]byte, 2<<20))
@@ -108,13 +108,13 @@ func TestRelaxedLogReleasesAndSaysSo(t *testing.T) {
 	})
 }
 
-func TestCancelledClientDoesNotEndTheWait(t *testing.T) {
+func TestEndOutlivesClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(context.Context, blob.Op, string) (bool, error) {
 			time.Sleep(4 * time.Second)
 			return true, nil
 		}
-		r := newRig(t, audit.Options{}, slow, nil)
+		r := newHarness(t, audit.Options{}, slow, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		x := r.Exchange(record("r1"))
 		cancel()
@@ -131,11 +131,11 @@ func TestCancelledClientDoesNotEndTheWait(t *testing.T) {
 	})
 }
 
-func TestFullBacklogRefusesBeginsAndLeavesRoomForEnds(t *testing.T) {
+func TestFullBacklogRefusesBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
-		r := newRig(t, audit.Options{}, away(&down, false), nil)
+		r := newHarness(t, audit.Options{}, away(&down, false), nil)
 		body := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
 		var open []*audit.Exchange
 		for {
@@ -161,10 +161,10 @@ func TestFullBacklogRefusesBeginsAndLeavesRoomForEnds(t *testing.T) {
 	})
 }
 
-func TestKillBetweenBodyAndRecordLeavesAnOrphanOnly(t *testing.T) {
+func TestKillAfterBodyLeavesOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dead atomic.Bool
-		r := newRig(t, audit.Options{}, away(&dead, true), func(_ context.Context, op blob.Op, _ string) (bool, error) {
+		r := newHarness(t, audit.Options{}, away(&dead, true), func(_ context.Context, op blob.Op, _ string) (bool, error) {
 			if op == blob.OpPut {
 				dead.Store(true) // the body is the last thing that lands
 			}
@@ -184,7 +184,7 @@ func TestKillBetweenBodyAndRecordLeavesAnOrphanOnly(t *testing.T) {
 	})
 }
 
-func TestEveryJournalFaultEndsDurableOrInAnError(t *testing.T) {
+func TestJournalFaultsAreNotSilent(t *testing.T) {
 	for _, op := range []blob.Op{blob.OpCreate, blob.OpAppend} {
 		for _, apply := range []bool{false, true} {
 			for _, hang := range []bool{false, true} {
@@ -200,7 +200,7 @@ func TestEveryJournalFaultEndsDurableOrInAnError(t *testing.T) {
 						}
 						return apply, errors.New("reset")
 					}
-					r := newRig(t, audit.Options{}, fault, nil)
+					r := newHarness(t, audit.Options{}, fault, nil)
 					withheld := 0
 					for i := range 5 {
 						err := exchange(t, r.Log, record(string(rune('a'+i))), []byte(question), []byte(answer))

@@ -1,18 +1,15 @@
-// Package audit writes what happened to a request into the journal, so that no answer
-// completes without its record.
+// Package audit writes what happened to a request into the journal, so that no answer is complete without its record.
 //
-// An exchange has a begin record (who asked what, by which route) and an end record
-// (attempts, usage, outcome, answer), one JSON line each: a "type" and the fields of
-// [gateway.Record]. An end whose begin was queued repeats the size and hash of the request
-// but not its content; one without, an early refusal, carries everything. An end that was
-// queued but not durable in time is followed by an amend, which has only the id and the
-// outcome that took the end's place.
+// An exchange has a begin record (who asked what, by which route) and an end record (attempts, usage, outcome, answer).
+// Each is one JSON line with a "type" and the fields of [gateway.Record]. An end whose begin was queued repeats the
+// size and hash of the request's body but not its content. An end without a begin, that of an early refusal, has the
+// whole request. An end that was queued but not durable in time is followed by an amend, which has only the id and the
+// outcome that replaces the end's.
 //
-// Bodies up to 1 MiB stand in the record: as they are when they are one JSON value without
-// duplicate names (line breaks between its tokens become spaces), else as text, else as
-// base64. Larger ones are blobs, bodies/{id}/request and bodies/{id}/response, durable
-// before the record that names them is queued: a kill between leaves a blob that no record
-// names, never a name without its blob.
+// Bodies up to 1 MiB are in the record: unchanged if they are one JSON value without duplicate names (line breaks
+// between its tokens become spaces), otherwise as text, otherwise as base64. Larger ones are blobs,
+// bodies/{id}/request and bodies/{id}/response. They are durable before the record that names them is queued: a kill
+// in between leaves a blob that no record names, never a name without a blob.
 package audit
 
 import (
@@ -47,14 +44,11 @@ type Log struct{ o Options }
 // New returns a log over o's journal. The caller closes the journal.
 func New(o Options) *Log {
 	o.Wait = cmp.Or(o.Wait, DefaultWait)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Log{o: o}
 }
 
-// Exchange starts the record keeping of one request. rec stays the caller's; End must be
-// called once, whatever happened.
+// Exchange starts the records of one request. rec belongs to the caller. End must be called exactly once.
 func (l *Log) Exchange(rec *gateway.Record) *Exchange {
 	return &Exchange{log: l, rec: rec}
 }
@@ -64,13 +58,13 @@ func (l *Log) encode(t gateway.LineType, rec *gateway.Record, whole bool) ([]byt
 	return gateway.Line{Type: t, Relaxed: l.o.Relaxed, Record: *rec}.Encode(whole)
 }
 
-// crowded leaves half the backlog to the ends of requests already let in.
+// halfFull reports whether only the half of the backlog is left that is for the ends of requests that were let in.
 func (l *Log) halfFull() bool {
 	used, limit := l.o.Journal.Backlog()
 	return used > limit/2
 }
 
-// appendEnd queues the end of id, waiting for room until ctx ends.
+// appendEnd queues the end of request id. It waits for room until ctx ends.
 func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.Pending, error) {
 	for {
 		p, err := l.o.Journal.AppendEnd(id, line)
@@ -80,7 +74,7 @@ func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.P
 	}
 }
 
-// put stores a body held in memory, again and again until ctx ends.
+// putBody stores a body that is in memory. It retries until ctx ends.
 func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 	retry := backoff.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 	for {
@@ -88,14 +82,14 @@ func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 		if err == nil {
 			return nil
 		}
-		l.o.Logger.Warn("body write failed", "blob", name, "error", err)
+		l.o.Logger.Warn("a body could not be stored and is tried again", "blob", name, "error", err)
 		if !retry.Wait(ctx) {
 			return err
 		}
 	}
 }
 
-// unavailable is what a client is told when its record cannot be kept.
+// unavailable is the error for a client whose record cannot be kept.
 func unavailable(message string, err error) error {
 	return gateway.AuditLogUnavailable.New("%s", message).WithRetry(5 * time.Second).WithCause(err)
 }

@@ -23,8 +23,7 @@ import (
 	"aoaigateway/handler/backoff"
 )
 
-// AzureOptions say where the container is. Give either ConnectionString or ServiceURL
-// with Credential.
+// AzureOptions name the container, with either ConnectionString or ServiceURL and Credential.
 type AzureOptions struct {
 	ServiceURL       string // https://{account}.blob.core.windows.net
 	Credential       azcore.TokenCredential
@@ -38,10 +37,10 @@ type Azure struct {
 	client *container.Client
 }
 
-// NewAzure returns the container o names. It does not touch the network: the container is
-// created when the first write finds it missing, so a process starts while storage is away.
+// NewAzure returns the container that o names. It does not touch the network: the first write creates the container if
+// it is missing. So a process can start during an outage of storage.
 func NewAzure(o AzureOptions) (*Azure, error) {
-	// MaxRetries -1 means none; 0 would mean the SDK's default of three.
+	// MaxRetries -1 means no retries; 0 would mean the SDK's default of three.
 	options := &container.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Retry:     policy.RetryOptions{MaxRetries: -1},
 		Transport: o.Transport,
@@ -50,14 +49,14 @@ func NewAzure(o AzureOptions) (*Azure, error) {
 	var err error
 	switch {
 	case o.Container == "":
-		err = errors.New("no container named")
+		err = errors.New("AzureOptions.Container is missing")
 	case o.ConnectionString != "":
 		client, err = container.NewClientFromConnectionString(o.ConnectionString, o.Container, options)
 	case o.ServiceURL != "" && o.Credential != nil:
 		url := strings.TrimRight(o.ServiceURL, "/") + "/" + o.Container
 		client, err = container.NewClient(url, o.Credential, options)
 	default:
-		err = errors.New("give a connection string, or a service URL with a credential")
+		err = errors.New("AzureOptions need ConnectionString, or ServiceURL and Credential")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blob: blob container: %w", err)
@@ -137,7 +136,7 @@ func (a *Azure) List(ctx context.Context, prefix string) ([]Info, error) {
 	return found, nil
 }
 
-// Block uploads may be repeated without harm: the same id with the same bytes.
+// The bounds of Put. A block can be uploaded again without harm, because its id and bytes stay the same.
 const (
 	putBlock    = 1 << 20 // 50,000 blocks of this size: bodies up to 48 GiB
 	putAttempts = 4
@@ -145,8 +144,7 @@ const (
 	putPause    = 200 * time.Millisecond
 )
 
-// Put implements [Store]. Each block is tried again a few times, because r cannot be
-// read twice.
+// Put implements [Store]. It repeats the upload of each block a few times, because r cannot be read twice.
 func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
 	client := a.client.NewBlockBlobClient(name)
 	block := make([]byte, putBlock)
@@ -193,8 +191,8 @@ func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error
 	}
 }
 
-// write runs op, and once more if the container had to be created for it. A refusal for
-// want of the container applied nothing, so this is no retry.
+// write runs op, and once more if it had to create the container. A write that failed because the container was
+// missing changed nothing, so the second run is no retry.
 func (a *Azure) write(ctx context.Context, op func() error) error {
 	err := op()
 	if !bloberror.HasCode(err, bloberror.ContainerNotFound) {
@@ -209,7 +207,7 @@ func (a *Azure) write(ctx context.Context, op func() error) error {
 // blobIsSealed is missing from the SDK's list of codes.
 const blobIsSealed bloberror.Code = "BlobIsSealed"
 
-// typed wraps the outcomes callers tell apart around the service's own error.
+// typed adds the outcomes that callers distinguish to the service's own error.
 func typed(err error) error {
 	answer, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
@@ -228,7 +226,7 @@ func typed(err error) error {
 	return err
 }
 
-// seekable must never fail to seek: AppendBlock reports success for a body it cannot size.
+// seekable must never fail to seek: AppendBlock reports success for a body whose size it cannot find.
 func seekable(data []byte) io.ReadSeekCloser { return streaming.NopCloser(bytes.NewReader(data)) }
 
 func deref[T any](p *T) (v T) {

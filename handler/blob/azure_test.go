@@ -49,18 +49,18 @@ func newAzure(t testing.TB, container string) *blob.Azure {
 	return b
 }
 
-func TestMemKeepsTheContract(t *testing.T) { blobtest.Run(t, &blob.Mem{}) }
+func TestMemKeepsContract(t *testing.T) { blobtest.Run(t, &blob.Mem{}) }
 
-func TestAzureKeepsTheContract(t *testing.T) { blobtest.Run(t, newAzure(t, "contract")) }
+func TestAzureKeepsContract(t *testing.T) { blobtest.Run(t, newAzure(t, "contract")) }
 
-func TestAnAbsentContainerIsEmpty(t *testing.T) {
+func TestAbsentContainerIsEmpty(t *testing.T) {
 	found, err := newAzure(t, "absent").List(t.Context(), "")
 	if err != nil || len(found) != 0 {
 		t.Errorf("List = %v, %v, want nothing", found, err)
 	}
 }
 
-func TestNewAzureSaysWhatIsMissing(t *testing.T) {
+func TestNewAzureNamesMissingOption(t *testing.T) {
 	for _, o := range []blob.AzureOptions{
 		{},
 		{Container: "audit"},

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// Op names a method of [Store] to a fault hook.
+// Op names a method of [Store] for Mem.Fault.
 type Op string
 
 // The operations of [Store].
@@ -24,10 +24,10 @@ const (
 	OpList   Op = "list"
 )
 
-// Mem is a container in memory, for tests and for trying things. The zero value is empty.
+// Mem is a container in memory for tests. The zero value is empty.
 type Mem struct {
-	// Fault, if set, runs before each operation. An error fails it, after applying it when
-	// apply is true; waiting for ctx makes it hang. Set before use; called concurrently.
+	// Fault, if set, runs before each operation. If it returns an error, the operation fails, and is applied all the
+	// same if apply is true. If it waits for ctx, the operation hangs. It is called concurrently.
 	Fault func(ctx context.Context, op Op, name string) (apply bool, err error)
 
 	mu    sync.Mutex
@@ -41,7 +41,7 @@ type memBlob struct {
 
 var errBlobType = errors.New("blob: blob is of the other type")
 
-// do runs apply under the lock, or fails as Fault says.
+// do runs apply with mu held, or fails as Fault says.
 func (m *Mem) do(ctx context.Context, op Op, name string, apply func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (m *Mem) Append(ctx context.Context, name string, at int64, data []byte) er
 		case !b.appendable:
 			return errBlobType
 		case len(data) == 0 || len(data) > MaxAppend:
-			return errors.New("blob: append of no bytes or of too many")
+			return errors.New("blob: an append needs 1 byte to 4 MiB")
 		case b.seal:
 			return ErrSealed
 		case int64(len(b.data)) != at:

@@ -15,19 +15,19 @@ import (
 
 // An append hangs; its bytes land late, or never; the process is killed while it hangs,
 // just after, or much later. Whoever was told that the end is durable finds it derived.
-func TestAnEndThatWasDurableIsDerivedWhateverItsAppendDid(t *testing.T) {
+func TestDurableEndIsDerived(t *testing.T) {
 	for _, hang := range []time.Duration{1900 * time.Millisecond, 2100 * time.Millisecond, 35 * time.Second} {
 		for _, lands := range []bool{false, true} {
 			for _, kill := range []time.Duration{time.Second, 2 * time.Second, 12 * time.Second, 34 * time.Second, time.Minute} {
 				t.Run(fmt.Sprintf("hang=%v lands=%v kill=%v", hang, lands, kill), func(t *testing.T) {
-					in(t, func(w *world) { hung(w, hang, lands, kill) })
+					in(t, func(w *harness) { hung(w, hang, lands, kill) })
 				})
 			}
 		}
 	}
 }
 
-func hung(w *world, hang time.Duration, lands bool, kill time.Duration) {
+func hung(w *harness, hang time.Duration, lands bool, kill time.Duration) {
 	var appends atomic.Int32
 	w.blobs.Fault = func(ctx context.Context, op blob.Op, _ string) (bool, error) {
 		if op != blob.OpAppend || appends.Add(1) != 2 {
@@ -51,10 +51,10 @@ func hung(w *world, hang time.Duration, lands bool, kill time.Duration) {
 	w.blobs.Fault = nil
 	q := w.start(&life{})
 	time.Sleep(3 * time.Minute)
-	q.sweep()
+	q.recoverFiles()
 	time.Sleep(10 * time.Second)
 	q.end()
-	w.sound()
+	w.wantSound()
 	ends := p.sink.got()["a"][gateway.End] + q.sink.got()["a"][gateway.End]
 	cut := q.sink.got()["a"][gateway.Incomplete]
 	if whole && ends == 0 || ends == 0 && cut == 0 || ends > 0 && cut > 0 {
@@ -64,10 +64,10 @@ func hung(w *world, hang time.Duration, lands bool, kill time.Duration) {
 
 // Both stores are away, for a moment and for long; what was durable before and what is
 // after is derived, and the rows vouch for all of it.
-func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
+func TestOutageLosesNothing(t *testing.T) {
 	for _, long := range []time.Duration{5 * time.Second, 10 * time.Minute} {
 		t.Run(fmt.Sprint(long), func(t *testing.T) {
-			in(t, func(w *world) {
+			in(t, func(w *harness) {
 				away := w.canBeAway()
 				p := w.start(&life{})
 				p.begin("before")
@@ -89,7 +89,7 @@ func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
 					t.Errorf("derived %v", got)
 				}
 				p.end()
-				if r := w.sound(); r.BeyondCheckpoint != 0 {
+				if r := w.wantSound(); r.BeyondCheckpoint != 0 {
 					t.Errorf("%d members unanchored", r.BeyondCheckpoint)
 				}
 			})
@@ -98,7 +98,7 @@ func TestNothingIsLostWhileStorageIsAway(t *testing.T) {
 }
 
 // canBeAway has every operation on both stores fail while away is set. Call it first.
-func (w *world) canBeAway() (away *atomic.Bool) {
+func (w *harness) canBeAway() (away *atomic.Bool) {
 	gone := errors.New("storage is away")
 	away = &atomic.Bool{}
 	fail := func() (bool, error) {
@@ -115,7 +115,7 @@ func (w *world) canBeAway() (away *atomic.Bool) {
 // At 200 requests a second on one instance, begin and end apart, the log and its rows cost
 // few operations; the budget is 60 on blobs and, with the limits' own, 40 on tables.
 func TestOperationsPerThousandRequests(t *testing.T) {
-	in(t, func(w *world) {
+	in(t, func(w *harness) {
 		var blobs, tables atomic.Int64
 		w.blobs.Fault = func(context.Context, blob.Op, string) (bool, error) { blobs.Add(1); return true, nil }
 		w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { tables.Add(1); return true, nil })

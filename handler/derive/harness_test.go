@@ -21,27 +21,27 @@ import (
 )
 
 // world is the stores that outlive processes.
-type world struct {
+type harness struct {
 	t     *testing.T
 	blobs *blob.Mem
 	store *table.Mem
 }
 
-func newWorld(t *testing.T) *world {
-	return &world{t: t, blobs: &blob.Mem{}, store: table.NewMem()}
+func newHarness(t *testing.T) *harness {
+	return &harness{t: t, blobs: &blob.Mem{}, store: table.NewMem()}
 }
 
-func (w *world) rows() *manifest.Manifest { return manifest.New(w.store) }
+func (w *harness) manifest() *manifest.Manifest { return manifest.New(w.store) }
 
 // instance is one process: its journal, its derived rows, and what can befall it.
 type instance struct {
-	*world
-	life    *life
-	writer  *journal.Writer
-	deriver *derive.Worker
-	sink    *sink
-	halt    context.CancelFunc
-	halted  chan struct{}
+	*harness
+	life   *life
+	writer *journal.Writer
+	worker *derive.Worker
+	sink   *sink
+	halt   context.CancelFunc
+	halted chan struct{}
 }
 
 // life is between a process and its stores.
@@ -213,15 +213,15 @@ func (s *sink) got() map[string]map[gateway.LineType]int {
 	return all
 }
 
-func (w *world) start(l *life) *instance {
-	i := &instance{world: w, life: l, sink: &sink{life: l}}
+func (w *harness) start(l *life) *instance {
+	i := &instance{harness: w, life: l, sink: &sink{life: l}}
 	blobs, rows := mortalBlobs{w.blobs, l}, manifest.New(mortalStore{w.store, l})
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	i.writer = journal.New(journal.Options{Blobs: blobs, Manifest: rows, Logger: logger})
-	i.deriver = derive.New(derive.Options{Journal: i.writer, Manifest: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
+	i.worker = derive.New(derive.Options{Journal: i.writer, Manifest: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
 	ctx, halt := context.WithCancel(context.Background())
 	i.halt, i.halted = halt, make(chan struct{})
-	go func() { defer close(i.halted); i.deriver.Run(ctx) }()
+	go func() { defer close(i.halted); i.worker.Run(ctx) }()
 	return i
 }
 
@@ -235,7 +235,7 @@ func (i *instance) end() {
 	_ = i.writer.Close(ctx)
 	i.halt()
 	<-i.halted
-	i.deriver.Finish(ctx)
+	i.worker.Finish(ctx)
 }
 
 const prompt = `{"messages":[{"role":"user","content":"what is it"}]}`
@@ -265,23 +265,23 @@ func durable(p *journal.Pending) bool {
 	return p.Wait(ctx) == nil
 }
 
-func (i *instance) sweep() string {
+func (i *instance) recoverFiles() string {
 	i.t.Helper()
-	line, err := i.deriver.Recover(context.Background())
+	line, err := i.worker.Recover(context.Background())
 	if err != nil {
 		i.t.Fatal(err)
 	}
 	return line
 }
 
-func (w *world) files() (all []manifest.File) {
+func (w *harness) files() (all []manifest.File) {
 	w.t.Helper()
-	days, err := w.rows().Days(context.Background())
+	days, err := w.manifest().Days(context.Background())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, d := range days {
-		for f, err := range w.rows().Day(context.Background(), d.Time) {
+		for f, err := range w.manifest().Day(context.Background(), d.Time) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
@@ -292,9 +292,9 @@ func (w *world) files() (all []manifest.File) {
 }
 
 // sound verifies the journal.
-func (w *world) sound() verify.Report {
+func (w *harness) wantSound() verify.Report {
 	w.t.Helper()
-	r, err := verify.Run(context.Background(), w.rows(), w.blobs, time.Time{}, time.Time{})
+	r, err := verify.Run(context.Background(), w.manifest(), w.blobs, time.Time{}, time.Time{})
 	if err != nil || len(r.Breaks) > 0 {
 		w.t.Errorf("verify: %v %v", r.Breaks, err)
 	}

@@ -14,13 +14,13 @@ import (
 )
 
 // in runs f in a bubble over fresh stores.
-func in(t *testing.T, f func(*world)) {
+func in(t *testing.T, f func(*harness)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(newWorld(t)) })
+	synctest.Test(t, func(t *testing.T) { f(newHarness(t)) })
 }
 
-func TestOwnFilesAreReadableWithinTenSecondsAndClosed(t *testing.T) {
-	in(t, func(w *world) {
+func TestRunDerivesWithinTenSeconds(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.begin("a")
 		p.finish("a")
@@ -44,12 +44,12 @@ func TestOwnFilesAreReadableWithinTenSecondsAndClosed(t *testing.T) {
 				t.Errorf("after a stop in good order: %+v", f)
 			}
 		}
-		w.sound()
+		w.wantSound()
 	})
 }
 
-func TestADeadProcessIsTakenOver(t *testing.T) {
-	in(t, func(w *world) {
+func TestRecoverDeadProcess(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.begin("ended")
 		p.begin("open")
@@ -57,11 +57,11 @@ func TestADeadProcessIsTakenOver(t *testing.T) {
 		p.life.kill()
 		q := w.start(&life{})
 		time.Sleep(time.Minute)
-		if line := q.sweep(); !strings.HasPrefix(line, "0 files") {
+		if line := q.recoverFiles(); !strings.HasPrefix(line, "0 files") {
 			t.Errorf("a minute after the death: %s", line)
 		}
 		time.Sleep(90 * time.Second)
-		if line := q.sweep(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
 			t.Errorf("after 2.5 minutes: %s", line)
 		}
 		time.Sleep(10 * time.Second)
@@ -82,18 +82,18 @@ func TestADeadProcessIsTakenOver(t *testing.T) {
 				t.Errorf("row of the dead process %+v, its blob sealed: %v", f, sealed)
 			}
 		}
-		if line := q.sweep(); line != "0 files recovered, 0 adopted, 0 requests incomplete" {
+		if line := q.recoverFiles(); line != "0 files recovered, 0 adopted, 0 requests incomplete" {
 			t.Errorf("the next sweep: %s", line)
 		}
-		w.sound()
+		w.wantSound()
 		p.end()
 		q.end()
 	})
 }
 
 // A process is stopped with an answer held back for its end, taken for dead, and goes on.
-func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
-	in(t, func(w *world) {
+func TestRecoverStoppedProcess(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.begin("held")
 		time.Sleep(5 * time.Second)
@@ -101,7 +101,7 @@ func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
 		pending, _ := p.writer.AppendEnd("held", endLine("held"))
 		time.Sleep(3 * time.Minute)
 		q := w.start(&life{})
-		if line := q.sweep(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
 			t.Errorf("sweep: %s", line)
 		}
 		p.life.cont()
@@ -127,7 +127,7 @@ func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
 		}
 		p.end()
 		q.end()
-		if r := w.sound(); r.BeyondCheckpoint != 0 {
+		if r := w.wantSound(); r.BeyondCheckpoint != 0 {
 			t.Errorf("%d members unanchored", r.BeyondCheckpoint)
 		}
 	})
@@ -135,12 +135,12 @@ func TestAStoppedProcessThatComesBackIsHarmless(t *testing.T) {
 
 // One process is killed before or after each of its steps on a store; the next one's
 // sweep must leave nothing out and nothing broken.
-func TestAKillAtAnyStepLosesNothingThatWasDurable(t *testing.T) {
+func TestKilledWriterLosesNothing(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for at := 1; ; at++ {
 			reached := false
 			t.Run(fmt.Sprintf("at=%d after=%v", at, after), func(t *testing.T) {
-				in(t, func(w *world) { reached = killedAt(w, at, after) })
+				in(t, func(w *harness) { reached = killedAt(w, at, after) })
 			})
 			if !reached {
 				if at < 20 {
@@ -153,7 +153,7 @@ func TestAKillAtAnyStepLosesNothingThatWasDurable(t *testing.T) {
 }
 
 // killedAt reports whether the process lived long enough to be killed at that step.
-func killedAt(w *world, at int, after bool) bool {
+func killedAt(w *harness, at int, after bool) bool {
 	time.Sleep(59 * time.Minute)
 	p := w.start(&life{killAt: at, after: after})
 	begun, ended := map[string]bool{}, map[string]bool{}
@@ -172,14 +172,14 @@ func killedAt(w *world, at int, after bool) bool {
 	p.end()
 	q := w.start(&life{})
 	time.Sleep(3 * time.Minute)
-	q.sweep()
+	q.recoverFiles()
 	time.Sleep(3 * time.Minute)
-	q.sweep() // what was adopted has become dead
+	q.recoverFiles() // what was adopted has become dead
 	time.Sleep(3 * time.Minute)
-	q.sweep()
+	q.recoverFiles()
 	time.Sleep(10 * time.Second)
 	q.end()
-	w.sound()
+	w.wantSound()
 	for _, f := range w.files() {
 		if f.State != manifest.Done {
 			w.t.Errorf("row %+v is not done", f)
@@ -203,12 +203,12 @@ func killedAt(w *world, at int, after bool) bool {
 }
 
 // The sweeping process is killed at each of its own steps; a third one finishes.
-func TestASweepKilledAtAnyStepIsFinishedByTheNext(t *testing.T) {
+func TestKilledRecoveryIsFinished(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for at := 1; ; at++ {
 			reached := false
 			t.Run(fmt.Sprintf("at=%d after=%v", at, after), func(t *testing.T) {
-				in(t, func(w *world) { reached = sweepKilledAt(w, at, after) })
+				in(t, func(w *harness) { reached = sweepKilledAt(w, at, after) })
 			})
 			if !reached {
 				if at < 15 {
@@ -220,7 +220,7 @@ func TestASweepKilledAtAnyStepIsFinishedByTheNext(t *testing.T) {
 	}
 }
 
-func sweepKilledAt(w *world, at int, after bool) bool {
+func sweepKilledAt(w *harness, at int, after bool) bool {
 	time.Sleep(59*time.Minute + 30*time.Second)
 	p := w.start(&life{})
 	for _, id := range []string{"a", "b", "c"} {
@@ -235,18 +235,18 @@ func sweepKilledAt(w *world, at int, after bool) bool {
 	q := w.start(&life{killAt: at, after: after})
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	_, _ = q.deriver.Recover(ctx)
+	_, _ = q.worker.Recover(ctx)
 	killed := q.life.isDead()
 	q.life.kill()
 	q.end()
 	time.Sleep(3 * time.Minute)
 	r := w.start(&life{})
-	r.sweep()
+	r.recoverFiles()
 	time.Sleep(3 * time.Minute)
-	r.sweep()
+	r.recoverFiles()
 	time.Sleep(10 * time.Second)
 	r.end()
-	w.sound()
+	w.wantSound()
 	total := map[string]map[gateway.LineType]int{}
 	for _, s := range []*sink{p.sink, q.sink, r.sink} {
 		for id, types := range s.got() {
@@ -269,8 +269,8 @@ func sweepKilledAt(w *world, at int, after bool) bool {
 	return killed
 }
 
-func TestTheRestOfADeadFileComesWithWhatWasBeforeForReplay(t *testing.T) {
-	in(t, func(w *world) {
+func TestRecoverReplaysOldEntries(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		for n := range 3 {
 			p.begin(fmt.Sprint(n))
@@ -284,15 +284,15 @@ func TestTheRestOfADeadFileComesWithWhatWasBeforeForReplay(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		q := w.start(&life{})
 		defer q.end()
-		q.sweep()
+		q.recoverFiles()
 		if len(q.sink.replay) != 3 || len(q.sink.fresh) != 1 || q.sink.fresh[0].ID != "late" || len(q.sink.closed) != 1 {
 			t.Errorf("replayed %d, fresh %d, closed %v", len(q.sink.replay), len(q.sink.fresh), q.sink.closed)
 		}
 	})
 }
 
-func TestAnEndWhoseBeginIsInAnEarlierFileHasItsPrompt(t *testing.T) {
-	in(t, func(w *world) {
+func TestEndFindsBeginInEarlierFile(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.begin("long")
 		time.Sleep(90 * time.Minute)
@@ -304,15 +304,15 @@ func TestAnEndWhoseBeginIsInAnEarlierFileHasItsPrompt(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		q := w.start(&life{})
 		defer q.end()
-		q.sweep()
+		q.recoverFiles()
 		if len(q.sink.fresh) != 1 || q.sink.fresh[0].ID != "long" || string(q.sink.fresh[0].Request.JSON) != prompt {
 			t.Errorf("derived %+v", q.sink.fresh)
 		}
 	})
 }
 
-func TestAnAmendIsTheWholeEndWithItsOutcome(t *testing.T) {
-	in(t, func(w *world) {
+func TestAmendIsWholeEnd(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		defer p.end()
 		p.begin("a")
@@ -331,8 +331,8 @@ func TestAnAmendIsTheWholeEndWithItsOutcome(t *testing.T) {
 	})
 }
 
-func TestAFileWithoutARowIsAdoptedByTheSweep(t *testing.T) {
-	in(t, func(w *world) {
+func TestRecoverAdoptsFile(t *testing.T) {
+	in(t, func(w *harness) {
 		w.store.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errDead })
 		p := w.start(&life{})
 		p.begin("a")
@@ -342,22 +342,22 @@ func TestAFileWithoutARowIsAdoptedByTheSweep(t *testing.T) {
 		w.store.SetFault(nil)
 		q := w.start(&life{})
 		defer q.end()
-		if line := q.sweep(); line != "0 files recovered, 1 adopted, 0 requests incomplete" {
+		if line := q.recoverFiles(); line != "0 files recovered, 1 adopted, 0 requests incomplete" {
 			t.Errorf("first sweep: %s", line)
 		}
 		time.Sleep(3 * time.Minute)
-		q.sweep()
+		q.recoverFiles()
 		if got := q.sink.got(); got["a"][gateway.End] != 1 {
 			t.Errorf("derived %v", got)
 		}
-		if r := w.sound(); r.BeyondCheckpoint != 2 {
+		if r := w.wantSound(); r.BeyondCheckpoint != 2 {
 			t.Errorf("%d members unanchored, want the adopted file's 2", r.BeyondCheckpoint)
 		}
 	})
 }
 
-func TestAnAdoptedFileIsClaimedByItsLivingWriter(t *testing.T) {
-	in(t, func(w *world) {
+func TestWriterClaimsAdoptedFile(t *testing.T) {
+	in(t, func(w *harness) {
 		w.store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
 			return false, map[bool]error{true: errDead}[op == table.OpInsert]
 		})
@@ -365,22 +365,22 @@ func TestAnAdoptedFileIsClaimedByItsLivingWriter(t *testing.T) {
 		p.begin("a")
 		w.store.SetFault(nil)
 		q := w.start(&life{})
-		q.sweep()
+		q.recoverFiles()
 		time.Sleep(5 * time.Minute)
-		q.sweep()
+		q.recoverFiles()
 		p.finish("a")
 		p.end()
 		q.end()
 		if n := len(w.files()); n != 1 {
 			t.Errorf("%d files, want the one", n)
 		}
-		w.sound()
+		w.wantSound()
 	})
 }
 
 // Whoever is slow or fails holds up neither the other consumers nor the files for ever.
-func TestOneFailingConsumerHoldsUpOnlyItself(t *testing.T) {
-	in(t, func(w *world) {
+func TestFailingConsumerDelaysNoOther(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.sink.err = errDead
 		p.begin("a")
@@ -400,8 +400,8 @@ func TestOneFailingConsumerHoldsUpOnlyItself(t *testing.T) {
 	})
 }
 
-func TestOldDaysAreSettled(t *testing.T) {
-	in(t, func(w *world) {
+func TestRecoverSettlesOldDays(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.begin("a")
 		p.finish("a")
@@ -409,8 +409,8 @@ func TestOldDaysAreSettled(t *testing.T) {
 		time.Sleep(72 * time.Hour)
 		q := w.start(&life{})
 		defer q.end()
-		q.sweep()
-		days, err := w.rows().Days(t.Context())
+		q.recoverFiles()
+		days, err := w.manifest().Days(t.Context())
 		if err != nil || len(days) != 1 || !days[0].Settled {
 			t.Errorf("days %+v, %v", days, err)
 		}
@@ -418,8 +418,8 @@ func TestOldDaysAreSettled(t *testing.T) {
 }
 
 // A file that a newer program wrote is left to it; the others are recovered.
-func TestRecoveryLeavesNewerFiles(t *testing.T) {
-	in(t, func(w *world) {
+func TestRecoverLeavesNewerFiles(t *testing.T) {
+	in(t, func(w *harness) {
 		p := w.start(&life{})
 		p.begin("a")
 		p.life.kill()
@@ -437,7 +437,7 @@ func TestRecoveryLeavesNewerFiles(t *testing.T) {
 		}
 		time.Sleep(150 * time.Second)
 		q := w.start(&life{})
-		if line := q.sweep(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
 			t.Errorf("recovery: %s", line)
 		}
 		q.end()

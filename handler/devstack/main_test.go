@@ -8,7 +8,7 @@ import (
 )
 
 // azd and make go on after a step that fails silently.
-func TestAFailureIsSaidAndIsTheExitCode(t *testing.T) {
+func TestFailureIsExitCode(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "devstack")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -37,7 +37,7 @@ func (f *fault) hook(ctx context.Context, op blob.Op, _ string) (bool, error) {
 	return f.apply, f.err
 }
 
-func TestNoRecordIsLostOrDoubledWhateverFails(t *testing.T) {
+func TestAppendFaultsLoseNothing(t *testing.T) {
 	broken := errors.New("connection reset")
 	const groups = 6
 	for _, op := range []blob.Op{blob.OpCreate, blob.OpAppend, blob.OpLength, blob.OpOpen} {
@@ -78,7 +78,7 @@ func survives(t *testing.T, f *fault, groups int) {
 	}
 }
 
-func TestSealedFileIsLeftAndItsUndurableRecordsGoToTheNext(t *testing.T) {
+func TestWriterLeavesSealedFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
@@ -101,7 +101,7 @@ func TestSealedFileIsLeftAndItsUndurableRecordsGoToTheNext(t *testing.T) {
 	})
 }
 
-func TestMemberThatLandedBeforeTheSealIsNotWrittenAgain(t *testing.T) {
+func TestSealedBatchNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		var appends int
@@ -125,7 +125,7 @@ func TestMemberThatLandedBeforeTheSealIsNotWrittenAgain(t *testing.T) {
 	})
 }
 
-func TestAppendThatLandsAfterItsTimeoutIsFound(t *testing.T) {
+func TestLateAppendIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		var first atomic.Bool
@@ -149,7 +149,7 @@ func TestAppendThatLandsAfterItsTimeoutIsFound(t *testing.T) {
 	})
 }
 
-func TestForeignBytesAtThePositionAreNotTakenForOurs(t *testing.T) {
+func TestForeignBytesNotTakenForOwn(t *testing.T) {
 	for _, extra := range []int{1, 4000} { // shorter and longer than the member
 		t.Run(fmt.Sprint(extra), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestForeignBytesAtThePositionAreNotTakenForOurs(t *testing.T) {
 	}
 }
 
-func TestFileWhoseCreationWasNotAnsweredIsUsed(t *testing.T) {
+func TestCreateSurvivesLostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := &fault{op: blob.OpCreate, apply: true, err: errors.New("answer lost"), say: func(n int64) bool { return n == 1 }}
 		b := &blob.Mem{Fault: lost.hook}
@@ -192,7 +192,7 @@ func TestFileWhoseCreationWasNotAnsweredIsUsed(t *testing.T) {
 	})
 }
 
-func TestDeletedFileIsSucceeded(t *testing.T) {
+func TestWriterLeavesDeletedFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		gone := ""

@@ -69,7 +69,7 @@ func readAll(t testing.TB, name string, data []byte) (good []format.Batch, bad *
 	return good, bad
 }
 
-func TestFileIsOneValidGzipStream(t *testing.T) {
+func TestFileIsValidGzip(t *testing.T) {
 	_, data := written(t, 3)
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
@@ -81,7 +81,7 @@ func TestFileIsOneValidGzipStream(t *testing.T) {
 	}
 }
 
-func TestMembersTellWhereTheyAre(t *testing.T) {
+func TestReadLocatesBatches(t *testing.T) {
 	name, data := written(t, 4)
 	good, bad := readAll(t, name, data)
 	if bad != nil || len(good) != 4 {
@@ -99,7 +99,7 @@ func TestMembersTellWhereTheyAre(t *testing.T) {
 	}
 }
 
-func TestTheFirstBadMemberIsNamed(t *testing.T) {
+func TestReadNamesFirstBadBatch(t *testing.T) {
 	name, data := written(t, 5)
 	good, _ := readAll(t, name, data)
 	at := func(i int) int64 { return good[i].Offset }
@@ -137,7 +137,7 @@ func TestTheFirstBadMemberIsNamed(t *testing.T) {
 	}
 }
 
-func TestStorageFailureIsNoBreak(t *testing.T) {
+func TestReadReturnsStoreError(t *testing.T) {
 	name, data := written(t, 2)
 	b := stored(t, name, data)
 	away := errors.New("away")
@@ -153,7 +153,7 @@ func TestStorageFailureIsNoBreak(t *testing.T) {
 	}
 }
 
-func TestIterationStopsWhenAsked(t *testing.T) {
+func TestReadStopsWhenAsked(t *testing.T) {
 	name, data := written(t, 3)
 	n := 0
 	for _, err := range format.Read(t.Context(), stored(t, name, data), name, 0) {
@@ -180,7 +180,7 @@ func gzipped(t testing.TB, text string) []byte {
 }
 
 // Any file is either a run of members of ours that cover it, or names its first bad member.
-func FuzzReadFile(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	name, data := written(f, 3)
 	f.Add(data)
 	f.Add(data[:len(data)-7])

@@ -20,31 +20,31 @@ import (
 )
 
 // rowed is a journal in memory with its rows, whose stores can be made to fail.
-type rowed struct {
-	blobs *blob.Mem
-	store *table.Mem
-	rows  *manifest.Manifest
+type harness struct {
+	blobs    *blob.Mem
+	store    *table.Mem
+	manifest *manifest.Manifest
 }
 
-func newRowed() *rowed {
-	r := &rowed{blobs: &blob.Mem{}, store: table.NewMem()}
-	r.rows = manifest.New(r.store)
+func newHarness() *harness {
+	r := &harness{blobs: &blob.Mem{}, store: table.NewMem()}
+	r.manifest = manifest.New(r.store)
 	return r
 }
 
-func (r *rowed) writer() *journal.Writer {
-	return journal.New(journal.Options{Blobs: r.blobs, Manifest: r.rows})
+func (r *harness) writer() *journal.Writer {
+	return journal.New(journal.Options{Blobs: r.blobs, Manifest: r.manifest})
 }
 
 // files reads every row, in order.
-func (r *rowed) files(t testing.TB) (all []manifest.File) {
+func (r *harness) files(t testing.TB) (all []manifest.File) {
 	t.Helper()
-	days, err := r.rows.Days(context.Background())
+	days, err := r.manifest.Days(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range days {
-		for f, err := range r.rows.Day(context.Background(), d.Time) {
+		for f, err := range r.manifest.Day(context.Background(), d.Time) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +55,7 @@ func (r *rowed) files(t testing.TB) (all []manifest.File) {
 }
 
 // say has a request begin or end, and waits until that is durable.
-func say(t *testing.T, w *journal.Writer, what, id string) {
+func appendLine(t *testing.T, w *journal.Writer, what, id string) {
 	t.Helper()
 	line := fmt.Appendf(nil, `{"type":%q,"id":%q}`, what, id)
 	add := w.AppendBegin
@@ -69,9 +69,9 @@ func say(t *testing.T, w *journal.Writer, what, id string) {
 	wantDurable(t, []*journal.Pending{p})
 }
 
-func TestTheRowStandsBeforeTheBlobAndFollowsWithinASecond(t *testing.T) {
+func TestEntryPrecedesBlob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		r.blobs.Fault = func(_ context.Context, op blob.Op, name string) (bool, error) {
 			if op == blob.OpCreate {
 				if rows := r.files(t); len(rows) != 1 || rows[0].Name != name || rows[0].State != manifest.Open {
@@ -95,9 +95,9 @@ func TestTheRowStandsBeforeTheBlobAndFollowsWithinASecond(t *testing.T) {
 	})
 }
 
-func TestRowsAreWrittenAtMostOnceASecond(t *testing.T) {
+func TestEntryWrittenOncePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		var writes []time.Time
 		r.store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
 			if op == table.OpReplace {
@@ -119,47 +119,47 @@ func TestRowsAreWrittenAtMostOnceASecond(t *testing.T) {
 	})
 }
 
-func TestARowIsTouchedWhileRequestsAreInFlightAndClosedWhenNoneAre(t *testing.T) {
+func TestEntryTouchedWhileInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		w := r.writer()
 		defer closeNow(t, w)
-		say(t, w, "begin", "slow")
+		appendLine(t, w, "begin", "slow")
 		for range 60 {
 			time.Sleep(20 * time.Second)
 			if f := r.files(t)[0]; time.Until(f.Until) < time.Minute || f.State != manifest.Open {
 				t.Fatalf("row %+v at %v", f, time.Now())
 			}
 		}
-		say(t, w, "end", "slow")
+		appendLine(t, w, "end", "slow")
 		time.Sleep(110 * time.Second)
 		if f := r.files(t)[0]; f.State != manifest.Sealed || time.Until(f.Until) < 0 {
 			t.Errorf("row of an idle writer %+v, want it closed before it looks dead", f)
 		}
-		say(t, w, "begin", "next")
+		appendLine(t, w, "begin", "next")
 		if files := w.Files(); len(files) != 2 || files[1].Number != 1 {
 			t.Errorf("files %+v, want a second", files)
 		}
 	})
 }
 
-func TestANewFileTellsWhatIsOpen(t *testing.T) {
+func TestNewFileListsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		w := r.writer()
 		for _, id := range []string{"a", "b", "c"} {
-			say(t, w, "begin", id)
+			appendLine(t, w, "begin", id)
 		}
-		say(t, w, "end", "b")
+		appendLine(t, w, "end", "b")
 		first := r.files(t)[0].Name
 		time.Sleep(time.Hour)
-		say(t, w, "end", "c")
-		say(t, w, "begin", "d")
+		appendLine(t, w, "end", "c")
+		appendLine(t, w, "begin", "d")
 		second := r.files(t)[1].Name
 		if err := r.blobs.Seal(t.Context(), second); err != nil {
 			t.Fatal(err)
 		}
-		say(t, w, "end", "a") // refused by the sealed file: still open when the third begins
+		appendLine(t, w, "end", "a") // refused by the sealed file: still open when the third begins
 		closeNow(t, w)
 		var open []map[string][]string
 		for _, m := range journaltest.Batches(t, r.blobs) {
@@ -181,9 +181,9 @@ func TestANewFileTellsWhatIsOpen(t *testing.T) {
 	})
 }
 
-func TestThousandsOfOpenRequestsFitTheirMember(t *testing.T) {
+func TestManyInFlightFitOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		w := r.writer()
 		const n = 120_000
 		var last *journal.Pending
@@ -193,7 +193,7 @@ func TestThousandsOfOpenRequestsFitTheirMember(t *testing.T) {
 		}
 		wantDurable(t, []*journal.Pending{last})
 		time.Sleep(time.Hour)
-		say(t, w, "end", "x")
+		appendLine(t, w, "end", "x")
 		_ = w.Close(t.Context())
 		all := journaltest.Batches(t, r.blobs)
 		told := 0
@@ -208,12 +208,12 @@ func TestThousandsOfOpenRequestsFitTheirMember(t *testing.T) {
 	})
 }
 
-func TestTheFileBeforeIsClosedOnceTheNextHasAMember(t *testing.T) {
+func TestFileSealedOnceNextHasBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		w := r.writer()
 		defer closeNow(t, w)
-		say(t, w, "begin", "a")
+		appendLine(t, w, "begin", "a")
 		time.Sleep(time.Hour)
 		var down atomic.Bool
 		down.Store(true)
@@ -234,11 +234,11 @@ func TestTheFileBeforeIsClosedOnceTheNextHasAMember(t *testing.T) {
 	})
 }
 
-func TestAwayRowsDoNotStopTheWriterAndAreCaughtUp(t *testing.T) {
+func TestWriterSurvivesManifestOutage(t *testing.T) {
 	for _, hang := range []bool{false, true} {
 		t.Run(fmt.Sprint("hang=", hang), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRowed()
+				r := newHarness()
 				r.store.SetFault(func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
 					if hang {
 						<-ctx.Done()
@@ -269,12 +269,12 @@ func TestAwayRowsDoNotStopTheWriterAndAreCaughtUp(t *testing.T) {
 }
 
 // Each write of a row fails in turn, applied or not; in the end all rows are right.
-func TestRowsAreRightWhateverWriteFails(t *testing.T) {
+func TestEntrySurvivesFailedWrites(t *testing.T) {
 	for nth := range 12 {
 		for _, apply := range []bool{false, true} {
 			t.Run(fmt.Sprintf("nth=%d apply=%v", nth, apply), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					r := newRowed()
+					r := newHarness()
 					n := 0
 					r.store.SetFault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
 						if n++; n == nth+1 {
@@ -284,11 +284,11 @@ func TestRowsAreRightWhateverWriteFails(t *testing.T) {
 					})
 					w := r.writer()
 					for i := range 4 {
-						say(t, w, "begin", fmt.Sprint(i))
+						appendLine(t, w, "begin", fmt.Sprint(i))
 						time.Sleep(20 * time.Minute)
 					}
 					for i := range 4 {
-						say(t, w, "end", fmt.Sprint(i))
+						appendLine(t, w, "end", fmt.Sprint(i))
 					}
 					closeNow(t, w)
 					r.store.SetFault(nil)
@@ -308,19 +308,19 @@ func TestRowsAreRightWhateverWriteFails(t *testing.T) {
 	}
 }
 
-func TestAWriterWhoseFileIsTakenGoesOnInTheNext(t *testing.T) {
+func TestWriterLeavesTakenFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		w := r.writer()
-		say(t, w, "begin", "a")
+		appendLine(t, w, "begin", "a")
 		time.Sleep(5 * time.Second)
 		f := r.files(t)[0]
-		f.Owner, f.Until = "sweep", r.rows.Now().Add(manifest.RecoveryClaim)
-		if _, err := r.rows.Replace(t.Context(), f); err != nil {
+		f.Owner, f.Until = "sweep", r.manifest.Now().Add(manifest.RecoveryClaim)
+		if _, err := r.manifest.Replace(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
 		_ = r.blobs.Seal(t.Context(), f.Name)
-		say(t, w, "end", "a")
+		appendLine(t, w, "end", "a")
 		time.Sleep(2 * time.Minute)
 		closeNow(t, w)
 		rows := r.files(t)

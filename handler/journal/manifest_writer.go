@@ -67,7 +67,7 @@ func (m *manifestWriter) insert(ctx context.Context, name string) error {
 	}
 	f, _ := manifest.ParseFile(name) // one of the writer's own names
 	e := &entry{File: f}
-	written, err := m.put(ctx, m.manifest.Claim, e.File)
+	written, err := m.writeEntry(ctx, m.manifest.Claim, e.File)
 	switch {
 	case err == nil:
 		e.File, e.inserted, e.written = written, true, time.Now()
@@ -87,7 +87,7 @@ func (m *manifestWriter) insert(ctx context.Context, name string) error {
 }
 
 // put writes the entry of f with write, and renews the writer's claim with it.
-func (m *manifestWriter) put(ctx context.Context, write putFunc, f manifest.File) (manifest.File, error) {
+func (m *manifestWriter) writeEntry(ctx context.Context, write putFunc, f manifest.File) (manifest.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	f.Owner, f.Until = m.process, m.manifest.Now().Add(manifest.WriterClaim)
@@ -205,7 +205,7 @@ func (m *manifestWriter) write(ctx context.Context, e *entry) bool {
 	if !dirty {
 		return true
 	}
-	written, err := m.put(ctx, write, f)
+	written, err := m.writeEntry(ctx, write, f)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {

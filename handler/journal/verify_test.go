@@ -35,9 +35,9 @@ func verified(t testing.TB, blobs blob.Store, rows *manifest.Manifest) verify.Re
 	return report
 }
 
-func wantReport(t testing.TB, r *rowed, want verify.Report) {
+func wantReport(t testing.TB, r *harness, want verify.Report) {
 	t.Helper()
-	got := verified(t, r.blobs, r.rows)
+	got := verified(t, r.blobs, r.manifest)
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(verify.Report{}, "Bytes")); d != "" {
 		t.Errorf("report (-want +got):\n%s", d)
 	}
@@ -47,8 +47,8 @@ const bodyText = "a body that stands in its own blob"
 
 // small is a closed journal of two processes: files of 3, 2 and 4 members, one of which
 // names a body.
-func small(t testing.TB) *rowed {
-	r := newRowed()
+func smallJournal(t testing.TB) *harness {
+	r := newHarness()
 	write := func(counts ...int) {
 		w := r.writer()
 		for _, n := range counts {
@@ -77,9 +77,9 @@ func small(t testing.TB) *rowed {
 	return r
 }
 
-func withSmall(t *testing.T, f func(*testing.T, *rowed)) {
+func withSmall(t *testing.T, f func(*testing.T, *harness)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, small(t)) })
+	synctest.Test(t, func(t *testing.T) { f(t, smallJournal(t)) })
 }
 
 // content reads a blob whole.
@@ -94,7 +94,7 @@ func content(t testing.TB, b blob.Store, name string) []byte {
 }
 
 // but is a container of the same blobs, with some replaced (nil: removed).
-func but(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
+func withReplaced(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
 	t.Helper()
 	files, _ := b.List(context.Background(), "")
 	other := &blob.Mem{}
@@ -113,20 +113,20 @@ func but(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
 	return other
 }
 
-func TestASoundJournalIsCountedWithoutABreak(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyCountsSoundJournal(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		wantReport(t, r, verify.Report{Files: 3, Batches: 9, Records: 9, Bodies: 1})
 	})
 }
 
-func TestAFlippedByteAnywhereIsNamedWithItsMember(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyNamesFlippedByte(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		flips := 0
 		for _, m := range journaltest.Batches(t, r.blobs) {
 			data := content(t, r.blobs, m.Name)
 			for at := m.Offset; at < m.Offset+m.Length; at++ {
 				data[at] ^= 1 << (at % 8)
-				report := verified(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
+				report := verified(t, withReplaced(t, r.blobs, map[string][]byte{m.Name: data}), r.manifest)
 				data[at] ^= 1 << (at % 8)
 				flips++
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
@@ -140,12 +140,12 @@ func TestAFlippedByteAnywhereIsNamedWithItsMember(t *testing.T) {
 	})
 }
 
-func TestARemovedMemberIsNamed(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyNamesRemovedBatch(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		for _, m := range journaltest.Batches(t, r.blobs) {
 			data := content(t, r.blobs, m.Name)
 			data = slices.Delete(data, int(m.Offset), int(m.Offset+m.Length))
-			report := verified(t, but(t, r.blobs, map[string][]byte{m.Name: data}), r.rows)
+			report := verified(t, withReplaced(t, r.blobs, map[string][]byte{m.Name: data}), r.manifest)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
 				t.Errorf("member %d of %s: %v", m.Index, m.Name, report.Breaks)
 			}
@@ -183,12 +183,12 @@ func TestVerifyNamesFirstBrokenLink(t *testing.T) {
 	}
 }
 
-func TestEveryAnchoredTailThatIsCutIsNamed(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyNamesCutTail(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		for _, f := range r.files(t) {
 			data := content(t, r.blobs, f.Name)
 			for n := range data {
-				report := verified(t, but(t, r.blobs, map[string][]byte{f.Name: data[:n]}), r.rows)
+				report := verified(t, withReplaced(t, r.blobs, map[string][]byte{f.Name: data[:n]}), r.manifest)
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name {
 					t.Fatalf("%s cut to %d of %d: %v", f.Name, n, len(data), report.Breaks)
 				}
@@ -197,16 +197,16 @@ func TestEveryAnchoredTailThatIsCutIsNamed(t *testing.T) {
 	})
 }
 
-func TestARemovedFileIsNamedWithOrWithoutItsRow(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyNamesRemovedFile(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		rows := r.files(t)
 		for i, f := range rows {
-			gone := but(t, r.blobs, map[string][]byte{f.Name: nil})
-			report := verified(t, gone, r.rows)
+			gone := withReplaced(t, r.blobs, map[string][]byte{f.Name: nil})
+			report := verified(t, gone, r.manifest)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Index != -1 {
 				t.Errorf("without %s: %v", f.Name, report.Breaks)
 			}
-			store := rowsBut(t, r, i)
+			store := manifestWithout(t, r, i)
 			report = verified(t, r.blobs, store)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Reason != "has no manifest entry" {
 				t.Errorf("without the row of %s: %v", f.Name, report.Breaks)
@@ -220,7 +220,7 @@ func TestARemovedFileIsNamedWithOrWithoutItsRow(t *testing.T) {
 }
 
 // rowsBut are the rows without one.
-func rowsBut(t testing.TB, r *rowed, gone int) *manifest.Manifest {
+func manifestWithout(t testing.TB, r *harness, gone int) *manifest.Manifest {
 	t.Helper()
 	rows := manifest.New(table.NewMem())
 	for i, f := range r.files(t) {
@@ -234,12 +234,12 @@ func rowsBut(t testing.TB, r *rowed, gone int) *manifest.Manifest {
 	return rows
 }
 
-func TestBytesAfterTheEndOfAClosedFileAreNamed(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyNamesBytesAfterEnd(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		for _, f := range r.files(t) {
 			data := content(t, r.blobs, f.Name)
 			for _, more := range [][]byte{[]byte("junk"), data[len(data)-100:], gzipped(t, "{}\n"), data} {
-				report := verified(t, but(t, r.blobs, map[string][]byte{f.Name: append(bytes.Clone(data), more...)}), r.rows)
+				report := verified(t, withReplaced(t, r.blobs, map[string][]byte{f.Name: append(bytes.Clone(data), more...)}), r.manifest)
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name {
 					t.Errorf("%s with %d bytes more: %v", f.Name, len(more), report.Breaks)
 				}
@@ -248,11 +248,11 @@ func TestBytesAfterTheEndOfAClosedFileAreNamed(t *testing.T) {
 	})
 }
 
-func TestABodyThatIsNotWhatItsRecordSaysIsNamed(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyNamesChangedBody(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		second := r.files(t)[1]
 		for _, body := range [][]byte{nil, {}, []byte(strings.ToUpper(bodyText)), []byte(bodyText + ".")} {
-			report := verified(t, but(t, r.blobs, map[string][]byte{"bodies/x/request": body}), r.rows)
+			report := verified(t, withReplaced(t, r.blobs, map[string][]byte{"bodies/x/request": body}), r.manifest)
 			if len(report.Breaks) != 1 || report.Breaks[0].Name != second.Name || report.Breaks[0].Index != 1 || !strings.Contains(report.Breaks[0].Reason, "bodies/x/request") {
 				t.Errorf("body %q: %v", body, report.Breaks)
 			}
@@ -260,9 +260,9 @@ func TestABodyThatIsNotWhatItsRecordSaysIsNamed(t *testing.T) {
 	})
 }
 
-func TestMembersAfterTheHeadOfAFileBeingWrittenAreUnanchored(t *testing.T) {
+func TestVerifyCountsBeyondCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRowed()
+		r := newHarness()
 		w := r.writer()
 		defer closeNow(t, w)
 		appendAll(t, w, 3, time.Second)
@@ -276,14 +276,14 @@ func TestMembersAfterTheHeadOfAFileBeingWrittenAreUnanchored(t *testing.T) {
 	})
 }
 
-func TestARangeOfHoursIsReadAlone(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyReadsOnlyRange(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		start := r.files(t)[0].Hour
 		for _, c := range []struct {
 			from, to time.Duration
 			files    int
 		}{{0, 3, 3}, {1, 3, 2}, {1, 2, 1}, {0, 1, 1}, {48, 72, 0}, {-48, -24, 0}} {
-			report, err := verify.Run(t.Context(), r.rows, r.blobs, start.Add(c.from*time.Hour), start.Add(c.to*time.Hour))
+			report, err := verify.Run(t.Context(), r.manifest, r.blobs, start.Add(c.from*time.Hour), start.Add(c.to*time.Hour))
 			if err != nil || report.Files != c.files || len(report.Breaks) != 0 {
 				t.Errorf("hours %d to %d: %+v, %v", c.from, c.to, report, err)
 			}
@@ -291,15 +291,15 @@ func TestARangeOfHoursIsReadAlone(t *testing.T) {
 	})
 }
 
-func TestVerifyTellsStorageFailuresFromBreaks(t *testing.T) {
-	withSmall(t, func(t *testing.T, r *rowed) {
+func TestVerifyReturnsStoreErrors(t *testing.T) {
+	withSmall(t, func(t *testing.T, r *harness) {
 		away := errors.New("away")
 		for _, op := range []blob.Op{blob.OpList, blob.OpOpen} {
-			b := but(t, r.blobs, nil)
+			b := withReplaced(t, r.blobs, nil)
 			b.Fault = func(_ context.Context, o blob.Op, _ string) (bool, error) {
 				return o != op, map[bool]error{true: away}[o == op]
 			}
-			if report, err := verify.Run(t.Context(), r.rows, b, time.Time{}, time.Time{}); !errors.Is(err, away) || len(report.Breaks) != 0 {
+			if report, err := verify.Run(t.Context(), r.manifest, b, time.Time{}, time.Time{}); !errors.Is(err, away) || len(report.Breaks) != 0 {
 				t.Errorf("%s: %v, %v", op, report, err)
 			}
 		}
@@ -334,9 +334,9 @@ func vocabulary() []string {
 
 // BenchmarkVerify prints megabytes of compressed files a second.
 func BenchmarkVerify(b *testing.B) {
-	r, words := newRowed(), vocabulary()
+	r, words := newHarness(), vocabulary()
 	for range 2 {
-		w := journal.New(journal.Options{Blobs: r.blobs, Manifest: r.rows, MaxBacklog: 1 << 40, Interval: time.Millisecond})
+		w := journal.New(journal.Options{Blobs: r.blobs, Manifest: r.manifest, MaxBacklog: 1 << 40, Interval: time.Millisecond})
 		for i := range 20_000 {
 			if _, err := w.Append(prose(words, uint64(i), 4<<10)); err != nil {
 				b.Fatal(err)
@@ -351,7 +351,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		report := verified(b, r.blobs, r.rows)
+		report := verified(b, r.blobs, r.manifest)
 		if len(report.Breaks) > 0 || report.Records != 40_000 {
 			b.Fatalf("%+v", report)
 		}

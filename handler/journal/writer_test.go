@@ -75,7 +75,7 @@ func wantDurable(t *testing.T, pending []*journal.Pending) {
 	}
 }
 
-func TestLinesAreReadBackInOrderOverAzure(t *testing.T) {
+func TestWriterKeepsOrderOverAzure(t *testing.T) {
 	b := newAzure(t, "order")
 	w := journal.New(journal.Options{Blobs: b, Interval: time.Millisecond, MaxAppends: 3})
 	for i := range 40 {
@@ -96,7 +96,7 @@ func TestLinesAreReadBackInOrderOverAzure(t *testing.T) {
 
 // A begin record nobody waits for shares the append of its end, or goes alone after an
 // interval when the end takes longer.
-func TestALineNobodyWaitsForKeepsCompanyForAnInterval(t *testing.T) {
+func TestWriterGathersForAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
@@ -118,7 +118,7 @@ func TestALineNobodyWaitsForKeepsCompanyForAnInterval(t *testing.T) {
 	})
 }
 
-func TestALineThatIsWaitedForIsCommittedAtOnceAndTheNextWithTheInterval(t *testing.T) {
+func TestWriterCommitsAwaitedLineAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
@@ -147,7 +147,7 @@ func TestALineThatIsWaitedForIsCommittedAtOnceAndTheNextWithTheInterval(t *testi
 
 // survives writes groups of one line while f fails; lengths are read only after a failed
 // append, so those faults come with one.
-func TestBacklogIsBoundedAndEmptiesWhenStorageReturns(t *testing.T) {
+func TestBacklogIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
@@ -181,7 +181,7 @@ func TestBacklogIsBoundedAndEmptiesWhenStorageReturns(t *testing.T) {
 	})
 }
 
-func TestFileIsRolledBeforeItsLastAppend(t *testing.T) {
+func TestFileRollsAtMaxAppends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b, MaxAppends: 2})
@@ -192,7 +192,7 @@ func TestFileIsRolledBeforeItsLastAppend(t *testing.T) {
 	})
 }
 
-func TestFileIsRolledByTheHour(t *testing.T) {
+func TestFileRollsByTheHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
@@ -221,7 +221,7 @@ func wantFiles(t *testing.T, b blob.Store, want []int) {
 	}
 }
 
-func TestGroupsLargerThanAnAppendAreSplit(t *testing.T) {
+func TestWriterSplitsLargeGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b})
@@ -246,7 +246,7 @@ func TestGroupsLargerThanAnAppendAreSplit(t *testing.T) {
 	})
 }
 
-func TestLongestLineFitsWhateverItsBytes(t *testing.T) {
+func TestLongestLineFitsOneAppend(t *testing.T) {
 	b := &blob.Mem{}
 	w := journal.New(journal.Options{Blobs: b})
 	longest := noise(journal.MaxLine - 1)
@@ -264,7 +264,7 @@ func TestLongestLineFitsWhateverItsBytes(t *testing.T) {
 	}
 }
 
-func TestCloseFlushesWithoutWaitingForTheInterval(t *testing.T) {
+func TestCloseFlushesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{}
 		w := journal.New(journal.Options{Blobs: b, Interval: time.Hour})
@@ -282,7 +282,7 @@ func TestCloseFlushesWithoutWaitingForTheInterval(t *testing.T) {
 	})
 }
 
-func TestCloseGivesUpWithItsContextAndSaysSo(t *testing.T) {
+func TestCloseEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{Fault: func(ctx context.Context, op blob.Op, _ string) (bool, error) {
 			if op == blob.OpAppend {
@@ -304,7 +304,7 @@ func TestCloseGivesUpWithItsContextAndSaysSo(t *testing.T) {
 	})
 }
 
-func TestWaitEndsWithItsContext(t *testing.T) {
+func TestWaitEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &blob.Mem{Fault: func(context.Context, blob.Op, string) (bool, error) { return false, errors.New("away") }}
 		w := journal.New(journal.Options{Blobs: b})

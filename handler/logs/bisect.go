@@ -7,20 +7,18 @@ import (
 	"net/http"
 )
 
-// The bounds of a search for what the service does not take, while it takes nothing: rows
-// asked by themselves in one batch, and batches refused whole.
+// The bounds of a search for bad rows while the service takes nothing.
 const (
-	maxProbes  = 8
-	maxRefused = 4
+	maxProbes  = 8 // rows of one batch that are sent by themselves
+	maxRefused = 4 // batches that are refused whole
 )
 
-// smallCall is a call whose size nobody can object to.
+// smallCall is a call's size in bytes that no limit of the service refuses.
 const smallCall = 100_000
 
-// trip is one call of Ship. A row that was refused by itself is a suspect until another
-// row, taken after it, proves that the refusal was the row's own. Where there is no other,
-// the witness is sent once more: a row that was taken before, of which one copy more does
-// no harm.
+// shipment is one call of Ship. A row that was refused by itself is bad only if the service takes another row after
+// it, which proves that the refusal was not about all rows. If no other row is left, the canary row is sent once more:
+// a row that was taken before, of which another copy does no harm.
 type shipment struct {
 	shipper        *Shipper
 	taken          int // calls accepted so far
@@ -31,108 +29,108 @@ type shipment struct {
 
 type refusedRow struct {
 	encodedRow
-	taken int // trip.taken when it was refused
+	taken int // shipment.taken when it was refused
 }
 
-// send ships a batch and leaves in suspects what was refused by itself.
-func (t *shipment) send(ctx context.Context, batch []encodedRow) error {
-	before := t.taken
-	if err := t.findRefused(ctx, batch); err != nil || t.taken > before {
+// send ships a batch and adds the rows that were refused by themselves to refusedRows.
+func (s *shipment) send(ctx context.Context, batch []encodedRow) error {
+	before := s.taken
+	if err := s.findRefused(ctx, batch); err != nil || s.taken > before {
 		return err
 	}
-	if _, ok := t.shipper.canaryRow(); ok {
-		return t.sendCanary(ctx)
+	if _, ok := s.shipper.canaryRow(); ok {
+		return s.sendCanary(ctx)
 	}
-	if t.refusedBatches++; t.refusedBatches >= maxRefused {
-		return t.refusedError()
+	if s.refusedBatches++; s.refusedBatches >= maxRefused {
+		return s.refusedError()
 	}
 	return nil
 }
 
-// search finds the refused rows of a batch. A few rows spread over it go first, each by
-// itself, others each time: if the service takes none of them, the rest need not be asked yet.
-func (t *shipment) findRefused(ctx context.Context, batch []encodedRow) error {
-	ok, err := t.try(ctx, batch)
+// findRefused finds the refused rows of a batch. First it sends a few rows spread over the batch by themselves, other
+// rows each time. If the service takes none of them, it sends no others yet.
+func (s *shipment) findRefused(ctx context.Context, batch []encodedRow) error {
+	ok, err := s.try(ctx, batch)
 	switch {
 	case err != nil || ok:
 		return err
 	case len(batch) == 1:
-		t.addRefused(batch)
+		s.addRefused(batch)
 		return nil
-	case t.last.status == http.StatusRequestEntityTooLarge:
-		return t.halves(ctx, batch)
+	case s.last.status == http.StatusRequestEntityTooLarge:
+		return s.halves(ctx, batch)
 	}
-	before := t.taken
+	before := s.taken
 	step := max(1, len(batch)/maxProbes)
-	first := rand.N(step) //nolint:gosec // chance, no secret
+	first := rand.N(step) //nolint:gosec // spreads the probes; needs no secret randomness
 	var rest []encodedRow
-	for i, p := range batch {
+	for i, row := range batch {
 		if i%step != first || i/step >= maxProbes {
-			rest = append(rest, p)
+			rest = append(rest, row)
 			continue
 		}
-		if err := t.bisect(ctx, []encodedRow{p}); err != nil {
+		if err := s.bisect(ctx, []encodedRow{row}); err != nil {
 			return err
 		}
 	}
-	if t.taken == before {
-		t.addRefused(rest)
+	if s.taken == before {
+		s.addRefused(rest)
 		return nil
 	}
-	return t.bisect(ctx, rest)
+	return s.bisect(ctx, rest)
 }
 
-func (t *shipment) bisect(ctx context.Context, batch []encodedRow) error {
+// bisect halves a batch until each call is taken or has a single row.
+func (s *shipment) bisect(ctx context.Context, batch []encodedRow) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	ok, err := t.try(ctx, batch)
+	ok, err := s.try(ctx, batch)
 	switch {
 	case err != nil || ok:
 		return err
 	case len(batch) == 1:
-		t.addRefused(batch)
+		s.addRefused(batch)
 		return nil
 	}
-	return t.halves(ctx, batch)
+	return s.halves(ctx, batch)
 }
 
-func (t *shipment) halves(ctx context.Context, batch []encodedRow) error {
+func (s *shipment) halves(ctx context.Context, batch []encodedRow) error {
 	half := len(batch) / 2
-	if err := t.bisect(ctx, batch[:half]); err != nil {
+	if err := s.bisect(ctx, batch[:half]); err != nil {
 		return err
 	}
-	return t.bisect(ctx, batch[half:])
+	return s.bisect(ctx, batch[half:])
 }
 
-// ask sends one call and says whether it was taken; an answer that says nothing of its
-// rows is the verdict.
-func (t *shipment) try(ctx context.Context, batch []encodedRow) (bool, error) {
-	r, err := t.shipper.upload(ctx, batch)
+// try sends one call and reports whether the service took it. A refusal that is not about the rows is an error.
+func (s *shipment) try(ctx context.Context, batch []encodedRow) (bool, error) {
+	r, err := s.shipper.upload(ctx, batch)
 	switch {
 	case err != nil:
 		return false, err
 	case r == nil:
-		t.taken++
-		t.shipper.setCanary(batch[0])
+		s.taken++
+		s.shipper.setCanary(batch[0])
 		return true, nil
 	}
-	t.last = r
+	s.last = r
 	if !aboutRows(r.status, batch) {
-		return false, t.refusedError()
+		return false, s.refusedError()
 	}
 	return false, nil
 }
 
-// aboutRows says whether a refusal can be one row's fault.
+// aboutRows reports whether a single row can be the reason of a refusal.
 func aboutRows(status int, batch []encodedRow) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity:
 		return true
 	case http.StatusRequestEntityTooLarge:
 		n := 0
-		for _, p := range batch {
-			n += len(p.raw) + 1
+		for _, row := range batch {
+			n += len(row.raw) + 1
 		}
 		return n > smallCall
 	default:
@@ -140,23 +138,23 @@ func aboutRows(status int, batch []encodedRow) bool {
 	}
 }
 
-func (t *shipment) addRefused(batch []encodedRow) {
-	for _, p := range batch {
-		t.refusedRows = append(t.refusedRows, refusedRow{p, t.taken})
+func (s *shipment) addRefused(batch []encodedRow) {
+	for _, row := range batch {
+		s.refusedRows = append(s.refusedRows, refusedRow{row, s.taken})
 	}
 }
 
-// settle asks the suspects again once it is known that the service takes other rows.
-func (t *shipment) confirmRefused(ctx context.Context) error {
-	for _, s := range t.refusedRows {
-		if t.taken == s.taken {
-			if err := t.sendCanary(ctx); err != nil {
+// confirmRefused sends the refused rows again once the service has taken another row. What it refuses again is bad.
+func (s *shipment) confirmRefused(ctx context.Context) error {
+	for _, row := range s.refusedRows {
+		if s.taken == row.taken {
+			if err := s.sendCanary(ctx); err != nil {
 				return err
 			}
 		}
-		ok, err := t.try(ctx, []encodedRow{s.encodedRow})
+		ok, err := s.try(ctx, []encodedRow{row.encodedRow})
 		if err == nil && !ok {
-			err = t.deadLetter(ctx, s)
+			err = s.deadLetter(ctx, row)
 		}
 		if err != nil {
 			return err
@@ -165,26 +163,26 @@ func (t *shipment) confirmRefused(ctx context.Context) error {
 	return nil
 }
 
-// testify fails unless the service takes the witness now.
-func (t *shipment) sendCanary(ctx context.Context) error {
-	w, ok := t.shipper.canaryRow()
+// sendCanary fails unless the service takes the canary row now.
+func (s *shipment) sendCanary(ctx context.Context) error {
+	canary, ok := s.shipper.canaryRow()
 	if !ok {
-		return t.refusedError()
+		return s.refusedError()
 	}
-	ok, err := t.try(ctx, []encodedRow{w})
+	ok, err := s.try(ctx, []encodedRow{canary})
 	if err == nil && !ok {
-		err = t.refusedError()
+		err = s.refusedError()
 	}
 	return err
 }
 
-func (t *shipment) deadLetter(ctx context.Context, s refusedRow) error {
-	text := fmt.Sprintf("status %d: %s", t.last.status, t.last.reason)
-	if err := t.shipper.options.DeadLetter(ctx, *s.row, text); err != nil {
-		return fmt.Errorf("logs: row %s is refused (%s) and could not be set aside: %w", s.row.RecordID, text, err)
+func (s *shipment) deadLetter(ctx context.Context, bad refusedRow) error {
+	reason := fmt.Sprintf("status %d: %s", s.last.status, s.last.reason)
+	if err := s.shipper.options.DeadLetter(ctx, *bad.row, reason); err != nil {
+		return fmt.Errorf("logs: Log Analytics refuses row %s (%s), and it could not be stored as a dead letter: %w", bad.row.RecordID, reason, err)
 	}
-	t.shipper.options.Logger.Error("row set aside", "id", s.row.RecordID, "reason", text)
+	s.shipper.options.Logger.Error("Log Analytics refuses a row; it is a dead letter now", "id", bad.row.RecordID, "reason", reason)
 	return nil
 }
 
-func (t *shipment) refusedError() error { return &RefusedError{t.last.status, t.last.reason} }
+func (s *shipment) refusedError() error { return &RefusedError{s.last.status, s.last.reason} }

@@ -3,23 +3,22 @@ package logs
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tidwall/gjson"
 	"github.com/tidwall/sjson"
 
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/logs/truncate"
 )
 
-// content is a body as its column has it: valid JSON, or nothing.
+// content is a body as its column has it: valid JSON or empty.
 type content struct {
 	text  string
 	whole bool
 }
 
-// contentOf is what stands in the record of b; false when nothing does.
+// contentOf returns the content that the record of b holds, or false if it holds none.
 func contentOf(b *gateway.Body) (content, bool) {
 	value := []byte(b.JSON)
 	switch {
@@ -43,12 +42,12 @@ func contentOf(b *gateway.Body) (content, bool) {
 }
 
 func truncated(value []byte) (content, bool) {
-	text, ok := Truncate(value)
-	return content{text: string(text), whole: ok && len(value) <= maxValue}, ok
+	text, ok := truncate.JSON(value)
+	return content{text: string(text), whole: ok && len(value) <= truncate.MaxSize}, ok
 }
 
-// note is what stands in the place of a body that is not in the row, in the members under
-// which queries look for a body's own.
+// placeholder stands for a body that is not in the row. Its members have the names under which queries look for those
+// of a body.
 type placeholder struct {
 	Object      string          `json:"object,omitempty"`
 	Model       string          `json:"model,omitempty"`
@@ -68,19 +67,19 @@ func (n placeholder) content() content {
 }
 
 func placeholderFor(b *gateway.Body) placeholder {
-	n := placeholder{ContentType: short(b.ContentType, 256), Size: b.Size, SHA256: b.SHA256, Note: "The body is not kept here."}
+	n := placeholder{ContentType: short(b.ContentType, 256), Size: b.Size, SHA256: b.SHA256, Note: "The body is not in this row."}
 	if b.Blob != "" {
 		n.Note = "The body is in " + b.Blob + "."
 	}
 	return n
 }
 
-// objects are the answers' own "object" by operation.
+// objects has the "object" of the answers by operation.
 var objects = map[string]string{
 	"completions_create": "text_completion", "ChatCompletions_Create": "chat.completion", "embeddings_create": "list",
 }
 
-// usageJSON spells usage as the operation's answers do.
+// usageJSON writes usage with the names of the operation's answers.
 func usageJSON(id string, u gateway.Usage) json.RawMessage {
 	if u == (gateway.Usage{}) {
 		return nil
@@ -106,8 +105,8 @@ func usageJSON(id string, u gateway.Usage) json.RawMessage {
 	return raw
 }
 
-// withUsage gives a stream's object the record's usage when the stream brought none, so
-// that queries over bodies count it too; the usage says that it is estimated.
+// withUsage adds the record's usage to the object of a stream that brought none, so that queries over bodies count it,
+// too. The added usage is marked as estimated.
 func withUsage(object []byte, id string, u gateway.Usage) []byte {
 	usage := usageJSON(id, u)
 	if usage == nil || gjson.GetBytes(object, "usage").IsObject() {
@@ -120,7 +119,7 @@ func withUsage(object []byte, id string, u gateway.Usage) []byte {
 	return full
 }
 
-// contentFilter collects what the service's content filter said of prompt and answer.
+// contentFilter collects the results of the service's content filter for prompt and answer.
 func contentFilter(b *gateway.Body) json.RawMessage {
 	if b == nil {
 		return nil
@@ -148,87 +147,3 @@ func contentFilter(b *gateway.Body) json.RawMessage {
 }
 
 const maxFilter = 8 << 10
-
-// The bounds of reading a large body back: of the blob, of one string and of all that is
-// kept before it is shortened.
-const (
-	maxBlob       = 128 << 20
-	maxBlobString = 16 << 10
-	maxBlobKept   = 4 << 20
-)
-
-var errUnfit = errors.New("logs: the body is too large to be shortened in passing")
-
-// condense reads JSON from r in one pass and bounded memory, cutting long strings short.
-// The result is as valid as what was read.
-func truncateStream(r io.Reader) ([]byte, error) {
-	c := streamTruncator{out: make([]byte, 0, 64<<10)}
-	buf := make([]byte, 64<<10)
-	for total := 0; ; {
-		n, err := r.Read(buf)
-		if total += n; total > maxBlob {
-			return nil, errUnfit
-		}
-		for _, b := range buf[:n] {
-			c.byte(b)
-		}
-		switch {
-		case len(c.out) > maxBlobKept:
-			return nil, errUnfit
-		case errors.Is(err, io.EOF):
-			return c.out, nil
-		case err != nil:
-			return nil, err
-		}
-	}
-}
-
-// condenser copies bytes until a string is too long, then drops the rest of that string.
-type streamTruncator struct {
-	out     []byte
-	inside  bool // a string
-	escaped bool // the next byte belongs to a backslash
-	start   int  // in out, of the string's first byte
-	gone    int
-}
-
-func (c *streamTruncator) byte(b byte) {
-	switch {
-	case !c.inside:
-		c.out = append(c.out, b)
-		c.inside, c.start, c.gone = b == '"', len(c.out), 0
-		return
-	case c.escaped:
-		c.escaped = false
-	case b == '\\':
-		c.escaped = true
-	case b == '"':
-		c.end()
-		return
-	}
-	if len(c.out)-c.start < maxBlobString {
-		c.out = append(c.out, b)
-	} else {
-		c.gone++
-	}
-}
-
-func (c *streamTruncator) end() {
-	c.inside = false
-	if c.gone > 0 {
-		cut := c.out[c.start:]
-		keep := wholeChars(cut)
-		c.gone += len(cut) - keep
-		c.out = append(c.out[:c.start+keep], omitted(c.gone, "bytes")...)
-	}
-	c.out = append(c.out, '"')
-}
-
-// wholeUnits is how much of s, cut anywhere, ends with a whole character.
-func wholeChars(s []byte) int {
-	i := 0
-	for i+maxCharLength <= len(s) {
-		i += charLength(s[i:])
-	}
-	return i
-}

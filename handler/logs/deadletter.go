@@ -8,14 +8,14 @@ import (
 	"strconv"
 )
 
-// asideLine is what stands in aside/ of a row that the service refuses.
+// deadLetter is the stored line of a row that the service refuses for good.
 type deadLetter struct {
 	Reason string          `json:"reason"`
 	Row    json.RawMessage `json:"row"`
 }
 
-// AsideIn returns a place for refused rows: each becomes a blob of one JSON line,
-// aside/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl, so that a row refused twice stands once.
+// DeadLetterIn returns a function that stores a row as a blob of one JSON line named
+// dead-letter/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl, so that a row that is refused twice is stored once.
 func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, Row, string) error {
 	return func(ctx context.Context, row Row, reason string) error {
 		raw, err := row.encode()
@@ -28,7 +28,7 @@ func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error)
 		if err := e.Encode(deadLetter{reason, raw}); err != nil {
 			return err
 		}
-		name := "aside/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + strconv.Itoa(row.RecordRevision) + ".jsonl"
+		name := "dead-letter/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + strconv.Itoa(row.RecordRevision) + ".jsonl"
 		return put(ctx, name, &line)
 	}
 }

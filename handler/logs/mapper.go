@@ -8,37 +8,36 @@ import (
 	"strings"
 
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/logs/truncate"
 )
 
-// Rows makes rows of the journal's lines, each complete in itself: an end or an incomplete
-// with its request's content, an amend with all of its end. It keeps nothing between them.
-// Safe for concurrent use.
+// Mapper makes rows of the journal's entries. It keeps nothing between them. Safe for concurrent use.
 type Mapper struct {
 	// BodyURL is where the journal's blobs are, such as
 	// https://<account>.blob.core.windows.net/audit; their names are appended.
 	BodyURL string
-	// Open reads a large body's blob, so that the row has it shortened; nil or an error
-	// leaves a note of its size and hash, with the record's own usage.
+	// Open reads a large body's blob, so that the row has the body truncated. Without it, and after an error, the row
+	// has a placeholder with the body's size and hash and the record's usage.
 	Open func(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// Row is what an entry says of its request; false for a begin, and for an amend that has
-// nothing but an outcome, which would hide the row it corrects.
-func (r Mapper) Row(ctx context.Context, e gateway.Entry) (Row, bool) {
+// Row returns the row of an entry. It returns false for a begin, and for an amend that has only an outcome: its row
+// would hide the one that it corrects.
+func (m Mapper) Row(ctx context.Context, e gateway.Entry) (Row, bool) {
 	line := &e.Line
 	switch line.Type {
 	case gateway.End:
-		return r.ended(ctx, &e, revisionEnd), true
+		return m.ended(ctx, &e, revisionEnd), true
 	case gateway.Amend:
 		if line.Method == "" {
 			return Row{}, false
 		}
-		return r.ended(ctx, &e, revisionAmend), true
+		return m.ended(ctx, &e, revisionAmend), true
 	case gateway.Incomplete:
 		line.Usage, line.Cost, line.Response, line.Status = gateway.Usage{}, nil, nil, 0
 		line.Outcome = gateway.Outcome(gateway.Incomplete)
 		row := newRow(line, e.Chain, revisionIncomplete)
-		request := r.request(ctx, &e, &row)
+		request := m.request(ctx, &e, &row)
 		row.BackendRequestBody, row.BodyTruncatedInRow = request.text, !request.whole
 		return row, true
 	case gateway.Begin:
@@ -46,9 +45,9 @@ func (r Mapper) Row(ctx context.Context, e gateway.Entry) (Row, bool) {
 	return Row{}, false
 }
 
-func (r Mapper) ended(ctx context.Context, e *gateway.Entry, revision int) Row {
+func (m Mapper) ended(ctx context.Context, e *gateway.Entry, revision int) Row {
 	row := newRow(&e.Line, e.Chain, revision)
-	request, response := r.request(ctx, e, &row), r.response(ctx, e, &row)
+	request, response := m.request(ctx, e, &row), m.response(ctx, e, &row)
 	row.BodyTruncatedInRow = !request.whole || !response.whole
 	if row.AttemptCount == 0 {
 		row.RequestBody, row.ResponseBody = request.text, response.text
@@ -59,22 +58,22 @@ func (r Mapper) ended(ctx context.Context, e *gateway.Entry, revision int) Row {
 	return row
 }
 
-func (r Mapper) request(ctx context.Context, e *gateway.Entry, row *Row) content {
+func (m Mapper) request(ctx context.Context, e *gateway.Entry, row *Row) content {
 	b := e.Line.Request
 	if b == nil {
 		return content{whole: true}
 	}
-	c, ok := r.content(ctx, b)
+	c, ok := m.content(ctx, b)
 	if !ok {
 		n := placeholderFor(b)
 		n.Model = short(e.Line.Model, 256)
 		c = n.content()
 	}
-	row.RequestBodyURI = r.uri(b, c, e.File)
+	row.RequestBodyURI = m.uri(b, c, e.File)
 	return c
 }
 
-func (r Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) content {
+func (m Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) content {
 	if e.Line.Response == nil {
 		return content{whole: true}
 	}
@@ -82,7 +81,7 @@ func (r Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) conten
 	if len(b.Assembled) > 0 {
 		b.Assembled = withUsage(b.Assembled, row.OperationID, e.Line.Usage)
 	}
-	c, ok := r.content(ctx, &b)
+	c, ok := m.content(ctx, &b)
 	if !ok {
 		n := placeholderFor(&b)
 		if e.Line.Usage != (gateway.Usage{}) {
@@ -90,24 +89,24 @@ func (r Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) conten
 		}
 		c = n.content()
 	}
-	row.BodyURI = r.uri(&b, c, e.File)
+	row.BodyURI = m.uri(&b, c, e.File)
 	return c
 }
 
-// content is a body from its record or from its blob.
-func (r Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
+// content returns a body from its record or from its blob.
+func (m Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
 	if c, ok := contentOf(b); ok {
 		return c, true
 	}
-	if b.Blob == "" || r.Open == nil || !strings.Contains(b.ContentType, "json") {
+	if b.Blob == "" || m.Open == nil || !strings.Contains(b.ContentType, "json") {
 		return content{}, false
 	}
-	blob, err := r.Open(ctx, b.Blob)
+	blob, err := m.Open(ctx, b.Blob)
 	if err != nil {
 		return content{}, false
 	}
 	defer func() { _ = blob.Close() }()
-	value, err := truncateStream(blob)
+	value, err := truncate.Stream(blob)
 	if err != nil {
 		return content{}, false
 	}
@@ -116,23 +115,23 @@ func (r Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
 	return c, ok
 }
 
-// uri is where a body that is not whole in its row is.
-func (r Mapper) uri(b *gateway.Body, c content, file string) string {
+// uri returns where a body is that is not whole in its row.
+func (m Mapper) uri(b *gateway.Body, c content, file string) string {
 	switch {
 	case b.Blob != "":
-		return r.url(b.Blob)
+		return m.url(b.Blob)
 	case !c.whole && b.HasContent() && file != "":
-		return r.url(file)
+		return m.url(file)
 	default:
 		return ""
 	}
 }
 
-func (r Mapper) url(name string) string {
-	if r.BodyURL == "" {
+func (m Mapper) url(name string) string {
+	if m.BodyURL == "" {
 		return name
 	}
-	return r.BodyURL + "/" + name
+	return m.BodyURL + "/" + name
 }
 
 func (row *Row) setOutcome(o gateway.Outcome) {
@@ -143,7 +142,7 @@ func (row *Row) setOutcome(o gateway.Outcome) {
 	row.IsRequestSuccess = row.ResponseCode >= 200 && row.ResponseCode < 400 && o == gateway.Complete
 }
 
-// newRow is everything but the bodies.
+// newRow fills everything except the bodies.
 func newRow(line *gateway.Line, chain string, revision int) Row {
 	row := Row{
 		TimeGenerated: line.Time.UTC(), RecordID: line.ID, RecordRevision: revision, CorrelationID: line.ID, ChainHash: chain,
@@ -175,7 +174,7 @@ func newRow(line *gateway.Line, chain string, revision int) Row {
 	return row
 }
 
-// maxAttempts are the attempts that a row lists.
+// maxAttempts bounds the attempts that a row lists.
 const maxAttempts = 32
 
 func (row *Row) attempts(line *gateway.Line) {
@@ -184,7 +183,7 @@ func (row *Row) attempts(line *gateway.Line) {
 		return
 	}
 	list := line.Attempts[:min(maxAttempts, len(line.Attempts))]
-	if raw, err := json.Marshal(list); err == nil && len(raw) < maxValue {
+	if raw, err := json.Marshal(list); err == nil && len(raw) < truncate.MaxSize {
 		row.Attempts = raw
 	}
 }

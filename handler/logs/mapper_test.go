@@ -13,14 +13,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/truncate"
 )
 
 var arrival = time.Date(2026, 11, 23, 20, 15, 16, 123456789, time.FixedZone("", 3600))
 
 // ended is the end of one chat completion.
-func ended(id string) gateway.Line {
+func end(id string) gateway.Line {
 	return gateway.Line{Type: gateway.End, Record: gateway.Record{
 		ID: id, Time: arrival, Caller: gateway.Caller{Subscription: "sub-1", Name: "team a", Product: "default", KeySlot: "primary", User: "oid-1", IP: "203.0.113.9"},
 		Method: "POST", URL: "/openai/deployments/chat/chat/completions?api-version=2024-10-21", Operation: "ChatCompletions_Create", Surface: "classic",
@@ -38,31 +41,31 @@ func ended(id string) gateway.Line {
 }
 
 // asked is ended with the request's content.
-func asked(id, body string) gateway.Line {
-	line := ended(id)
+func endWithRequest(id, body string) gateway.Line {
+	line := end(id)
 	line.Request.JSON, line.Request.Size = json.RawMessage(body), int64(len(body))
 	return line
 }
 
 // add wants a row of line.
-func add(t testing.TB, rows logs.Mapper, line gateway.Line) logs.Row {
+func rowOf(t testing.TB, rows logs.Mapper, line gateway.Line) logs.Row {
 	t.Helper()
 	row, ok := rows.Row(t.Context(), gateway.Entry{Line: line, File: "2026/11/23/20/p-1.jsonl.gz", Chain: "chain-1"})
 	if !ok {
 		t.Fatalf("%s %s made no row", line.Type, line.ID)
 	}
 	for _, body := range []string{row.BackendRequestBody, row.BackendResponseBody, row.RequestBody, row.ResponseBody} {
-		if body != "" {
-			demand(t, []byte(body))
+		if body != "" && (!jsontext.Value(body).IsValid() || len(body) > truncate.MaxSize) {
+			t.Fatalf("not valid, or %d bytes: %.300s", len(body), body)
 		}
 	}
 	return row
 }
 
-func TestAnEndIsOneRow(t *testing.T) {
-	line := asked("r1", `{"messages":[{"role":"user","content":"hello"}]}`)
+func TestEndIsOneRow(t *testing.T) {
+	line := endWithRequest("r1", `{"messages":[{"role":"user","content":"hello"}]}`)
 	line.Redactions = 3
-	row := add(t, logs.Mapper{}, line)
+	row := rowOf(t, logs.Mapper{}, line)
 	got, err := json.MarshalIndent(row, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -81,31 +84,31 @@ func TestAnEndIsOneRow(t *testing.T) {
 			t.Errorf("%s = %q, want %q", path, v, want)
 		}
 	}
-	if row.BackendResponseBody != string(ended("r1").Response.JSON) {
+	if row.BackendResponseBody != string(end("r1").Response.JSON) {
 		t.Errorf("answer %s", row.BackendResponseBody)
 	}
 }
 
-func TestTheThreeOperationsHaveTheirClassicIDOnBothSurfaces(t *testing.T) {
+func TestOperationsHaveClassicID(t *testing.T) {
 	for spec, want := range map[string]string{
 		"completions_create": "completions_create", "createCompletion": "completions_create",
 		"ChatCompletions_Create": "ChatCompletions_Create", "createChatCompletion": "ChatCompletions_Create",
 		"embeddings_create": "embeddings_create", "createEmbedding": "embeddings_create", "createResponse": "createResponse", "": "",
 	} {
-		line := ended("r")
+		line := end("r")
 		line.Operation = spec
-		if row := add(t, logs.Mapper{}, line); row.OperationID != want || row.SpecOperationID != spec {
+		if row := rowOf(t, logs.Mapper{}, line); row.OperationID != want || row.SpecOperationID != spec {
 			t.Errorf("%q became %q, kept %q", spec, row.OperationID, row.SpecOperationID)
 		}
 	}
 }
 
-func TestAnAmendIsTheSameRowWithAnotherOutcome(t *testing.T) {
-	end := asked("r1", `{"a":1}`)
+func TestAmendChangesOutcomeOnly(t *testing.T) {
+	end := endWithRequest("r1", `{"a":1}`)
 	end.Stream = true
-	first := add(t, logs.Mapper{}, end)
+	first := rowOf(t, logs.Mapper{}, end)
 	end.Type, end.Outcome = gateway.Amend, gateway.NotDurable
-	second := add(t, logs.Mapper{}, end)
+	second := rowOf(t, logs.Mapper{}, end)
 	if second.RecordRevision != 2 || second.Outcome != "not-durable" || second.StreamOutcome != "not-durable" || second.IsRequestSuccess {
 		t.Errorf("%+v", second)
 	}
@@ -115,8 +118,8 @@ func TestAnAmendIsTheSameRowWithAnotherOutcome(t *testing.T) {
 	}
 }
 
-func TestLinesThatSayNothingOfAnEndMakeNoRow(t *testing.T) {
-	begin, amend := ended("r1"), gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "r1", Time: arrival, Outcome: gateway.NotDurable}}
+func TestBeginMakesNoRow(t *testing.T) {
+	begin, amend := end("r1"), gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "r1", Time: arrival, Outcome: gateway.NotDurable}}
 	begin.Type = gateway.Begin
 	for _, line := range []gateway.Line{begin, amend, {Type: "other"}} {
 		if _, ok := (logs.Mapper{}).Row(t.Context(), gateway.Entry{Line: line}); ok {
@@ -125,36 +128,36 @@ func TestLinesThatSayNothingOfAnEndMakeNoRow(t *testing.T) {
 	}
 }
 
-func TestAnIncompleteIsARowWithoutUsage(t *testing.T) {
-	line := asked("r1", `{"prompt":"left alone"}`)
+func TestIncompleteHasNoUsage(t *testing.T) {
+	line := endWithRequest("r1", `{"prompt":"left alone"}`)
 	line.Type = gateway.Incomplete
-	row := add(t, logs.Mapper{}, line)
+	row := rowOf(t, logs.Mapper{}, line)
 	if row.RecordRevision != 0 || row.Outcome != "incomplete" || row.TotalTokens+row.PromptTokens != 0 || row.CostAmount != nil || row.IsRequestSuccess ||
 		!strings.Contains(row.BackendRequestBody, "left alone") || row.ResponseCode != 0 || row.BackendResponseBody != "" {
 		t.Errorf("%+v", row)
 	}
-	if late := add(t, logs.Mapper{}, ended("r1")); late.RecordRevision <= row.RecordRevision {
+	if late := rowOf(t, logs.Mapper{}, end("r1")); late.RecordRevision <= row.RecordRevision {
 		t.Error("the real end does not supersede it")
 	}
 }
 
-func TestARefusalHasItsBodiesInTheGatewaysOwnColumns(t *testing.T) {
-	line := ended("r1")
+func TestRefusalUsesOwnColumns(t *testing.T) {
+	line := end("r1")
 	line.Attempts, line.Region, line.Status, line.Outcome, line.Limit, line.ErrorReason = nil, "", 429, gateway.Refused, "tokens per minute", "RateLimitExceeded"
 	line.Usage, line.Cost = gateway.Usage{}, nil
 	line.Response.JSON = json.RawMessage(`{"statusCode":429}`)
-	row := add(t, logs.Mapper{}, line)
+	row := rowOf(t, logs.Mapper{}, line)
 	if row.BackendResponseBody != "" || row.ResponseBody != `{"statusCode":429}` || row.LimitName != "tokens per minute" || row.IsRequestSuccess || row.BackendID != "" {
 		t.Errorf("%+v", row)
 	}
 }
 
-func TestAStreamIsItsWholeObjectWithUsageEvenIfItBroughtNone(t *testing.T) {
-	line := asked("r1", "{}")
+func TestStreamRowHasUsage(t *testing.T) {
+	line := endWithRequest("r1", "{}")
 	line.Stream, line.Usage.Estimated = true, true
 	for _, object := range []string{`{"object":"chat.completion","model":"m","choices":[],"usage":null}`, `{"object":"chat.completion","model":"m","choices":[]}`} {
 		line.Response = &gateway.Body{Size: 9, SHA256: "cc", ContentType: "text/event-stream", Assembled: json.RawMessage(object)}
-		row := add(t, logs.Mapper{}, line)
+		row := rowOf(t, logs.Mapper{}, line)
 		if u := gjson.Get(row.BackendResponseBody, "usage"); u.Get("total_tokens").Int() != 17 || !u.Get("estimated").Bool() || !row.TokensEstimated {
 			t.Errorf("%s", row.BackendResponseBody)
 		}
@@ -163,12 +166,12 @@ func TestAStreamIsItsWholeObjectWithUsageEvenIfItBroughtNone(t *testing.T) {
 		}
 	}
 	line.Response.Assembled = json.RawMessage(`{"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`)
-	if row := add(t, logs.Mapper{}, line); row.BackendResponseBody != string(line.Response.Assembled) {
+	if row := rowOf(t, logs.Mapper{}, line); row.BackendResponseBody != string(line.Response.Assembled) {
 		t.Errorf("the service's own usage was changed: %s", row.BackendResponseBody)
 	}
 }
 
-func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
+func TestBodyKindsBecomeJSON(t *testing.T) {
 	for name, c := range map[string]struct {
 		body gateway.Body
 		want string
@@ -181,12 +184,12 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 		"blob":         {gateway.Body{SHA256: "dd", Blob: "bodies/r1/response"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			line := asked("r1", "{}")
+			line := endWithRequest("r1", "{}")
 			if c.body.Size = int64(len(c.body.Text) + len(c.body.Base64)); name == "figures only" || name == "blob" {
 				c.body.Size = 5 << 20
 			}
 			line.Response = &c.body
-			row := add(t, logs.Mapper{BodyURL: "https://x/audit"}, line)
+			row := rowOf(t, logs.Mapper{BodyURL: "https://x/audit"}, line)
 			if c.want != "" && row.BackendResponseBody != c.want {
 				t.Errorf("%s", row.BackendResponseBody)
 			}
@@ -211,8 +214,8 @@ func TestEveryKindOfBodyBecomesJSON(t *testing.T) {
 	}
 }
 
-func TestAShortenedBodyIsPointedToWhereItIsWhole(t *testing.T) {
-	row := add(t, logs.Mapper{BodyURL: "https://x/audit"}, asked("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`))
+func TestTruncatedBodyHasURI(t *testing.T) {
+	row := rowOf(t, logs.Mapper{BodyURL: "https://x/audit"}, endWithRequest("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`))
 	if !row.BodyTruncatedInRow || row.RequestBodyURI != "https://x/audit/2026/11/23/20/p-1.jsonl.gz" || row.BodyURI != "" {
 		t.Errorf("%v %q %q", row.BodyTruncatedInRow, row.RequestBodyURI, row.BodyURI)
 	}
@@ -233,13 +236,13 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestALargeBodyIsReadBackInBoundedMemory(t *testing.T) {
+func TestLargeBodyNeedsBoundedMemory(t *testing.T) {
 	rows := logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return io.NopCloser(imageRequest(20 << 20)), nil }}
-	line := ended("r1")
+	line := end("r1")
 	line.Request = &gateway.Body{Size: 20 << 20, SHA256: "aa", ContentType: "application/json", Blob: "bodies/r1/request"}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	row := add(t, rows, line)
+	row := rowOf(t, rows, line)
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 2<<20 {
 		t.Errorf("%d bytes allocated for a body of 20 MiB", used)
@@ -252,7 +255,7 @@ func TestALargeBodyIsReadBackInBoundedMemory(t *testing.T) {
 	}
 }
 
-func TestAnUnreadableBlobLeavesANote(t *testing.T) {
+func TestUnreadableBlobLeavesNote(t *testing.T) {
 	for _, text := range []string{"", `{"cut":`, "no json", `{"a":"` + strings.Repeat("x", 9<<20), "[" + strings.Repeat("1,", 4<<20)} {
 		rows := logs.Mapper{Open: func(context.Context, string) (io.ReadCloser, error) {
 			if text == "" {
@@ -260,29 +263,29 @@ func TestAnUnreadableBlobLeavesANote(t *testing.T) {
 			}
 			return io.NopCloser(strings.NewReader(text)), nil
 		}}
-		line := ended("r1")
+		line := end("r1")
 		line.Response = &gateway.Body{Size: 2 << 20, SHA256: "bb", ContentType: "application/json", Blob: "bodies/r1/response"}
-		if row := add(t, rows, line); gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 || row.BodyURI == "" {
+		if row := rowOf(t, rows, line); gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 || row.BodyURI == "" {
 			t.Errorf("%.20q: %s", text, row.BackendResponseBody)
 		}
 	}
 }
 
-func TestTheLargestRowIsFarBelowACallsLimit(t *testing.T) {
+func TestLargestRowFitsCall(t *testing.T) {
 	worst := strings.Repeat(`\"`, 100_000)
-	line := ended("r1")
+	line := end("r1")
 	line.Request.JSON, line.Response.JSON = json.RawMessage(`["`+worst+`"]`), json.RawMessage(`["`+worst+`"]`)
 	for _, s := range []*string{&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model, &line.AnsweredModel, &line.Limit, &line.User} {
 		*s = strings.Repeat("\x01", 1<<20)
 	}
-	row := add(t, logs.Mapper{}, line)
+	row := rowOf(t, logs.Mapper{}, line)
 	raw, err := json.Marshal(row)
 	if err != nil || len(raw) > 450_000 {
 		t.Errorf("%d bytes, %v", len(raw), err)
 	}
 }
 
-func TestColumnsHaveKustosTypesAndNoReservedName(t *testing.T) {
+func TestColumnsHaveKustoTypes(t *testing.T) {
 	want := map[string]string{
 		"TimeGenerated": "datetime", "RecordId": "string", "RecordRevision": "int", "Attempts": "dynamic", "PromptTokens": "long", "CostAmount": "real", "IsStream": "boolean",
 		"BackendResponseBody": "string", "ResponseCode": "int", "FirstByteMs": "long",

@@ -21,7 +21,7 @@ import (
 	"aoaigateway/handler/backoff"
 )
 
-// maxCall bounds a call before compression; the service takes 1 MB before and after.
+// maxCall bounds a call in bytes before compression. The service takes 1 MB, both before and after compression.
 const maxCall = 900_000
 
 // ShipperOptions of a Shipper; all but Stream, Transport and Logger are needed.
@@ -33,13 +33,13 @@ type ShipperOptions struct {
 	Transport  http.RoundTripper // default: the SDK's own
 	Logger     *slog.Logger      // default: discards
 
-	// Aside keeps a row that the service refuses although it takes others. The row counts
-	// as done when it returns nil, so it must have been made durable.
+	// DeadLetter stores a row that the service refuses although it takes others. When it returns nil, the row must be
+	// durable, because it is not sent again.
 	DeadLetter func(ctx context.Context, row Row, reason string) error
 
-	Pause       time.Duration // before the first repetition, doubled for each after; default 500 ms
+	Pause       time.Duration // before the first repetition, then doubled; default 500 ms
 	MaxPause    time.Duration // default 30 s
-	CallTimeout time.Duration // for one call; default 60 s
+	CallTimeout time.Duration // of one call; default 60 s
 }
 
 func (o ShipperOptions) withDefaults() ShipperOptions {
@@ -57,14 +57,14 @@ type Shipper struct {
 	client  *azlogs.Client
 
 	mu     sync.Mutex
-	canary []byte // a row that was taken
+	canary []byte // a row that the service took
 }
 
-// NewShipper does not touch the network. The SDK's own retries are off: Ship's count.
+// NewShipper does not touch the network. It turns the SDK's own retries off, because Ship repeats calls.
 func NewShipper(o ShipperOptions) (*Shipper, error) {
 	o = o.withDefaults()
 	if o.DeadLetter == nil {
-		return nil, errors.New("logs: a shipper needs a place for rows set aside")
+		return nil, errors.New("logs: ShipperOptions.DeadLetter is missing")
 	}
 	client := &azlogs.ClientOptions{ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}}}
 	if o.Transport != nil {
@@ -77,28 +77,26 @@ func NewShipper(o ShipperOptions) (*Shipper, error) {
 	return &Shipper{options: o, client: c}, nil
 }
 
-// RefusedError says that the service refuses whatever it is sent: the identity lacks its
-// role, the rule or its stream is gone. Nothing was set aside; the rows are to be shipped
-// again later, together with newer ones.
+// RefusedError says that the service refuses every row: the identity has no role, or the rule or its stream is gone.
+// No row became a dead letter. All rows must be shipped again later.
 type RefusedError struct {
 	Status int
 	Reason string
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("logs: Log Analytics takes no rows: status %d: %s", e.Status, e.Reason)
+	return fmt.Sprintf("logs: Log Analytics refuses all rows: status %d: %s", e.Status, e.Reason)
 }
 
-// Ship returns nil once the service has taken every row or Aside has. Throttling, faults of
-// the service and broken connections are sat out until ctx ends. A row whose answer was
-// lost is sent again, as is every row after an error, so rows arrive at least once.
+// Ship returns nil once the service has taken every row or the row is a dead letter. It repeats calls that met
+// throttling, a fault of the service or a broken connection until ctx ends. A row whose answer was lost is sent again,
+// and so is every row after an error. So rows arrive at least once.
 //
-// A row is set aside only when the service refused it (400, 403, or 413 for a large one),
-// took another row after that, and then refused it by itself. A refusal of all rows says
-// nothing of any of them: it is returned at once as a *[RefusedError], as are 401, 404 and
-// a 413 for a small call. Nothing is set aside then.
+// A row becomes a dead letter only if the service refused it (400, 403, 422, or 413 for a large one), took another row
+// after that, and then refused the row by itself. A refusal of all rows is returned as a *[RefusedError], and so are
+// 401, 404 and a 413 for a small call. No row becomes a dead letter then.
 func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
-	t := shipment{shipper: s}
+	ship := shipment{shipper: s}
 	batch, size := []encodedRow{}, 2
 	for i := range rows {
 		raw, err := rows[i].encode()
@@ -106,7 +104,7 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 			return fmt.Errorf("logs: row %s: %w", rows[i].RecordID, err)
 		}
 		if len(batch) > 0 && size+len(raw)+1 > maxCall {
-			if err := t.send(ctx, batch); err != nil {
+			if err := ship.send(ctx, batch); err != nil {
 				return err
 			}
 			batch, size = batch[:0], 2
@@ -114,16 +112,16 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 		batch, size = append(batch, encodedRow{&rows[i], raw}), size+len(raw)+1
 	}
 	if len(batch) > 0 {
-		if err := t.send(ctx, batch); err != nil {
+		if err := ship.send(ctx, batch); err != nil {
 			return err
 		}
 	}
-	return t.confirmRefused(ctx)
+	return ship.confirmRefused(ctx)
 }
 
-// packed is a row as it goes over the wire.
+// encodedRow is a row as it is sent.
 type encodedRow struct {
-	row *Row // nil for the witness
+	row *Row // nil for the canary row
 	raw []byte
 }
 
@@ -139,25 +137,25 @@ func (s *Shipper) setCanary(p encodedRow) {
 	s.canary = p.raw
 }
 
-// refusal is an answer that repetition does not change. A nil refusal is acceptance.
+// refusal is an answer that a repetition does not change. A nil refusal means that the service took the call.
 type refusal struct {
 	status int
 	reason string
 }
 
-// upload sends one call's rows, again and again while the fault is not in them.
+// upload sends one call and repeats it until the service takes or refuses it, or ctx ends.
 func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, error) {
 	body, err := compress(batch)
 	if err != nil {
 		return nil, err
 	}
-	retry := backoff.Backoff{First: s.options.Pause, Max: s.options.MaxPause}
+	pauses := backoff.Backoff{First: s.options.Pause, Max: s.options.MaxPause}
 	for {
 		err := s.uploadOnce(ctx, body)
 		if err == nil {
 			return nil, nil //nolint:nilnil // no refusal, no error
 		}
-		wait := backoff.Jitter(retry.Next())
+		wait := backoff.Jitter(pauses.Next())
 		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
 			if permanent(e.StatusCode) {
 				return &refusal{e.StatusCode, reason(e)}, nil
@@ -166,7 +164,7 @@ func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, err
 				wait = max(wait, backoff.RetryAfter(e.RawResponse.Header))
 			}
 		}
-		s.options.Logger.Warn("log analytics upload failed", "rows", len(batch), "error", firstLine(err), "wait", wait)
+		s.options.Logger.Warn("a call of Log Analytics failed and is repeated", "rows", len(batch), "error", firstLine(err), "wait", wait)
 		if !backoff.Sleep(ctx, wait) {
 			return nil, fmt.Errorf("logs: upload: %w", errors.Join(ctx.Err(), err))
 		}
@@ -180,7 +178,7 @@ func (s *Shipper) uploadOnce(ctx context.Context, body []byte) error {
 	return err
 }
 
-// final says whether the same call would be answered the same again.
+// permanent reports whether a repetition of the same call would get the same answer.
 func permanent(status int) bool {
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
 }
@@ -198,11 +196,11 @@ func compress(batch []encodedRow) ([]byte, error) {
 		before = ','
 	}
 	_, _ = w.Write([]byte{']'})
-	err = w.Close() // before the bytes are looked at
+	err = w.Close() // before the bytes are read
 	return buf.Bytes(), err
 }
 
-// reason is what the service said, on one line.
+// reason returns what the service said, on one line.
 func reason(e *azcore.ResponseError) string {
 	text := e.ErrorCode
 	if e.RawResponse != nil && e.RawResponse.Body != nil {

@@ -22,10 +22,10 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// credential asks the stack's own tokens for what the SDK wants.
+// credential gives the SDK tokens that the sink accepts.
 type credential struct {
 	tokens   loganalytics.Tokens
-	audience string // instead of the one asked for
+	audience string // replaces the requested one
 }
 
 func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -36,15 +36,15 @@ func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (a
 	return azcore.AccessToken{Token: c.tokens.Make(resource, time.Hour), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// pier is a sink and a shipper that ships there.
-type pier struct {
+// harness is a sink and a shipper that ships to it.
+type harness struct {
 	*loganalytics.Sink
-	options logs.ShipperOptions
-	shipper *logs.Shipper
-	aside   map[string]string // reasons by RecordId
+	options     logs.ShipperOptions
+	shipper     *logs.Shipper
+	deadLetters map[string]string // reasons by RecordId
 }
 
-func newPier(t *testing.T) *pier {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
 	columns := map[string]string{}
 	for _, c := range logs.Columns() {
@@ -60,17 +60,20 @@ func newPier(t *testing.T) *pier {
 	pool.AppendCertsFromPEM(sink.CA)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	p := &pier{Sink: sink, aside: map[string]string{}}
+	p := &harness{Sink: sink, deadLetters: map[string]string{}}
 	p.options = logs.ShipperOptions{
 		Endpoint: sink.URL, RuleID: sink.Rule, Credential: credential{tokens: tokens}, Transport: transport,
 		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
-		DeadLetter: func(_ context.Context, row logs.Row, reason string) error { p.aside[row.RecordID] = reason; return nil },
+		DeadLetter: func(_ context.Context, row logs.Row, reason string) error {
+			p.deadLetters[row.RecordID] = reason
+			return nil
+		},
 	}
 	p.shipper = p.open(t, p.options)
 	return p
 }
 
-func (p *pier) open(t *testing.T, o logs.ShipperOptions) *logs.Shipper {
+func (p *harness) open(t *testing.T, o logs.ShipperOptions) *logs.Shipper {
 	t.Helper()
 	s, err := logs.NewShipper(o)
 	if err != nil {
@@ -79,8 +82,8 @@ func (p *pier) open(t *testing.T, o logs.ShipperOptions) *logs.Shipper {
 	return s
 }
 
-// made are n rows, some with bodies near the limit.
-func made(t testing.TB, n int) []logs.Row {
+// makeRows returns n rows, some with bodies near the limit.
+func makeRows(t testing.TB, n int) []logs.Row {
 	t.Helper()
 	rows := make([]logs.Row, n)
 	for i := range rows {
@@ -89,13 +92,13 @@ func made(t testing.TB, n int) []logs.Row {
 		if i%25 == 7 {
 			text = strings.Repeat(`\"<é>`, 20_000)
 		}
-		rows[i] = add(t, logs.Mapper{}, asked(id, `{"messages":[{"content":"`+text+`"}]}`))
+		rows[i] = rowOf(t, logs.Mapper{}, endWithRequest(id, `{"messages":[{"content":"`+text+`"}]}`))
 	}
 	return rows
 }
 
-// demand wants every row in the sink or aside, once after de-duplication, and none damaged.
-func (p *pier) demand(t *testing.T, rows []logs.Row) {
+// wantEachRow wants every row in the sink or as a dead letter, once after de-duplication, and none damaged.
+func (p *harness) wantEachRow(t *testing.T, rows []logs.Row) {
 	t.Helper()
 	stored := map[string]bool{}
 	for _, raw := range p.Rows() {
@@ -106,7 +109,7 @@ func (p *pier) demand(t *testing.T, rows []logs.Row) {
 		stored[row.RecordID] = true
 	}
 	for _, row := range rows {
-		if _, aside := p.aside[row.RecordID]; !stored[row.RecordID] && !aside {
+		if _, aside := p.deadLetters[row.RecordID]; !stored[row.RecordID] && !aside {
 			t.Errorf("%s is lost", row.RecordID)
 		} else if stored[row.RecordID] && aside {
 			t.Errorf("%s is in both places", row.RecordID)
@@ -124,13 +127,13 @@ func ctxFor(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-func TestRowsArriveInCallsTheServiceTakes(t *testing.T) {
-	p := newPier(t)
-	rows := made(t, 250)
+func TestShipRespectsCallSize(t *testing.T) {
+	p := newHarness(t)
+	rows := makeRows(t, 250)
 	if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
 		t.Fatal(err)
 	}
-	p.demand(t, rows)
+	p.wantEachRow(t, rows)
 	if c := p.Counts(); c.Rows != len(rows) || c.Refused != 0 || c.Calls < 2 || c.Calls > 5 {
 		t.Errorf("%+v", c)
 	}
@@ -139,7 +142,7 @@ func TestRowsArriveInCallsTheServiceTakes(t *testing.T) {
 	}
 }
 
-func TestFaultsOfTheServiceAreSatOut(t *testing.T) {
+func TestShipRetriesServiceFaults(t *testing.T) {
 	for name, f := range map[string]loganalytics.Fault{
 		"429":         {Do: loganalytics.DoStatus, Status: 429, Times: 5},
 		"408":         {Do: loganalytics.DoStatus, Status: 408, Times: 5},
@@ -150,25 +153,25 @@ func TestFaultsOfTheServiceAreSatOut(t *testing.T) {
 		"half of all": {Do: loganalytics.DoClose, Probability: 0.5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPier(t)
+			p := newHarness(t)
 			p.Fault(f)
-			rows := made(t, 30)
+			rows := makeRows(t, 30)
 			if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
 				t.Fatal(err)
 			}
-			p.demand(t, rows)
-			if len(p.aside) > 0 {
-				t.Errorf("set aside: %v", p.aside)
+			p.wantEachRow(t, rows)
+			if len(p.deadLetters) > 0 {
+				t.Errorf("dead letters: %v", p.deadLetters)
 			}
 		})
 	}
 }
 
-func TestRetryAfterIsRespected(t *testing.T) {
-	p := newPier(t)
+func TestShipRespectsRetryAfter(t *testing.T) {
+	p := newHarness(t)
 	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 429, RetryAfter: 1, Times: 1})
 	start := time.Now()
-	if err := p.shipper.Ship(ctxFor(t, time.Minute), made(t, 1)); err != nil {
+	if err := p.shipper.Ship(ctxFor(t, time.Minute), makeRows(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(start); d < time.Second || p.Counts().Calls != 2 {
@@ -176,27 +179,27 @@ func TestRetryAfterIsRespected(t *testing.T) {
 	}
 }
 
-func TestAnOutageEndsWithTheContext(t *testing.T) {
-	p := newPier(t)
+func TestShipEndsWithContext(t *testing.T) {
+	p := newHarness(t)
 	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 503})
-	if err := p.shipper.Ship(ctxFor(t, 200*time.Millisecond), made(t, 2)); !errors.Is(err, context.DeadlineExceeded) {
+	if err := p.shipper.Ship(ctxFor(t, 200*time.Millisecond), makeRows(t, 2)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	p.Fault(loganalytics.Fault{Do: loganalytics.DoHang, Millis: 60_000})
 	start := time.Now()
-	if err := p.shipper.Ship(ctxFor(t, 100*time.Millisecond), made(t, 2)); err == nil || time.Since(start) > 10*time.Second {
+	if err := p.shipper.Ship(ctxFor(t, 100*time.Millisecond), makeRows(t, 2)); err == nil || time.Since(start) > 10*time.Second {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }
 
-func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
+func TestBadRowsBecomeDeadLetters(t *testing.T) {
 	for _, status := range []int{400, 403, 422} {
 		for name, poisoned := range map[string][]int{
 			"first": {0}, "last": {99}, "a big one": {7}, "many": {0, 1, 2, 3, 50, 51, 97, 98, 99}, "probes": {0, 12, 24, 36, 48, 60, 72, 84},
 		} {
 			t.Run(fmt.Sprint(status, " ", name), func(t *testing.T) {
-				p := newPier(t)
-				rows := made(t, 100)
+				p := newHarness(t)
+				rows := makeRows(t, 100)
 				for _, i := range poisoned {
 					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Match: rows[i].RecordID})
 				}
@@ -206,12 +209,12 @@ func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				p.demand(t, rows)
-				if len(p.aside) != len(poisoned) {
-					t.Errorf("%d set aside: %v", len(p.aside), p.aside)
+				p.wantEachRow(t, rows)
+				if len(p.deadLetters) != len(poisoned) {
+					t.Errorf("%d dead letters: %v", len(p.deadLetters), p.deadLetters)
 				}
 				for _, i := range poisoned {
-					if reason := p.aside[rows[i].RecordID]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
+					if reason := p.deadLetters[rows[i].RecordID]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
 						t.Errorf("row %d: reason %q", i, reason)
 					}
 				}
@@ -221,29 +224,29 @@ func TestPoisonedRowsAreSetAsideAndBlockNothing(t *testing.T) {
 	}
 }
 
-func TestALonelyPoisonedRowWaitsUntilTheServiceTakesAnother(t *testing.T) {
-	p := newPier(t)
-	rows := made(t, 3)
+func TestLoneBadRowWaits(t *testing.T) {
+	p := newHarness(t)
+	rows := makeRows(t, 3)
 	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordID})
-	if e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(t.Context(), rows[1:2])); !ok || e.Status != 400 || len(p.aside) > 0 {
-		t.Fatalf("%v %v", e, p.aside)
+	if e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(t.Context(), rows[1:2])); !ok || e.Status != 400 || len(p.deadLetters) > 0 {
+		t.Fatalf("%v %v", e, p.deadLetters)
 	}
-	if err := p.shipper.Ship(t.Context(), rows[:2]); err != nil || len(p.aside) != 1 {
-		t.Errorf("%v %v", err, p.aside)
+	if err := p.shipper.Ship(t.Context(), rows[:2]); err != nil || len(p.deadLetters) != 1 {
+		t.Errorf("%v %v", err, p.deadLetters)
 	}
-	clear(p.aside)
-	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.aside) != 1 { // now one was taken before
-		t.Errorf("%v %v", err, p.aside)
+	clear(p.deadLetters)
+	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.deadLetters) != 1 { // now one was taken before
+		t.Errorf("%v %v", err, p.deadLetters)
 	}
 }
 
-func TestARefusalOfEverythingSetsNothingAside(t *testing.T) {
+func TestTotalRefusalKeepsAllRows(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 413, 422} {
 		for _, n := range []int{1, 3, 120} {
 			for _, before := range []bool{false, true} {
 				t.Run(fmt.Sprint(status, " ", n, " ", before), func(t *testing.T) {
-					p := newPier(t)
-					rows := made(t, n+1)
+					p := newHarness(t)
+					rows := makeRows(t, n+1)
 					if before {
 						if err := p.shipper.Ship(t.Context(), rows[n:]); err != nil {
 							t.Fatal(err)
@@ -251,8 +254,8 @@ func TestARefusalOfEverythingSetsNothingAside(t *testing.T) {
 					}
 					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status})
 					e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(ctxFor(t, time.Minute), rows[:n]))
-					if !ok || e.Status != status || len(p.aside) > 0 {
-						t.Fatalf("%v, aside: %v", e, p.aside)
+					if !ok || e.Status != status || len(p.deadLetters) > 0 {
+						t.Fatalf("%v, dead letters: %v", e, p.deadLetters)
 					}
 					if c := p.Counts(); c.Calls > 50 {
 						t.Errorf("%d calls to find that out", c.Calls)
@@ -261,15 +264,15 @@ func TestARefusalOfEverythingSetsNothingAside(t *testing.T) {
 					if err := p.shipper.Ship(ctxFor(t, time.Minute), rows[:n]); err != nil {
 						t.Fatal(err)
 					}
-					p.demand(t, rows[:n])
+					p.wantEachRow(t, rows[:n])
 				})
 			}
 		}
 	}
 }
 
-func TestTheWrongRuleStreamOrAudienceSetsNothingAside(t *testing.T) {
-	p := newPier(t)
+func TestWrongRuleKeepsAllRows(t *testing.T) {
+	p := newHarness(t)
 	for want, change := range map[int]func(*logs.ShipperOptions){
 		404: func(o *logs.ShipperOptions) { o.RuleID = "dcr-gone" },
 		400: func(o *logs.ShipperOptions) { o.Stream = "Custom-Other_CL" },
@@ -279,16 +282,16 @@ func TestTheWrongRuleStreamOrAudienceSetsNothingAside(t *testing.T) {
 	} {
 		o := p.options
 		change(&o)
-		e, ok := errors.AsType[*logs.RefusedError](p.open(t, o).Ship(ctxFor(t, time.Minute), made(t, 20)))
-		if !ok || e.Status != want || len(p.aside) > 0 || len(p.Rows()) > 0 {
-			t.Errorf("%d: %v, aside %v", want, e, p.aside)
+		e, ok := errors.AsType[*logs.RefusedError](p.open(t, o).Ship(ctxFor(t, time.Minute), makeRows(t, 20)))
+		if !ok || e.Status != want || len(p.deadLetters) > 0 || len(p.Rows()) > 0 {
+			t.Errorf("%d: %v, aside %v", want, e, p.deadLetters)
 		}
 	}
 }
 
-func TestARowThatCannotBeSetAsideIsNotDone(t *testing.T) {
-	p := newPier(t)
-	rows := made(t, 3)
+func TestFailedDeadLetterIsNotDone(t *testing.T) {
+	p := newHarness(t)
+	rows := makeRows(t, 3)
 	o := p.options
 	away := errors.New("storage is away")
 	o.DeadLetter = func(context.Context, logs.Row, string) error { return away }
@@ -302,20 +305,20 @@ func TestARowThatCannotBeSetAsideIsNotDone(t *testing.T) {
 	}
 }
 
-func TestARowSetAsideStandsInABlobWithItsReason(t *testing.T) {
+func TestDeadLetterBlobHasReason(t *testing.T) {
 	blobs := map[string]string{}
 	aside := logs.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		blobs[name] = string(data)
 		return err
 	})
-	row := made(t, 1)[0]
+	row := makeRows(t, 1)[0]
 	for range 2 {
 		if err := aside(t.Context(), row, "status 400"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text := blobs["aside/2026/11/23/rec-0000--1.jsonl"]
+	text := blobs["dead-letter/2026/11/23/rec-0000--1.jsonl"]
 	var line struct {
 		Reason string
 		Row    logs.Row
@@ -325,13 +328,13 @@ func TestARowSetAsideStandsInABlobWithItsReason(t *testing.T) {
 	}
 }
 
-func TestWhateverTheServiceDoesEveryRowEndsUpInOnePlace(t *testing.T) {
-	all := made(t, 12)
-	p := newPier(t)
+func TestEachRowEndsInOnePlace(t *testing.T) {
+	all := makeRows(t, 12)
+	p := newHarness(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		p.Reset()
 		p.ClearFaults()
-		clear(p.aside)
+		clear(p.deadLetters)
 		poisoned := 0
 		rows := all[:rapid.IntRange(1, len(all)).Draw(rt, "rows")]
 		for i := range rows {
@@ -350,16 +353,16 @@ func TestWhateverTheServiceDoesEveryRowEndsUpInOnePlace(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if len(p.aside) != poisoned {
-			rt.Fatalf("%d aside, %d poisoned", len(p.aside), poisoned)
+		if len(p.deadLetters) != poisoned {
+			rt.Fatalf("%d aside, %d poisoned", len(p.deadLetters), poisoned)
 		}
-		p.demand(t, rows)
+		p.wantEachRow(t, rows)
 	})
 }
 
-func TestTheSinkSaysWhatTheServiceWouldDamage(t *testing.T) {
-	p := newPier(t)
-	row := made(t, 1)[0]
+func TestSinkReportsDamagedRows(t *testing.T) {
+	p := newHarness(t)
+	row := makeRows(t, 1)[0]
 	row.BackendResponseBody = strings.Repeat("é", 33_000)
 	raw, err := json.Marshal(row)
 	if err != nil {

@@ -30,7 +30,7 @@ func newTap(d *delivery) *tap {
 	default: // passed on unread
 		return t
 	}
-	t.partial = t.capture.Assembles()
+	t.partial = t.capture.ExpectAssembled()
 	return t
 }
 

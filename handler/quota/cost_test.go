@@ -155,7 +155,9 @@ func TestCostLimitRefuses(t *testing.T) {
 	}{
 		"no price": {"other", quota.Cost{Bound: 10}, gateway.Forbidden, `no price for the model "other"`},
 		"too dear": {
-			"gpt", quota.Cost{Bound: 2001, BoundOutput: 1001}, gateway.RateLimited,
+			"gpt",
+			quota.Cost{Bound: 2001, BoundOutput: 1001},
+			gateway.RateLimited,
 			"may cost up to 0.010008, but budget allows 0.01 per minute",
 		},
 		"all may be out": {"gpt", quota.Cost{Bound: 1251}, gateway.RateLimited, "0.010008"},

@@ -42,8 +42,8 @@ func localPart(text []byte, end int) int {
 	return from
 }
 
-// domain returns where the name that begins at from ends; from if it is none. Its last
-// label has two letters at least, and nothing else.
+// domain returns where the domain name that begins at from ends, or from if there is none. The last label must be at
+// least two letters and nothing else.
 func domain(text []byte, from int) int {
 	dots, letters, end := 0, 0, from
 	for i := from; i <= len(text) && i-from < maxDomain; {
@@ -67,8 +67,8 @@ func domain(text []byte, from int) int {
 	return end
 }
 
-// letter takes letters and digits of scripts that put blanks between words; of others an
-// address would swallow its sentence.
+// letter reports whether r is a letter or digit of a script that puts spaces between words. In other scripts an address
+// would include its whole sentence.
 func letter(r rune) bool {
 	return r < 0x0590 && (unicode.IsLetter(r) || unicode.IsDigit(r))
 }
@@ -91,11 +91,11 @@ func cards(text []byte) (found []span) {
 	return found
 }
 
-// card returns the end of the longest card number that begins at from, 0 if there is none.
-// Blanks and dashes may stand between digits, one at a time.
+// card returns the end of the longest card number that begins at from, or 0 if there is none. Single spaces and dashes
+// may separate digits.
 func card(text []byte, from int) (end int) {
 	if text[from] < '2' || text[from] > '6' || point(text, from-1) && digit(text, from-2) {
-		return 0 // no card of our time, or the decimals of a number
+		return 0 // no issuer uses the first digit, or the digits are decimals of a number
 	}
 	var digits [longestCard]byte
 	n := 0
@@ -120,7 +120,7 @@ func digit(text []byte, i int) bool {
 
 func point(text []byte, i int) bool { return i >= 0 && text[i] == '.' }
 
-// luhn is the check of ISO/IEC 7812-1, annex B.
+// luhn reports whether the digits pass the check of ISO/IEC 7812-1, annex B.
 func luhn(digits []byte) bool {
 	sum := 0
 	for i, d := range digits {
@@ -148,8 +148,8 @@ func ibans(text []byte) (found []span) {
 	return found
 }
 
-// iban returns the end of the account number that begins at from, 0 if there is none.
-// Blanks may stand between its characters, one at a time.
+// iban returns the end of the account number that begins at from, or 0 if there is none. Single spaces may separate its
+// characters.
 func iban(text []byte, from int) int {
 	length := ibanLength[string(bytes.ToUpper(text[from:from+2]))]
 	if length == 0 {
@@ -175,7 +175,7 @@ func iban(text []byte, from int) int {
 
 func alnum(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
-// mod97 is the check of ISO 13616: the first four go to the end, letters count from 10.
+// mod97 is the check of ISO 13616: the first four characters move to the end, and letters count from 10.
 func mod97(chars []byte) bool {
 	rest := 0
 	for i := range chars {
@@ -189,7 +189,7 @@ func mod97(chars []byte) bool {
 	return rest == 1
 }
 
-// ibanLength is the IBAN registry's, by country.
+// ibanLength has the lengths of the IBAN registry by country.
 var ibanLength = map[string]int{
 	"AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29, "BY": 28,
 	"CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18,

@@ -1,11 +1,11 @@
 // Package redact replaces personal data in what is logged: e-mail addresses, payment card
-// numbers (ISO/IEC 7812: 13 to 19 digits, Luhn's check), bank accounts (ISO 13616: IBANs of
-// their country's length, modulo 97) and what patterns of one's own match. What is found
-// becomes the rule's name in brackets, as in [email].
+// numbers (ISO/IEC 7812: 13 to 19 digits, Luhn's check), bank accounts (ISO 13616: IBANs with
+// their country's length, modulo 97) and matches of the operator's own patterns. A match is
+// replaced by the rule's name in brackets, such as [email].
 //
-// Of JSON only what stands in strings is looked at, as it reads without escapes, so that
-// the value stays valid and its numbers stay true. Bytes are taken as they come, in bounded
-// memory; what is longer than 4 KiB is found only by luck.
+// In JSON only the strings are searched, with their escapes resolved, so that the value stays
+// valid and its numbers do not change. Data may come in pieces and needs bounded memory. A
+// match longer than 4 KiB is not always found.
 package redact
 
 import (
@@ -28,7 +28,7 @@ type Rule struct {
 	Pattern *regexp.Regexp
 }
 
-// Rules are applied together; where two overlap, the one that begins first counts.
+// Rules are applied together. Of two matches that overlap, the one that begins first counts.
 type Rules struct{ rules []rule }
 
 type rule struct {
@@ -36,7 +36,7 @@ type rule struct {
 	find func(text []byte) []span
 }
 
-// span is where something was found.
+// span is the place of one match.
 type span struct {
 	from, to int
 	mark     []byte
@@ -72,10 +72,10 @@ func (r Rule) finder() func([]byte) []span {
 	case r.Name == IBAN:
 		return ibans
 	}
-	panic("redact: no rule " + r.Name) // the policy's parser lets none through
+	panic("redact: there is no rule " + r.Name) // the policy's parser refuses unknown names
 }
 
-// find returns what all rules find in text, in order and without overlaps.
+// find returns the matches of all rules in text, in order and without overlaps.
 func (r *Rules) find(text []byte) (found []span) {
 	for _, rule := range r.rules {
 		for _, s := range rule.find(text) {
@@ -96,16 +96,16 @@ func (r *Rules) find(text []byte) (found []span) {
 	})
 }
 
-// JSON returns a JSON value with its strings redacted, and how much was found.
+// JSON returns a JSON value with its strings redacted, and the number of matches.
 func (r *Rules) JSON(value []byte) ([]byte, int) { return r.apply(value, true) }
 
-// Text returns text redacted, and how much was found.
+// Text returns redacted text and the number of matches.
 func (r *Rules) Text(text []byte) ([]byte, int) { return r.apply(text, false) }
 
 func (r *Rules) apply(data []byte, inJSON bool) ([]byte, int) {
 	out := bytes.NewBuffer(make([]byte, 0, len(data)))
 	w := r.Writer(out, inJSON)
-	_, _ = w.Write(data) // to memory
+	_, _ = w.Write(data) // writes to memory
 	_ = w.Close()
 	return out.Bytes(), w.Count()
 }

@@ -8,34 +8,34 @@ import (
 	"unicode/utf8"
 )
 
-// The text looked at in one go, and how much of it is looked at again with what follows.
+// The bytes of text that are searched at once, and how many of them are searched again with the next ones.
 const (
 	window  = 64 << 10
 	overlap = 4 << 10
 )
 
-// Writer passes on what is written to it, redacted. It holds back a window's worth at most.
+// Writer redacts what is written to it and passes it on. It holds back one window at most.
 type Writer struct {
 	rules  *Rules
 	to     io.Writer
 	json   bool
-	inside bool   // a JSON string, or always in plain text
-	escape []byte // an escape sequence that is not whole yet
+	inside bool   // of a JSON string; always true for plain text
+	escape []byte // an escape sequence that is not complete yet
 	high   rune   // the first half of a surrogate pair, waiting for the second
-	text   []byte // as it reads, not looked at yet
+	text   []byte // without escapes, not searched yet
 	out    []byte
 	count  int
 }
 
-// Writer returns a writer in front of to; Close it for the rest.
+// Writer returns a writer in front of to. Its Close passes on the rest.
 func (r *Rules) Writer(to io.Writer, inJSON bool) *Writer {
 	return &Writer{rules: r, to: to, json: inJSON, inside: !inJSON}
 }
 
-// Count is how much was found so far.
+// Count returns the number of matches so far.
 func (w *Writer) Count() int { return w.count }
 
-// Write takes p, and fails as the writer behind it does.
+// Write redacts p. Its error is that of the writer behind.
 func (w *Writer) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		if w.json {
@@ -56,7 +56,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // Close passes the rest on. It does not close the writer behind.
 func (w *Writer) Close() error {
-	w.text = append(w.flushHigh(), w.escape...)
+	w.text = append(w.endSurrogate(), w.escape...)
 	w.escape = nil
 	w.redactText(true)
 	return w.flush(0)
@@ -71,8 +71,7 @@ func (w *Writer) flush(more int) error {
 	return err
 }
 
-// token takes the next part of JSON: what stands outside strings, some of a string, or
-// an escape.
+// readToken takes the next part of JSON from p: bytes outside strings, a part of a string, or an escape.
 func (w *Writer) readToken(p []byte) []byte {
 	switch {
 	case !w.inside:
@@ -94,7 +93,7 @@ func (w *Writer) readToken(p []byte) []byte {
 		w.escape = append(w.escape, '\\')
 		return p[1:]
 	case p[0] == '"':
-		w.text = w.flushHigh()
+		w.text = w.endSurrogate()
 		w.redactText(true)
 		w.out = append(w.out, '"')
 		w.inside = false
@@ -104,11 +103,11 @@ func (w *Writer) readToken(p []byte) []byte {
 	for i < len(p) && i < window && p[i] != '"' && p[i] != '\\' {
 		i++
 	}
-	w.text = append(w.flushHigh(), p[:i]...)
+	w.text = append(w.endSurrogate(), p[:i]...)
 	return p[i:]
 }
 
-// unescape turns an escape that is whole into what it stands for.
+// unescape adds the character that a complete escape stands for to the text.
 func (w *Writer) unescape() {
 	e := w.escape
 	if e[1] == 'u' && len(e) < 6 {
@@ -116,7 +115,7 @@ func (w *Writer) unescape() {
 	}
 	w.escape = w.escape[:0]
 	if e[1] != 'u' {
-		w.text = append(w.flushHigh(), simpleEscape(e[1]))
+		w.text = append(w.endSurrogate(), simpleEscape(e[1]))
 		return
 	}
 	r := utf8.RuneError
@@ -128,15 +127,15 @@ func (w *Writer) unescape() {
 		w.high = 0
 		w.text = utf8.AppendRune(w.text, pair)
 	case r >= 0xD800 && r < 0xDC00:
-		w.text = w.flushHigh()
+		w.text = w.endSurrogate()
 		w.high = r
 	default:
-		w.text = utf8.AppendRune(w.flushHigh(), r)
+		w.text = utf8.AppendRune(w.endSurrogate(), r)
 	}
 }
 
-// flushHigh returns the text, with a mark where half a pair stood alone.
-func (w *Writer) flushHigh() []byte {
+// endSurrogate returns the text, with a replacement character for half a surrogate pair that was left alone.
+func (w *Writer) endSurrogate() []byte {
 	if w.high != 0 {
 		w.high = 0
 		w.text = utf8.AppendRune(w.text, utf8.RuneError)
@@ -157,11 +156,11 @@ func simpleEscape(c byte) byte {
 	case 't':
 		return '\t'
 	}
-	return c // " \ / stand for themselves
+	return c // the escapes of " \ and / are the characters themselves
 }
 
-// look finds what is in the text and puts it out, but for the end of it that may belong to
-// something longer, unless there is no more.
+// redactText redacts the text and outputs it. Unless last is set, it keeps the end of the text, which may be the
+// beginning of a match.
 func (w *Writer) redactText(last bool) {
 	found := w.rules.find(w.text)
 	cut := len(w.text)
@@ -185,7 +184,7 @@ func (w *Writer) redactText(last bool) {
 	w.text = w.text[:copy(w.text, w.text[at:])]
 }
 
-// cut returns how much of the text may go: never into something found, nor into a word.
+// cut returns how much of the text can be output without splitting a match or a word.
 func (w *Writer) cut(found []span) int {
 	cut := len(w.text) - overlap
 	for i := cut; i > cut-overlap; i-- {
@@ -200,7 +199,7 @@ func (w *Writer) cut(found []span) int {
 	for _, s := range found {
 		if s.from < cut && s.to > cut {
 			if s.from == 0 {
-				return s.to // longer than any window
+				return s.to // a match longer than the window
 			}
 			return s.from
 		}
@@ -208,7 +207,7 @@ func (w *Writer) cut(found []span) int {
 	return cut
 }
 
-// put appends text as it stands in plain text, or in a JSON string.
+// appendText outputs text as plain text or as part of a JSON string.
 func (w *Writer) appendText(text []byte) {
 	if !w.json {
 		w.out = append(w.out, text...)

@@ -78,7 +78,7 @@ func want(t *testing.T, store table.Store, each int64) {
 	}
 }
 
-func TestEveryRecordCountsOnceWhoeverGoesOnWithItsFile(t *testing.T) {
+func TestRecordCountsOnce(t *testing.T) {
 	store := table.NewMem()
 	first := usage.New(store)
 	add(t, first, file, parts(0, 2))
@@ -100,7 +100,7 @@ func TestEveryRecordCountsOnceWhoeverGoesOnWithItsFile(t *testing.T) {
 	want(t, store, 7)
 }
 
-func TestAFileThatSaidNothingIsClosedForGood(t *testing.T) {
+func TestEmptyFileClosesForGood(t *testing.T) {
 	store := table.NewMem()
 	s := usage.New(store)
 	if err := s.Close(t.Context(), file); err != nil {
@@ -116,7 +116,7 @@ var errAway = errors.New("away")
 
 // Every operation in turn fails, before or after it was applied, and is then repeated by
 // whoever asked, as the sweep does.
-func TestNoFaultLosesOrDoublesACount(t *testing.T) {
+func TestFaultsKeepCountsExact(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		for nth := 1; ; nth++ {
 			store := table.NewMem()
@@ -151,7 +151,7 @@ func TestNoFaultLosesOrDoublesACount(t *testing.T) {
 	}
 }
 
-func TestSweepsThatFoldAtOneTimeAndReadersInBetweenAgree(t *testing.T) {
+func TestConcurrentRollUpsAgree(t *testing.T) {
 	store := table.NewMem()
 	const files = 40
 	names := make([]string, files)
@@ -178,7 +178,7 @@ func TestSweepsThatFoldAtOneTimeAndReadersInBetweenAgree(t *testing.T) {
 	want(t, store, 3*files)
 }
 
-func TestWhatIsCountedOfEachOutcome(t *testing.T) {
+func TestCountsByOutcome(t *testing.T) {
 	store := table.NewMem()
 	s := usage.New(store)
 	line := func(id string, change func(*gateway.Record)) gateway.Line {
@@ -220,7 +220,7 @@ func TestWhatIsCountedOfEachOutcome(t *testing.T) {
 	}
 }
 
-func TestSumsAreByWhatIsAskedAndByNothingElse(t *testing.T) {
+func TestReadSumsByRequestedKeys(t *testing.T) {
 	store := table.NewMem()
 	s := usage.New(store)
 	add(t, s, file, parts(0, 2)[:3]) // a member may come in portions
@@ -245,7 +245,7 @@ func TestSumsAreByWhatIsAskedAndByNothingElse(t *testing.T) {
 	}
 }
 
-func TestAnHourOfManyCallersFitsOneEntity(t *testing.T) {
+func TestHourFitsOneEntity(t *testing.T) {
 	store := table.NewMem()
 	s := usage.New(store)
 	var lines []gateway.Line

@@ -18,7 +18,7 @@ import (
 
 const streamBody = `{"messages":[{"role":"user","content":"[tokens:6]"}],"stream":true}`
 
-func TestStreamFaultsCutWhereTheySay(t *testing.T) {
+func TestStreamFaults(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		events int
@@ -74,7 +74,7 @@ func TestJSONFaults(t *testing.T) {
 	}
 }
 
-func TestAFaultCanBeLimitedToADeployment(t *testing.T) {
+func TestFaultOfOneDeployment(t *testing.T) {
 	r, url, _ := start(t, nil)
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 500, Deployment: "tight"})
 	for deployment, want := range map[string]int{"chat": 200, "tight": 500} {
@@ -85,7 +85,7 @@ func TestAFaultCanBeLimitedToADeployment(t *testing.T) {
 	}
 }
 
-func TestHangLastsUntilClearedOrTheClientLeaves(t *testing.T) {
+func TestHangFault(t *testing.T) {
 	r, url, _ := start(t, nil)
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	req := newRequest(t, http.MethodPost, url+chatPath, hello+"}")
@@ -139,7 +139,7 @@ func TestRefusedUntilCleared(t *testing.T) {
 	}
 }
 
-func TestStepModeSendsOneEventAStep(t *testing.T) {
+func TestStepMode(t *testing.T) {
 	r, url, control := start(t, nil)
 	r.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
 	resp, err := fresh().Do(func() *http.Request {
@@ -190,7 +190,7 @@ func TestSplitAndMalformedAndSlow(t *testing.T) {
 	}
 }
 
-func TestControlRefusesNonsenseAndShowsCounts(t *testing.T) {
+func TestControl(t *testing.T) {
 	_, url, control := start(t, nil)
 	for _, body := range []string{`{"do":"explode"}`, `{"do":"status"}`, `{"do":"slow","nix":1}`, `{`} {
 		if resp, _, err := send(t, newRequest(t, http.MethodPost, control+"/faults", body)); err != nil ||

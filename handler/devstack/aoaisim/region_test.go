@@ -77,36 +77,39 @@ const (
 	hello    = `{"messages":[{"role":"user","content":"hello"}]`
 )
 
-func TestMistakesGetTheServicesOwnBodies(t *testing.T) {
+// errorCases are requests that the service refuses, and a part of its answer.
+var errorCases = []struct {
+	name, path, body, key string
+	status                int
+	want                  string
+}{
+	{
+		"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
+		`{"error":{"code":"404","message":"Resource not found"}}`,
+	},
+	{
+		"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
+		"Resource not found",
+	},
+	{
+		"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
+		`"code":"DeploymentNotFound"`,
+	},
+	{"unknown deployment on v1", "/openai/v1/chat/completions", hello + `,"model":"nix"}`, key, 404, `"code":"DeploymentNotFound"`},
+	{"wrong key", chatPath, hello + "}", "wrong", 401, "Access denied due to invalid subscription key"},
+	{"not JSON", chatPath, "{", key, 400, "could not parse the JSON body"},
+	{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello +
+		`,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
+	{
+		"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
+		"only allowed when 'stream' is enabled",
+	},
+	{"no messages", chatPath, `{}`, key, 400, "Missing required parameter: 'messages'."},
+}
+
+func TestErrorBodies(t *testing.T) {
 	_, url, _ := start(t, nil)
-	for _, c := range []struct {
-		name, path, body, key string
-		status                int
-		want                  string
-	}{
-		{
-			"no api-version", "/openai/deployments/chat/chat/completions", hello + "}", key, 404,
-			`{"error":{"code":"404","message":"Resource not found"}}`,
-		},
-		{
-			"retired api-version", "/openai/deployments/chat/chat/completions?api-version=2023-03-15-preview", hello + "}", key, 404,
-			"Resource not found",
-		},
-		{
-			"unknown deployment", "/openai/deployments/nix/chat/completions?api-version=2024-10-21", hello + "}", key, 404,
-			`"code":"DeploymentNotFound"`,
-		},
-		{"unknown deployment on v1", "/openai/v1/chat/completions", hello + `,"model":"nix"}`, key, 404, `"code":"DeploymentNotFound"`},
-		{"wrong key", chatPath, hello + "}", "wrong", 401, "Access denied due to invalid subscription key"},
-		{"not JSON", chatPath, "{", key, 400, "could not parse the JSON body"},
-		{"stream_options before its time", "/openai/deployments/chat/chat/completions?api-version=2024-06-01", hello +
-			`,"stream":true,"stream_options":{"include_usage":true}}`, key, 400, "Unknown parameter: 'stream_options'."},
-		{
-			"stream_options without stream", chatPath, hello + `,"stream_options":{"include_usage":true}}`, key, 400,
-			"only allowed when 'stream' is enabled",
-		},
-		{"no messages", chatPath, `{}`, key, 400, "Missing required parameter: 'messages'."},
-	} {
+	for _, c := range errorCases {
 		t.Run(c.name, func(t *testing.T) {
 			req := newRequest(t, http.MethodPost, url+c.path, c.body)
 			req.Header.Set("api-key", c.key)
@@ -124,7 +127,7 @@ func TestMistakesGetTheServicesOwnBodies(t *testing.T) {
 	}
 }
 
-func TestBearerTokenAndBearerKeyAreAccepted(t *testing.T) {
+func TestBearerCredentials(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for bearer, want := range map[string]int{"entra-token": 200, key: 200, "other": 401, "": 401} {
 		req := newRequest(t, http.MethodPost, url+chatPath, hello+"}")
@@ -153,7 +156,7 @@ type chunk struct {
 	Usage         json.RawMessage `json:"usage"`
 }
 
-func TestChatStreamHasTheServicesSequence(t *testing.T) {
+func TestChatStreamSequence(t *testing.T) {
 	r, url, _ := start(t, nil)
 	_, body, err := send(t, newRequest(t, http.MethodPost, url+chatPath,
 		`{"messages":[{"role":"user","content":"[tokens:5] go"}],"stream":true,"stream_options":{"include_usage":true}}`))
@@ -197,7 +200,7 @@ func TestChatStreamHasTheServicesSequence(t *testing.T) {
 	}
 }
 
-func TestStreamWithoutUsageAskedCarriesNone(t *testing.T) {
+func TestStreamWithoutUsage(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, path := range []string{chatPath, "/openai/deployments/chat/completions?api-version=2024-10-21"} {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+path,
@@ -211,7 +214,7 @@ func TestStreamWithoutUsageAskedCarriesNone(t *testing.T) {
 	}
 }
 
-func TestAnswersDependOnPromptAndSeedOnly(t *testing.T) {
+func TestAnswersAreDeterministic(t *testing.T) {
 	_, url, _ := start(t, nil)
 	ask := func(prompt string, seed int) string {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+"/openai/v1/completions",
@@ -235,7 +238,7 @@ func TestAnswersDependOnPromptAndSeedOnly(t *testing.T) {
 	}
 }
 
-func TestMaxTokensCutsAndCachedAndReasoningAreReported(t *testing.T) {
+func TestUsageDetails(t *testing.T) {
 	_, url, _ := start(t, nil)
 	_, body, err := send(t, newRequest(t, http.MethodPost, url+chatPath,
 		`{"messages":[{"role":"user","content":"[tokens:50][reasoning:4][cached:3]"}],"max_completion_tokens":10}`))
@@ -249,7 +252,7 @@ func TestMaxTokensCutsAndCachedAndReasoningAreReported(t *testing.T) {
 	}
 }
 
-func TestResponsesStreamNamesItsEvents(t *testing.T) {
+func TestResponsesStreamEvents(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, path := range []string{"/openai/responses?api-version=2025-03-01-preview", "/openai/v1/responses"} {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+path, `{"model":"chat","input":"[tokens:3]","stream":true}`))
@@ -275,7 +278,7 @@ func TestResponsesStreamNamesItsEvents(t *testing.T) {
 	}
 }
 
-func TestEmbeddingsComeAsNumbersOrPacked(t *testing.T) {
+func TestEmbeddingFormats(t *testing.T) {
 	_, url, _ := start(t, nil)
 	path := "/openai/deployments/embed/embeddings?api-version=2024-10-21"
 	_, body, err := send(t, newRequest(t, http.MethodPost, url+path, `{"input":["a","b"],"dimensions":8}`))
@@ -300,7 +303,7 @@ func TestEmbeddingsComeAsNumbersOrPacked(t *testing.T) {
 	}
 }
 
-func TestEveryOtherOperationAnswersWithAnObject(t *testing.T) {
+func TestOtherOperations(t *testing.T) {
 	_, url, _ := start(t, nil)
 	for _, op := range []string{
 		"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
@@ -315,7 +318,7 @@ func TestEveryOtherOperationAnswersWithAnObject(t *testing.T) {
 	}
 }
 
-func TestAResponseIsKnownWhereItWasMadeOnly(t *testing.T) {
+func TestResponsesOfOneRegion(t *testing.T) {
 	strict := func(o *aoaisim.Options) { o.StrictIDs = true }
 	_, here, _ := start(t, strict)
 	_, elsewhere, _ := start(t, strict)
@@ -335,7 +338,7 @@ func TestAResponseIsKnownWhereItWasMadeOnly(t *testing.T) {
 	}
 }
 
-func TestDeploymentLimitsThrottleWithAdvice(t *testing.T) {
+func TestDeploymentLimits(t *testing.T) {
 	_, url, _ := start(t, nil)
 	path := url + "/openai/deployments/tight/chat/completions?api-version=2024-10-21"
 	resp, _, err := send(t, newRequest(t, http.MethodPost, path, hello+`,"max_tokens":100}`))
@@ -355,7 +358,7 @@ func TestDeploymentLimitsThrottleWithAdvice(t *testing.T) {
 	}
 }
 
-func TestUnaskedUnkindnessIsSeededAndRare(t *testing.T) {
+func TestRandomFaultsAreSeeded(t *testing.T) {
 	_, url, _ := start(t, func(o *aoaisim.Options) { o.Kind, o.Seed = false, 3 })
 	bad := 0
 	for range 200 {

@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/devstack/azurite"
 )
 
-func TestBothServicesAnswerAfterStart(t *testing.T) {
+func TestStartServesBoth(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Node; make test runs it")
 	}

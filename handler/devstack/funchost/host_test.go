@@ -160,7 +160,7 @@ type echo struct {
 	Body   int
 }
 
-func TestHeadersAreSetAndForgottenAsTheHostDoes(t *testing.T) {
+func TestProxyHeaders(t *testing.T) {
 	h := start(t, funchost.Options{})
 	got, err := do(t, http.MethodPost, h.URL()+"/openai/echo?b=2&a=%2F;x", strings.NewReader("12345"),
 		[2]string{"X-Forwarded-For", "6.6.6.6"}, [2]string{"X-Forwarded-Proto", "https"}, [2]string{"X-Forwarded-Prefix", "/evil"},
@@ -202,7 +202,7 @@ func TestHeadersAreSetAndForgottenAsTheHostDoes(t *testing.T) {
 	}
 }
 
-func TestOnlyTheRoutesOfTheFunctionsReachTheHandler(t *testing.T) {
+func TestRoutes(t *testing.T) {
 	h := start(t, funchost.Options{})
 	for path, want := range map[string]int{
 		"/": 204, "/openai/echo": 200, "/OpenAI/echo": 404, // routed in any case; the handler itself is strict
@@ -215,7 +215,7 @@ func TestOnlyTheRoutesOfTheFunctionsReachTheHandler(t *testing.T) {
 	}
 }
 
-func TestLeadingSlashesPassOnlyBehindAFrontThatMergesThem(t *testing.T) {
+func TestLeadingSlashes(t *testing.T) {
 	h := start(t, funchost.Options{CollapseSlashes: true})
 	got, err := do(t, http.MethodGet, h.URL()+"//openai/echo?x=1", nil)
 	if err != nil || got.status != http.StatusOK || !strings.Contains(got.body, `"uri":"/openai/echo?x=1"`) {
@@ -223,7 +223,7 @@ func TestLeadingSlashesPassOnlyBehindAFrontThatMergesThem(t *testing.T) {
 	}
 }
 
-func TestAnswersPassUnbufferedWhileTheRequestGoesOn(t *testing.T) {
+func TestProxyDoesNotBuffer(t *testing.T) {
 	h := start(t, funchost.Options{})
 	in, out := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL()+"/openai/stream", in)
@@ -260,7 +260,7 @@ func TestBodyOverTheLimitIs413(t *testing.T) {
 	}
 }
 
-func TestADyingHandlerIs502BeforeAndAnAbortAfterTheFirstByte(t *testing.T) {
+func TestHandlerDies(t *testing.T) {
 	h := start(t, funchost.Options{})
 	got, err := do(t, http.MethodPost, h.URL()+"/openai/exit/200", strings.NewReader("x"))
 	if err != nil || got.status != http.StatusBadGateway {
@@ -283,7 +283,7 @@ func TestADyingHandlerIs502BeforeAndAnAbortAfterTheFirstByte(t *testing.T) {
 	}
 }
 
-func TestExitCodeZeroIsDeadForGood(t *testing.T) {
+func TestExitCodeZeroIsFinal(t *testing.T) {
 	h := start(t, funchost.Options{})
 	_, _ = do(t, http.MethodPost, h.URL()+"/openai/exit/0", strings.NewReader("x"))
 	waitFor(t, func() bool { return h.Pid() == 0 })
@@ -300,7 +300,7 @@ func TestExitCodeZeroIsDeadForGood(t *testing.T) {
 	}
 }
 
-func TestTheThirdErrorStopsTheHost(t *testing.T) {
+func TestThirdErrorStopsHost(t *testing.T) {
 	h := start(t, funchost.Options{})
 	for i := range 3 {
 		waitFor(t, func() bool { return h.Starts() == i+1 })
@@ -319,14 +319,14 @@ func TestTheThirdErrorStopsTheHost(t *testing.T) {
 	}
 }
 
-func TestABadStartIsReportedWithTheHandlersOwnWords(t *testing.T) {
+func TestBadStartIsReported(t *testing.T) {
 	_, err := funchost.Start(t.Context(), funchost.Options{AppDir: appDir(t, nil), Env: append(os.Environ(), "FAKE_EXIT_AT_START=1")})
 	if err == nil || !strings.Contains(err.Error(), "GATEWAY_BACKENDS: missing") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestFreshInstancesReplaceKilledOnesWithoutEnd(t *testing.T) {
+func TestFreshInstancesReplaceKilled(t *testing.T) {
 	h := start(t, funchost.Options{Fresh: true})
 	url := h.URL()
 	for range 6 {
@@ -347,7 +347,7 @@ func TestFreshInstancesReplaceKilledOnesWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestAnAppAgainstTheRulesIsRefused(t *testing.T) {
+func TestInvalidAppIsRefused(t *testing.T) {
 	for want, files := range map[string]map[string]string{
 		"no function found": {"openai/function.json": "", "sweep/function.json": ""},
 		"exactly one": {"openai/function.json": strings.Replace(httpFunction, `,{"type":"http","direction":"out","name":"res"}`, "",
@@ -364,7 +364,7 @@ func TestAnAppAgainstTheRulesIsRefused(t *testing.T) {
 	}
 }
 
-func TestCloseLeavesNoHandlerBehind(t *testing.T) {
+func TestCloseEndsHandler(t *testing.T) {
 	var log bytes.Buffer
 	h, err := funchost.Start(t.Context(), funchost.Options{AppDir: appDir(t, nil), Log: &log})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/devstack/funchost"
 )
 
-func TestTimersAreEnvelopesAndTheirAnswersAreHeldToTheContract(t *testing.T) {
+func TestTimerEnvelopes(t *testing.T) {
 	for _, c := range []struct{ name, contentType, answer, problem string }{
 		{"echo", "application/json; charset=utf-8", "echo", ""},
 		{"text", "text/plain", "{}", "Content-Type"},

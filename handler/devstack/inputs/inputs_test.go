@@ -66,7 +66,7 @@ func project(t *testing.T) string {
 	return dir
 }
 
-func TestTheFirstRunMakesAKeyAndACertificateAndTheSecondKeepsThem(t *testing.T) {
+func TestInputsAreKeptOnSecondRun(t *testing.T) {
 	root, a := project(t), &azd{values: map[string]string{}}
 	a.make(t, root)
 	if len(a.values["GW_ADMIN_KEY"]) < 32 {
@@ -105,7 +105,7 @@ func TestTheFirstRunMakesAKeyAndACertificateAndTheSecondKeepsThem(t *testing.T) 
 	}
 }
 
-func TestThePublicVariantGetsAKeyOnly(t *testing.T) {
+func TestInputsOfPublicVariant(t *testing.T) {
 	a := &azd{values: map[string]string{"GW_NETWORK": "public"}}
 	a.make(t, project(t))
 	if len(a.calls) != 1 || a.values["GW_ADMIN_KEY"] == "" {
@@ -113,7 +113,7 @@ func TestThePublicVariantGetsAKeyOnly(t *testing.T) {
 	}
 }
 
-func TestAKnownRegionAndNameAreTheCertificatesOnlyNames(t *testing.T) {
+func TestCertificateNames(t *testing.T) {
 	a := &azd{values: map[string]string{"AZURE_LOCATION": "uksouth", "GW_HOST_NAME": "ai.example.com", "GW_DNS_LABEL": "gw-x"}}
 	a.make(t, project(t))
 	pfx, _ := base64.StdEncoding.DecodeString(a.values["GW_TLS_PFX"])
@@ -126,7 +126,7 @@ func TestAKnownRegionAndNameAreTheCertificatesOnlyNames(t *testing.T) {
 	}
 }
 
-func TestACertificateOfOnesOwnStays(t *testing.T) {
+func TestOwnCertificateStays(t *testing.T) {
 	a := &azd{values: map[string]string{"GW_TLS_SECRET_ID": "https://v.vault.azure.net/secrets/c"}}
 	a.make(t, project(t))
 	if a.values["GW_TLS_PFX"] != "" {
@@ -134,7 +134,7 @@ func TestACertificateOfOnesOwnStays(t *testing.T) {
 	}
 }
 
-func TestWithoutTheAzureCLITheCommandIsPrintedInstead(t *testing.T) {
+func TestInputsWithoutAzureCLI(t *testing.T) {
 	a := &azd{values: map[string]string{"AZURE_SUBSCRIPTION_ID": "s-1"}, az: errors.New("not found")}
 	if out := a.make(t, project(t)); !strings.Contains(out, "az provider register --namespace Microsoft.App --subscription s-1") {
 		t.Errorf("%s", out)

@@ -53,7 +53,7 @@ type hostFile struct {
 	ConfigurationProfile any
 }
 
-func TestHostJSONStreamsAndLeavesPortAndRoutesAlone(t *testing.T) {
+func TestHostJSON(t *testing.T) {
 	h := readObject[hostFile](t, "host.json")
 	c := h.CustomHandler
 	if h.Version != "2.0" || h.FunctionTimeout != "01:10:00" {
@@ -84,7 +84,7 @@ type functionFile struct {
 	ScriptFile string
 }
 
-func TestHTTPFunctionsHaveOneTriggerAndOneHTTPOutput(t *testing.T) {
+func TestHTTPFunctionBindings(t *testing.T) {
 	for name, route := range map[string]string{"openai": "openai/{*path}", "manage": "manage/{*path}", "healthz": "healthz"} {
 		f := readObject[functionFile](t, "functions/"+name+"/function.json")
 		if len(f.Bindings) != 2 || f.ScriptFile != "" {
@@ -101,14 +101,14 @@ func TestHTTPFunctionsHaveOneTriggerAndOneHTTPOutput(t *testing.T) {
 	}
 }
 
-func TestTheSweepIsATimerEveryFiveMinutes(t *testing.T) {
+func TestTimerFunction(t *testing.T) {
 	f := readObject[functionFile](t, "functions/sweep/function.json")
 	if len(f.Bindings) != 1 || f.Bindings[0].Type != "timerTrigger" || f.Bindings[0].Schedule != "0 */5 * * * *" {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestFunctionFoldersHaveNamesTheHostTakes(t *testing.T) {
+func TestFunctionFolderNames(t *testing.T) {
 	root, err := tools.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestFunctionFoldersHaveNamesTheHostTakes(t *testing.T) {
 	}
 }
 
-func TestLocalSettingsServeABareFuncStart(t *testing.T) {
+func TestLocalSettings(t *testing.T) {
 	v := readObject[struct{ Values map[string]string }](t, "local.settings.sample.json").Values
 	if v["FUNCTIONS_WORKER_RUNTIME"] != "custom" || v["AzureWebJobsStorage"] == "" {
 		t.Errorf("func start would ask or refuse: %v", v)
@@ -148,7 +148,7 @@ func TestLocalSettingsServeABareFuncStart(t *testing.T) {
 	}
 }
 
-func TestAzdBuildsWithNpmAndTakesTheStagedFolder(t *testing.T) {
+func TestAzureYAML(t *testing.T) {
 	var azure struct {
 		Services map[string]struct {
 			Project, Host, Language, Dist string

@@ -18,7 +18,7 @@ import (
 
 // The settings file leads to the sink as the deployed settings lead to Log Analytics: the
 // identity endpoint gives the token, the CA file the trust.
-func TestTheSettingsFileOpensTheLogAnalyticsSink(t *testing.T) {
+func TestSettingsFileOpensSink(t *testing.T) {
 	s := start(t)
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER"} {
 		t.Setenv(name, sourced(t, s.EnvFile, name))

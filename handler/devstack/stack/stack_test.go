@@ -63,7 +63,7 @@ func call(t *testing.T, method, url string, header map[string]string) (int, stri
 	return resp.StatusCode, string(body)
 }
 
-func TestTheSettingsFileOpensEveryRegion(t *testing.T) {
+func TestSettingsFileOpensRegions(t *testing.T) {
 	s := start(t)
 	var backends []struct {
 		Name, Endpoint, Credential string
@@ -103,7 +103,7 @@ func TestTheSettingsFileOpensEveryRegion(t *testing.T) {
 	}
 }
 
-func TestTheIdentityEndpointRefusesStrangers(t *testing.T) {
+func TestIdentityEndpointRefusals(t *testing.T) {
 	s := start(t)
 	if status, _ := call(t, http.MethodGet, sourced(t, s.EnvFile, "IDENTITY_ENDPOINT")+"?resource=x",
 		map[string]string{"X-IDENTITY-HEADER": "wrong"}); status != http.StatusBadRequest {
@@ -131,7 +131,7 @@ func (s *screen) ready() (string, bool) {
 	return line, ok && whole
 }
 
-func TestRunPrintsOneReadyLineAndAKeyThatLivesOn(t *testing.T) {
+func TestRunPrintsReadyLine(t *testing.T) {
 	dir := t.TempDir()
 	policy := filepath.Join(dir, "policy.yaml")
 	if err := os.WriteFile(policy, []byte("version: 1\n"), 0o600); err != nil {

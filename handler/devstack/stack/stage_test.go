@@ -37,7 +37,7 @@ func stageFake(t *testing.T, change func(*stack.StageOptions)) string {
 	return dir
 }
 
-func TestAStagedAppHasWhatTheHostLooksForWhereItLooks(t *testing.T) {
+func TestStageLayout(t *testing.T) {
 	dir := stageFake(t, nil)
 	modes := map[string]fs.FileMode{
 		"host.json": 0o644, "bin/gateway": 0o755, "policy.yaml": 0o644,
@@ -78,7 +78,7 @@ func TestAStagedAppHasWhatTheHostLooksForWhereItLooks(t *testing.T) {
 	}
 }
 
-func TestTheZipIsReproducibleAndKeepsUnixModes(t *testing.T) {
+func TestZipIsReproducible(t *testing.T) {
 	first, err := os.ReadFile(stageFake(t, nil) + ".zip")
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestTheZipIsReproducibleAndKeepsUnixModes(t *testing.T) {
 	}
 }
 
-func TestStagingForFuncStartDropsWhatWouldCollide(t *testing.T) {
+func TestStageForFuncStart(t *testing.T) {
 	dir := stageFake(t, func(o *stack.StageOptions) { o.Here = true })
 	data, err := os.ReadFile(filepath.Join(dir, "local.settings.json"))
 	if err != nil {
@@ -126,7 +126,7 @@ func TestStagingForFuncStartDropsWhatWouldCollide(t *testing.T) {
 	}
 }
 
-func TestStagingForWindowsNamesTheExecutableInHostJSON(t *testing.T) {
+func TestStageForWindows(t *testing.T) {
 	dir := stageFake(t, func(o *stack.StageOptions) { o.OS = "windows" })
 	host, err := os.ReadFile(filepath.Join(dir, "host.json"))
 	if err != nil {

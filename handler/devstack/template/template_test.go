@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite columns.json, workbook.json and
 
 const root = "../../.."
 
-func TestWhatIsDeployedHasNoMistakeThatTheCheckKnows(t *testing.T) {
+func TestCheckFindsNoMistake(t *testing.T) {
 	if *update {
 		rewriteGenerated(t)
 	}
@@ -158,7 +158,7 @@ func copyTree(t *testing.T) string {
 }
 
 // The gateway itself, twice: what is deployed must not depend on when or where it was built.
-func TestThePackageIsWhatTheHostNeedsAndTheSameWhenBuiltTwice(t *testing.T) {
+func TestPackageIsReproducible(t *testing.T) {
 	var zips [2][]byte
 	var dir string
 	for i := range zips {

@@ -178,7 +178,7 @@ func node(t *testing.T, file string) string {
 	return to
 }
 
-func TestTheLegacySnippetWorksWordForWord(t *testing.T) {
+func TestLegacySnippet(t *testing.T) {
 	var answer struct {
 		Object  string
 		Choices []struct {
@@ -231,7 +231,7 @@ func readmeBlock(t *testing.T, language, word string) string {
 	}
 }
 
-func TestTheReadmesSnippetsWorkWhenPasted(t *testing.T) {
+func TestReadmeSnippets(t *testing.T) {
 	program := python(t, "python")
 	ready(t)
 	for name, cmd := range map[string]*exec.Cmd{
@@ -255,7 +255,7 @@ type result struct {
 	Code       string
 }
 
-func TestTheNewestPythonLibraryWorksOnBothSurfacesSynchronousAndNot(t *testing.T) {
+func TestPythonLibrary(t *testing.T) {
 	var results map[string]result
 	script(t, &results, "", python(t, "python"), "python/suite.py")
 	checkSuite(t, results, []string{"azure", "v1", "async azure", "async v1"})
@@ -263,7 +263,7 @@ func TestTheNewestPythonLibraryWorksOnBothSurfacesSynchronousAndNot(t *testing.T
 	checkUnknown(t, results, []string{"azure", "v1"})
 }
 
-func TestTheNodeLibraryWorksOnBothSurfaces(t *testing.T) {
+func TestNodeLibrary(t *testing.T) {
 	var results map[string]result
 	script(t, &results, "", "node", node(t, "suite.mjs"))
 	checkSuite(t, results, []string{"azure", "v1"})

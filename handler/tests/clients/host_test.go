@@ -8,7 +8,7 @@ import (
 )
 
 // The host is strict: a wrong envelope would be an error here, an empty one a hang.
-func TestTheTimersInvocationIsAnsweredInTheHostsOwnTerms(t *testing.T) {
+func TestTimerInvocation(t *testing.T) {
 	ready(t)
 	if _, err := gateway.host.Trigger(t.Context(), "sweep"); err != nil {
 		t.Fatal(err)

@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,140 +57,137 @@ type wired struct {
 	pause    time.Duration
 }
 
-func wiredCases() []wired { return slices.Concat(wiredRefusals(), wiredFaults()) }
+// What the scripts share. A script's {date} stands for a date in 80 seconds.
+var (
+	whole, streamed = []response{says200(wholeChat)}, []response{streams200()}
+	dribble         = map[string]any{"numberOfChunks": 25, "totalDuration": 900}
+	both            = []string{"a/throttled b/", "b/", "b/"}
+)
 
-// wiredRefusals are regions that answer with an error.
-func wiredRefusals() []wired {
-	whole, streamed := []response{says200(wholeChat)}, []response{streams200()}
-	date := time.Now().Add(80 * time.Second).UTC().Format(http.TimeFormat)
-	both := []string{"a/throttled b/", "b/", "b/"}
-	return []wired{
-		{
-			name: "429 Retry-After in seconds", a: []response{refuses(429, "Retry-After=80"), says200(wholeChat)}, b: whole, requests: both,
-			states: "open closed",
-		},
-		{
-			name: "429 Retry-After as a date", a: []response{refuses(429, "Retry-After="+date), says200(wholeChat)}, b: whole, requests: both,
-			states: "open closed",
-		},
-		{
-			name: "429 retry-after-ms", a: []response{refuses(429, "retry-after-ms=80000", "Retry-After=1"), says200(wholeChat)}, b: whole,
-			requests: both, states: "open closed",
-		},
-		{name: "429 alone", a: []response{refuses(429), says200(wholeChat)}, b: whole, requests: both, states: "open closed"},
-		{
-			name: "429 to a stream", a: []response{refuses(429, "Retry-After=80")}, b: streamed, stream: true, requests: both,
-			states: "open closed",
-		},
-		{
-			name: "429 until its time is over", a: []response{refuses(429, "retry-after-ms=300"), says200(wholeChat)}, b: whole,
-			requests: []string{"a/throttled b/", "a/"}, states: "closed closed", pause: 400 * time.Millisecond,
-		},
-		{
-			name: "429 everywhere", a: []response{refuses(429, "Retry-After=80")}, b: []response{refuses(429, "retry-after-ms=40000")},
-			requests: []string{"a/throttled b/throttled", ""}, status: 429, states: "open open",
-		},
-		{
-			name: "500 three times", a: []response{refuses(500)}, b: whole,
-			requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
-		},
-		{
-			name: "502, 408, 503", a: []response{refuses(502), refuses(408), refuses(503)}, b: whole,
-			requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
-		},
-		{
-			name: "500, 200, 500, 200", a: []response{refuses(500), says200(wholeChat), refuses(500), says200(wholeChat)}, b: whole,
-			requests: []string{"a/server-error b/", "a/", "a/server-error b/", "a/"}, states: "closed closed",
-		},
-		{
-			name: "503 Retry-After", a: []response{refuses(503, "Retry-After=80")}, b: whole, requests: []string{"a/server-error b/", "b/"},
-			states: "open closed",
-		},
-		{
-			name: "500 everywhere", a: []response{refuses(500)}, b: []response{refuses(500)}, requests: []string{"a/server-error b/server-error"},
-			status: 500, states: "closed closed",
-		},
-	}
-}
-
-// wiredFaults are regions with broken or slow connections, or whose credential is refused.
-func wiredFaults() []wired {
-	whole, streamed := []response{says200(wholeChat)}, []response{streams200()}
-	dribble := map[string]any{"numberOfChunks": 25, "totalDuration": 900}
-	return []wired{
-		{
-			name: "reset", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: whole,
-			requests: []string{"a/reset b/", "a/reset b/", "a/reset b/", "b/"}, states: "open closed",
-		},
-		{
-			name: "reset to a stream", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: streamed, stream: true,
-			requests: []string{"a/reset b/"}, states: "closed closed",
-		},
-		{name: "hung up on", a: []response{{"fault": "EMPTY_RESPONSE"}}, b: whole, requests: []string{"a/reset b/"}, states: "closed closed"},
-		{
-			name: "garbage", a: []response{{"fault": "RANDOM_DATA_THEN_CLOSE"}}, b: whole, requests: []string{"a/reset b/"},
-			states: "closed closed",
-		},
-		{
-			name: "garbage after 200", a: []response{{"fault": "MALFORMED_RESPONSE_CHUNK"}}, b: whole, requests: []string{"a/broken-body b/"},
-			states: "closed closed",
-		},
-		{
-			name: "too late", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 3000)}, b: whole,
-			requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
-		},
-		{
-			name: "too late for a stream", a: []response{streams200().with("fixedDelayMilliseconds", 3000)}, b: streamed, stream: true,
-			requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
-		},
-		{
-			name: "late and in time", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 300)}, b: whole, requests: []string{"a/"},
-			states: "closed closed",
-		},
-		{
-			name: "401 once, then 200", a: []response{refuses(401), says200(wholeChat)}, b: whole,
-			requests: []string{"a/credential-refused a/", "a/"}, states: "closed closed",
-		},
-		{
-			name: "401 once to a stream", a: []response{refuses(401), streams200()}, b: streamed, stream: true,
-			requests: []string{"a/credential-refused a/"}, states: "closed closed",
-		},
-		{
-			name: "401 always", a: []response{refuses(401)}, b: whole, requests: []string{"a/credential-refused a/credential-refused b/"},
-			states: "closed closed",
-		},
-		{
-			name: "401 everywhere", a: []response{refuses(401)}, b: []response{refuses(401)},
-			requests: []string{"a/credential-refused a/credential-refused b/credential-refused b/credential-refused"}, status: 502,
-			states: "closed closed",
-		},
-		{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "closed closed"},
-		{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "closed closed"},
-		{
-			name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/", "b/"},
-			states: "open closed",
-		},
-		{
-			name: "200 in drops", a: []response{says200(wholeChat).with("chunkedDribbleDelay", dribble)}, b: whole, requests: []string{"a/"},
-			states: "closed closed",
-		},
-		{
-			name: "a stream in drops", a: []response{streams200().with("chunkedDribbleDelay", dribble)}, b: streamed, stream: true,
-			requests: []string{"a/"}, states: "closed closed",
-		},
-		{
-			name: "a stream that opens with an error", a: []response{streams200().with("body",
-				"data: {\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}\n\n")}, b: streamed, stream: true,
-			requests: []string{"a/error-event b/"}, states: "closed closed",
-		},
-	}
+// wiredCases are regions that answer with errors, and regions with broken or slow connections.
+var wiredCases = []wired{
+	{
+		name: "429 Retry-After in seconds", a: []response{refuses(429, "Retry-After=80"), says200(wholeChat)}, b: whole, requests: both,
+		states: "open closed",
+	},
+	{
+		name: "429 Retry-After as a date", a: []response{refuses(429, "Retry-After={date}"), says200(wholeChat)}, b: whole, requests: both,
+		states: "open closed",
+	},
+	{
+		name: "429 retry-after-ms", a: []response{refuses(429, "retry-after-ms=80000", "Retry-After=1"), says200(wholeChat)}, b: whole,
+		requests: both, states: "open closed",
+	},
+	{name: "429 alone", a: []response{refuses(429), says200(wholeChat)}, b: whole, requests: both, states: "open closed"},
+	{
+		name: "429 to a stream", a: []response{refuses(429, "Retry-After=80")}, b: streamed, stream: true, requests: both,
+		states: "open closed",
+	},
+	{
+		name: "429 until its time is over", a: []response{refuses(429, "retry-after-ms=300"), says200(wholeChat)}, b: whole,
+		requests: []string{"a/throttled b/", "a/"}, states: "closed closed", pause: 400 * time.Millisecond,
+	},
+	{
+		name: "429 everywhere", a: []response{refuses(429, "Retry-After=80")}, b: []response{refuses(429, "retry-after-ms=40000")},
+		requests: []string{"a/throttled b/throttled", ""}, status: 429, states: "open open",
+	},
+	{
+		name: "500 three times", a: []response{refuses(500)}, b: whole,
+		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "502, 408, 503", a: []response{refuses(502), refuses(408), refuses(503)}, b: whole,
+		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "500, 200, 500, 200", a: []response{refuses(500), says200(wholeChat), refuses(500), says200(wholeChat)}, b: whole,
+		requests: []string{"a/server-error b/", "a/", "a/server-error b/", "a/"}, states: "closed closed",
+	},
+	{
+		name: "503 Retry-After", a: []response{refuses(503, "Retry-After=80")}, b: whole, requests: []string{"a/server-error b/", "b/"},
+		states: "open closed",
+	},
+	{
+		name: "500 everywhere", a: []response{refuses(500)}, b: []response{refuses(500)}, requests: []string{"a/server-error b/server-error"},
+		status: 500, states: "closed closed",
+	},
+	{
+		name: "reset", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: whole,
+		requests: []string{"a/reset b/", "a/reset b/", "a/reset b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "reset to a stream", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: streamed, stream: true,
+		requests: []string{"a/reset b/"}, states: "closed closed",
+	},
+	{name: "hung up on", a: []response{{"fault": "EMPTY_RESPONSE"}}, b: whole, requests: []string{"a/reset b/"}, states: "closed closed"},
+	{
+		name: "garbage", a: []response{{"fault": "RANDOM_DATA_THEN_CLOSE"}}, b: whole, requests: []string{"a/reset b/"},
+		states: "closed closed",
+	},
+	{
+		name: "garbage after 200", a: []response{{"fault": "MALFORMED_RESPONSE_CHUNK"}}, b: whole, requests: []string{"a/broken-body b/"},
+		states: "closed closed",
+	},
+	{
+		name: "too late", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 3000)}, b: whole,
+		requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "too late for a stream", a: []response{streams200().with("fixedDelayMilliseconds", 3000)}, b: streamed, stream: true,
+		requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
+	},
+	{
+		name: "late and in time", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 300)}, b: whole, requests: []string{"a/"},
+		states: "closed closed",
+	},
+	{
+		name: "401 once, then 200", a: []response{refuses(401), says200(wholeChat)}, b: whole,
+		requests: []string{"a/credential-refused a/", "a/"}, states: "closed closed",
+	},
+	{
+		name: "401 once to a stream", a: []response{refuses(401), streams200()}, b: streamed, stream: true,
+		requests: []string{"a/credential-refused a/"}, states: "closed closed",
+	},
+	{
+		name: "401 always", a: []response{refuses(401)}, b: whole, requests: []string{"a/credential-refused a/credential-refused b/"},
+		states: "closed closed",
+	},
+	{
+		name: "401 everywhere", a: []response{refuses(401)}, b: []response{refuses(401)},
+		requests: []string{"a/credential-refused a/credential-refused b/credential-refused b/credential-refused"}, status: 502,
+		states: "closed closed",
+	},
+	{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "closed closed"},
+	{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "closed closed"},
+	{
+		name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/", "b/"},
+		states: "open closed",
+	},
+	{
+		name: "200 in drops", a: []response{says200(wholeChat).with("chunkedDribbleDelay", dribble)}, b: whole, requests: []string{"a/"},
+		states: "closed closed",
+	},
+	{
+		name: "a stream in drops", a: []response{streams200().with("chunkedDribbleDelay", dribble)}, b: streamed, stream: true,
+		requests: []string{"a/"}, states: "closed closed",
+	},
+	{
+		name: "a stream that opens with an error", a: []response{streams200().with("body",
+			"data: {\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}\n\n")}, b: streamed, stream: true,
+		requests: []string{"a/error-event b/"}, states: "closed closed",
+	},
 }
 
 // script tells WireMock what a region answers.
 func script(t *testing.T, wm *wiremock.Server, path string, answers []response) {
 	t.Helper()
 	state := func(n int) string { return fmt.Sprintf("answer %d", n) }
+	date := time.Now().Add(80 * time.Second).UTC().Format(http.TimeFormat)
 	for i, answer := range answers {
+		if h, ok := answer["headers"].(map[string]string); ok && h["Retry-After"] == "{date}" {
+			answer = maps.Clone(answer)
+			answer["headers"] = map[string]string{"Content-Type": "application/json", "Retry-After": date}
+		}
 		m := map[string]any{
 			"request":  map[string]any{"method": "POST", "urlPathPattern": path + "/openai/.*"},
 			"response": answer, "scenarioName": path,
@@ -219,7 +216,7 @@ func TestWireMockSequences(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(wm.Stop)
-	for i, c := range wiredCases() {
+	for i, c := range wiredCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.run(t, wm, fmt.Sprintf("/case%d", i))

@@ -20,8 +20,8 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// book is what a journal might say, the rows made of it, and what they must add up to.
-type book struct {
+// expectation is what a journal might contain, the rows made of it, and what they must add up to.
+type expectation struct {
 	maker logs.Mapper
 	rows  []logs.Row // as shipped: in revisions, with copies
 
@@ -35,7 +35,7 @@ type key struct{ ip, model string }
 
 type sums struct{ prompt, completion, total, calls int64 }
 
-func (b *book) line(l gateway.Line, copies int) {
+func (b *expectation) line(l gateway.Line, copies int) {
 	row, ok := b.maker.Row(context.Background(), gateway.Entry{Line: l, File: "f", Chain: "chain"})
 	for range copies {
 		if ok {
@@ -45,7 +45,7 @@ func (b *book) line(l gateway.Line, copies int) {
 }
 
 // exchange enters one request whose answer is body.
-func (b *book) exchange(t *testing.T, i int, operation string, change func(*gateway.Line)) {
+func (b *expectation) exchange(t *testing.T, i int, operation string, change func(*gateway.Line)) {
 	t.Helper()
 	models := []string{"gpt-4o-2024-11-20", "gpt-35-turbo-instruct", "text-embedding-3-small"}
 	users := []string{"198.51.100.1", "198.51.100.2", "2001:db8::3"}
@@ -83,13 +83,18 @@ func (b *book) exchange(t *testing.T, i int, operation string, change func(*gate
 	}
 	b.line(end, 1+i%3)
 	b.last = end
+	b.count(k, end.Status, u)
+}
+
+// count adds one request to what the rows must add up to.
+func (b *expectation) count(k key, status int, u gateway.Usage) {
 	b.requests++
 	id := b.rows[len(b.rows)-1].OperationID
 	if id != "completions_create" && id != "ChatCompletions_Create" {
 		return
 	}
 	b.prompts++
-	if end.Status == 200 {
+	if status == 200 {
 		s := b.tokens[k]
 		b.tokens[k] = sums{s.prompt + u.Prompt, s.completion + u.Completion, s.total + u.Total, s.calls + 1}
 	}
@@ -135,9 +140,9 @@ func failedOver(l *gateway.Line) {
 		l.Attempts...)
 }
 
-func newBook(t *testing.T) *book {
+func newExpectation(t *testing.T) *expectation {
 	t.Helper()
-	b := &book{maker: logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) {
+	b := &expectation{maker: logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) {
 		return nil,
 			os.ErrNotExist
 	}}, tokens: map[key]sums{}}
@@ -235,8 +240,8 @@ func runnable(q named) named {
 	return named{q.Name, strings.ReplaceAll(strings.Join(lines, "\n"), "todecimal(", "todouble(")}
 }
 
-func TestSeedQueriesReturnTheRegionsFigures(t *testing.T) {
-	b := newBook(t)
+func TestImportedQueriesAddUp(t *testing.T) {
+	b := newExpectation(t)
 	w := newWork(t)
 	w.Rows = ndjson(t, b.rows)
 	for _, q := range seeds(t) {
@@ -296,7 +301,7 @@ func demandTokens(t *testing.T, name string, found map[string]result, want map[k
 	}
 }
 
-// whole are questions whose answers the book knows.
+// whole are questions whose answers the expectation knows.
 var whole = []named{
 	{"requests", "GatewayLogs | summarize Requests = countif(not(IsIncomplete)), Dead = countif(IsIncomplete), Refused = " +
 		"countif(IsRefused), Amended = countif(Outcome == 'not-durable'), Tokens = sum(TotalTokens), Rows = count()"},
@@ -307,20 +312,25 @@ var whole = []named{
 		"countif(isnull(V)), Longest = max(strlen(BackendResponseBody))"},
 }
 
-func TestWorkbookQueriesAddUpToTheSameFigures(t *testing.T) {
-	b := newBook(t)
-	w := newWork(t)
-	w.Rows = ndjson(t, b.rows)
-	w.Queries = append(workbook(t), whole...)
-	found := execute(t, w)
-	var tokens, requests, refused, amended, dead float64
+// newest returns the newest revision of each record's row.
+func (b *expectation) newest() map[string]logs.Row {
 	seen := map[string]logs.Row{}
 	for _, row := range b.rows {
 		if have, ok := seen[row.RecordID]; !ok || row.RecordRevision > have.RecordRevision {
 			seen[row.RecordID] = row
 		}
 	}
-	for _, row := range seen {
+	return seen
+}
+
+func TestWorkbookQueriesAddUp(t *testing.T) {
+	b := newExpectation(t)
+	w := newWork(t)
+	w.Rows = ndjson(t, b.rows)
+	w.Queries = append(workbook(t), whole...)
+	found := execute(t, w)
+	var tokens, requests, refused, amended, dead float64
+	for _, row := range b.newest() {
 		tokens += float64(row.TotalTokens)
 		count(&dead, row.RecordRevision == 0)
 		count(&requests, row.RecordRevision > 0)

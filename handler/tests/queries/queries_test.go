@@ -164,7 +164,7 @@ var bad = map[string]struct{ text, code string }{
 	"no such APIM column":      {"ApiManagementGatewayLlmLog | project CachedTokens", "KS142"},
 }
 
-func TestEveryQueryFitsTheDeclaredColumnsAndBadOnesDoNot(t *testing.T) {
+func TestQueriesFitColumns(t *testing.T) {
 	w := newWork(t)
 	good := append(workbook(t), seeds(t)...)
 	w.Queries = slices.Clone(good)

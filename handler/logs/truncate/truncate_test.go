@@ -1,4 +1,4 @@
-package logs_test
+package truncate_test
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 	"pgregory.net/rapid"
 
-	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/truncate"
 )
 
 const limit = 64_000
@@ -21,18 +21,18 @@ const limit = 64_000
 func shorten(t testing.TB, body []byte) []byte {
 	t.Helper()
 	before := bytes.Clone(body)
-	short, ok := logs.Truncate(body)
+	short, ok := truncate.JSON(body)
 	if !ok {
 		t.Fatalf("%.200s is no JSON", body)
 	}
 	if !bytes.Equal(before, body) {
 		t.Fatal("the body was changed")
 	}
-	demand(t, short)
+	wantBounded(t, short)
 	return short
 }
 
-func demand(t testing.TB, short []byte) {
+func wantBounded(t testing.TB, short []byte) {
 	t.Helper()
 	if !jsontext.Value(short).IsValid() {
 		t.Fatalf("not valid: %.300s", short)
@@ -42,14 +42,14 @@ func demand(t testing.TB, short []byte) {
 	}
 }
 
-func TestAShortBodyStaysAsItIs(t *testing.T) {
+func TestTruncateKeepsShortBody(t *testing.T) {
 	body := []byte(`{ "model":"gpt-4o",` + "\t" + `"n":12345678901234567890,"s":"\u00e9\n"}`)
 	if got := shorten(t, body); !bytes.Equal(got, body) {
 		t.Errorf("%s", got)
 	}
 }
 
-func TestOnlyTheLongestStringsAreCut(t *testing.T) {
+func TestTruncateCutsLongestStrings(t *testing.T) {
 	long, middle := strings.Repeat("abc", 100_000), strings.Repeat("x", 3_000)
 	body := fmt.Sprintf(`{"id":"chatcmpl-1","model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant","content":%q}},{"index":1,"message":{"content":%q}}],`+
 		`"usage":{"prompt_tokens":12,"completion_tokens":34,"total_tokens":46},"n":12345678901234567890.5}`, long, middle)
@@ -78,7 +78,7 @@ func TestOnlyTheLongestStringsAreCut(t *testing.T) {
 	}
 }
 
-func TestNoCharacterOrEscapeIsTornApart(t *testing.T) {
+func TestTruncateKeepsCharactersWhole(t *testing.T) {
 	for _, unit := range []string{`\ud83d\ude00`, `\"`, `\\`, `\u00e9`, "é", "😀", "漢", `\\u12`, `\n`, "a"} {
 		for shift := range 13 {
 			body := `{"s":"` + strings.Repeat("x", shift) + strings.Repeat(unit, 90_000/len(unit)) + `"}`
@@ -98,9 +98,9 @@ func TestNoCharacterOrEscapeIsTornApart(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoJSONIsSaidToBeNone(t *testing.T) {
+func TestTruncateRefusesInvalidJSON(t *testing.T) {
 	for _, body := range []string{"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`, strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)} {
-		if short, ok := logs.Truncate([]byte(body)); ok {
+		if short, ok := truncate.JSON([]byte(body)); ok {
 			t.Errorf("%.40s became %.40s", body, short)
 		}
 	}
@@ -131,7 +131,7 @@ func hostile() map[string]string {
 	}
 }
 
-func TestHostileBodiesKeepWhatQueriesRead(t *testing.T) {
+func TestTruncateKeepsQueriedFields(t *testing.T) {
 	for name, body := range hostile() {
 		t.Run(name, func(t *testing.T) {
 			short := shorten(t, []byte(body))
@@ -144,7 +144,7 @@ func TestHostileBodiesKeepWhatQueriesRead(t *testing.T) {
 	}
 }
 
-func TestBodiesOfNoObjectAreShortenedToo(t *testing.T) {
+func TestTruncateNonObjects(t *testing.T) {
 	for _, body := range []string{
 		`"` + strings.Repeat("a", 1<<20) + `"`,
 		"[" + strings.TrimSuffix(strings.Repeat("1,", 1<<19), ",") + "]",
@@ -155,7 +155,7 @@ func TestBodiesOfNoObjectAreShortenedToo(t *testing.T) {
 	}
 }
 
-func TestAnyValueBecomesAValidOneOfBoundedLength(t *testing.T) {
+func TestTruncateBoundsAnyValue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var build func(depth int) string
 		build = func(depth int) string {
@@ -186,7 +186,7 @@ func TestAnyValueBecomesAValidOneOfBoundedLength(t *testing.T) {
 			}
 		}
 		body := []byte(build(0))
-		short, ok := logs.Truncate(body)
+		short, ok := truncate.JSON(body)
 		if !ok || !jsontext.Value(short).IsValid() || len(short) > limit {
 			t.Fatalf("%v: %d bytes of %d: %.200s", ok, len(short), len(body), short)
 		}
@@ -205,7 +205,7 @@ var quirks = []string{
 	"\ufeff{\"a\":1}", `{"object":"list","data":[{"embedding":"AACAPwAAgD8="}]}`, `""`, `[]`, "0",
 }
 
-func FuzzShorten(f *testing.F) {
+func FuzzTruncate(f *testing.F) {
 	for _, q := range quirks {
 		f.Add([]byte(q), uint16(1))
 		f.Add([]byte(q), uint16(4000))
@@ -217,8 +217,8 @@ func FuzzShorten(f *testing.F) {
 		}
 		n := min(int(times), (90<<10)/(len(seed)+1))
 		// Valid or not, as it is and many times over: as a list and inside one string.
-		if short, ok := logs.Truncate(seed); ok {
-			demand(t, short)
+		if short, ok := truncate.JSON(seed); ok {
+			wantBounded(t, short)
 			list := append([]byte("["), bytes.Repeat(append(bytes.Clone(seed), ','), n)...)
 			shorten(t, append(append(list, seed...), ']'))
 		}
@@ -229,10 +229,10 @@ func FuzzShorten(f *testing.F) {
 	})
 }
 
-func BenchmarkShortenOneMiB(b *testing.B) {
+func BenchmarkTruncateOneMiB(b *testing.B) {
 	body := []byte(`{"model":"gpt-4o","messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"`+strings.Repeat("words and ", 400)+`"},`, 255), ",") + `]}`)
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		logs.Truncate(body)
+		truncate.JSON(body)
 	}
 }

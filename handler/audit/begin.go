@@ -1,0 +1,112 @@
+package audit
+
+import (
+	"context"
+
+	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/journal"
+)
+
+// begin is a begin record that may not be durable yet.
+type begin struct {
+	id      string             // of the record
+	settled chan struct{}      // closed once the fields below are final
+	stop    context.CancelFunc // aborts the upload of the body
+	stored  bool               // the large body, if there is one, is durable
+	pending *journal.Pending   // nil when the record could not be queued
+	err     error
+}
+
+// Begin queues the begin record as rec is now, after the body's blob if there is one, and never waits for storage. It
+// refuses when the backlog is half full, because the other half is for the ends of requests that were let in. The
+// record of a request that is refused here is metadata only.
+func (x *Exchange) Begin() error {
+	if x.log.halfFull() {
+		x.stalled.Store(true)
+		x.dropContent()
+		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", journal.ErrFull)
+	}
+	line, err := x.log.encode(gateway.Begin, x.rec, true)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b := &begin{id: x.rec.ID, settled: make(chan struct{}), stop: stop}
+	if x.body != nil {
+		x.begin = b
+		go b.run(ctx, x.log, x.rec.Request.Blob, x.body, line)
+		return nil
+	}
+	b.run(ctx, x.log, "", nil, line)
+	if b.err != nil { // x.begin stays nil, so that the end has the whole request
+		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", b.err)
+	}
+	x.begin = b
+	return nil
+}
+
+func (x *Exchange) dropContent() {
+	x.body = nil
+	if b := x.rec.Request; b != nil {
+		x.rec.Request = b.WithoutContent()
+	}
+}
+
+// run stores body, if there is one, and then queues line.
+func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte) {
+	defer close(b.settled)
+	defer b.stop()
+	if body != nil {
+		if b.err = l.putBody(ctx, name, body); b.err != nil {
+			return
+		}
+	}
+	b.stored = true
+	b.pending, b.err = l.o.Journal.AppendBegin(b.id, line)
+}
+
+// queued waits until the record is queued. If ctx ends first, it aborts the upload of the body.
+func (b *begin) queued(ctx context.Context) error {
+	select {
+	case <-b.settled:
+	case <-ctx.Done():
+		b.stop()
+		<-b.settled
+	}
+	return b.err
+}
+
+// BeginDurable waits until the begin record is durable. It queues the record if Begin was not called. A relaxed log
+// stops waiting without an error.
+func (x *Exchange) BeginDurable(ctx context.Context) error {
+	if x.begin == nil {
+		if err := x.Begin(); err != nil {
+			return err
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, x.log.o.Wait)
+	defer cancel()
+	err := x.begin.durable(wait)
+	x.stalled.Store(err != nil && ctx.Err() == nil)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return gateway.ClientConnectionFailure.Because(err)
+	case x.log.o.Relaxed:
+		return nil
+	}
+	return unavailable("The request could not be recorded in time, so it is not answered; try again.", err)
+}
+
+func (b *begin) durable(ctx context.Context) error {
+	select {
+	case <-b.settled:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if b.err != nil {
+		return b.err
+	}
+	return b.pending.Wait(ctx)
+}
