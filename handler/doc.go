@@ -14,6 +14,7 @@
 //	auth  quota  backend  affinity      who calls; may they; which region answers; which region keeps an object
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
 //	assemble                            the object that a stream is a form of, and its usage; pure
+//	breakersync                         circuit breakers that instances share
 //	policy  openai  sse  redact  breaker the policy file; the wire format; event framing; personal data; circuit breakers
 //	logs/truncate                       JSON values as short as a column takes
 //	journal  journal/verify             the append-only log of records; whether it is as it was written

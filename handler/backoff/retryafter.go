@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// MaxRetryAfter is the longest wait that RetryAfter returns, whatever a service asks for.
-const MaxRetryAfter = 5 * time.Minute
+// maxRetryAfter is the longest wait that RetryAfter returns, whatever a service asks for.
+const maxRetryAfter = 5 * time.Minute
 
 // RetryAfter returns how long a service asks its clients to wait: in Retry-After-Ms or X-Ms-Retry-After-Ms, otherwise
 // in Retry-After as seconds or as a date. It returns 0 if the headers say nothing that makes sense.
@@ -26,11 +26,11 @@ func RetryAfter(h http.Header) time.Duration {
 		return seconds(s)
 	}
 	if at, err := http.ParseTime(v); err == nil {
-		return max(0, min(time.Until(at), MaxRetryAfter))
+		return max(0, min(time.Until(at), maxRetryAfter))
 	}
 	return 0
 }
 
 func seconds(n float64) time.Duration {
-	return time.Duration(math.Min(n, MaxRetryAfter.Seconds()) * float64(time.Second))
+	return time.Duration(math.Min(n, maxRetryAfter.Seconds()) * float64(time.Second))
 }

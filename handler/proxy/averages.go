@@ -24,7 +24,7 @@ func (o *outputAverages) of(model string) int64 {
 	return usualOutput
 }
 
-// observe adds one answer. Of two that come at once one may be lost, which an average can bear.
+// observe adds one answer. Of two that come at once one may be lost.
 func (o *outputAverages) observe(model string, tokens int64) {
 	average, known := o.byModel.Load(model)
 	if !known {
