@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"encoding/json"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,9 +61,9 @@ func charged(t *testing.T, l *Limiter) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := parseState(e)
-	if err != nil {
+	var limits map[string]struct{ Charged int64 }
+	if err := json.Unmarshal([]byte(e.Props["limits"].(string)), &limits); err != nil {
 		t.Fatal(err)
 	}
-	return s.limits["tokens/day/hard"].Charged
+	return limits["tokens/day/hard"].Charged
 }
