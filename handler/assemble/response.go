@@ -12,7 +12,7 @@ import (
 // what is known until then.
 type response struct {
 	whole   json.RawMessage // of completed, incomplete or failed
-	begun   json.RawMessage // of created, in_progress or queued
+	started json.RawMessage // of created, in_progress or queued
 	failure json.RawMessage // an error event
 	items   []*outputItem
 }
@@ -88,7 +88,7 @@ func (r *response) event(a *Assembler, data []byte) {
 	}
 	switch string(e.kind) {
 	case `"response.created"`, `"response.in_progress"`, `"response.queued"`:
-		a.keep(&r.begun, e.response)
+		a.keep(&r.started, e.response)
 	case `"error"`:
 		a.keep(&r.failure, data)
 	case `"response.output_item.added"`, `"response.output_item.done"`:
@@ -174,7 +174,7 @@ func (r *response) object() json.RawMessage {
 	if r.whole != nil {
 		return r.whole
 	}
-	obj := r.begun
+	obj := r.started
 	if obj == nil {
 		obj = json.RawMessage(`{"object":"response"}`)
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -21,8 +22,8 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// entraRig is a harness whose authenticator takes the tenant's tokens.
-func entraRig(t *testing.T, edit func(*auth.EntraOptions)) (harness, *authtest.Issuer) {
+// entraHarness is a harness whose authenticator takes the tenant's tokens.
+func entraHarness(t *testing.T, edit func(*auth.EntraOptions)) (harness, *authtest.Issuer) {
 	t.Helper()
 	r, tenant := newHarness(t), authtest.New()
 	o := auth.EntraOptions{
@@ -47,7 +48,7 @@ func with(claims map[string]any, name string, value any) map[string]any {
 
 // A token without a key stands for its person or application, under their role's product.
 func TestTokenAloneNamesCaller(t *testing.T) {
-	r, tenant := entraRig(t, nil)
+	r, tenant := entraHarness(t, nil)
 	for name, c := range map[string]struct {
 		claims map[string]any
 		want   gateway.Caller
@@ -72,7 +73,7 @@ func TestTokenAloneNamesCaller(t *testing.T) {
 
 // A token beside a key adds the user and nothing else.
 func TestTokenWithKeyAddsUser(t *testing.T) {
-	r, tenant := entraRig(t, nil)
+	r, tenant := entraHarness(t, nil)
 	for _, claims := range []map[string]any{authtest.Claims(), authtest.Claims("product.gold")} {
 		c, err := r.call(t, "Api-Key="+r.keys.Primary, "Authorization=Bearer "+tenant.Token(claims))
 		if err != nil || c.Subscription != "team-a" || c.Product != "default" || c.User != authtest.Person || c.KeySlot != "primary" {
@@ -119,7 +120,7 @@ func TestTokenProductChoice(t *testing.T) {
 		"a role without a name":  {roles: []string{"product.", "Product.gold", "productXgold"}},
 		"admin is not a product": {roles: []string{auth.AdminRole}},
 	} {
-		r, tenant := entraRig(t, func(o *auth.EntraOptions) { o.Product = c.fallback })
+		r, tenant := entraHarness(t, func(o *auth.EntraOptions) { o.Product = c.fallback })
 		got, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims(c.roles...)), "X-Gateway-Product="+c.header)
 		if c.want == "" && (gateway.KindOf(err) != gateway.Forbidden || got.User != authtest.Person) ||
 			c.want != "" && (err != nil || got.Product != c.want) {
@@ -130,8 +131,7 @@ func TestTokenProductChoice(t *testing.T) {
 
 // badTokens are each wrong in one thing; the value is the reason that must be given.
 func badTokens(tenant *authtest.Issuer) map[string][2]string {
-	now, roles := time.Now(), "product.gold"
-	claims := func(name string, value any) string { return tenant.Token(with(authtest.Claims(roles), name, value)) }
+	const roles = "product.gold"
 	kid, key := tenant.Key()
 	body, _ := json.Marshal(authtest.Claims(roles))
 	head := func(alg string) string { return fmt.Sprintf(`{"alg":%q,"kid":%q}`, alg, kid) }
@@ -163,35 +163,47 @@ func badTokens(tenant *authtest.Issuer) map[string][2]string {
 		"two kids":              {tenant.Sign(`{"alg":"RS256","kid":"x","kid":"`+kid+`"}`, string(body)), "JwtInvalid"},
 		"two algs":              {tenant.Sign(`{"alg":"none","alg":"RS256","kid":"`+kid+`"}`, string(body)), "JwtInvalid"},
 		"an extension":          {tenant.Sign(`{"alg":"RS256","kid":"`+kid+`","crit":["b64"],"b64":false}`, string(body)), "JwtInvalid"},
-		"another tenant":        {claims("iss", "https://login.microsoftonline.com/"+authtest.App+"/v2.0"), "TokenIssuerNotAllowed"},
-		"another tenant's tid":  {claims("tid", authtest.App), "TokenIssuerNotAllowed"},
-		"no issuer":             {claims("iss", nil), "TokenIssuerNotAllowed"},
-		"another audience":      {claims("aud", "https://graph.microsoft.com"), "TokenAudienceNotAllowed"},
-		"no audience":           {claims("aud", nil), "TokenClaimNotFound"},
-		"an empty audience":     {claims("aud", ""), "TokenClaimNotFound"},
-		"expired":               {claims("exp", now.Add(-2*time.Minute).Unix()), "TokenExpired"},
-		"no exp":                {claims("exp", nil), "TokenClaimNotFound"},
-		"exp is no number":      {claims("exp", "soon"), "JwtInvalid"},
-		"not yet valid":         {claims("nbf", now.Add(2*time.Minute).Unix()), "TokenNotValidYet"},
-		"no nbf":                {claims("nbf", nil), "TokenClaimNotFound"},
-		"no oid":                {claims("oid", nil), "TokenClaimNotFound"},
-		"oid is no id":          {claims("oid", "kim"), "TokenClaimNotFound"},
-		"an ID token":           {claims("azp", nil), "TokenClaimNotFound"},
-		"roles are no list":     {claims("roles", "product.gold"), "JwtInvalid"},
 		"two audiences by name": {dup(`,"aud":"https://graph.microsoft.com"`), "JwtInvalid"},
 		"two roles by name":     {dup(`,"roles":["Gateway.Admin"]`), "JwtInvalid"},
 		"claims in capitals":    {tenant.Token(with(with(authtest.Claims(roles), "OID", authtest.Person), "oid", nil)), "TokenClaimNotFound"},
-		"huge":                  {claims("padding", strings.Repeat("x", 20<<10)), "JwtInvalid"},
 		"claims are no object":  {tenant.Sign(head("RS256"), "[]"), "JwtInvalid"},
 		"claims are null":       {tenant.Sign(head("RS256"), "null"), "TokenIssuerNotAllowed"},
+	}
+}
+
+// badClaims are signed tokens with one wrong claim, each with the error's code.
+func badClaims(tenant *authtest.Issuer) map[string][2]string {
+	now := time.Now()
+	claims := func(name string, value any) string {
+		return tenant.Token(with(authtest.Claims("product.gold"), name, value))
+	}
+	return map[string][2]string{
+		"another tenant":       {claims("iss", "https://login.microsoftonline.com/"+authtest.App+"/v2.0"), "TokenIssuerNotAllowed"},
+		"another tenant's tid": {claims("tid", authtest.App), "TokenIssuerNotAllowed"},
+		"no issuer":            {claims("iss", nil), "TokenIssuerNotAllowed"},
+		"another audience":     {claims("aud", "https://graph.microsoft.com"), "TokenAudienceNotAllowed"},
+		"no audience":          {claims("aud", nil), "TokenClaimNotFound"},
+		"an empty audience":    {claims("aud", ""), "TokenClaimNotFound"},
+		"expired":              {claims("exp", now.Add(-2*time.Minute).Unix()), "TokenExpired"},
+		"no exp":               {claims("exp", nil), "TokenClaimNotFound"},
+		"exp is no number":     {claims("exp", "soon"), "JwtInvalid"},
+		"not yet valid":        {claims("nbf", now.Add(2*time.Minute).Unix()), "TokenNotValidYet"},
+		"no nbf":               {claims("nbf", nil), "TokenClaimNotFound"},
+		"no oid":               {claims("oid", nil), "TokenClaimNotFound"},
+		"oid is no id":         {claims("oid", "kim"), "TokenClaimNotFound"},
+		"an ID token":          {claims("azp", nil), "TokenClaimNotFound"},
+		"roles are no list":    {claims("roles", "product.gold"), "JwtInvalid"},
+		"huge":                 {claims("padding", strings.Repeat("x", 20<<10)), "JwtInvalid"},
 	}
 }
 
 // Every bad token is refused with its reason and shown to nobody.
 func TestTokenRefusals(t *testing.T) {
 	var logged strings.Builder
-	r, tenant := entraRig(t, func(o *auth.EntraOptions) { o.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
-	for name, c := range badTokens(tenant) {
+	r, tenant := entraHarness(t, func(o *auth.EntraOptions) { o.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+	tokens := badTokens(tenant)
+	maps.Copy(tokens, badClaims(tenant))
+	for name, c := range tokens {
 		caller, err := r.call(t, "Authorization=Bearer "+c[0])
 		if gateway.KindOf(err) != gateway.Unauthenticated || reasonOf(err) != c[1] || caller != (gateway.Caller{}) {
 			t.Errorf("%s: %+v, %s, %v; want %s", name, caller, reasonOf(err), err, c[1])
@@ -204,16 +216,16 @@ func TestTokenRefusals(t *testing.T) {
 		}
 	}
 	if tenant.Asked() > 1 {
-		t.Errorf("the keys were asked for %d times", tenant.Asked())
+		t.Errorf("the keys were fetched %d times", tenant.Asked())
 	}
 	if _, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold"))); err != nil {
-		t.Errorf("a good token after all the bad: %v", err)
+		t.Errorf("a good token after the bad ones: %v", err)
 	}
 }
 
 // Clocks may differ by less than a minute.
 func TestTokenClockTolerance(t *testing.T) {
-	r, tenant := entraRig(t, nil)
+	r, tenant := entraHarness(t, nil)
 	for _, c := range []map[string]any{
 		with(authtest.Claims("product.gold"), "exp", time.Now().Add(-30*time.Second).Unix()),
 		with(authtest.Claims("product.gold"), "nbf", time.Now().Add(30*time.Second).Unix()),
@@ -227,7 +239,7 @@ func TestTokenClockTolerance(t *testing.T) {
 // Keys are fetched only when a token needs them.
 func TestJWKSFetchedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, tenant := entraRig(t, nil)
+		r, tenant := entraHarness(t, nil)
 		ask := func() string {
 			_, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold")))
 			synctest.Wait()
@@ -275,7 +287,7 @@ func TestJWKSFetchedSeldom(t *testing.T) {
 // Keys outlive their issuer for a day.
 func TestJWKSOutliveIssuer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, tenant := entraRig(t, nil)
+		r, tenant := entraHarness(t, nil)
 		ask := func() (gateway.Kind, bool) {
 			_, err := r.call(t, "Authorization=Bearer "+tenant.Token(authtest.Claims("product.gold")))
 			synctest.Wait()
@@ -311,7 +323,7 @@ func TestJWKSOutliveIssuer(t *testing.T) {
 // A withdrawn key proves nothing once the keys are fetched anew.
 func TestJWKSWithdrawnKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, tenant := entraRig(t, nil)
+		r, tenant := entraHarness(t, nil)
 		claims := with(authtest.Claims("product.gold"), "exp", time.Now().Add(48*time.Hour).Unix())
 		old := tenant.Token(claims)
 		if _, err := r.call(t, "Authorization=Bearer "+old); err != nil {
@@ -338,7 +350,7 @@ func (hangs) RoundTrip(r *http.Request) (*http.Response, error) {
 // An issuer that hangs holds nobody for long.
 func TestJWKSIssuerHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, tenant := entraRig(t, func(o *auth.EntraOptions) { o.Transport = hangs{} })
+		r, tenant := entraHarness(t, func(o *auth.EntraOptions) { o.Transport = hangs{} })
 		began := time.Now()
 		var all sync.WaitGroup
 		for range 20 {

@@ -93,6 +93,7 @@ var (
 	errRefused = &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	sse        = "Content-Type=text/event-stream"
 	good       = status(200, `{"ok":true}`)
+	throttles  = status(429, `{}`, "Retry-After=60")
 	goodStream = status(200, "data: {\"a\":1}\n\ndata: [DONE]\n\n", sse)
 )
 

@@ -15,7 +15,7 @@ func left(tokens, requests string) reply {
 	return status(200, `{"ok":true}`, "x-ratelimit-remaining-tokens="+tokens, "x-ratelimit-remaining-requests="+requests)
 }
 
-// answeredBy sends one call that needs so many tokens and says who answered.
+// answeredBy sends one call that needs the given tokens and returns the region that answered.
 func answeredBy(t *testing.T, p *backend.Pool, need int64) string {
 	t.Helper()
 	c := call(false)

@@ -26,11 +26,11 @@ func (p *Pool) Health() []Health {
 	var list []Health
 	for _, r := range p.options.Regions {
 		deployments := slices.Sorted(maps.Values(r.Models))
-		if _, used := p.deployments.Load(deploymentKey{r.Name, ""}); used {
+		if _, used := p.deployments.Load(deploymentKey{Region: r.Name}); used {
 			deployments = slices.Insert(deployments, 0, "") // operations without a model
 		}
 		for _, deployment := range slices.Compact(deployments) {
-			s := p.deployment(deploymentKey{r.Name, deployment})
+			s := p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})
 			state, wait, throttled := s.breaker.Status()
 			tokens, requests := s.headroom.known()
 			list = append(list, Health{
@@ -60,7 +60,7 @@ func (p *Pool) report(a *attempt) {
 		change = a.pass.Success()
 	}
 	if _, wait, throttled := b.Status(); wait > known {
-		p.shared.publish(a.target.key(), wait, throttled)
+		p.shared.Publish(a.target.key(), wait, throttled)
 	}
 	p.logChange(a.target.key(), b, change, f.reason)
 }
@@ -75,6 +75,10 @@ func (p *Pool) countCut(t target) {
 
 // learn takes over what another instance found out.
 func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
+	known := func(r Region) bool { return r.Name == at.Region }
+	if !slices.ContainsFunc(p.options.Regions, known) {
+		return
+	}
 	b := p.deployment(at).breaker
 	p.logChange(at, b, b.Learn(wait, throttled), "reported by another instance")
 }
@@ -82,7 +86,7 @@ func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
 func (p *Pool) logChange(at deploymentKey, b *breaker.Breaker, c breaker.Change, reason string) {
 	if c.Happened() {
 		_, wait, _ := b.Status()
-		p.options.Logger.Info("backend breaker changed", "region", at.region, "deployment", at.deployment,
+		p.options.Logger.Info("backend breaker changed", "region", at.Region, "deployment", at.Deployment,
 			"from", c.From.String(), "to", c.To.String(), "wait_ms", wait.Milliseconds(), "reason", reason)
 	}
 }

@@ -29,7 +29,7 @@ func after(d time.Duration, then reply) reply {
 }
 
 // used has region a answer n requests, the first 19 within 100 ms and the others faster,
-// so that its pace is known: 95 of 100 take 100 ms at most.
+// so that its latency window is known: 95 of 100 take 100 ms at most.
 func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script) {
 	t.Helper()
 	usual := lines["a"][0]
@@ -50,58 +50,60 @@ func used(t *testing.T, n int, lines map[string][]reply) (*backend.Pool, *script
 	return p, s
 }
 
+// hedgeCases are the rows of TestHedgeWhenFirstIsLate.
+var hedgeCases = []struct {
+	name     string
+	observed int
+	a, b     reply
+	third    reply
+	refused  error // the hold of the hedge
+	took     time.Duration
+	attempts string
+	steps    string
+}{
+	{"it is in time", 20, after(90*time.Millisecond, good), good, nil, nil, 90 * time.Millisecond, "a/", "[]"},
+	{
+		"the second is faster", 20, after(time.Second, good), after(50*time.Millisecond, good), nil, nil, 150 * time.Millisecond,
+		"a/hedge-lost b/", "[hedge hedge kept true]",
+	},
+	{
+		"the first is faster after all", 20, after(120*time.Millisecond, good), after(time.Second, good), nil, nil, 120 * time.Millisecond,
+		"a/ b/hedge-lost", "[hedge hedge kept true]",
+	},
+	{"the first is not known well", 19, after(time.Second, good), good, nil, nil, time.Second, "a/", "[]"},
+	{
+		"the second is not allowed", 20, after(time.Second, good), good, nil, &gateway.Error{Kind: gateway.QuotaExceeded}, time.Second, "a/",
+		"[]",
+	},
+	{"the second refuses", 20, after(time.Second, good), throttles, nil, nil, time.Second, "a/ b/throttled", "[hedge hedge kept false]"},
+	{
+		"the second fails", 20, after(time.Second, good), status(500, `{}`), nil, nil, time.Second, "a/ b/server-error",
+		"[hedge hedge kept true]",
+	},
+	{
+		"the first fails meanwhile", 20, after(time.Second, status(500, `{}`)), after(2*time.Second, good), nil, nil,
+		2100 * time.Millisecond, "a/server-error b/", "[hedge hedge kept true]",
+	},
+	{
+		"the first refuses meanwhile", 20, after(time.Second, throttles), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond,
+		"a/throttled b/", "[hedge hedge kept false]",
+	},
+	{
+		"both fail", 20, after(time.Second, status(500, `{}`)), after(time.Second, throttles), good, nil, 1100 * time.Millisecond,
+		"a/server-error b/throttled c/", "[hedge hedge kept true again]",
+	},
+	{
+		"both fail, tokens used by both", 20, after(time.Second, status(500, `{}`)), after(time.Second, status(502, `{}`)), good, nil,
+		1100 * time.Millisecond, "a/server-error b/server-error c/", "[hedge hedge kept true kept again]",
+	},
+	{
+		"it fails before", 20, after(50*time.Millisecond, status(500, `{}`)), good, nil, nil, 50 * time.Millisecond, "a/server-error b/",
+		"[kept again]",
+	},
+}
+
 func TestHedgeWhenFirstIsLate(t *testing.T) {
-	throttling := status(429, `{}`, "Retry-After=60")
-	for _, c := range []struct {
-		name     string
-		observed int
-		a, b     reply
-		third    reply
-		refused  error // the hold of the hedge
-		took     time.Duration
-		attempts string
-		steps    string
-	}{
-		{"it is in time", 20, after(90*time.Millisecond, good), good, nil, nil, 90 * time.Millisecond, "a/", "[]"},
-		{
-			"the second is faster", 20, after(time.Second, good), after(50*time.Millisecond, good), nil, nil, 150 * time.Millisecond,
-			"a/hedge-lost b/", "[hedge hedge kept true]",
-		},
-		{
-			"the first is faster after all", 20, after(120*time.Millisecond, good), after(time.Second, good), nil, nil, 120 * time.Millisecond,
-			"a/ b/hedge-lost", "[hedge hedge kept true]",
-		},
-		{"the first is not known well", 19, after(time.Second, good), good, nil, nil, time.Second, "a/", "[]"},
-		{
-			"the second is not allowed", 20, after(time.Second, good), good, nil, &gateway.Error{Kind: gateway.QuotaExceeded}, time.Second, "a/",
-			"[]",
-		},
-		{"the second refuses", 20, after(time.Second, good), throttling, nil, nil, time.Second, "a/ b/throttled", "[hedge hedge kept false]"},
-		{
-			"the second fails", 20, after(time.Second, good), status(500, `{}`), nil, nil, time.Second, "a/ b/server-error",
-			"[hedge hedge kept true]",
-		},
-		{
-			"the first fails meanwhile", 20, after(time.Second, status(500, `{}`)), after(2*time.Second, good), nil, nil,
-			2100 * time.Millisecond, "a/server-error b/", "[hedge hedge kept true]",
-		},
-		{
-			"the first refuses meanwhile", 20, after(time.Second, throttling), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond,
-			"a/throttled b/", "[hedge hedge kept false]",
-		},
-		{
-			"both fail", 20, after(time.Second, status(500, `{}`)), after(time.Second, throttling), good, nil, 1100 * time.Millisecond,
-			"a/server-error b/throttled c/", "[hedge hedge kept true again]",
-		},
-		{
-			"both fail, tokens used by both", 20, after(time.Second, status(500, `{}`)), after(time.Second, status(502, `{}`)), good, nil,
-			1100 * time.Millisecond, "a/server-error b/server-error c/", "[hedge hedge kept true kept again]",
-		},
-		{
-			"it fails before", 20, after(50*time.Millisecond, status(500, `{}`)), good, nil, nil, 50 * time.Millisecond, "a/server-error b/",
-			"[kept again]",
-		},
-	} {
+	for _, c := range hedgeCases {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				lines := map[string][]reply{"a": {good, c.a, good}, "b": {c.b, good}}
@@ -257,7 +259,7 @@ func TestHedgePanicReachesCaller(t *testing.T) {
 	})
 }
 
-// Under the race detector: efforts side by side, regions that fail at random, clients
+// Under the race detector: attempts side by side, regions that fail at random, clients
 // that leave.
 func TestHedgesUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 	"aoaigateway/handler/secret"
 )
 
-// 429 is the answer only when load alone is in the way; and no error says what is not so.
+// The answer is 429 only if throttling is the only reason, and no message says anything untrue.
 func TestMessageWhenAllFail(t *testing.T) {
 	limit := status(429, `{}`, "Retry-After=30")
 	for _, c := range []struct {
@@ -65,33 +65,37 @@ type vault struct {
 	get, refresh error
 }
 
+var errVault = errors.New("GET https://vault.example/secrets/top-secret-name: 503")
+
 func (v vault) Get(context.Context, string) (string, error)     { return "old", v.get }
 func (v vault) Refresh(context.Context, string) (string, error) { return "new", v.refresh }
 
+// secretCases are the rows of TestMissingSecretIsNotBlamed.
+var secretCases = []struct {
+	name     string
+	vault    vault
+	attempts string
+	kind     gateway.Kind
+	words    string
+}{
+	{"cannot be fetched", vault{get: errVault}, "a/no-credential b/no-credential", gateway.Unavailable, "cannot fetch its own credential"},
+	{
+		"was refused and cannot be renewed",
+		vault{refresh: errVault},
+		"a/credential-refused a/no-credential b/credential-refused b/no-credential", gateway.BadGateway,
+		"refused the gateway's own credential",
+	},
+	{
+		"was refused, renewed and refused",
+		vault{},
+		"a/credential-refused a/credential-refused b/credential-refused b/credential-refused",
+		gateway.BadGateway, "refused the gateway's own credential",
+	},
+}
+
 // A region is not blamed for a secret that cannot be fetched.
 func TestMissingSecretIsNotBlamed(t *testing.T) {
-	away := errors.New("GET https://vault.example/secrets/top-secret-name: 503")
-	for _, c := range []struct {
-		name     string
-		vault    vault
-		attempts string
-		kind     gateway.Kind
-		words    string
-	}{
-		{"cannot be fetched", vault{get: away}, "a/no-credential b/no-credential", gateway.Unavailable, "cannot fetch its own credential"},
-		{
-			"was refused and cannot be renewed",
-			vault{refresh: away},
-			"a/credential-refused a/no-credential b/credential-refused b/no-credential", gateway.BadGateway,
-			"refused the gateway's own credential",
-		},
-		{
-			"was refused, renewed and refused",
-			vault{},
-			"a/credential-refused a/credential-refused b/credential-refused b/credential-refused",
-			gateway.BadGateway, "refused the gateway's own credential",
-		},
-	} {
+	for _, c := range secretCases {
 		for _, pin := range []string{"", "a"} {
 			t.Run(c.name+" "+pin, func(t *testing.T) {
 				var regions []backend.Region
@@ -135,9 +139,8 @@ func TestHealthOrder(t *testing.T) {
 	host := &url.URL{Scheme: "https", Host: "x"}
 	transport := &script{lines: map[string][]reply{"x": {good}}}
 	p := backend.New(backend.Options{Secrets: secret.Map{"k": "1"}, Transport: transport, Regions: []backend.Region{
-		{Name: "later", Endpoint: host, Priority: 2, Models: models, Credential: "k"}, {
-			Name: "sooner", Endpoint: host, Priority: 1, Models: models, Credential: "k",
-		},
+		{Name: "later", Endpoint: host, Priority: 2, Models: models, Credential: "k"},
+		{Name: "sooner", Endpoint: host, Priority: 1, Models: models, Credential: "k"},
 	}})
 	first := fmt.Sprintf("%+v", p.Health())
 	for range 10 {

@@ -9,7 +9,7 @@
 // a body up to wholeBody its last byte, otherwise its first bytes. Before the commit point
 // nothing has reached the client, so a failed attempt is followed by one at the next
 // region. After it nothing is tried again. The table in outcome.go says what each outcome
-// means for the breaker, for the request and for what it holds. README.md has the words.
+// means for the breaker, for the request and for what it holds. README.md explains the words.
 package backend
 
 import (
@@ -24,6 +24,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/breakersync"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
@@ -64,9 +65,9 @@ func (o Options) withDefaults() Options {
 // Pool is the set of regions. Safe for concurrent use.
 type Pool struct {
 	options     Options
-	deployments sync.Map        // deploymentKey → *deploymentState
-	noUsage     sync.Map        // deploymentKey → struct{}: deployments that refuse stream_options
-	shared      *sharedBreakers // nil = states stay in this process
+	deployments sync.Map          // deploymentKey → *deploymentState
+	noUsage     sync.Map          // deploymentKey → struct{}: deployments that refuse stream_options
+	shared      *breakersync.Sync // nil = states stay in this process
 }
 
 // New returns a pool whose breakers are all closed.
@@ -75,16 +76,12 @@ func New(o Options) *Pool {
 	o.Regions = slices.Clone(o.Regions)
 	slices.SortStableFunc(o.Regions, func(a, b Region) int { return a.Priority - b.Priority })
 	p := &Pool{options: o}
-	p.shared = newSharedBreakers(o.Shared, p)
+	p.shared = breakersync.New(breakersync.Options{Table: o.Shared, Logger: o.Logger, Learn: p.learn})
 	return p
 }
 
 // Close ends the sharing of breaker states.
-func (p *Pool) Close() { p.shared.close() }
-
-func (p *Pool) has(region string) bool {
-	return slices.ContainsFunc(p.options.Regions, func(r Region) bool { return r.Name == region })
-}
+func (p *Pool) Close() { p.shared.Close() }
 
 // Serves reports whether any region has the model.
 func (p *Pool) Serves(model string) bool {
@@ -116,7 +113,7 @@ func (p *Pool) Models() []string {
 // was sent, also when the result is an error, which is a *gateway.Error. A nil hold means
 // that attempts are not charged to any limit.
 func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, attempts []gateway.Attempt, err error) {
-	p.shared.awaitFirstRead(ctx)
+	p.shared.AwaitFirstRead(ctx)
 	c := p.candidates(call)
 	var best failure
 	for {

@@ -18,45 +18,48 @@ import (
 	"aoaigateway/handler/secret"
 )
 
+// outcomeCases are the rows of TestOutcomes.
+var outcomeCases = []struct {
+	name    string
+	stream  bool
+	first   reply
+	reason  string // of the attempt at a
+	moves   bool   // b answers
+	aloneIs int    // status when there is no b; 0 = what errKind says
+	errKind gateway.Kind
+	opens   bool // the next request passes a by
+}{
+	{"429", false, status(429, `{}`, "Retry-After=7"), "throttled", true, 0, gateway.RateLimited, true},
+	{"429 in ms", false, status(429, `{}`, "retry-after-ms=1500"), "throttled", true, 0, gateway.RateLimited, true},
+	{"408", false, status(408, `{}`), "server-error", true, 408, 0, false},
+	{"500", false, status(500, `{"error":1}`), "server-error", true, 500, 0, false},
+	{"503 with Retry-After", false, status(503, `{}`, "Retry-After=3"), "server-error", true, 503, 0, true},
+	{"connection refused", false, failing(errRefused), "connect-failed", true, 0, gateway.Unavailable, true},
+	{"reset", false, failing(errors.New("read: connection reset by peer")), "reset", true, 0, gateway.Unavailable, false},
+	{"TLS", false, failing(errors.New("tls: bad certificate")), "tls-failed", true, 0, gateway.Unavailable, true},
+	{"body reset half way", false, cut(`{"ok":`), "broken-body", true, 0, gateway.Unavailable, false},
+	{"stream reset before its first event", true, cut("", sse), "cut-before-first-event", true, 0, gateway.Unavailable, false},
+	{"stream cut within its first event", true, cut("data: {", sse), "cut-before-first-event", true, 0, gateway.Unavailable, false},
+	{
+		"stream that opens with an error", true, status(200, "data: {\"error\":{\"code\":\"server_error\"}}\n\n", sse), "error-event", true,
+		200, 0, false,
+	},
+	{
+		"stream that opens with a content filter's error", true, status(200, "data: {\"error\":{\"code\":\"content_filter\"}}\n\n", sse), "",
+		false, 200, 0, false,
+	},
+	{"401", false, status(401, `{}`), "credential-refused", true, 0, gateway.BadGateway, false},
+	{"403", false, status(403, `{}`), "credential-refused", true, 0, gateway.BadGateway, false},
+	{"400", false, status(400, `{"error":{"code":"content_filter"}}`), "", false, 400, 0, false},
+	{"404", false, status(404, `{}`), "", false, 404, 0, false},
+	{"409", false, status(409, `{}`), "", false, 409, 0, false},
+	{"409 with Retry-After", false, status(409, `{}`, "Retry-After=2"), "conflict", true, 409, 0, true},
+	{"422", false, status(422, `{}`), "", false, 422, 0, false},
+}
+
 // The decision table, as the client and the next request see it.
 func TestOutcomes(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		stream  bool
-		first   reply
-		reason  string // of the attempt at a
-		moves   bool   // b answers
-		aloneIs int    // status when there is no b; 0 = what errKind says
-		errKind gateway.Kind
-		opens   bool // the next request passes a by
-	}{
-		{"429", false, status(429, `{}`, "Retry-After=7"), "throttled", true, 0, gateway.RateLimited, true},
-		{"429 in ms", false, status(429, `{}`, "retry-after-ms=1500"), "throttled", true, 0, gateway.RateLimited, true},
-		{"408", false, status(408, `{}`), "server-error", true, 408, 0, false},
-		{"500", false, status(500, `{"error":1}`), "server-error", true, 500, 0, false},
-		{"503 with Retry-After", false, status(503, `{}`, "Retry-After=3"), "server-error", true, 503, 0, true},
-		{"connection refused", false, failing(errRefused), "connect-failed", true, 0, gateway.Unavailable, true},
-		{"reset", false, failing(errors.New("read: connection reset by peer")), "reset", true, 0, gateway.Unavailable, false},
-		{"TLS", false, failing(errors.New("tls: bad certificate")), "tls-failed", true, 0, gateway.Unavailable, true},
-		{"body reset half way", false, cut(`{"ok":`), "broken-body", true, 0, gateway.Unavailable, false},
-		{"stream reset before its first event", true, cut("", sse), "cut-before-first-event", true, 0, gateway.Unavailable, false},
-		{"stream cut within its first event", true, cut("data: {", sse), "cut-before-first-event", true, 0, gateway.Unavailable, false},
-		{
-			"stream that opens with an error", true, status(200, "data: {\"error\":{\"code\":\"server_error\"}}\n\n", sse), "error-event", true,
-			200, 0, false,
-		},
-		{
-			"stream that opens with a content filter's error", true, status(200, "data: {\"error\":{\"code\":\"content_filter\"}}\n\n", sse), "",
-			false, 200, 0, false,
-		},
-		{"401", false, status(401, `{}`), "credential-refused", true, 0, gateway.BadGateway, false},
-		{"403", false, status(403, `{}`), "credential-refused", true, 0, gateway.BadGateway, false},
-		{"400", false, status(400, `{"error":{"code":"content_filter"}}`), "", false, 400, 0, false},
-		{"404", false, status(404, `{}`), "", false, 404, 0, false},
-		{"409", false, status(409, `{}`), "", false, 409, 0, false},
-		{"409 with Retry-After", false, status(409, `{}`, "Retry-After=2"), "conflict", true, 409, 0, true},
-		{"422", false, status(422, `{}`), "", false, 422, 0, false},
-	} {
+	for _, c := range outcomeCases {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				better := good
@@ -110,7 +113,7 @@ func TestFirstByteTimeout(t *testing.T) {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if took := time.Since(start); took != 300*time.Second {
-			t.Errorf("took %v, want 100 s of patience and 200 s of waiting for the last", took)
+			t.Errorf("took %v, want 100 s until the first is left and 200 s of waiting for the last", took)
 		}
 		if cl.Attempts[0].Reason != "first-byte-timeout" {
 			t.Errorf("attempts %+v", cl.Attempts)

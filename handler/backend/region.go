@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/breakersync"
 )
 
 // ManagedIdentity as a region's credential means the gateway's own identity. Any other
@@ -32,8 +33,8 @@ func (r *Region) route(model string) Route {
 	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
 }
 
-// deploymentKey names a deployment in a region. deployment is empty for calls without a model.
-type deploymentKey struct{ region, deployment string }
+// deploymentKey names a deployment in a region.
+type deploymentKey = breakersync.Key
 
 // deploymentState is what this process knows of a deployment.
 type deploymentState struct {
@@ -69,7 +70,7 @@ type target struct {
 	*deploymentState
 }
 
-func (t target) key() deploymentKey { return deploymentKey{t.Name, t.deployment} }
+func (t target) key() deploymentKey { return deploymentKey{Region: t.Name, Deployment: t.deployment} }
 
 // targets lists where a call could go, best priority first.
 func (p *Pool) targets(call *Call) []target {
@@ -80,7 +81,7 @@ func (p *Pool) targets(call *Call) []target {
 		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
 			continue
 		}
-		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{r.Name, deployment})})
+		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})})
 	}
 	slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
 	return list

@@ -185,45 +185,47 @@ func TestHangingUpOpensBreaker(t *testing.T) {
 	}
 }
 
+// unusualAnswers are the rows of TestUnusualHTTPAnswers.
+var unusualAnswers = []struct {
+	name, answer string
+	body         int
+	unread       bool // the request's body is left
+	status       int
+	attempts     string
+}{
+	{
+		"a redirect is not followed",
+		"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 307, "a/",
+	},
+	{"a moved resource", "HTTP/1.1 301 Moved Permanently\r\nLocation: /openai/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 301, "a/"},
+	{
+		"informational answers are passed over", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + okAnswer,
+		10, false, 200, "a/",
+	},
+	{
+		"a thousand of them are no answer",
+		strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <"+strings.Repeat("l", 1000)+">\r\n\r\n", 1000), 10, false, 200, "a/reset b/",
+	},
+	{"endless headers", "HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", 300<<10) + "\r\n\r\n", 10, false, 200, "a/reset b/"},
+	{"long headers", "HTTP/1.1 200 OK\r\nX-Long: " + strings.Repeat("x", 100<<10) + "\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/"},
+	{"no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", 10, false, 200, "a/reset b/"},
+	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde", 10, false, 200, "a/reset b/"},
+	{"broken chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 10, false, 200, "a/broken-body b/"},
+	{"chunks that end early", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n", 10, false, 200, "a/broken-body b/"},
+	{"less than announced", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"a\":1}", 10, false, 200, "a/broken-body b/"},
+	{
+		"broken gzip", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 10, false, 200,
+		"a/bad-encoding b/",
+	},
+	{"a status of four digits", "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/reset b/"},
+	{
+		"a refusal before the body is read", "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", 4 << 20, true,
+		400, "a/",
+	},
+}
+
 func TestUnusualHTTPAnswers(t *testing.T) {
-	long := strings.Repeat("x", 300<<10)
-	for _, c := range []struct {
-		name, answer string
-		body         int
-		unread       bool // the request's body is left
-		status       int
-		attempts     string
-	}{
-		{
-			"a redirect is not followed",
-			"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 307, "a/",
-		},
-		{"a moved resource", "HTTP/1.1 301 Moved Permanently\r\nLocation: /openai/elsewhere\r\nContent-Length: 0\r\n\r\n", 10, false, 301, "a/"},
-		{
-			"informational answers are passed over", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + okAnswer,
-			10, false, 200, "a/",
-		},
-		{
-			"a thousand of them are no answer",
-			strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <"+strings.Repeat("l", 1000)+">\r\n\r\n", 1000), 10, false, 200, "a/reset b/",
-		},
-		{"endless headers", "HTTP/1.1 200 OK\r\nX-Long: " + long + "\r\n\r\n", 10, false, 200, "a/reset b/"},
-		{"long headers", "HTTP/1.1 200 OK\r\nX-Long: " + long[:100<<10] + "\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/"},
-		{"no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", 10, false, 200, "a/reset b/"},
-		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde", 10, false, 200, "a/reset b/"},
-		{"chunks that are none", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 10, false, 200, "a/broken-body b/"},
-		{"chunks that end early", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n", 10, false, 200, "a/broken-body b/"},
-		{"less than announced", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"a\":1}", 10, false, 200, "a/broken-body b/"},
-		{
-			"gzip that is none", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 10, false, 200,
-			"a/bad-encoding b/",
-		},
-		{"a status of four digits", "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", 10, false, 200, "a/reset b/"},
-		{
-			"a refusal before the body is read", "HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", 4 << 20, true,
-			400, "a/",
-		},
-	} {
+	for _, c := range unusualAnswers {
 		t.Run(c.name, func(t *testing.T) {
 			address := serve(t, func(conn net.Conn, _ int) {
 				r, err := http.ReadRequest(bufio.NewReader(conn))
@@ -251,12 +253,10 @@ func TestUnusualHTTPAnswers(t *testing.T) {
 	}
 }
 
-// A region over HTTP/2 that is being replaced tells its clients to come again; streams
-// under way go on.
-func TestGoAwayLosesNoRequest(t *testing.T) {
-	var opened atomic.Int64
-	going := make(chan struct{})
-	region := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// leaving answers over HTTP/2: requests with X-Leave close the connection, others get a
+// stream that ends when going is closed.
+func leaving(t *testing.T, going chan struct{}) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.ProtoMajor != 2 {
 			t.Errorf("asked over %s", r.Proto)
@@ -271,7 +271,15 @@ func TestGoAwayLosesNoRequest(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-going
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
-	}))
+	})
+}
+
+// A region over HTTP/2 that is being replaced tells its clients to come again; streams
+// under way go on.
+func TestGoAwayLosesNoRequest(t *testing.T) {
+	var opened atomic.Int64
+	going := make(chan struct{})
+	region := httptest.NewUnstartedServer(leaving(t, going))
 	region.EnableHTTP2 = true
 	region.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {

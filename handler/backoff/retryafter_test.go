@@ -9,6 +9,7 @@ import (
 )
 
 func TestRetryAfterReadsEachHeader(t *testing.T) {
+	const maximum = 5 * time.Minute
 	date := time.Now().Add(90 * time.Second).UTC().Format(http.TimeFormat)
 	for _, c := range []struct {
 		name, value string
@@ -17,7 +18,7 @@ func TestRetryAfterReadsEachHeader(t *testing.T) {
 		{"Retry-After", "7", 7 * time.Second, 7 * time.Second},
 		{"Retry-After", "0.5", 500 * time.Millisecond, 500 * time.Millisecond},
 		{"Retry-After", date, 80 * time.Second, 90 * time.Second},
-		{"Retry-After", "999999999999", 5 * time.Minute, 5 * time.Minute},
+		{"Retry-After", "999999999999", maximum, maximum},
 		{"Retry-After", "-3", 0, 0},
 		{"Retry-After", "soon", 0, 0},
 		{"Retry-After-Ms", "250", 250 * time.Millisecond, 250 * time.Millisecond},

@@ -148,10 +148,10 @@ func TestLearnNeverShortens(t *testing.T) {
 func TestChangeIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Options{})
-		var told []string
+		var reported []string
 		note := func(c breaker.Change) {
 			if c.Happened() {
-				told = append(told, c.From.String()+">"+c.To.String())
+				reported = append(reported, c.From.String()+">"+c.To.String())
 			}
 		}
 		first, second := allow(t, b), allow(t, b)
@@ -171,8 +171,8 @@ func TestChangeIsReportedOnce(t *testing.T) {
 		note(probe.Success())
 		note(b.Learn(time.Second, false))
 		want := "closed>open open>half-open half-open>open open>half-open half-open>closed closed>open"
-		if got := strings.Join(told, " "); got != want {
-			t.Errorf("told %s, want %s", got, want)
+		if got := strings.Join(reported, " "); got != want {
+			t.Errorf("reported %s, want %s", got, want)
 		}
 	})
 }

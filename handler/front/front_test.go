@@ -62,16 +62,16 @@ func TestPanicBecomesError(t *testing.T) {
 	if w := do(h, "GET", "/manage/"); w.Code != 500 || strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	begun := handler(func(w http.ResponseWriter, _ *http.Request) error {
+	started := handler(func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = w.Write([]byte("half"))
 		panic("secret")
 	})
 	defer func() {
 		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // a panic value
-			t.Errorf("an answer that had begun ends with %v", v)
+			t.Errorf("an answer that had started ends with %v", v)
 		}
 	}()
-	do(begun, "GET", "/manage/")
+	do(started, "GET", "/manage/")
 }
 
 func TestTimerRunsSteps(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"aoaigateway/handler/openai"
 )
 
-// The counts are those of npm js-tiktoken 1.0.21, which nobody of us wrote.
+// The counts are those of npm js-tiktoken 1.0.21, an independent implementation.
 func TestCountUsesModelsTokens(t *testing.T) {
 	for _, c := range []struct {
 		model, text string

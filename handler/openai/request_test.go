@@ -10,54 +10,57 @@ import (
 	"aoaigateway/handler/openai"
 )
 
+// requestCases are the rows of TestParseRequestFields.
+var requestCases = []struct {
+	name string
+	kind openai.Kind
+	body string
+	want openai.Request
+}{
+	{
+		"chat", openai.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":5,"n":2,"user":"u"}`,
+		openai.Request{Model: "m", EndUser: "u", MaxOutput: 5, Choices: 2, PromptBytes: 32, Messages: 1},
+	},
+	{
+		"newer cap wins", openai.Chat, `{"max_tokens":5,"max_completion_tokens":7}`,
+		openai.Request{MaxOutput: 7, Choices: 1, Messages: 1},
+	},
+	{
+		"stream with usage", openai.Chat, `{"stream":true,"stream_options":{"include_usage":true}}`,
+		openai.Request{Stream: true, IncludeUsage: true, Choices: 1, Messages: 1},
+	},
+	{
+		"wrong types count as absent", openai.Chat, `{"stream":"yes","max_tokens":"5","n":null,"model":7}`,
+		openai.Request{Choices: 1, Messages: 1},
+	},
+	{
+		"image", openai.Chat, `{"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`,
+		openai.Request{Choices: 1, PromptBytes: 60, Messages: 1, NotAllText: true},
+	},
+	{
+		"an escaped word in a prompt", openai.Chat, `{"messages":[{"content":"\"image_url\""}]}`,
+		openai.Request{Choices: 1, PromptBytes: 29, Messages: 1},
+	},
+	{
+		"embeddings do not stream", openai.Embeddings, `{"input":["a","b"],"stream":true}`,
+		openai.Request{Choices: 1, PromptBytes: 9, Messages: 2},
+	},
+	{
+		"batch of prompts with best_of", openai.Completions, `{"prompt":["a","b"],"best_of":3}`,
+		openai.Request{Choices: 6, PromptBytes: 9, Messages: 1},
+	},
+	{
+		"one prompt of tokens", openai.Completions, `{"prompt":[1,2,3]}`,
+		openai.Request{Choices: 1, PromptBytes: 7, Messages: 1},
+	},
+	{
+		"stored context", openai.Responses, `{"input":"hi","previous_response_id":"resp_1","n":9}`,
+		openai.Request{Previous: "resp_1", Choices: 1, PromptBytes: 4, Messages: 1, NotAllText: true},
+	},
+}
+
 func TestParseRequestFields(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		kind openai.Kind
-		body string
-		want openai.Request
-	}{
-		{
-			"chat", openai.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":5,"n":2,"user":"u"}`,
-			openai.Request{Model: "m", EndUser: "u", MaxOutput: 5, Choices: 2, PromptBytes: 32, Messages: 1},
-		},
-		{
-			"newer cap wins", openai.Chat, `{"max_tokens":5,"max_completion_tokens":7}`,
-			openai.Request{MaxOutput: 7, Choices: 1, Messages: 1},
-		},
-		{
-			"stream with usage", openai.Chat, `{"stream":true,"stream_options":{"include_usage":true}}`,
-			openai.Request{Stream: true, IncludeUsage: true, Choices: 1, Messages: 1},
-		},
-		{
-			"wrong types count as absent", openai.Chat, `{"stream":"yes","max_tokens":"5","n":null,"model":7}`,
-			openai.Request{Choices: 1, Messages: 1},
-		},
-		{
-			"image", openai.Chat, `{"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`,
-			openai.Request{Choices: 1, PromptBytes: 60, Messages: 1, NotAllText: true},
-		},
-		{
-			"an escaped word in a prompt is no image", openai.Chat, `{"messages":[{"content":"\"image_url\""}]}`,
-			openai.Request{Choices: 1, PromptBytes: 29, Messages: 1},
-		},
-		{
-			"embeddings do not stream", openai.Embeddings, `{"input":["a","b"],"stream":true}`,
-			openai.Request{Choices: 1, PromptBytes: 9, Messages: 2},
-		},
-		{
-			"batch of prompts with best_of", openai.Completions, `{"prompt":["a","b"],"best_of":3}`,
-			openai.Request{Choices: 6, PromptBytes: 9, Messages: 1},
-		},
-		{
-			"one prompt of tokens", openai.Completions, `{"prompt":[1,2,3]}`,
-			openai.Request{Choices: 1, PromptBytes: 7, Messages: 1},
-		},
-		{
-			"stored context", openai.Responses, `{"input":"hi","previous_response_id":"resp_1","n":9}`,
-			openai.Request{Previous: "resp_1", Choices: 1, PromptBytes: 4, Messages: 1, NotAllText: true},
-		},
-	} {
+	for _, c := range requestCases {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := openai.ParseRequest(c.kind, []byte(c.body))
 			if err != nil {

@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// limits reads a product's limits and refuses what could not be kept.
+// limits reads a product's limits, and refuses those that cannot be enforced.
 func (p *parser) limits(n *yaml.Node, where string, product Product, pol *Policy) (limits []Limit) {
 	items, _ := p.sequence(n, where, "write a list such as [{tokens: 100000, per: minute}]")
 	for i, item := range items {
@@ -49,9 +49,9 @@ func (p *parser) limit(n *yaml.Node, where string) (l Limit, ok bool) {
 	switch {
 	case keys == nil:
 	case l.Unit == "":
-		p.fail(n, where, "says not what it counts; add tokens: N, requests: N, cost: N or concurrent: N")
+		p.fail(n, where, "does not say what it counts; add tokens: N, requests: N, cost: N or concurrent: N")
 	case l.Unit == Concurrent && per:
-		p.fail(n, where, "counts requests under way, at any one time; drop per")
+		p.fail(n, where, "counts requests in flight, which have no period; remove per")
 	case l.Unit != Concurrent && !per:
 		p.fail(n, where, "per is missing")
 	}
@@ -70,7 +70,7 @@ func (p *parser) cost(v *yaml.Node, where string) int64 {
 	p.noteMoney(v)
 	n, ok := p.amount(v, where)
 	if ok && n == 0 {
-		p.fail(v, where, "is 0; "+moneyMeaning+", and more than nothing")
+		p.fail(v, where, "is 0; "+moneyMeaning+", and more than 0")
 	}
 	return n
 }
@@ -94,28 +94,28 @@ func (p *parser) conflict(n *yaml.Node, where string, l Limit, others []Limit) {
 			p.fail(n, where, fmt.Sprintf("counts the same as limit %s; keep the smaller one", o.Name))
 			return
 		case o.Name == l.Name:
-			p.fail(n, where, fmt.Sprintf("two limits are called %s; give one another name", l.Name))
+			p.fail(n, where, fmt.Sprintf("two limits have the name %s; rename one of them", l.Name))
 			return
 		}
 	}
 }
 
-// enforceable refuses hard limits on tokens and cost that no request, or only some, could
-// be held to.
+// enforceable refuses hard limits on tokens and cost for which requests have no bound, and
+// those that are smaller than the largest answer.
 func (p *parser) enforceable(n *yaml.Node, where string, l Limit, product Product) {
 	switch {
 	case !l.Hard || l.Unit != Tokens && l.Unit != Cost:
 	case product.MaxOutputTokens == 0:
-		p.fail(n, where, "is hard, but a request that names no output cap has no bound; "+
-			"add maxOutputTokens to the product (it is put into such requests), or drop hard")
+		p.fail(n, where, "is hard, but a request without an output cap has no bound; "+
+			"add maxOutputTokens to the product (it is put into such requests), or remove hard")
 	case l.Unit == Tokens && product.MaxOutputTokens >= l.Amount:
 		p.fail(n, where, fmt.Sprintf("is hard and smaller than one answer may be (maxOutputTokens %d); "+
 			"lower maxOutputTokens or raise the limit", product.MaxOutputTokens))
 	}
 }
 
-// affordable refuses a limit on cost under which a model has no price, or no whole answer
-// could ever pass.
+// affordable refuses a limit on cost if a model of the product has no price, or if a whole
+// answer may cost more than a hard limit allows.
 func (p *parser) affordable(n *yaml.Node, where string, l Limit, product Product, pol *Policy) {
 	if l.Unit != Cost {
 		return
@@ -133,7 +133,7 @@ func (p *parser) affordable(n *yaml.Node, where string, l Limit, product Product
 	}
 }
 
-// among is what the file knows of the models a product may use.
+// among is what the file says about the models that a product may use.
 func (p Product) among(pol *Policy) (models []Model) {
 	if slices.Equal(p.Models, []string{"*"}) {
 		return pol.Models()

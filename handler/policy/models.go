@@ -35,7 +35,7 @@ func (p *parser) models(n *yaml.Node, out *Policy) {
 			"regions":          func(v *yaml.Node) { m.Regions = p.regions(v, where+".regions") },
 		})
 		if _, taken := out.models[strings.ToLower(name)]; taken {
-			p.fail(v, where, "is declared twice; Azure does not tell names apart by case")
+			p.fail(v, where, "is declared twice; Azure ignores the case of names")
 		}
 		out.models[strings.ToLower(name)] = m
 	})
@@ -60,7 +60,7 @@ func (p *parser) price(n *yaml.Node, where string) (price Price) {
 		price.CachedInput = price.Input
 	}
 	if price.CachedInput > price.Input {
-		p.fail(cached, where+".cachedInput", "is more than input; what is held before a request counts none as cached")
+		p.fail(cached, where+".cachedInput", "is more than input; the amount held before a request assumes that nothing is cached")
 	}
 	return price
 }
@@ -87,12 +87,12 @@ func (p *parser) regions(n *yaml.Node, where string) map[string]Route {
 func (p *parser) currency(n *yaml.Node) string {
 	c, ok := p.text(n, "currency")
 	if ok && !currencyShape.MatchString(c) {
-		p.fail(n, "currency", fmt.Sprintf("%q is no currency; write its three letters, such as USD", shorten(c)))
+		p.fail(n, "currency", fmt.Sprintf("%q is not a currency; write its three letters, such as USD", shorten(c)))
 	}
 	return c
 }
 
-// priceVersion takes an unquoted date too, which YAML does not call text.
+// priceVersion accepts an unquoted date too, which is not text in YAML.
 func (p *parser) priceVersion(n *yaml.Node) string {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!timestamp" && nameShape.MatchString(n.Value) {
 		return n.Value
@@ -100,14 +100,14 @@ func (p *parser) priceVersion(n *yaml.Node) string {
 	return p.name(n, "priceVersion")
 }
 
-// noteMoney remembers the first place that needs the currency.
+// noteMoney keeps the first node that needs the currency.
 func (p *parser) noteMoney(n *yaml.Node) {
 	if p.money == nil {
 		p.money = n
 	}
 }
 
-// amount reads a decimal amount of money as millionths, without a float on the way.
+// amount reads a decimal amount of money as millionths, without a float.
 func (p *parser) amount(n *yaml.Node, where string) (int64, bool) {
 	number := n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!int" || n.ShortTag() == "!!float")
 	if !number || !amountShape.MatchString(n.Value) {

@@ -11,10 +11,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// parser walks YAML nodes, which know their place, and collects every mistake.
+// parser walks YAML nodes, which have their line and column, and collects all mistakes.
 type parser struct {
 	mistakes []mistake
-	money    *yaml.Node // the first place that needs a currency; nil = none
+	money    *yaml.Node // the first node that needs a currency; nil = none
 	own      map[string]*regexp.Regexp
 }
 
@@ -23,7 +23,7 @@ type mistake struct {
 	text         string
 }
 
-// fields are the keys a mapping may have, and who reads their values.
+// fields are the keys that a mapping may have, each with the function that reads its value.
 type fields map[string]func(*yaml.Node)
 
 func (p *parser) fail(n *yaml.Node, where, text string) {
@@ -34,7 +34,7 @@ func (p *parser) failAt(line, column int, text string) {
 	p.mistakes = append(p.mistakes, mistake{line, column, text})
 }
 
-// mapping reads a mapping and returns the keys it has, nil if n is none.
+// mapping reads a mapping and returns its keys; nil if n is not a mapping.
 func (p *parser) mapping(n *yaml.Node, where string, known fields) []string {
 	names := make([]string, 0, len(known))
 	for name := range known {
@@ -51,21 +51,21 @@ func (p *parser) mapping(n *yaml.Node, where string, known fields) []string {
 	})
 }
 
-// named reads a mapping whose keys are names of the user's.
+// named reads a mapping whose keys are names that the user chose.
 func (p *parser) named(n *yaml.Node, where string, read func(name string, v *yaml.Node)) []string {
 	if isNull(n) {
 		return nil
 	}
 	return p.pairs(n, where, "names, each with a mapping", func(name string, k, v *yaml.Node) {
 		if !nameShape.MatchString(name) {
-			p.fail(k, where, fmt.Sprintf("%q is no name; use up to 64 letters, digits, dots, dashes and underscores", name))
+			p.fail(k, where, fmt.Sprintf("%q is not a valid name; use up to 64 letters, digits, dots, dashes and underscores", name))
 			return
 		}
 		read(name, v)
 	})
 }
 
-// pairs visits every key once and returns the keys; nil says that n is no mapping.
+// pairs visits every key once and returns the keys; nil if n is not a mapping.
 func (p *parser) pairs(n *yaml.Node, where, right string, visit func(key string, k, v *yaml.Node)) []string {
 	if n = resolve(n); n.Kind != yaml.MappingNode {
 		p.fail(n, where, "is "+kind(n)+"; it must be a mapping of "+right)
@@ -81,7 +81,7 @@ func (p *parser) pairs(n *yaml.Node, where, right string, visit func(key string,
 			continue
 		}
 		if line, twice := seen[k.Value]; twice {
-			p.fail(k, where, fmt.Sprintf("key %q stands twice, first in line %d; keep one", k.Value, line))
+			p.fail(k, where, fmt.Sprintf("key %q occurs twice, first in line %d; keep one", k.Value, line))
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -112,7 +112,7 @@ func (p *parser) sequence(n *yaml.Node, where, right string) ([]*yaml.Node, bool
 
 func (p *parser) text(n *yaml.Node, where string) (string, bool) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-		p.fail(n, where, "is "+kind(n)+"; it must be text, in quotes if need be")
+		p.fail(n, where, "is "+kind(n)+"; it must be text, in quotes if necessary")
 		return "", false
 	}
 	return n.Value, true
@@ -121,7 +121,7 @@ func (p *parser) text(n *yaml.Node, where string) (string, bool) {
 func (p *parser) name(n *yaml.Node, where string) string {
 	name, ok := p.text(n, where)
 	if ok && !nameShape.MatchString(name) {
-		p.fail(n, where, fmt.Sprintf("%q is no name; use up to 64 letters, digits, dots, dashes and underscores", name))
+		p.fail(n, where, fmt.Sprintf("%q is not a valid name; use up to 64 letters, digits, dots, dashes and underscores", name))
 	}
 	return name
 }
@@ -178,7 +178,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// kind says what a node is in words for the person who wrote it.
+// kind describes a node for the person who wrote it.
 func kind(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:

@@ -21,12 +21,12 @@ const (
 	maxTimeout = 10 * time.Minute
 )
 
-// nameShape is Azure's for deployments; products and limits share it, because all become
-// parts of keys and headers.
+// nameShape is Azure's form of deployment names. Products and limits have the same form,
+// because their names become parts of keys and headers.
 var nameShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Parse reads a policy file; name stands in the mistakes it reports. The error joins one
-// "name:line:column: where: what is wrong; what would be right" for each mistake.
+// Parse reads a policy file. The error has one line for each mistake, in the form
+// "name:line:column: where: what is wrong; what would be right".
 func Parse(name string, data []byte) (*Policy, error) {
 	p := &parser{}
 	result := &Policy{products: map[string]Product{}, models: map[string]Model{}}
@@ -56,20 +56,20 @@ func (p *parser) document(data []byte) *yaml.Node {
 	case err != nil:
 		p.syntax(err)
 	case !errors.Is(d.Decode(&second), io.EOF):
-		p.failAt(max(second.Line, 1), max(second.Column, 1), "a second document; one file holds one policy")
+		p.failAt(max(second.Line, 1), max(second.Column, 1), "this is a second document; a file has one policy")
 	default:
 		return doc.Content[0]
 	}
 	return nil
 }
 
-// syntax keeps the line that the YAML library puts into its text; it knows no column.
+// syntax takes the line from the YAML library's text. The library gives no column.
 func (p *parser) syntax(err error) {
 	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if _, serr := fmt.Sscanf(text, "line %d:", &line); serr == nil {
 		_, text, _ = strings.Cut(text, ": ")
 	}
-	p.failAt(line, 1, "no valid YAML: "+text)
+	p.failAt(line, 1, "this is not valid YAML: "+text)
 }
 
 func (p *parser) policy(n *yaml.Node, out *Policy) {
@@ -79,7 +79,7 @@ func (p *parser) policy(n *yaml.Node, out *Policy) {
 		"currency":     func(v *yaml.Node) { out.currency = p.currency(v) },
 		"priceVersion": func(v *yaml.Node) { out.priceVersion = p.priceVersion(v) },
 		"models":       func(v *yaml.Node) { p.models(v, out) },
-		// Read last: products may name only what models and patterns declare.
+		// Both are read last: products may name only what models and patterns declare.
 		"products": func(v *yaml.Node) { products = v },
 		"patterns": func(v *yaml.Node) { patterns = v },
 	})
@@ -91,10 +91,10 @@ func (p *parser) policy(n *yaml.Node, out *Policy) {
 		p.patterns(patterns)
 	}
 	if products != nil && len(p.named(products, "products", func(name string, v *yaml.Node) { p.product(name, v, out) })) == 0 {
-		p.fail(products, "products", "no product; name at least one, such as default")
+		p.fail(products, "products", "there is no product; add at least one, such as default")
 	}
 	if p.money != nil && !slices.Contains(keys, "currency") {
-		p.fail(p.money, "policy", "has prices and no currency; add one, such as currency: USD")
+		p.fail(p.money, "policy", "has prices but no currency; add one, such as currency: USD")
 	}
 }
 
@@ -138,11 +138,11 @@ func (p *parser) allowed(n *yaml.Node, where string, declared map[string]Model) 
 		case !ok:
 			continue
 		case name == "*" && len(items) > 1:
-			p.fail(item, at, `"*" allows all models already; drop it or the others`)
+			p.fail(item, at, `"*" already allows all models; remove it or the others`)
 		case name != "*" && !nameShape.MatchString(name):
-			p.fail(item, at, fmt.Sprintf("%q is no deployment name; %s", name, right))
+			p.fail(item, at, fmt.Sprintf("%q is not a deployment name; %s", name, right))
 		case slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }):
-			p.fail(item, at, fmt.Sprintf("%q is named twice; drop one", name))
+			p.fail(item, at, fmt.Sprintf("%q occurs twice; remove one", name))
 		case name != "*" && len(declared) > 0 && declared[strings.ToLower(name)].Name == "":
 			p.fail(item, at, fmt.Sprintf("model %q is not declared under models%s", name, suggest(name, modelNames(declared))))
 		}

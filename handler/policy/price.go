@@ -16,8 +16,8 @@ type Price struct {
 	Output      int64
 }
 
-// Of is what an answer cost in millionths of the currency, rounded up once. Reasoning is
-// part of the output. Tokens that are neither prompt nor completion cost the dearer price.
+// Of is what an answer costs in millionths of the currency, rounded up once. Reasoning is
+// part of the output. Tokens that are neither prompt nor completion have the higher price.
 func (p Price) Of(u gateway.Usage) int64 {
 	prompt, output := max(u.Prompt, 0), max(u.Completion, 0)
 	cached := min(max(u.Cached, 0), prompt)
@@ -30,8 +30,8 @@ func (p Price) Of(u gateway.Usage) int64 {
 	return s.millionths()
 }
 
-// Most is what a number of tokens can cost at most, when up to output of them may be
-// output; output 0 = all may be.
+// Most is the most that a number of tokens can cost if up to output of them are output;
+// output 0 = all of them may be.
 func (p Price) Most(tokens, output int64) int64 {
 	if output <= 0 || output > tokens {
 		output = tokens
@@ -42,7 +42,7 @@ func (p Price) Most(tokens, output int64) int64 {
 	return s.millionths()
 }
 
-// sum adds up tokens × price in 128 bits.
+// sum is a sum of tokens × price in 128 bits.
 type sum struct{ hi, lo uint64 }
 
 func (s *sum) add(tokens, price int64) {
@@ -54,7 +54,7 @@ func (s *sum) add(tokens, price int64) {
 
 const million = 1_000_000
 
-// millionths divides by the million tokens a price is for; what would overflow is capped.
+// millionths divides by the million tokens that a price is for. It caps an overflow.
 func (s *sum) millionths() int64 {
 	if s.hi >= million {
 		return math.MaxInt64
@@ -66,19 +66,19 @@ func (s *sum) millionths() int64 {
 	return int64(min(quotient, math.MaxInt64))
 }
 
-// Money is an amount in a currency, and the price list it was reckoned with.
+// Money is an amount in a currency, with the version of the price list.
 type Money struct {
 	Millionths   int64
 	Currency     string
 	PriceVersion string
 }
 
-// String is the amount as people write it: "0.00123 USD".
+// String is the amount as people write it, such as "0.00123 USD".
 func (m Money) String() string {
 	return Decimal(m.Millionths) + " " + m.Currency
 }
 
-// Decimal writes millionths as a decimal number: at least two places, at most six.
+// Decimal writes millionths as a decimal number with two to six decimal places.
 func Decimal(millionths int64) string {
 	s := fmt.Sprintf("%d.%06d", millionths/million, millionths%million)
 	short := strings.TrimRight(s, "0")
@@ -88,7 +88,7 @@ func Decimal(millionths int64) string {
 	return short
 }
 
-// Cost is what an answer of a model cost; false when the policy has no price for it.
+// Cost is what an answer of a model costs; false if the policy has no price for the model.
 func (p *Policy) Cost(u gateway.Usage, model string) (Money, bool) {
 	m, _ := p.Model(model)
 	if !m.Priced {
@@ -97,5 +97,5 @@ func (p *Policy) Cost(u gateway.Usage, model string) (Money, bool) {
 	return Money{Millionths: m.Price.Of(u), Currency: p.currency, PriceVersion: p.priceVersion}, true
 }
 
-// Currency is that of all prices and cost limits; empty when there are none.
+// Currency is the currency of all prices and cost limits; empty if there are none.
 func (p *Policy) Currency() string { return p.currency }

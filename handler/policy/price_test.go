@@ -66,7 +66,9 @@ func TestPriceIsExactAtAnySize(t *testing.T) {
 
 // Money is written as people do.
 func TestDecimal(t *testing.T) {
-	for millionths, want := range map[int64]string{0: "0.00", 1: "0.000001", 75_000: "0.075", 500_000: "0.50", 12_000_000: "12.00", 12_345_678: "12.345678"} {
+	for millionths, want := range map[int64]string{
+		0: "0.00", 1: "0.000001", 75_000: "0.075", 500_000: "0.50", 12_000_000: "12.00", 12_345_678: "12.345678",
+	} {
 		if got := policy.Decimal(millionths); got != want {
 			t.Errorf("%d is written %q, want %q", millionths, got, want)
 		}
@@ -77,7 +79,8 @@ func TestDecimal(t *testing.T) {
 func TestPolicyCost(t *testing.T) {
 	p := parse(t, whole)
 	got, ok := p.Cost(gateway.Usage{Prompt: 1000, Cached: 600, Completion: 100, Total: 1100}, "GPT-4.1")
-	if want := (policy.Money{Millionths: 1900, Currency: "USD", PriceVersion: "2027-01-15"}); got != want || !ok || got.String() != "0.0019 USD" {
+	want := policy.Money{Millionths: 1900, Currency: "USD", PriceVersion: "2027-01-15"}
+	if got != want || !ok || got.String() != "0.0019 USD" {
 		t.Errorf("Cost: %+v (%v), %v; want %+v", got, got, ok, want)
 	}
 	for _, model := range []string{"embed", "unknown", ""} {

@@ -9,12 +9,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// builtin are the kinds of data that need no pattern.
+// builtin are the kinds of personal data that need no pattern.
 var builtin = []string{"email", "card", "iban"}
 
 const maxPattern = 1000 // bytes
 
-// patterns reads the file's own kinds of data.
+// patterns reads the kinds of data that the file declares.
 func (p *parser) patterns(n *yaml.Node) {
 	p.own = map[string]*regexp.Regexp{}
 	p.named(n, "patterns", func(name string, v *yaml.Node) {
@@ -26,13 +26,13 @@ func (p *parser) patterns(n *yaml.Node) {
 		expr, err := regexp.Compile(text)
 		switch {
 		case slices.Contains(builtin, name):
-			p.fail(v, where, "is known without a pattern; choose another name")
+			p.fail(v, where, "is built in and needs no pattern; choose another name")
 		case err != nil:
 			p.fail(v, where, fmt.Sprintf("%v; write a regular expression of RE2", err))
 		case len(text) > maxPattern:
 			p.fail(v, where, fmt.Sprintf("is longer than %d bytes", maxPattern))
 		case expr.MatchString(""):
-			p.fail(v, where, "matches nothing at all, so everywhere; it must match a character at least")
+			p.fail(v, where, "matches the empty text, and so everywhere; it must match at least one character")
 		}
 		p.own[name] = expr
 	})
@@ -48,9 +48,10 @@ func (p *parser) redactions(n *yaml.Node, where string) (list []Redaction) {
 		case !ok:
 			continue
 		case !own && !slices.Contains(builtin, name):
-			p.fail(item, at, fmt.Sprintf("%q is not declared under patterns, nor one of email, card and iban%s", name, suggest(name, p.kinds())))
+			p.fail(item, at, fmt.Sprintf("%q is neither declared under patterns nor one of email, card and iban%s",
+				name, suggest(name, p.kinds())))
 		case slices.ContainsFunc(list, func(r Redaction) bool { return r.Name == name }):
-			p.fail(item, at, fmt.Sprintf("%q is named twice; drop one", name))
+			p.fail(item, at, fmt.Sprintf("%q occurs twice; remove one", name))
 		}
 		list = append(list, Redaction{name, expr})
 	}

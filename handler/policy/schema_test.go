@@ -23,7 +23,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// plain makes of a YAML node what an editor's validator sees.
+// plain turns a YAML node into what an editor's validator sees.
 func plain(n *yaml.Node) any {
 	switch n.Kind {
 	case yaml.DocumentNode:
@@ -59,65 +59,67 @@ func obeys(t *testing.T, s *jsonschema.Schema, text string) error {
 	t.Helper()
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) == 0 {
-		t.Fatalf("no YAML: %v", err)
+		t.Fatalf("not YAML: %v", err)
 	}
 	return s.Validate(plain(&doc))
 }
 
-// judged are files, good and bad, of which the schema must say what the parser says.
+// judged are valid and invalid files, about which the schema and the parser must agree.
 var judged = map[string]struct {
 	text string
 	good bool
 }{
-	"whole":               {whole, true},
-	"least":               {"version: 1\nproducts: {a: {}}", true},
-	"no version":          {"products: {a: {}}", false},
-	"version":             {"version: 2\nproducts: {a: {}}", false},
-	"version as text":     {"version: '1'\nproducts: {a: {}}", false},
-	"a list":              {"- version: 1", false},
-	"no products":         {"version: 1", false},
-	"empty products":      {"version: 1\nproducts: {}", false},
-	"null products":       {"version: 1\nproducts:", false},
-	"unknown key":         {"version: 1\nproduct: {}\nproducts: {a: {}}", false},
-	"null models":         {"version: 1\nmodels:\nproducts: {a: {}}", true},
-	"product's name":      {"version: 1\nproducts: {a/b: {}}", false},
-	"long name":           {"version: 1\nproducts: {a" + strings.Repeat("b", 64) + ": {}}", false},
-	"null product":        {"version: 1\nproducts: {a: }", false},
-	"unknown in product":  {product("    maxTokens: 5"), false},
-	"description":         {product("    description: 5"), false},
-	"output cap":          {product("    maxOutputTokens: 1"), true},
-	"output cap, none":    {product("    maxOutputTokens: 0"), false},
-	"output cap, text":    {product("    maxOutputTokens: many"), false},
-	"log none":            {product("    log: none"), true},
-	"log some":            {product("    log: some"), false},
-	"redact":              {product("    redact: [email, card, iban]"), true},
-	"redact, none":        {product("    redact: []"), true},
-	"redact, text":        {product("    redact: email"), false},
-	"redact, twice":       {product("    redact: [card, card]"), false},
-	"patterns":            {"version: 1\npatterns: {staff: 'E-[0-9]{6}'}\nproducts: {a: {redact: [staff]}}", true},
-	"patterns, none":      {"version: 1\npatterns:\nproducts: {a: {}}", true},
-	"pattern, number":     {"version: 1\npatterns: {staff: 5}\nproducts: {a: {}}", false},
-	"pattern, empty":      {"version: 1\npatterns: {staff: ''}\nproducts: {a: {}}", false},
-	"pattern, known":      {"version: 1\npatterns: {email: 'a@b'}\nproducts: {a: {}}", false},
-	"pattern, long":       {"version: 1\npatterns: {a: '" + strings.Repeat("b", 1001) + "'}\nproducts: {a: {}}", false},
-	"models":              {product("    models: [a, b]"), true},
-	"models, star":        {product(`    models: ["*"]`), true},
-	"models, text":        {product("    models: a"), false},
-	"models, none":        {product("    models: []"), false},
-	"models, pattern":     {product(`    models: ["a*"]`), false},
-	"models, star + one":  {product(`    models: ["*", a]`), false},
-	"models, twice":       {product("    models: [a, a]"), false},
-	"no limits":           {product("    limits: []"), true},
-	"null limits":         {product("    limits:"), false},
-	"limits as mapping":   {product("    limits: {tokens: 5, per: day}"), false},
-	"each period":         {product("    limits: [{tokens: 5, per: minute}, {tokens: 5, per: hour}, {tokens: 5, per: day}, {tokens: 5, per: week}, {tokens: 5, per: month}, {tokens: 5, per: year}]"), true},
-	"each scope":          {product("    limits: [{requests: 5, per: day, by: subscription}, {requests: 5, per: day, by: user}, {requests: 5, per: day, by: product}, {requests: 5, per: day, by: model}, {requests: 5, per: day, by: ip}]"), true},
+	"whole":              {whole, true},
+	"least":              {"version: 1\nproducts: {a: {}}", true},
+	"no version":         {"products: {a: {}}", false},
+	"version":            {"version: 2\nproducts: {a: {}}", false},
+	"version as text":    {"version: '1'\nproducts: {a: {}}", false},
+	"a list":             {"- version: 1", false},
+	"no products":        {"version: 1", false},
+	"empty products":     {"version: 1\nproducts: {}", false},
+	"null products":      {"version: 1\nproducts:", false},
+	"unknown key":        {"version: 1\nproduct: {}\nproducts: {a: {}}", false},
+	"null models":        {"version: 1\nmodels:\nproducts: {a: {}}", true},
+	"product's name":     {"version: 1\nproducts: {a/b: {}}", false},
+	"long name":          {"version: 1\nproducts: {a" + strings.Repeat("b", 64) + ": {}}", false},
+	"null product":       {"version: 1\nproducts: {a: }", false},
+	"unknown in product": {product("    maxTokens: 5"), false},
+	"description":        {product("    description: 5"), false},
+	"output cap":         {product("    maxOutputTokens: 1"), true},
+	"output cap, none":   {product("    maxOutputTokens: 0"), false},
+	"output cap, text":   {product("    maxOutputTokens: many"), false},
+	"log none":           {product("    log: none"), true},
+	"log some":           {product("    log: some"), false},
+	"redact":             {product("    redact: [email, card, iban]"), true},
+	"redact, none":       {product("    redact: []"), true},
+	"redact, text":       {product("    redact: email"), false},
+	"redact, twice":      {product("    redact: [card, card]"), false},
+	"patterns":           {"version: 1\npatterns: {staff: 'E-[0-9]{6}'}\nproducts: {a: {redact: [staff]}}", true},
+	"patterns, none":     {"version: 1\npatterns:\nproducts: {a: {}}", true},
+	"pattern, number":    {"version: 1\npatterns: {staff: 5}\nproducts: {a: {}}", false},
+	"pattern, empty":     {"version: 1\npatterns: {staff: ''}\nproducts: {a: {}}", false},
+	"pattern, known":     {"version: 1\npatterns: {email: 'a@b'}\nproducts: {a: {}}", false},
+	"pattern, long":      {"version: 1\npatterns: {a: '" + strings.Repeat("b", 1001) + "'}\nproducts: {a: {}}", false},
+	"models":             {product("    models: [a, b]"), true},
+	"models, star":       {product(`    models: ["*"]`), true},
+	"models, text":       {product("    models: a"), false},
+	"models, none":       {product("    models: []"), false},
+	"models, pattern":    {product(`    models: ["a*"]`), false},
+	"models, star + one": {product(`    models: ["*", a]`), false},
+	"models, twice":      {product("    models: [a, a]"), false},
+	"no limits":          {product("    limits: []"), true},
+	"null limits":        {product("    limits:"), false},
+	"limits as mapping":  {product("    limits: {tokens: 5, per: day}"), false},
+	"each period": {product("    limits: [{tokens: 5, per: minute}, {tokens: 5, per: hour}, {tokens: 5, per: day}, " +
+		"{tokens: 5, per: week}, {tokens: 5, per: month}, {tokens: 5, per: year}]"), true},
+	"each counter key": {product("    limits: [{requests: 5, per: day, by: subscription}, {requests: 5, per: day, by: user}, " +
+		"{requests: 5, per: day, by: product}, {requests: 5, per: day, by: model}, {requests: 5, per: day, by: ip}]"), true},
 	"no unit":             {product("    limits: [{per: day}]"), false},
 	"two units":           {product("    limits: [{tokens: 5, requests: 5, per: day}]"), false},
 	"unit + concurrent":   {product("    limits: [{tokens: 5, concurrent: 5, per: day}]"), false},
 	"no period":           {product("    limits: [{tokens: 5}]"), false},
 	"wrong period":        {product("    limits: [{tokens: 5, per: fortnight}]"), false},
-	"wrong scope":         {product("    limits: [{tokens: 5, per: day, by: team}]"), false},
+	"wrong counter key":   {product("    limits: [{tokens: 5, per: day, by: team}]"), false},
 	"zero":                {product("    limits: [{tokens: 0, per: day}]"), false},
 	"too much":            {product("    limits: [{tokens: 10000000000001, per: day}]"), false},
 	"half a token":        {product("    limits: [{tokens: 1.5, per: day}]"), false},
@@ -182,7 +184,7 @@ func TestSchemaMatchesParser(t *testing.T) {
 	}
 }
 
-// No schema can tell these; the parser must.
+// A schema cannot express these rules, so the parser must.
 func TestParserSeesMoreThanSchema(t *testing.T) {
 	s := schema(t)
 	for name, text := range map[string]string{
@@ -198,10 +200,10 @@ func TestParserSeesMoreThanSchema(t *testing.T) {
 		"time-out too long":   priced("firstByteTimeout: 1h", ""),
 	} {
 		if _, err := policy.Parse("p", []byte(text)); err == nil {
-			t.Errorf("%s: the parser let it pass", name)
+			t.Errorf("%s: the parser accepts it", name)
 		}
 		if err := obeys(t, s, text); err != nil {
-			t.Errorf("%s: the schema sees it too; judge it in the other table: %v", name, err)
+			t.Errorf("%s: the schema refuses it too; move it to the other table: %v", name, err)
 		}
 	}
 }

@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// suggest returns "; did you mean x?" for the known word nearest to a mistyped one, or
-// the list of known words when none is near.
+// suggest returns "; did you mean x?" with the known word that is nearest to a mistyped
+// word, or the list of known words if none is near.
 func suggest(word string, known []string) string {
 	best, least := "", len(word)/3+2
 	for _, k := range known {
@@ -17,7 +17,7 @@ func suggest(word string, known []string) string {
 	return "; known here: " + strings.Join(known, ", ")
 }
 
-// distance counts the letters to insert, drop or change; a long word is no typing error.
+// distance counts the letters to insert, drop or change. A long word is never near.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64

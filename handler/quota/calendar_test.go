@@ -36,31 +36,7 @@ func TestWindowEndsDuringRequests(t *testing.T) {
 				fleet[i] = quota.New(quota.Options{Store: &skewedStore{Mem: r.mem, seen: seen}, Policy: r.rules})
 			}
 			time.Sleep(time.Until(end) - 10*time.Second)
-			admitted, before := map[int64]int64{}, int64(0)
-			var mu sync.Mutex
-			var wg sync.WaitGroup
-			for i := range 40 {
-				res := r.reserve(fleet[i%2], 100)
-				admission, stamp := time.Now(), quota.WindowIDs(res)[0]
-				if closed := stamp < end.Unix(); closed != admission.Before(end) {
-					t.Errorf("per %s: admitted at %v, charged to the window of %v", tc.per, admission, time.Unix(stamp, 0).UTC())
-				} else if closed {
-					before = stamp
-				}
-				wg.Go(func() {
-					time.Sleep(3 * time.Second)
-					used := int64(60)
-					if admission.Before(end) && !time.Now().Before(end) {
-						used = 100 // what was not used is not given back any more
-					}
-					r.settle(res, 60)
-					mu.Lock()
-					defer mu.Unlock()
-					admitted[stamp] += used
-				})
-				time.Sleep(500 * time.Millisecond)
-			}
-			wg.Wait()
+			admitted, before := r.requestAround(t, fleet, end)
 			for _, l := range fleet {
 				if err := l.Close(t.Context()); err != nil {
 					t.Error(err)
@@ -69,12 +45,44 @@ func TestWindowEndsDuringRequests(t *testing.T) {
 			if got := seen.last[end.Unix()]; got != admitted[end.Unix()] {
 				t.Errorf("per %s: %d charged in the new window, want %d", tc.per, got, admitted[end.Unix()])
 			}
-			// Of the closed window's leases what was left is lost with it.
+			// The rest of the closed window's leases is lost with the window.
 			if got := seen.last[before]; got < admitted[before] || got > admitted[before]+2000 {
 				t.Errorf("per %s: %d charged in the old window, want %d and a lease at most", tc.per, got, admitted[before])
 			}
 		})
 	}
+}
+
+// requestAround makes 40 requests, and returns what was charged by window id, and the id
+// of the window that ends.
+func (r *harness) requestAround(t *testing.T, fleet []*quota.Limiter, end time.Time) (admitted map[int64]int64, before int64) {
+	t.Helper()
+	admitted = map[int64]int64{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range 40 {
+		res := r.reserve(fleet[i%2], 100)
+		admission, window := time.Now(), quota.WindowIDs(res)[0]
+		if closed := window < end.Unix(); closed != admission.Before(end) {
+			t.Errorf("end %v: admitted at %v, charged to the window of %v", end, admission, time.Unix(window, 0).UTC())
+		} else if closed {
+			before = window
+		}
+		wg.Go(func() {
+			time.Sleep(3 * time.Second)
+			used := int64(60)
+			if admission.Before(end) && !time.Now().Before(end) {
+				used = 100 // the window has ended, so nothing goes back
+			}
+			r.settle(res, 60)
+			mu.Lock()
+			defer mu.Unlock()
+			admitted[window] += used
+		})
+		time.Sleep(500 * time.Millisecond)
+	}
+	wg.Wait()
+	return admitted, before
 }
 
 // An instance learns that the store's clock is 2 s behind what it believed, just after the

@@ -3,12 +3,14 @@ package quota
 import (
 	"slices"
 	"time"
+
+	"aoaigateway/handler/quota/state"
 )
 
 // change is what one compare-and-swap does for a batch of updates.
 type change struct {
 	base  *reading
-	next  state
+	next  state.Counter
 	write *write // once it is to be sent
 
 	at        time.Time // when it was decided, by this machine's clock
@@ -50,8 +52,8 @@ const (
 // decision is what a change does for one update.
 type decision struct {
 	update    *update
-	windowIDs []int64 // where a hold was charged
-	denied    *denial // why a hold was refused
+	windowIDs []int64       // where a hold was charged
+	denied    *state.Denial // why a hold was refused
 	left      []int64
 }
 
@@ -60,11 +62,11 @@ func (c *counter) decide(batch []*update) *change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	latest := c.writer.latest
-	ch := &change{base: latest, next: latest.clone(), at: time.Now()}
-	ch.next.advance(c.limiter.now())
+	ch := &change{base: latest, next: latest.Clone(), at: time.Now()}
+	ch.next.Advance(c.limiter.now())
 	ch.lease.action = c.chooseLeaseAction(ch, batch)
 	if ch.lease.action != leaseUntouched && c.lease.amounts != nil {
-		ch.lease.returned = ch.next.adjust(c.limits, negative(c.lease.amounts), c.lease.windowIDs)
+		ch.lease.returned = ch.next.Adjust(c.limits, negative(c.lease.amounts), c.lease.windowIDs)
 	}
 	for _, u := range batch {
 		c.apply(ch, u)
@@ -94,7 +96,7 @@ func (c *counter) chooseLeaseAction(ch *change, batch []*update) leaseAction {
 		return leaseReplaced
 	case !c.renewLease && ch.at.Before(c.lease.until):
 		return leaseUntouched
-	case !ch.at.Before(c.lease.until) || !ch.next.sameWindows(c.limits, c.lease.windowIDs, ch.next.windowIDs(c.limits)):
+	case !ch.at.Before(c.lease.until) || !state.SameWindows(ch.next.Time, c.limits, c.lease.windowIDs, ch.next.WindowIDs(c.limits)):
 		return leaseReplaced
 	}
 	return leaseResized
@@ -116,7 +118,7 @@ func (c *counter) apply(ch *change, u *update) {
 	d := decision{update: u}
 	switch {
 	case u.final != nil:
-		ch.adjusted = ch.next.adjust(c.limits, u.deltas(c.limits), u.hold.windowIDs) || ch.adjusted
+		ch.adjusted = ch.next.Adjust(c.limits, u.deltas(c.limits), u.hold.windowIDs) || ch.adjusted
 		ch.freesSlots = ch.freesSlots || u.freesSlot
 	case u.hold.ended:
 		return
@@ -131,18 +133,18 @@ func (c *counter) admit(ch *change, d *decision) {
 	h, slot := d.update.hold, int64(0)
 	if h.needsSlot && !h.hasSlot {
 		slot = 1
-		if free, tightest := ch.next.freeSlots(c.concurrent, c.writer.name, c.slots.inUse+ch.newSlots); free < 1 {
-			d.denied = &denial{limit: tightest, wait: time.Second}
+		if free, tightest := ch.next.FreeSlots(c.concurrent, c.writer.name, c.slots.inUse+ch.newSlots); free < 1 {
+			d.denied = &state.Denial{Limit: tightest, Wait: time.Second}
 			ch.refused++
 			return
 		}
 	}
-	if d.windowIDs, d.denied = ch.next.admit(c.limits, h.amounts); d.denied != nil {
+	if d.windowIDs, d.denied = ch.next.Admit(c.limits, h.amounts); d.denied != nil {
 		ch.refused++
 		return
 	}
 	ch.newSlots += slot
-	d.left = ch.next.left(c.limits)
+	d.left = ch.next.Left(c.limits)
 	if slot > 0 || anyNonZero(h.amounts) {
 		ch.admitted++
 		ch.charged = plus(ch.charged, h.amounts)
@@ -154,15 +156,15 @@ func (c *counter) admit(ch *change, d *decision) {
 func (c *counter) chargeLease(ch *change) {
 	l := &ch.lease
 	if l.wanted {
-		l.size = c.arrivals.leaseSize(ch.at, ch.next.left(c.limits))
+		l.size = c.arrivals.leaseSize(ch.at, ch.next.Left(c.limits))
 	}
 	if l.size != nil {
-		ch.next.charge(c.limits, l.size)
+		ch.next.Charge(c.limits, l.size)
 		ch.charged = plus(ch.charged, l.size)
 	} else {
 		l.size = make([]int64, len(c.limits))
 	}
-	l.windowIDs, ch.left = ch.next.windowIDs(c.limits), ch.next.left(c.limits)
+	l.windowIDs, ch.left = ch.next.WindowIDs(c.limits), ch.next.Left(c.limits)
 }
 
 // countSlots decides how many slots the entity counts as this writer's: those in use, and
@@ -172,7 +174,7 @@ func (c *counter) countSlots(ch *change) {
 		return
 	}
 	inUse := c.slots.inUse + ch.newSlots
-	free, _ := ch.next.freeSlots(c.concurrent, c.writer.name, inUse)
+	free, _ := ch.next.FreeSlots(c.concurrent, c.writer.name, inUse)
 	switch {
 	case ch.lease.action == leaseUntouched:
 		ch.lease.slots = c.lease.slots
@@ -180,14 +182,14 @@ func (c *counter) countSlots(ch *change) {
 		ch.lease.slots = max(min(c.slots.peak-inUse, free/leaseShare), 0)
 	}
 	ch.slots, ch.available = inUse+ch.lease.slots, free-ch.lease.slots
-	ch.next.setSlots(c.writer.name, ch.slots)
+	ch.next.SetSlots(c.writer.name, ch.slots)
 }
 
 // withdrawLease decides whether the entity must be written, and takes out of the lease
 // what the change returns. The return is an update of its own, so that it is made later
 // if this change comes to nothing.
 func (c *counter) withdrawLease(ch *change) {
-	recorded := ch.base.slots[c.writer.name].n
+	recorded := ch.base.Slots(c.writer.name)
 	ch.dirty = ch.adjusted || ch.admitted > 0 || ch.slots != recorded ||
 		ch.slots > 0 && ch.at.Sub(c.slots.renewedAt) >= slotRenew
 	switch ch.lease.action {

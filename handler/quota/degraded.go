@@ -5,6 +5,7 @@ import (
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/policy"
+	"aoaigateway/handler/quota/state"
 )
 
 // degraded is the state of degraded mode, in which soft limits go on while the store
@@ -13,10 +14,10 @@ import (
 // is closed. A counter that has never written begins with all of its limits. The fields
 // are guarded by the counter's mu.
 type degraded struct {
-	lastCharged []int64   // what the last write charged, for about 2 s
-	denied      denial    // the last decision, if it was a refusal
-	deniedUntil time.Time // the end of that refusal
-	budget      []float64 // what may still be held; nil = the mode has not begun
+	lastCharged []int64      // what the last write charged, for about 2 s
+	denied      state.Denial // the last decision, if it was a refusal
+	deniedUntil time.Time    // the end of that refusal
+	budget      []float64    // what may still be held; nil = the mode has not begun
 	at          time.Time
 }
 
@@ -24,7 +25,7 @@ type degraded struct {
 func (c *counter) reserveDegraded(now time.Time, h *hold) result {
 	d := &c.degraded
 	if now.Before(d.deniedUntil) {
-		return result{err: quotaRefusal(denial{limit: d.denied.limit, wait: d.deniedUntil.Sub(now)})}
+		return result{err: quotaRefusal(state.Denial{Limit: d.denied.Limit, Wait: d.deniedUntil.Sub(now)})}
 	}
 	filled := d.budget == nil
 	if filled {
@@ -58,10 +59,10 @@ func (c *counter) reserveDegraded(now time.Time, h *hold) result {
 }
 
 // recordDecision keeps the last decision of the store about a hold. Called with mu held.
-func (d *degraded) recordDecision(now time.Time, denied *denial) {
+func (d *degraded) recordDecision(now time.Time, denied *state.Denial) {
 	d.deniedUntil = time.Time{}
 	if denied != nil {
-		d.denied, d.deniedUntil = *denied, now.Add(denied.wait)
+		d.denied, d.deniedUntil = *denied, now.Add(denied.Wait)
 	}
 }
 
@@ -80,7 +81,7 @@ func (d *degraded) rate(i int, l policy.Limit) float64 {
 
 // degradedRefusal refuses a request that comes faster than degraded mode allows.
 func degradedRefusal(l policy.Limit, wait time.Duration) *gateway.Error {
-	e := quotaRefusal(denial{limit: policy.Limit{Name: l.Name, Unit: l.Unit, Per: policy.Minute}, wait: max(wait, time.Second)})
+	e := quotaRefusal(state.Denial{Limit: policy.Limit{Name: l.Name, Unit: l.Unit, Per: policy.Minute}, Wait: max(wait, time.Second)})
 	e.Message += " The limit " + l.Name + " cannot be counted exactly now."
 	return e
 }

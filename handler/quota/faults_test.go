@@ -150,7 +150,28 @@ func reserveAtOnce(t *testing.T, r *harness, limiters, requests int, n int64) (g
 	return granted
 }
 
-// A write's answer is lost, and before the writer can look, more others have written than
+// loseOneWrite loses the answer of the first write that work makes. Meanwhile others write.
+func (r *harness) loseOneWrite(applied bool, others int, work func()) {
+	once := true
+	r.fault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
+		if !isWrite(op) || !once {
+			return true, nil
+		}
+		once = false
+		go func() {
+			for range others {
+				time.Sleep(100 * time.Microsecond)
+				r.reserve(r.limiter(), 1) // a new instance each time, because none must have a lease
+			}
+		}()
+		return applied, errAway
+	})
+	work()
+	time.Sleep(time.Second)
+	r.heal()
+}
+
+// A write's answer is lost, and before the writer can read, more others have written than
 // the entity remembers: the hold is made again, the refund is not.
 func TestUnknownWriteGrantsLess(t *testing.T) {
 	for _, applied := range []bool{false, true} {
@@ -158,44 +179,26 @@ func TestUnknownWriteGrantsLess(t *testing.T) {
 			bubble(t, []string{"tokens: 1000, per: day, hard: true"}, func(t *testing.T, r *harness) {
 				l := r.limiter()
 				held := r.reserve(l, 100)
-				lose := func(what func()) {
-					once := true
-					r.fault(func(_ context.Context, op table.Op, _ table.Key) (bool, error) {
-						if !isWrite(op) || !once {
-							return true, nil
-						}
-						once = false
-						go func() {
-							for range others {
-								time.Sleep(100 * time.Microsecond)
-								r.reserve(r.limiter(), 1) // a new instance each time: none has a lease
-							}
-						}()
-						return applied, errAway
-					})
-					what()
-					time.Sleep(time.Second)
-					r.heal()
-				}
 				before := r.left()
-				lose(func() { r.reserve(l, 200) })
+				r.loseOneWrite(applied, others, func() { r.reserve(l, 200) })
 				want := before - 200 - int64(others)
 				if applied && others > 64 {
 					want -= 200 // perhaps charged twice, never not at all
 				}
-				if got := r.left(); got != want {
-					t.Errorf("applied %v, %d writes since: %d left after a hold of 200, want %d", applied, others, got, want)
+				check := func(what string) {
+					if got := r.left(); got != want {
+						t.Errorf("applied %v, %d writes since: %d left after %s, want %d", applied, others, got, what, want)
+					}
 				}
+				check("a hold of 200")
 				time.Sleep(10 * time.Second) // or it would count as a busy counter, and settle in its lease
 				before = r.left()
-				lose(func() { _ = held.Settle(t.Context(), usage(0)) })
+				r.loseOneWrite(applied, others, func() { _ = held.Settle(t.Context(), usage(0)) })
 				want = before + 100 - int64(others)
 				if !applied && others > 64 {
 					want -= 100 // perhaps not given back, never twice
 				}
-				if got := r.left(); got != want {
-					t.Errorf("applied %v, %d writes since: %d left after a refund of 100, want %d", applied, others, got, want)
-				}
+				check("a refund of 100")
 			})
 		}
 	}

@@ -3,6 +3,8 @@ package quota
 import (
 	"slices"
 	"time"
+
+	"aoaigateway/handler/quota/state"
 )
 
 const (
@@ -74,8 +76,7 @@ func (c *counter) settleInLease(now time.Time, h *hold, final []int64) bool {
 		}
 		c.lease, open = lease{amounts: make([]int64, len(c.limits)), windowIDs: h.windowIDs, until: until}, true
 	}
-	here := state{time: c.limiter.now()}
-	if !here.sameWindows(c.limits, h.windowIDs, c.lease.windowIDs) {
+	if !state.SameWindows(c.limiter.now(), c.limits, h.windowIDs, c.lease.windowIDs) {
 		return false
 	}
 	for i, n := range final {
@@ -108,13 +109,13 @@ func (c *counter) extendLease(ch *change) {
 	c.renewLease = false
 	amounts := slices.Clone(l.charged)
 	if old := c.lease; anyNonZero(old.amounts) {
-		if ch.next.sameWindows(c.limits, old.windowIDs, l.windowIDs) {
+		if state.SameWindows(ch.next.Time, c.limits, old.windowIDs, l.windowIDs) {
 			amounts = plus(amounts, old.amounts)
 		} else {
 			c.enqueueReturn(old.amounts, old.windowIDs)
 		}
 	}
-	life := c.leaseLifetime(l.windowIDs, ch.next.time)
+	life := c.leaseLifetime(l.windowIDs, ch.next.Time)
 	c.lease = lease{amounts: amounts, windowIDs: l.windowIDs, slots: c.lease.slots + l.slots, until: ch.at.Add(life)}
 	if life == leaseLife {
 		c.lease.renewAt = c.lease.until.Add(-renewBefore)
@@ -123,11 +124,5 @@ func (c *counter) extendLease(ch *change) {
 
 // leaseLifetime ends a lease with the first of its windows at the latest.
 func (c *counter) leaseLifetime(windowIDs []int64, now time.Time) time.Duration {
-	life := leaseLife
-	for i, l := range c.limits {
-		if !isBucket(l) {
-			life = min(life, windowEnd(l.Per, time.Unix(windowIDs[i], 0).UTC()).Sub(now))
-		}
-	}
-	return life
+	return state.UntilEnd(now, c.limits, windowIDs, leaseLife)
 }

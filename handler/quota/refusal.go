@@ -8,29 +8,30 @@ import (
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/policy"
+	"aoaigateway/handler/quota/state"
 )
 
 // quotaRefusal has API Management's own wording for a limit that is used up.
-func quotaRefusal(denied denial) *gateway.Error {
+func quotaRefusal(denied state.Denial) *gateway.Error {
 	e := gateway.QuotaUsedUp.Because(nil)
-	minute := denied.limit.Per == policy.Minute
-	if minute || denied.limit.Unit == policy.Concurrent {
+	minute := denied.Limit.Per == policy.Minute
+	if minute || denied.Limit.Unit == policy.Concurrent {
 		e = gateway.RateLimitExceeded.Because(nil)
 	}
-	e = e.WithLimit(denied.limit.Name).WithRetry(jittered(denied.wait))
+	e = e.WithLimit(denied.Limit.Name).WithRetry(jittered(denied.Wait))
 	seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 	switch {
-	case denied.limit.Unit == policy.Concurrent:
+	case denied.Limit.Unit == policy.Concurrent:
 		e.Message = fmt.Sprintf("Concurrency limit is exceeded. Try again in %d seconds.", seconds)
-	case denied.limit.Unit == policy.Requests && minute:
+	case denied.Limit.Unit == policy.Requests && minute:
 		e.Message = fmt.Sprintf("Rate limit is exceeded. Try again in %d seconds.", seconds)
-	case denied.limit.Unit == policy.Requests:
+	case denied.Limit.Unit == policy.Requests:
 		e.Message = fmt.Sprintf("Out of call volume quota. Quota will be replenished in %02d:%02d:%02d.",
 			seconds/3600, seconds/60%60, seconds%60)
 	case minute:
-		e.Message = fmt.Sprintf("%s limit is exceeded. Try again in %d seconds.", unitNoun(denied.limit), seconds)
+		e.Message = fmt.Sprintf("%s limit is exceeded. Try again in %d seconds.", unitNoun(denied.Limit), seconds)
 	default:
-		e.Message = fmt.Sprintf("%s quota is exceeded. Try again in %s.", unitNoun(denied.limit), durationText(seconds))
+		e.Message = fmt.Sprintf("%s quota is exceeded. Try again in %s.", unitNoun(denied.Limit), durationText(seconds))
 	}
 	return e
 }

@@ -11,53 +11,56 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
+// refusals are limits and a time of day, with the refusal of a second request.
+var refusals = []struct {
+	limit, at string
+	want      gateway.Error
+	wait      time.Duration
+}{
+	{
+		"tokens: 600, per: minute", "2000-01-01T00:00:30Z",
+		gateway.Error{
+			Kind: gateway.RateLimited, Code: "RateLimitExceeded",
+			Message: "Token limit is exceeded. Try again in N seconds.", Limit: "tokens-per-minute",
+		},
+		10 * time.Second, // a bucket of 600 gives 10 a second
+	},
+	{
+		"tokens: 100, per: minute, hard: true", "2000-01-01T00:00:18Z",
+		gateway.Error{
+			Kind: gateway.RateLimited, Code: "RateLimitExceeded",
+			Message: "Token limit is exceeded. Try again in N seconds.", Limit: "tokens-per-minute",
+		},
+		42 * time.Second,
+	},
+	{
+		"name: calls, requests: 1, per: minute, hard: true", "2000-01-01T00:00:18Z",
+		gateway.Error{
+			Kind: gateway.RateLimited, Code: "RateLimitExceeded",
+			Message: "Rate limit is exceeded. Try again in N seconds.", Limit: "calls",
+		},
+		42 * time.Second,
+	},
+	{
+		"tokens: 100, per: month", "2000-02-26T20:48:00Z",
+		gateway.Error{
+			Kind: gateway.QuotaExceeded, Code: "QuotaExceeded",
+			Message: "Token quota is exceeded. Try again in 3 days 4 hours.", Limit: "tokens-per-month",
+		},
+		75*time.Hour + 12*time.Minute,
+	},
+	{
+		"requests: 1, per: day", "2000-02-26T20:30:00Z",
+		gateway.Error{
+			Kind: gateway.QuotaExceeded, Code: "QuotaExceeded",
+			Message: "Out of call volume quota. Quota will be replenished in 03:3", Limit: "requests-per-day",
+		},
+		3*time.Hour + 30*time.Minute,
+	},
+}
+
 func TestRefusalsAreAPIManagements(t *testing.T) {
-	for _, tc := range []struct {
-		limit, at string
-		want      gateway.Error
-		wait      time.Duration
-	}{
-		{
-			"tokens: 600, per: minute", "2000-01-01T00:00:30Z",
-			gateway.Error{
-				Kind: gateway.RateLimited, Code: "RateLimitExceeded",
-				Message: "Token limit is exceeded. Try again in N seconds.", Limit: "tokens-per-minute",
-			},
-			10 * time.Second, // a bucket of 600 gives 10 a second
-		},
-		{
-			"tokens: 100, per: minute, hard: true", "2000-01-01T00:00:18Z",
-			gateway.Error{
-				Kind: gateway.RateLimited, Code: "RateLimitExceeded",
-				Message: "Token limit is exceeded. Try again in N seconds.", Limit: "tokens-per-minute",
-			},
-			42 * time.Second,
-		},
-		{
-			"name: calls, requests: 1, per: minute, hard: true", "2000-01-01T00:00:18Z",
-			gateway.Error{
-				Kind: gateway.RateLimited, Code: "RateLimitExceeded",
-				Message: "Rate limit is exceeded. Try again in N seconds.", Limit: "calls",
-			},
-			42 * time.Second,
-		},
-		{
-			"tokens: 100, per: month", "2000-02-26T20:48:00Z",
-			gateway.Error{
-				Kind: gateway.QuotaExceeded, Code: "QuotaExceeded",
-				Message: "Token quota is exceeded. Try again in 3 days 4 hours.", Limit: "tokens-per-month",
-			},
-			75*time.Hour + 12*time.Minute,
-		},
-		{
-			"requests: 1, per: day", "2000-02-26T20:30:00Z",
-			gateway.Error{
-				Kind: gateway.QuotaExceeded, Code: "QuotaExceeded",
-				Message: "Out of call volume quota. Quota will be replenished in 03:3", Limit: "requests-per-day",
-			},
-			3*time.Hour + 30*time.Minute,
-		},
-	} {
+	for _, tc := range refusals {
 		bubble(t, []string{tc.limit}, func(t *testing.T, r *harness) {
 			at(t, tc.at)
 			l := r.limiter()

@@ -99,7 +99,7 @@ func (c *counter) load() bool {
 	c.storeAnswered()
 	if now := c.writer.latest; before != nil {
 		c.mu.Lock()
-		c.arrivals.recordOthers(max(now.writes-before.writes, 0), now.at.Sub(before.at))
+		c.arrivals.recordOthers(max(now.Writes-before.Writes, 0), now.at.Sub(before.at))
 		c.mu.Unlock()
 	}
 	return true

@@ -261,14 +261,7 @@ func TestSlotsNeverExceedHardLimit(t *testing.T) {
 	const limit = 7
 	for seed := range uint64(5) {
 		bubble(t, []string{"name: few, concurrent: 7, hard: true"}, func(t *testing.T, r *harness) {
-			var mu sync.Mutex
-			under, most, granted := 0, 0, 0
-			add := func(n int) {
-				mu.Lock()
-				defer mu.Unlock()
-				under += n
-				most = max(most, under)
-			}
+			var g gauge
 			var wg sync.WaitGroup
 			for i := range uint64(12) {
 				rng := rand.New(rand.NewPCG(seed, i))
@@ -280,33 +273,50 @@ func TestSlotsNeverExceedHardLimit(t *testing.T) {
 					lasts := time.Duration(rng.IntN(90)) * time.Second
 					wg.Go(func() {
 						for time.Now().Before(stop) {
-							res, err := l.Reserve(t.Context(), alice, "gpt", tokens(1))
-							if err != nil {
-								time.Sleep(time.Second)
-								continue
-							}
-							add(1)
-							mu.Lock()
-							granted++
-							mu.Unlock()
-							select {
-							case <-time.After(lasts):
-							case <-res.Done():
-							}
-							add(-1)
-							res.Release(t.Context())
+							g.request(t, l, lasts)
 						}
 					})
 				}
 			}
 			wg.Wait()
-			if most > limit || most < limit-1 {
-				t.Errorf("seed %d: %d under way at one time, limit %d", seed, most, limit)
+			if g.most > limit || g.most < limit-1 {
+				t.Errorf("seed %d: %d in flight at one time, limit %d", seed, g.most, limit)
 			}
-			if granted < 25 { // the load was there at all; how much of it got in is chance
-				t.Errorf("seed %d: only %d granted", seed, granted)
+			if g.granted < 25 { // there was a load at all; how much of it was granted is chance
+				t.Errorf("seed %d: only %d granted", seed, g.granted)
 			}
 			time.Sleep(5 * time.Minute) // until the last of the dead has given up
 		})
 	}
+}
+
+// gauge counts requests in flight.
+type gauge struct {
+	mu                      sync.Mutex
+	inFlight, most, granted int
+}
+
+func (g *gauge) add(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inFlight += n
+	g.most = max(g.most, g.inFlight)
+	g.granted += max(n, 0)
+}
+
+// request makes one request that lasts that long, or until its slot is lost.
+func (g *gauge) request(t *testing.T, l *quota.Limiter, lasts time.Duration) {
+	t.Helper()
+	res, err := l.Reserve(t.Context(), alice, "gpt", tokens(1))
+	if err != nil {
+		time.Sleep(time.Second)
+		return
+	}
+	g.add(1)
+	select {
+	case <-time.After(lasts):
+	case <-res.Done():
+	}
+	g.add(-1)
+	res.Release(t.Context())
 }

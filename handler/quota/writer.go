@@ -3,10 +3,10 @@ package quota
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"time"
 
+	"aoaigateway/handler/quota/state"
 	"aoaigateway/handler/table"
 )
 
@@ -25,7 +25,7 @@ type writer struct {
 
 // reading is the entity as it was at some moment.
 type reading struct {
-	state
+	state.Counter
 	rev    table.Rev
 	exists bool
 	at     time.Time
@@ -35,7 +35,7 @@ type reading struct {
 type write struct {
 	id   string
 	base *reading
-	next state
+	next state.Counter
 }
 
 // outcome is what became of a write.
@@ -49,11 +49,11 @@ const (
 )
 
 // newWrite gives the write of next over base its id.
-func (w *writer) newWrite(base *reading, next state) *write {
+func (w *writer) newWrite(base *reading, next state.Counter) *write {
 	w.writes++
 	wr := &write{id: w.name + "." + strconv.FormatInt(w.writes, base36), base: base, next: next}
-	wr.next.recordWrite(wr.id)
-	wr.next.prune()
+	wr.next.RecordWrite(wr.id)
+	wr.next.Prune()
 	return wr
 }
 
@@ -62,10 +62,10 @@ func (w *writer) load() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeCallTimeout)
 	defer cancel()
 	e, err := w.store.Get(ctx, w.key)
-	r := &reading{state: state{limits: map[string]limitState{}}, at: time.Now()}
+	r := &reading{Counter: state.New(), at: time.Now()}
 	if err == nil {
 		r.rev, r.exists = e.Rev, true
-		r.state, err = parseState(e)
+		r.Counter, err = state.Parse(e)
 	}
 	if err != nil && !errors.Is(err, table.ErrNotFound) {
 		return err
@@ -78,7 +78,7 @@ func (w *writer) load() error {
 // neither true nor an error: a conflict may be the echo of our own write, which a network
 // component repeated. Reading the entity tells.
 func (w *writer) send(wr *write) (bool, error) {
-	props, err := wr.next.props()
+	props, err := wr.next.Props()
 	if err != nil {
 		return false, err
 	}
@@ -92,7 +92,7 @@ func (w *writer) send(wr *write) (bool, error) {
 	}
 	switch {
 	case err == nil:
-		w.latest = &reading{state: wr.next, rev: e.Rev, exists: true, at: time.Now()}
+		w.latest = &reading{Counter: wr.next, rev: e.Rev, exists: true, at: time.Now()}
 		return true, nil
 	case errors.Is(err, table.ErrConflict), errors.Is(err, table.ErrExists), errors.Is(err, table.ErrNotFound):
 		return false, nil
@@ -103,11 +103,11 @@ func (w *writer) send(wr *write) (bool, error) {
 // outcome tells what became of a write, from a reading made after it was sent.
 func (wr *write) outcome(now *reading) outcome {
 	switch {
-	case slices.Contains(now.ids, wr.id):
+	case now.HasWrite(wr.id):
 		return applied
 	case now.exists == wr.base.exists && now.rev == wr.base.rev:
 		return notYet
-	case now.remembersSince(wr.base.state):
+	case now.RemembersSince(wr.base.Counter):
 		return notApplied
 	}
 	return unknown

@@ -15,7 +15,7 @@ type Writer struct {
 	heartbeat time.Duration
 
 	mu      sync.Mutex
-	begun   bool
+	started bool
 	stopped bool // no more heartbeats
 	err     error
 	beat    *time.Timer
@@ -28,7 +28,7 @@ func NewWriter(w http.ResponseWriter, heartbeat time.Duration) *Writer {
 	return &Writer{w: w, control: http.NewResponseController(w), heartbeat: heartbeat}
 }
 
-// BeginAfter begins the stream with a comment if nothing has begun it by then, so that no
+// BeginAfter begins the stream with a comment if nothing has started it by then, so that no
 // proxy on the way gives the connection up. ready is called first and may forbid it.
 func (s *Writer) BeginAfter(wait time.Duration, ready func() bool) {
 	s.mu.Lock()
@@ -49,7 +49,7 @@ func (s *Writer) BeginAfter(wait time.Duration, ready func() bool) {
 	})
 }
 
-// Begin sends the status and the headers that fill sets, unless the stream has begun.
+// Begin sends the status and the headers that fill sets, unless the stream has started.
 func (s *Writer) Begin(status int, fill func(http.Header)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,24 +66,24 @@ func (s *Writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Stop ends the heartbeats for good and reports whether the stream has begun.
-func (s *Writer) Stop() (begun bool) {
+// Stop ends the heartbeats for good and reports whether the stream has started.
+func (s *Writer) Stop() (started bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
 	if s.beat != nil {
 		s.beat.Stop()
 	}
-	return s.begun
+	return s.started
 }
 
 // The methods below are called with mu held.
 
 func (s *Writer) begin(status int, fill func(http.Header)) {
-	if s.begun {
+	if s.started {
 		return
 	}
-	s.begun = true
+	s.started = true
 	fill(s.w.Header())
 	s.w.Header().Set("X-Accel-Buffering", "no")
 	s.w.WriteHeader(status)

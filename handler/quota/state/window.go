@@ -1,4 +1,4 @@
-package quota
+package state
 
 import (
 	"time"
@@ -25,6 +25,16 @@ func windowStart(p policy.Period, t time.Time) time.Time {
 	case policy.Year:
 	}
 	return time.Date(y, time.January, 1, 0, 0, 0, 0, time.UTC)
+}
+
+// UntilEnd is how long the windows of a charge last after now, but at most the given time.
+func UntilEnd(now time.Time, limits []policy.Limit, windowIDs []int64, most time.Duration) time.Duration {
+	for i, l := range limits {
+		if !isBucket(l) {
+			most = min(most, windowEnd(l.Per, time.Unix(windowIDs[i], 0).UTC()).Sub(now))
+		}
+	}
+	return most
 }
 
 // windowEnd is the end of the window that begins at start.

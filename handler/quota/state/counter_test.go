@@ -1,4 +1,4 @@
-package quota
+package state
 
 import (
 	"fmt"
@@ -27,29 +27,29 @@ func TestHardLimitNeverExceeded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := drawLimit(t, true)
 		limits := []policy.Limit{l}
-		s, now, admitted := state{limits: map[string]limitState{}}, drawTime(t), map[int64]int64{}
+		s, now, admitted := Counter{limits: map[string]limitState{}}, drawTime(t), map[int64]int64{}
 		var holds []held
 		step := windowEnd(l.Per, windowStart(l.Per, now)).Sub(windowStart(l.Per, now)).Milliseconds() / 5
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, step).Draw(t, "pause")) * time.Millisecond)
-			before := s.time
-			s.advance(now.Add(time.Duration(rapid.Int64Range(-2e9, 2e9).Draw(t, "skew"))))
-			if s.time.Before(before) {
+			before := s.Time
+			s.Advance(now.Add(time.Duration(rapid.Int64Range(-2e9, 2e9).Draw(t, "skew"))))
+			if s.Time.Before(before) {
 				t.Fatal("time went back")
 			}
 			if len(holds) > 0 && rapid.Bool().Draw(t, "settle") {
 				h := holds[0]
 				holds = holds[1:]
 				back := rapid.Int64Range(0, h.amount).Draw(t, "back")
-				if s.adjust(limits, []int64{-back}, []int64{h.stamp}) {
+				if s.Adjust(limits, []int64{-back}, []int64{h.stamp}) {
 					admitted[h.stamp] -= back
 				}
 				continue
 			}
 			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
-			stamps, no := s.admit(limits, []int64{n})
+			stamps, no := s.Admit(limits, []int64{n})
 			if no != nil {
-				if no.wait <= 0 {
+				if no.Wait <= 0 {
 					t.Fatalf("refused without a wait: %+v", no)
 				}
 				continue
@@ -70,17 +70,17 @@ func TestHardLimitNeverExceeded(t *testing.T) {
 func TestRefundDropsClosedWindow(t *testing.T) {
 	l := policy.Limit{Unit: policy.Tokens, Amount: 100, Per: policy.Hour, Hard: true}
 	limits, at := []policy.Limit{l}, time.Date(2027, 1, 1, 9, 59, 59, 0, time.UTC)
-	s := state{limits: map[string]limitState{}}
-	s.advance(at)
-	old, _ := s.admit(limits, []int64{80})
-	s.advance(at.Add(2 * time.Second))
-	if _, no := s.admit(limits, []int64{70}); no != nil {
+	s := Counter{limits: map[string]limitState{}}
+	s.Advance(at)
+	old, _ := s.Admit(limits, []int64{80})
+	s.Advance(at.Add(2 * time.Second))
+	if _, no := s.Admit(limits, []int64{70}); no != nil {
 		t.Fatalf("the next hour refuses: %+v", no)
 	}
-	if s.adjust(limits, []int64{-80}, old) || s.limit(l).Charged != 70 {
+	if s.Adjust(limits, []int64{-80}, old) || s.limit(l).Charged != 70 {
 		t.Errorf("charged %d after the late refund, want 70", s.limit(l).Charged)
 	}
-	s.advance(at) // a clock behind: still the new hour
+	s.Advance(at) // a clock behind: still the new hour
 	if s.limit(l).Charged != 70 {
 		t.Errorf("the window moved back")
 	}
@@ -91,25 +91,25 @@ func TestTokenBucketGivesRefill(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := policy.Limit{Unit: policy.Tokens, Amount: rapid.Int64Range(1, 100_000).Draw(t, "amount"), Per: policy.Minute}
 		limits := []policy.Limit{l}
-		s, start := state{limits: map[string]limitState{}}, drawTime(t).Truncate(time.Millisecond)
+		s, start := Counter{limits: map[string]limitState{}}, drawTime(t).Truncate(time.Millisecond)
 		now, given := start, int64(0)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, 40_000).Draw(t, "pause")) * time.Millisecond)
-			s.advance(now)
+			s.Advance(now)
 			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
-			_, no := s.admit(limits, []int64{n})
+			_, no := s.Admit(limits, []int64{n})
 			if no == nil {
 				given += n
 			} else {
-				later := s.clone()
-				later.advance(now.Add(no.wait))
-				if _, still := later.admit(limits, []int64{n}); still != nil {
-					t.Fatalf("refused again after the %v it was told to wait", no.wait)
+				later := s.Clone()
+				later.Advance(now.Add(no.Wait))
+				if _, still := later.Admit(limits, []int64{n}); still != nil {
+					t.Fatalf("refused again after the %v it was told to wait", no.Wait)
 				}
-				sooner := s.clone()
-				sooner.advance(now.Add(no.wait - time.Millisecond))
-				if _, already := sooner.admit(limits, []int64{n}); already == nil {
-					t.Fatalf("would have passed before the %v it was told to wait", no.wait)
+				sooner := s.Clone()
+				sooner.Advance(now.Add(no.Wait - time.Millisecond))
+				if _, already := sooner.Admit(limits, []int64{n}); already == nil {
+					t.Fatalf("would have passed before the %v it was told to wait", no.Wait)
 				}
 			}
 			if most := l.Amount + l.Amount*now.Sub(start).Milliseconds()/60_000; given > most {
@@ -173,21 +173,21 @@ func TestSmallLimitRefills(t *testing.T) {
 func TestLimitKeepsStateWhenEdited(t *testing.T) {
 	now := time.Date(2027, 5, 10, 0, 0, 0, 0, time.UTC)
 	soft := policy.Limit{Name: "a", Unit: policy.Tokens, Amount: 100, Per: policy.Month}
-	s := state{limits: map[string]limitState{}}
-	s.advance(now)
-	if _, no := s.admit([]policy.Limit{soft}, []int64{60}); no != nil {
+	s := Counter{limits: map[string]limitState{}}
+	s.Advance(now)
+	if _, no := s.Admit([]policy.Limit{soft}, []int64{60}); no != nil {
 		t.Fatal(no)
 	}
 	changed := policy.Limit{Name: "b", Unit: policy.Tokens, Amount: 80, Per: policy.Month, Hard: true}
 	if left := s.limit(changed).left(changed); left != 20 {
 		t.Errorf("%d left of 80 after 60 were used under the old name, want 20", left)
 	}
-	s.prune()
+	s.Prune()
 	if _, ok := s.limits[limitKey(soft)]; !ok {
 		t.Error("a counter was dropped while its window is open")
 	}
-	s.advance(now.AddDate(0, 1, 0))
-	s.prune()
+	s.Advance(now.AddDate(0, 1, 0))
+	s.Prune()
 	if len(s.limits) != 0 {
 		t.Errorf("counters of closed windows were kept: %v", s.limits)
 	}
@@ -200,10 +200,10 @@ func TestAdmitIsAllOrNothing(t *testing.T) {
 		{Name: "day", Unit: policy.Tokens, Amount: 5, Per: policy.Day, Hard: true},
 		{Name: "hour", Unit: policy.Tokens, Amount: 5, Per: policy.Hour, Hard: true},
 	}
-	s := state{limits: map[string]limitState{}}
-	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 0, time.UTC))
-	_, no := s.admit(limits, []int64{1, 6, 6})
-	if no == nil || no.limit.Name != "day" || no.wait != 23*time.Hour {
+	s := Counter{limits: map[string]limitState{}}
+	s.Advance(time.Date(2027, 1, 1, 1, 0, 0, 0, time.UTC))
+	_, no := s.Admit(limits, []int64{1, 6, 6})
+	if no == nil || no.Limit.Name != "day" || no.Wait != 23*time.Hour {
 		t.Errorf("refusal %+v, want that of the limit with the longest wait", no)
 	}
 	if len(s.limits) != 0 {
@@ -213,48 +213,48 @@ func TestAdmitIsAllOrNothing(t *testing.T) {
 
 // A state comes back from the store as it was.
 func TestStateRoundTrip(t *testing.T) {
-	s := state{limits: map[string]limitState{}}
-	s.advance(time.Date(2027, 1, 1, 1, 0, 0, 123456789, time.UTC))
+	s := Counter{limits: map[string]limitState{}}
+	s.Advance(time.Date(2027, 1, 1, 1, 0, 0, 123456789, time.UTC))
 	for i := range 80 {
-		s.recordWrite(fmt.Sprintf("w%d.1", i))
+		s.RecordWrite(fmt.Sprintf("w%d.1", i))
 	}
-	s.setSlots("p1", 3)
+	s.SetSlots("p1", 3)
 	limits := []policy.Limit{
 		{Unit: policy.Tokens, Amount: 5, Per: policy.Minute}, {Unit: policy.Tokens, Amount: 5, Per: policy.Year, Hard: true},
 	}
-	if _, no := s.admit(limits, []int64{3, 4}); no != nil {
+	if _, no := s.Admit(limits, []int64{3, 4}); no != nil {
 		t.Fatal(no)
 	}
 	m := table.NewMem()
-	props, err := s.props()
+	props, err := s.Props()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := m.Insert(t.Context(), table.Entity{Key: entityKey("p", policy.ByProduct, ""), Props: props})
+	e, err := m.Insert(t.Context(), table.Entity{Key: table.Key{Partition: "p", Row: "quota"}, Props: props})
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := parseState(e)
+	back, err := Parse(e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s, back, cmp.AllowUnexported(state{}, slot{})); diff != "" {
+	if diff := cmp.Diff(s, back, cmp.AllowUnexported(Counter{}, slot{})); diff != "" {
 		t.Errorf("state (-stored +read):\n%s", diff)
 	}
-	if len(back.ids) != rememberedWriters || back.writes != 80 {
-		t.Errorf("%d ids and %d writes, want %d and 80", len(back.ids), back.writes, rememberedWriters)
+	if len(back.ids) != rememberedWriters || back.Writes != 80 {
+		t.Errorf("%d ids and %d writes, want %d and 80", len(back.ids), back.Writes, rememberedWriters)
 	}
 	e.Props["v"] = int64(stateVersion + 1)
-	if _, err := parseState(e); err == nil || !strings.Contains(err.Error(), "has format version 2; this gateway reads version 1") {
+	if _, err := Parse(e); err == nil || !strings.Contains(err.Error(), "has format version 2; this gateway reads version 1") {
 		t.Errorf("an entity of a newer format: %v", err)
 	}
 	e.Props["v"] = int64(stateVersion)
 	e.Props["slots"] = "p1=3"
-	if _, err := parseState(e); err == nil {
+	if _, err := Parse(e); err == nil {
 		t.Error("a broken slot was read")
 	}
 	delete(e.Props, "writes")
-	if _, err := parseState(e); err == nil {
+	if _, err := Parse(e); err == nil {
 		t.Error("a foreign entity was read as a state")
 	}
 }
@@ -263,29 +263,29 @@ func TestStateRoundTrip(t *testing.T) {
 // have been made only if it was not; and with few writers that is always said.
 func TestStateRemembersWriteIDs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, writers := state{limits: map[string]limitState{}}, rapid.IntRange(1, 100).Draw(t, "writers")
+		s, writers := Counter{limits: map[string]limitState{}}, rapid.IntRange(1, 100).Draw(t, "writers")
 		n := 0
 		others := func(name string) {
 			for range rapid.IntRange(0, 150).Draw(t, name) {
 				n++
-				s.recordWrite(fmt.Sprintf("w%d.%d", rapid.IntRange(1, writers).Draw(t, "writer"), n))
+				s.RecordWrite(fmt.Sprintf("w%d.%d", rapid.IntRange(1, writers).Draw(t, "writer"), n))
 			}
 		}
 		others("before")
-		base := s.clone()
+		base := s.Clone()
 		others("meanwhile")
 		applied := rapid.Bool().Draw(t, "applied")
 		if applied {
-			s.recordWrite("us.1")
+			s.RecordWrite("us.1")
 		}
 		others("after")
-		if slices.Contains(s.ids, "us.1") || s.writes == base.writes {
+		if slices.Contains(s.ids, "us.1") || s.Writes == base.Writes {
 			return
 		}
-		if applied && s.remembersSince(base) {
-			t.Fatalf("said not to be made, but it was; %d writes since", s.writes-base.writes)
+		if applied && s.RemembersSince(base) {
+			t.Fatalf("said not to be made, but it was; %d writes since", s.Writes-base.Writes)
 		}
-		if !s.remembersSince(base) && writers < rememberedWriters {
+		if !s.RemembersSince(base) && writers < rememberedWriters {
 			t.Fatalf("not known, with only %d writers", writers)
 		}
 		if len(s.ids) > rememberedWriters {

@@ -1,4 +1,7 @@
-package quota
+// Package state is the content of a counter: what each limit has charged, the slots, and
+// the ids of the last writes. It is arithmetic over (state, time, amounts) and the form in
+// which an entity keeps it. It does no I/O and knows no clock.
+package state
 
 import (
 	"encoding/json"
@@ -16,10 +19,10 @@ import (
 // in flight at a time, so its last id tells the outcome however often others wrote since.
 const rememberedWriters = 64
 
-// state is the content of a counter's entity. Its methods change nothing but the receiver.
-type state struct {
-	time   time.Time // of the latest decision; no writer decides at an earlier time
-	writes int64
+// Counter is the content of a counter's entity. Its methods change nothing but the receiver.
+type Counter struct {
+	Time   time.Time // of the latest decision; no writer decides at an earlier time
+	Writes int64
 	ids    []string // writer.number: the last id of each of the last writers, oldest first
 	limits map[string]limitState
 	slots  map[string]slot // by writer; nil = none
@@ -35,33 +38,37 @@ func limitKey(l policy.Limit) string {
 	return key
 }
 
-func (s *state) clone() state {
-	return state{time: s.time, writes: s.writes, ids: slices.Clone(s.ids), limits: maps.Clone(s.limits), slots: maps.Clone(s.slots)}
+// Clone returns a copy that shares nothing with s.
+func (s *Counter) Clone() Counter {
+	return Counter{Time: s.Time, Writes: s.Writes, ids: slices.Clone(s.ids), limits: maps.Clone(s.limits), slots: maps.Clone(s.slots)}
 }
 
-// advance moves the state to now, unless it is later already.
-func (s *state) advance(now time.Time) {
-	if now = now.UTC().Truncate(time.Millisecond); now.After(s.time) {
-		s.time = now
+// New returns the content of a counter that was never written.
+func New() Counter { return Counter{limits: map[string]limitState{}} }
+
+// Advance moves the state to now, unless it is later already.
+func (s *Counter) Advance(now time.Time) {
+	if now = now.UTC().Truncate(time.Millisecond); now.After(s.Time) {
+		s.Time = now
 	}
 }
 
 // limit returns a limit's state at the entity's time. A limit that became hard or soft
 // within its window goes on with what was charged before.
-func (s *state) limit(l policy.Limit) limitState {
+func (s *Counter) limit(l policy.Limit) limitState {
 	if c, ok := s.limits[limitKey(l)]; ok {
-		return c.roll(l, s.time)
+		return c.roll(l, s.Time)
 	}
 	other := l
 	other.Hard = !l.Hard
 	if c, ok := s.limits[limitKey(other)]; ok && !isBucket(l) && !isBucket(other) {
-		return c.roll(l, s.time)
+		return c.roll(l, s.Time)
 	}
-	return newLimitState(l, s.time)
+	return newLimitState(l, s.Time)
 }
 
-// left is what each limit has left.
-func (s *state) left(limits []policy.Limit) []int64 {
+// Left is what each limit has left.
+func (s *Counter) Left(limits []policy.Limit) []int64 {
 	left := make([]int64, len(limits))
 	for i, l := range limits {
 		left[i] = s.limit(l).left(l)
@@ -69,8 +76,8 @@ func (s *state) left(limits []policy.Limit) []int64 {
 	return left
 }
 
-// windowIDs are the windows that the state would charge now.
-func (s *state) windowIDs(limits []policy.Limit) []int64 {
+// WindowIDs are the windows that the state would charge now.
+func (s *Counter) WindowIDs(limits []policy.Limit) []int64 {
 	ids := make([]int64, len(limits))
 	for i, l := range limits {
 		ids[i] = s.limit(l).windowID(l)
@@ -78,28 +85,28 @@ func (s *state) windowIDs(limits []policy.Limit) []int64 {
 	return ids
 }
 
-// denial is the limit that refuses, and for how long.
-type denial struct {
-	limit policy.Limit
-	wait  time.Duration
+// Denial is the limit that refuses, and for how long.
+type Denial struct {
+	Limit policy.Limit
+	Wait  time.Duration
 }
 
-// admit charges amounts, one for each limit, if all limits allow it. Otherwise it charges
+// Admit charges amounts, one for each limit, if all limits allow it. Otherwise it charges
 // nothing and returns the limit with the longest wait.
-func (s *state) admit(limits []policy.Limit, amounts []int64) (windowIDs []int64, denied *denial) {
+func (s *Counter) Admit(limits []policy.Limit, amounts []int64) (windowIDs []int64, denied *Denial) {
 	for i, l := range limits {
-		if wait := s.limit(l).wait(l, amounts[i], s.time); wait > 0 && (denied == nil || wait > denied.wait) {
-			denied = &denial{limit: l, wait: wait}
+		if wait := s.limit(l).wait(l, amounts[i], s.Time); wait > 0 && (denied == nil || wait > denied.Wait) {
+			denied = &Denial{Limit: l, Wait: wait}
 		}
 	}
 	if denied != nil {
 		return nil, denied
 	}
-	return s.charge(limits, amounts), nil
+	return s.Charge(limits, amounts), nil
 }
 
-// charge charges amounts, even beyond the limits, and returns their windows.
-func (s *state) charge(limits []policy.Limit, amounts []int64) (windowIDs []int64) {
+// Charge charges amounts, even beyond the limits, and returns their windows.
+func (s *Counter) Charge(limits []policy.Limit, amounts []int64) (windowIDs []int64) {
 	windowIDs = make([]int64, len(limits))
 	for i, before := range s.limitStates(limits) {
 		c := before.charge(limits[i], amounts[i])
@@ -108,13 +115,13 @@ func (s *state) charge(limits []policy.Limit, amounts []int64) (windowIDs []int6
 	return windowIDs
 }
 
-// sameWindows reports whether two charges were made in the same windows, so that the rest
+// SameWindows reports whether two charges were made in the same windows, so that the rest
 // of both can be kept as one. A bucket's charges must be young enough for a refund.
-func (s *state) sameWindows(limits []policy.Limit, a, b []int64) bool {
+func SameWindows(now time.Time, limits []policy.Limit, a, b []int64) bool {
 	for i, l := range limits {
 		switch {
 		case isBucket(l):
-			if s.time.UnixMilli()-min(a[i], b[i]) >= time.Minute.Milliseconds() {
+			if now.UnixMilli()-min(a[i], b[i]) >= time.Minute.Milliseconds() {
 				return false
 			}
 		case a[i] != b[i]:
@@ -126,7 +133,7 @@ func (s *state) sameWindows(limits []policy.Limit, a, b []int64) bool {
 
 // limitStates returns the states of limits before any of them is changed: a new one must
 // not begin with what its soft or hard twin was charged just now.
-func (s *state) limitStates(limits []policy.Limit) []limitState {
+func (s *Counter) limitStates(limits []policy.Limit) []limitState {
 	list := make([]limitState, len(limits))
 	for i, l := range limits {
 		list[i] = s.limit(l)
@@ -134,9 +141,9 @@ func (s *state) limitStates(limits []policy.Limit) []limitState {
 	return list
 }
 
-// adjust adds deltas, one for each limit. A negative delta is a refund to the window where
+// Adjust adds deltas, one for each limit. A negative delta is a refund to the window where
 // it was charged; a positive one is charged now. It reports whether anything changed.
-func (s *state) adjust(limits []policy.Limit, deltas, windowIDs []int64) (changed bool) {
+func (s *Counter) Adjust(limits []policy.Limit, deltas, windowIDs []int64) (changed bool) {
 	for i, before := range s.limitStates(limits) {
 		l, after := limits[i], before
 		switch {
@@ -152,56 +159,60 @@ func (s *state) adjust(limits []policy.Limit, deltas, windowIDs []int64) (change
 	return changed
 }
 
-// recordWrite adds the id of a write.
-func (s *state) recordWrite(id string) {
-	s.writes++
+// RecordWrite adds the id of a write.
+func (s *Counter) RecordWrite(id string) {
+	s.Writes++
 	writer, _, _ := strings.Cut(id, ".")
 	s.ids = slices.DeleteFunc(s.ids, func(old string) bool { return strings.HasPrefix(old, writer+".") })
 	s.ids = append(s.ids, id)
 	s.ids = s.ids[max(0, len(s.ids)-rememberedWriters):]
 }
 
-// remembersSince reports whether the id of a write made after base would still be kept:
+// HasWrite reports whether the id of a write is among those that are kept.
+func (s *Counter) HasWrite(id string) bool { return slices.Contains(s.ids, id) }
+
+// RemembersSince reports whether the id of a write made after base would still be kept:
 // no id was dropped yet, or too few writes followed, or an older id is still there.
-func (s *state) remembersSince(base state) bool {
-	since := s.writes - base.writes
+func (s *Counter) RemembersSince(base Counter) bool {
+	since := s.Writes - base.Writes
 	return since >= 1 && (len(s.ids) < rememberedWriters || since < rememberedWriters ||
 		slices.ContainsFunc(base.ids, func(id string) bool { return slices.Contains(s.ids, id) }))
 }
 
-// prune drops slots and limits whose time is over. Limits that this policy does not have
+// Prune drops slots and limits whose time is over. Limits that this policy does not have
 // are kept until then, because another instance may have another policy.
-func (s *state) prune() {
+func (s *Counter) Prune() {
 	maps.DeleteFunc(s.limits, func(key string, c limitState) bool {
 		parts := strings.Split(key, "/")
 		if c.Window == 0 {
-			return s.time.UnixMilli()-c.At > 2*time.Minute.Milliseconds()
+			return s.Time.UnixMilli()-c.At > 2*time.Minute.Milliseconds()
 		}
 		end := windowEnd(policy.Period(parts[min(1, len(parts)-1)]), time.Unix(c.Window, 0).UTC())
-		return !end.After(s.time)
+		return !end.After(s.Time)
 	})
-	maps.DeleteFunc(s.slots, func(_ string, held slot) bool { return held.until <= s.time.Unix() })
+	maps.DeleteFunc(s.slots, func(_ string, held slot) bool { return held.until <= s.Time.Unix() })
 }
 
 // stateVersion is the version of the entity's format.
 const stateVersion = 1
 
-// props is the entity as it is stored. People can read all of it.
-func (s *state) props() (map[string]any, error) {
+// Props is the entity as it is stored. People can read all of it.
+func (s *Counter) Props() (map[string]any, error) {
 	limits, err := json.Marshal(s.limits)
 	if err != nil {
 		return nil, err
 	}
 	return map[string]any{
-		"v": int64(stateVersion), "time": s.time, "writes": s.writes, "ids": strings.Join(s.ids, " "),
+		"v": int64(stateVersion), "time": s.Time, "writes": s.Writes, "ids": strings.Join(s.ids, " "),
 		"limits": string(limits), "slots": formatSlots(s.slots),
 	}, nil
 }
 
-func parseState(e table.Entity) (state, error) {
+// Parse reads what Props made.
+func Parse(e table.Entity) (Counter, error) {
 	version, ok := e.Props["v"].(int64)
 	if ok && version != stateVersion {
-		return state{}, fmt.Errorf("quota: entity %v has format version %d; this gateway reads version %d", e.Key, version, stateVersion)
+		return Counter{}, fmt.Errorf("quota: entity %v has format version %d; this gateway reads version %d", e.Key, version, stateVersion)
 	}
 	at, ok1 := e.Props["time"].(time.Time)
 	writes, ok2 := e.Props["writes"].(int64)
@@ -209,15 +220,15 @@ func parseState(e table.Entity) (state, error) {
 	limits, ok4 := e.Props["limits"].(string)
 	slots, ok5 := e.Props["slots"].(string)
 	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return state{}, fmt.Errorf("quota: entity %v was not written by this gateway", e.Key)
+		return Counter{}, fmt.Errorf("quota: entity %v was not written by this gateway", e.Key)
 	}
-	s := state{time: at, writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
+	s := Counter{Time: at, Writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
 	if err := json.Unmarshal([]byte(limits), &s.limits); err != nil {
-		return state{}, fmt.Errorf("quota: entity %v: limits: %w", e.Key, err)
+		return Counter{}, fmt.Errorf("quota: entity %v: limits: %w", e.Key, err)
 	}
 	var err error
 	if s.slots, err = parseSlots(slots); err != nil {
-		return state{}, fmt.Errorf("quota: entity %v: %w", e.Key, err)
+		return Counter{}, fmt.Errorf("quota: entity %v: %w", e.Key, err)
 	}
 	return s, nil
 }
