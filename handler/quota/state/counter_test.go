@@ -75,7 +75,7 @@ func TestRefundDropsClosedWindow(t *testing.T) {
 	old, _ := s.Admit(limits, []int64{80})
 	s.Advance(at.Add(2 * time.Second))
 	if _, denied := s.Admit(limits, []int64{70}); denied != nil {
-		t.Fatalf("the next hour refuses: %+v", no)
+		t.Fatalf("the next hour refuses: %+v", denied)
 	}
 	if s.Adjust(limits, []int64{-80}, old) || s.limit(l).Charged != 70 {
 		t.Errorf("charged %d after the late refund, want 70", s.limit(l).Charged)
@@ -98,18 +98,18 @@ func TestTokenBucketGivesRefill(t *testing.T) {
 			s.Advance(now)
 			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
 			_, denied := s.Admit(limits, []int64{n})
-			if no == nil {
+			if denied == nil {
 				given += n
 			} else {
 				later := s.Clone()
-				later.Advance(now.Add(no.Wait))
+				later.Advance(now.Add(denied.Wait))
 				if _, still := later.Admit(limits, []int64{n}); still != nil {
-					t.Fatalf("refused again after the %v it was told to wait", no.Wait)
+					t.Fatalf("refused again after the %v it was told to wait", denied.Wait)
 				}
 				sooner := s.Clone()
-				sooner.Advance(now.Add(no.Wait - time.Millisecond))
+				sooner.Advance(now.Add(denied.Wait - time.Millisecond))
 				if _, already := sooner.Admit(limits, []int64{n}); already == nil {
-					t.Fatalf("would have passed before the %v it was told to wait", no.Wait)
+					t.Fatalf("would have passed before the %v it was told to wait", denied.Wait)
 				}
 			}
 			if most := l.Amount + l.Amount*now.Sub(start).Milliseconds()/60_000; given > most {
@@ -203,8 +203,8 @@ func TestAdmitIsAllOrNothing(t *testing.T) {
 	s := Counter{limits: map[string]limitState{}}
 	s.Advance(time.Date(2027, 1, 1, 1, 0, 0, 0, time.UTC))
 	_, denied := s.Admit(limits, []int64{1, 6, 6})
-	if no == nil || no.Limit.Name != "day" || no.Wait != 23*time.Hour {
-		t.Errorf("refusal %+v, want that of the limit with the longest wait", no)
+	if denied == nil || denied.Limit.Name != "day" || denied.Wait != 23*time.Hour {
+		t.Errorf("refusal %+v, want that of the limit with the longest wait", denied)
 	}
 	if len(s.limits) != 0 {
 		t.Errorf("charged all the same: %v", s.limits)
