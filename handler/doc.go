@@ -14,9 +14,10 @@
 //	auth  quota  backend  affinity      who calls; may they; which region answers; which region keeps an object
 //	quota/state                         what a counter contains: windows, token buckets, slots; pure
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
-//	assemble                            the object that a stream is a form of, and its usage; pure
+//	assemble  meter                     the object that a stream is a form of; what an answer used; pure
 //	breakersync                         circuit breakers that instances share
 //	policy  openai  sse  redact  breaker the policy file; the wire format; event framing; personal data; circuit breakers
+//	headers                             the headers and query parameters that pass the gateway
 //	logs/truncate                       JSON values as short as a column takes
 //	journal  journal/verify             the append-only log of records; whether it is as it was written
 //	journal/manifest                    the table of journal files

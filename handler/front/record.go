@@ -13,7 +13,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/gateway"
-	"aoaigateway/handler/plan"
+	"aoaigateway/handler/headers"
 )
 
 func (h *Handler) newRecord(r *http.Request) *gateway.Record {
@@ -52,7 +52,7 @@ const longestURL = 2048
 
 // loggedURL is the URL without keys.
 func loggedURL(u *url.URL) string {
-	clean := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: plan.CleanQuery(u.Query()).Encode()}
+	clean := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: headers.CleanQuery(u.Query()).Encode()}
 	s := clean.String()
 	return strings.ToValidUTF8(s[:min(len(s), longestURL)], "")
 }

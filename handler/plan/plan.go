@@ -10,6 +10,7 @@ import (
 
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/headers"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/quota"
@@ -58,7 +59,7 @@ func New(r Rules, in Input) (p Plan, err error) {
 	if p.Model, err = chooseModel(r, in.Match, p.Request.Model); err != nil {
 		return p, err
 	}
-	query := CleanQuery(in.URL.Query())
+	query := headers.CleanQuery(in.URL.Query())
 	p.APIVersion = takeVersion(query)
 	version, err := upstreamVersion(in.Match.Surface, p.APIVersion, r.APIVersionFloor)
 	if err != nil {
@@ -67,7 +68,7 @@ func New(r Rules, in Input) (p Plan, err error) {
 	model, _ := r.Model(p.Model)
 	p.Call = backend.Call{
 		Method: in.Method, Path: upstreamPath(in.URL.Path, in.Match), Query: query, APIVersion: version,
-		Header: upstreamHeader(in.Header), Model: p.Model, ModelInBody: in.Match.Deployment == "" && p.Request.Model != "",
+		Header: headers.Upstream(in.Header), Model: p.Model, ModelInBody: in.Match.Deployment == "" && p.Request.Model != "",
 		Stream: p.Request.Stream, FirstByteTimeout: model.FirstByteTimeout,
 	}
 	if p.Call.Body, err = capOutput(r.Product, p.Kind, &p.Request, in.Body); err != nil {
@@ -154,6 +155,17 @@ func upstreamVersion(surface, client, floor string) (string, error) {
 	default:
 		return openai.LiftVersion(client, floor), nil
 	}
+}
+
+// takeVersion removes the api-version, whose name the service reads without case.
+func takeVersion(query url.Values) (version string) {
+	for name, values := range query {
+		if strings.EqualFold(name, "api-version") {
+			version = max(version, values[0])
+			delete(query, name)
+		}
+	}
+	return version
 }
 
 // upstreamPath leaves a slot in the path for the region's own deployment name.

@@ -8,9 +8,13 @@ import (
 	"strconv"
 	"time"
 
+	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/headers"
+	"aoaigateway/handler/meter"
+	"aoaigateway/handler/openai"
 	"aoaigateway/handler/plan"
 	"aoaigateway/handler/quota"
 	"aoaigateway/handler/sse"
@@ -29,11 +33,11 @@ type delivery struct {
 	in          Inference
 	plan        *plan.Plan
 	options     *Options
-	outputs     *outputAverages
+	outputs     *meter.Averages
 	reservation *quota.Reservation
-	meter       meter
-	owner       ownerWrite
-	answer      *backend.Answer // nil until a region has answered
+	meter       meter.Meter
+	owner       *affinity.Pending // the note of who owns a new response; nil until it is begun
+	answer      *backend.Answer   // nil until a region has answered
 }
 
 // run asks the pool and passes its answer on.
@@ -107,24 +111,29 @@ func (d *delivery) capture() *audit.Capture {
 	return d.in.Audit.Response(d.answer.Header.Get("Content-Type"))
 }
 
-// rememberOwner notes which region keeps the response, if raw names it.
+// rememberOwner begins to note which region keeps the response, once raw names it.
 func (d *delivery) rememberOwner(raw []byte) {
-	d.owner.begin(d.in.R.Context(), d.options.Owners, d.in.Record.Caller, d.answer.Region, raw)
+	if d.owner != nil || !d.plan.KeepsResponse() {
+		return
+	}
+	if id := openai.ResponseID(raw); id != "" {
+		d.owner = d.options.Owners.Begin(d.in.R.Context(), d.in.Record.Subscription, id, d.answer.Region)
+	}
 }
 
 // whole passes on an answer that was read whole.
 func (d *delivery) whole() error {
 	a := d.answer
 	_, _ = d.capture().Write(a.Whole) // never fails: it is small enough to stand in the record
-	d.meter.readWhole(a)
 	if a.Succeeded() {
+		d.meter.ReadWhole(a.Whole)
 		d.rememberOwner(a.Whole)
 	}
 	d.in.Record.Outcome = gateway.Complete
 	if err := d.settle(); err != nil {
 		return err
 	}
-	copyDownstream(d.in.W.Header(), a.Header, d.in.R)
+	headers.Downstream(d.in.W.Header(), a.Header, d.in.R)
 	d.in.W.Header().Set("Content-Length", strconv.Itoa(len(a.Whole)))
 	d.in.W.WriteHeader(a.Status)
 	if _, err := d.in.W.Write(a.Whole); err != nil {
@@ -146,7 +155,7 @@ func (d *delivery) long() error {
 	if a.Succeeded() {
 		d.rememberOwner(a.Whole)
 	}
-	copyDownstream(d.in.W.Header(), a.Header, d.in.R)
+	headers.Downstream(d.in.W.Header(), a.Header, d.in.R)
 	if n := a.Header.Get("Content-Length"); n != "" {
 		d.in.W.Header().Set("Content-Length", n)
 	}
@@ -158,9 +167,7 @@ func (d *delivery) long() error {
 		}
 		return d.abandon(err)
 	}
-	if d.plan.Kind.Metered() {
-		d.meter.read(lastUsage(held))
-	}
+	d.meter.ReadTail(held)
 	d.in.Record.Outcome = gateway.Complete
 	if err := d.settle(); err != nil {
 		return ErrAborted
@@ -206,13 +213,4 @@ func copyHolding(w io.Writer, capture *audit.Capture, src io.Reader) (held []byt
 			return nil, readErr
 		}
 	}
-}
-
-// lastUsage finds the usage object near the end of a long answer, where the service puts it.
-func lastUsage(held []byte) []byte {
-	i := bytes.LastIndex(held, []byte(`"usage"`))
-	if i < 0 {
-		return nil
-	}
-	return append([]byte("{"), held[i:]...)
 }

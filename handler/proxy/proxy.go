@@ -23,6 +23,7 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/meter"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/plan"
 	"aoaigateway/handler/policy"
@@ -72,13 +73,13 @@ func (o Options) withDefaults() Options {
 // Proxy serves inference requests. Safe for concurrent use.
 type Proxy struct {
 	options    Options
-	outputs    *outputAverages
+	outputs    *meter.Averages
 	redactions map[string]*redact.Rules // by product
 }
 
 // New returns a Proxy over its parts.
 func New(o Options) *Proxy {
-	return &Proxy{o.withDefaults(), &outputAverages{}, redactions(o.Policy)}
+	return &Proxy{o.withDefaults(), &meter.Averages{}, redactions(o.Policy)}
 }
 
 func redactions(pol *policy.Policy) map[string]*redact.Rules {
@@ -139,8 +140,7 @@ func (p *Proxy) Serve(in Inference) error {
 	}
 	d := &delivery{
 		in: in, plan: &todo, options: &p.options, outputs: p.outputs, reservation: reservation,
-		meter: meter{kind: todo.Kind, model: todo.Model},
-		owner: ownerWrite{wanted: todo.KeepsResponse()},
+		meter: meter.New(todo.Kind, todo.Model),
 	}
 	return d.run()
 }
@@ -156,7 +156,7 @@ func (p *Proxy) limitRecording(record *audit.Exchange, product policy.Product) {
 func (p *Proxy) rules(product policy.Product) plan.Rules {
 	return plan.Rules{
 		Product: product, Model: p.options.Policy.Model, Serves: p.options.Pool.Serves, Home: p.options.Pool.Home(),
-		APIVersionFloor: p.options.APIVersionFloor, UsualOutput: p.outputs.of,
+		APIVersionFloor: p.options.APIVersionFloor, UsualOutput: p.outputs.Of,
 	}
 }
 

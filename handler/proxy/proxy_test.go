@@ -9,53 +9,17 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"aoaigateway/handler/audit"
-	"aoaigateway/handler/backend"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
+	"aoaigateway/handler/plan"
 	"aoaigateway/handler/quota"
+	"aoaigateway/handler/sse"
 )
-
-func TestErrorEventForms(t *testing.T) {
-	err := gateway.UpstreamBrokeOff.New("The region broke off.")
-	for kind, want := range map[openai.Kind]string{
-		openai.Chat: `data: {"error":{"code":"upstream_cut","message":"The region broke off.","param":null,"type":"server_error"}}` + "\n\n",
-		openai.Responses: "event: error\n" +
-			`data: {"code":"upstream_cut","message":"The region broke off.","param":null,"type":"error"}` + "\n\n",
-	} {
-		if got := string(errorEvent(kind, err)); got != want {
-			t.Errorf("%s: %s", kind, got)
-		}
-	}
-	if got := string(errorEvent(openai.Chat, errors.New("disk full"))); strings.Contains(got, "disk") ||
-		!strings.Contains(got, "server_error") {
-		t.Errorf("an error that is not for clients: %s", got)
-	}
-}
-
-func TestCopyDownstream(t *testing.T) {
-	r := httptest.NewRequest("GET", "http://localhost/openai/v1/files", nil)
-	r.Header.Set("X-Forwarded-Host", "ai.example.com")
-	from := http.Header{
-		"Content-Type": {"application/json"}, "X-Ratelimit-Remaining-Tokens": {"5"}, "Apim-Request-Id": {"id"},
-		"Set-Cookie": {"s"}, "Transfer-Encoding": {
-			"chunked",
-		}, "Content-Length": {"9"}, "Strict-Transport-Security": {"x"}, "X-Gateway-Pinned": {"x"},
-		"Location": {"https://region.example/openai/v1/files/1"}, "Operation-Location": {"/openai/operations/1"}, "Content-Location": {"%zz"},
-	}
-	want := http.Header{
-		"Content-Type": {"application/json"}, "X-Ratelimit-Remaining-Tokens": {"5"}, "Apim-Request-Id": {"id"},
-		"Location": {"https://ai.example.com/openai/v1/files/1"}, "Operation-Location": {"/openai/operations/1"}, "Content-Location": {""},
-	}
-	got := http.Header{}
-	copyDownstream(got, from, r)
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-}
 
 func TestSetLimitHeaders(t *testing.T) {
 	h := http.Header{}
@@ -144,39 +108,19 @@ type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
-func TestLastUsage(t *testing.T) {
-	var m meter
-	m.read(lastUsage([]byte(`…"usage":1}],"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5}}`)))
-	if !m.known || m.usage.Total != 5 {
-		t.Errorf("%+v", m)
-	}
-	if lastUsage([]byte(`{"data":[]}`)) != nil {
-		t.Error("found usage where there is none")
-	}
-}
-
-func TestMeterEstimatesMissingUsage(t *testing.T) {
-	request := []byte(`{"messages":[{"role":"user","content":"hello world"}]}`)
-	answer := &backend.Answer{Status: 200, Whole: []byte(`{"model":"gpt-4o","choices":[{"message":{"content":"hello world"}}]}`)}
-	m := meter{kind: openai.Chat, model: "chat"}
-	m.readWhole(answer)
-	m.estimatePrompt(request)
-	if u := m.usage; m.known || !u.Estimated || u.Completion != 2 || u.Prompt < 2 || u.Total != u.Prompt+u.Completion ||
-		m.answered != "gpt-4o" {
-		t.Errorf("%+v", m)
-	}
-	reported := *answer
-	reported.Whole = []byte(`{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7}}`)
-	m = meter{kind: openai.Chat, model: "chat"}
-	m.readWhole(&reported)
-	m.estimatePrompt(request)
-	if m.usage.Estimated || m.usage.Total != 7 {
-		t.Errorf("usage of the service's own: %+v", m.usage)
-	}
-	refused := *answer
-	refused.Status = 400
-	m = meter{kind: openai.Chat}
-	if m.readWhole(&refused); m.usage != (gateway.Usage{}) {
-		t.Errorf("an error answer used %+v", m.usage)
+func TestSendErrorHidesUntypedErrors(t *testing.T) {
+	for _, c := range []struct {
+		err        error
+		want, hide string
+	}{
+		{gateway.UpstreamBrokeOff.New("The region broke off."), `"code":"upstream_cut"`, "server_error\",\"message"},
+		{errors.New("disk full"), `"code":"server_error"`, "disk"},
+	} {
+		rec := httptest.NewRecorder()
+		d := &delivery{plan: &plan.Plan{Kind: openai.Chat}}
+		d.sendError(sse.NewWriter(rec, time.Hour), c.err)
+		if got := rec.Body.String(); !strings.Contains(got, c.want) || strings.Contains(got, c.hide) {
+			t.Errorf("%v: %s", c.err, got)
+		}
 	}
 }

@@ -21,19 +21,19 @@ func (d *delivery) settle() error {
 	rec.TotalMilli = time.Since(rec.Time).Milliseconds()
 	worked := d.answer != nil && d.answer.Succeeded() // then missing usage must be estimated
 	if worked {
-		d.meter.estimatePrompt(d.plan.Call.Body)
+		d.meter.EstimatePrompt(d.plan.Call.Body)
 	}
-	rec.Usage, rec.AnsweredModel = d.meter.usage, d.meter.answered
-	rec.Cost = priceOf(d.options.Policy, d.plan.Kind, rec.Model, d.meter.usage)
-	if d.meter.known && d.plan.Kind != openai.Embeddings {
-		d.outputs.observe(rec.Model, d.meter.usage.Completion/d.plan.Request.Choices)
+	rec.Usage, rec.AnsweredModel = d.meter.Usage, d.meter.Answered
+	rec.Cost = priceOf(d.options.Policy, d.plan.Kind, rec.Model, d.meter.Usage)
+	if d.meter.Known && d.plan.Kind != openai.Embeddings {
+		d.outputs.Observe(rec.Model, d.meter.Usage.Completion/d.plan.Request.Choices)
 	}
 	ctx := d.in.R.Context()
 	var settled sync.WaitGroup
-	settled.Go(func() { d.settleReservation(ctx, worked || d.meter.known) })
+	settled.Go(func() { d.settleReservation(ctx, worked || d.meter.Known) })
 	err := d.in.Audit.End(ctx)
 	settled.Wait()
-	if ownerErr := d.owner.wait(); ownerErr != nil {
+	if ownerErr := d.owner.Wait(); ownerErr != nil {
 		d.options.Logger.Error("region of a response not recorded", "record_id", rec.ID, "error", ownerErr)
 		if d.in.Audit.Withhold() {
 			err = ownerErr
@@ -48,7 +48,7 @@ func (d *delivery) settleReservation(ctx context.Context, used bool) {
 		d.reservation.Release(ctx)
 		return
 	}
-	err := d.reservation.Settle(ctx, d.meter.usage)
+	err := d.reservation.Settle(ctx, d.meter.Usage)
 	if err != nil && !errors.Is(err, quota.ErrPending) { // pending settlements go on in the background
 		d.options.Logger.Warn("settle failed", "record_id", d.in.Record.ID, "error", err)
 	}

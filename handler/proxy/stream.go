@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/headers"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/sse"
 )
@@ -51,7 +52,9 @@ func (d *delivery) unanswered(out *sse.Writer, err error) error {
 func (d *delivery) notStreamed(out *sse.Writer) error {
 	a := d.answer
 	_, _ = d.capture().Write(a.Whole) // never fails: it is small enough to stand in the record
-	d.meter.readWhole(a)
+	if a.Succeeded() {
+		d.meter.ReadWhole(a.Whole)
+	}
 	d.in.Record.Status = http.StatusOK
 	err := gateway.UpstreamError.Because(nil)
 	if code, message := openai.ParseError(a.Whole); !a.Succeeded() && message != "" {
@@ -67,7 +70,7 @@ func (d *delivery) stream(out *sse.Writer) error {
 		return err
 	}
 	t := newTap(d)
-	out.Begin(d.answer.Status, func(h http.Header) { copyDownstream(h, d.answer.Header, d.in.R) })
+	out.Begin(d.answer.Status, func(h http.Header) { headers.Downstream(h, d.answer.Header, d.in.R) })
 	held, err := d.pass(out, t)
 	switch {
 	case held != nil:
@@ -152,8 +155,13 @@ func (d *delivery) broken(out *sse.Writer, t *tap, err error) error {
 	return d.abandon(err)
 }
 
+// sendError writes err as an error event. The text of an error of no type is not for clients.
 func (d *delivery) sendError(out *sse.Writer, err error) {
-	_ = send(out, errorEvent(d.plan.Kind, err)) // the connection is aborted next
+	code, message := "server_error", "The answer could not be completed."
+	if e, ok := errors.AsType[*gateway.Error](err); ok {
+		code, message = e.Code, e.Message
+	}
+	_ = send(out, openai.ErrorEvent(d.plan.Kind, code, message)) // the connection is aborted next
 }
 
 func send(out *sse.Writer, b []byte) error {

@@ -60,9 +60,9 @@ func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 	if kind == openai.Failure {
 		t.failed = true
 	}
-	meter := &t.delivery.meter
-	if kind == openai.UsageOnly || meter.answered == "" || bytes.Contains(e.Data, usageMember) {
-		meter.read(e.Data)
+	m := &t.delivery.meter
+	if kind == openai.UsageOnly || m.Answered == "" || bytes.Contains(e.Data, usageMember) {
+		m.Read(e.Data)
 	}
 	return kind, nil
 }
@@ -72,14 +72,14 @@ func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 // must be durable before the id leaves.
 func (t *tap) rememberOwner(data []byte) error {
 	d := t.delivery
-	if d.owner.done != nil {
+	if d.owner != nil {
 		return nil
 	}
 	d.rememberOwner(data)
 	if !d.plan.Request.Background {
 		return nil
 	}
-	if err := d.owner.wait(); err != nil {
+	if err := d.owner.Wait(); err != nil {
 		return notRecorded(err)
 	}
 	return nil
@@ -95,5 +95,5 @@ func (t *tap) finish() {
 	if t.partial || !t.assemble.Full() {
 		t.capture.Assembled(obj)
 	}
-	t.delivery.meter.countOutput(obj)
+	t.delivery.meter.CountOutput(obj)
 }

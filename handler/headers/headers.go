@@ -1,4 +1,6 @@
-package plan
+// Package headers says which headers and query parameters pass the gateway, in which
+// direction.
+package headers
 
 import (
 	"net/http"
@@ -31,7 +33,8 @@ func headerSet(names ...string) map[string]bool {
 	return set
 }
 
-func upstreamHeader(in http.Header) http.Header {
+// Upstream returns the headers of a request that a region may see.
+func Upstream(in http.Header) http.Header {
 	out := make(http.Header, len(in))
 	for name, values := range in {
 		if !neverUpstream[name] && !hasPrefix(name, neverUpstreamPrefix) && !namedByConnection(in, name) {
@@ -62,17 +65,6 @@ func namedByConnection(in http.Header, name string) bool {
 	return false
 }
 
-// takeVersion removes the api-version, whose name the service reads without case.
-func takeVersion(query url.Values) (version string) {
-	for name, values := range query {
-		if strings.EqualFold(name, "api-version") {
-			version = max(version, values[0])
-			delete(query, name)
-		}
-	}
-	return version
-}
-
 // CleanQuery drops what a query may carry of keys; the names are compared without case,
 // as API Management does.
 func CleanQuery(q url.Values) url.Values {
@@ -85,4 +77,45 @@ func CleanQuery(q url.Values) url.Values {
 		}
 	}
 	return out
+}
+
+// neverDownstream are the headers of an answer that clients do not get: what belongs to
+// one hop, and what only the region itself may set.
+var neverDownstream = map[string]bool{
+	"Set-Cookie": true, "Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true,
+	"Alt-Svc": true, "Strict-Transport-Security": true,
+}
+
+// Downstream copies the headers of a region's answer that the client of r may see.
+func Downstream(to, from http.Header, r *http.Request) {
+	for name, values := range from {
+		if !neverDownstream[name] && !strings.HasPrefix(name, "X-Gateway-") {
+			to[name] = values
+		}
+	}
+	for _, name := range []string{"Location", "Operation-Location", "Content-Location"} {
+		if v := from.Get(name); v != "" {
+			to.Set(name, ownURL(v, r))
+		}
+	}
+}
+
+// ownURL puts the host the client used in the place of a region's.
+func ownURL(location string, r *http.Request) string {
+	u, err := url.Parse(location)
+	if err != nil {
+		return ""
+	}
+	if u.Host == "" {
+		return location
+	}
+	u.Host, u.Scheme, u.User = r.Host, "https", nil
+	if h := r.Header.Get("X-Forwarded-Host"); h != "" {
+		u.Host = h
+	}
+	if s := r.Header.Get("X-Forwarded-Proto"); s != "" {
+		u.Scheme = s
+	}
+	return u.String()
 }

@@ -1,13 +1,13 @@
-package proxy
+package meter
 
 import (
 	"sync"
 	"sync/atomic"
 )
 
-// outputAverages keeps the moving average of each model's output tokens: what a soft limit
+// Averages keeps the moving average of each model's output tokens: what a soft limit
 // holds for the next answer. It stays small because the models are the pool's.
-type outputAverages struct {
+type Averages struct {
 	byModel sync.Map // string → *atomic.Int64, the average times scale
 }
 
@@ -17,15 +17,16 @@ const (
 	memory      = 8   // about how many answers the average looks back
 )
 
-func (o *outputAverages) of(model string) int64 {
+// Of returns the average of a model, or a usual value before its first answer.
+func (o *Averages) Of(model string) int64 {
 	if average, ok := o.byModel.Load(model); ok {
 		return (average.(*atomic.Int64).Load() + scale - 1) / scale
 	}
 	return usualOutput
 }
 
-// observe adds one answer. Of two that come at once one may be lost.
-func (o *outputAverages) observe(model string, tokens int64) {
+// Observe adds one answer. Of two that come at once one may be lost.
+func (o *Averages) Observe(model string, tokens int64) {
 	average, known := o.byModel.Load(model)
 	if !known {
 		average, _ = o.byModel.LoadOrStore(model, new(atomic.Int64))

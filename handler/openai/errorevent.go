@@ -1,0 +1,14 @@
+package openai
+
+import "encoding/json"
+
+// ErrorEvent is an error inside a stream, in the form that clients of the operation know.
+func ErrorEvent(kind Kind, code, message string) []byte {
+	event := []byte("data: ")
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{"code": code, "type": "server_error", "param": nil, "message": message}})
+	if kind == Responses {
+		event = []byte("event: error\ndata: ")
+		body, _ = json.Marshal(map[string]any{"type": "error", "code": code, "param": nil, "message": message})
+	}
+	return append(append(event, body...), "\n\n"...)
+}
