@@ -64,27 +64,29 @@ func TestEachRowEndsInOnePlace(t *testing.T) {
 		p.Reset()
 		p.ClearFaults()
 		clear(p.deadLetters)
-		poisoned := 0
+		bad := 0
 		rows := all[:rapid.IntRange(1, len(all)).Draw(rt, "rows")]
 		for i := range rows {
 			if rapid.IntRange(0, 9).Draw(rt, "poison") == 0 {
-				poisoned++
+				bad++
 				p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[i].RecordID})
 			}
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "faults") {
-			p.Fault(loganalytics.Fault{Do: rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"),
-				Times: rapid.IntRange(1, 4).Draw(rt, "times")})
+			p.Fault(loganalytics.Fault{
+				Do:    rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"),
+				Times: rapid.IntRange(1, 4).Draw(rt, "times"),
+			})
 		}
 		err := p.shipper.Ship(ctxFor(t, time.Minute), rows)
-		if refused, ok := errors.AsType[*logs.RefusedError](err); ok && poisoned == len(rows) && refused.Status == 400 {
+		if refused, ok := errors.AsType[*logs.RefusedError](err); ok && bad == len(rows) && refused.Status == 400 {
 			return
 		}
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if len(p.deadLetters) != poisoned {
-			rt.Fatalf("%d aside, %d poisoned", len(p.deadLetters), poisoned)
+		if len(p.deadLetters) != bad {
+			rt.Fatalf("%d aside, %d bad", len(p.deadLetters), bad)
 		}
 		p.wantEachRow(t, rows)
 	})

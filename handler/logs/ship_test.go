@@ -191,26 +191,26 @@ func TestShipEndsWithContext(t *testing.T) {
 
 func TestBadRowsBecomeDeadLetters(t *testing.T) {
 	for _, status := range []int{400, 403, 422} {
-		for name, poisoned := range map[string][]int{
+		for name, bad := range map[string][]int{
 			"first": {0}, "last": {99}, "a big one": {7}, "many": {0, 1, 2, 3, 50, 51, 97, 98, 99}, "probes": {0, 12, 24, 36, 48, 60, 72, 84},
 		} {
 			t.Run(fmt.Sprint(status, " ", name), func(t *testing.T) {
 				p := newHarness(t)
 				rows := makeRows(t, 100)
-				for _, i := range poisoned {
+				for _, i := range bad {
 					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Match: rows[i].RecordID})
 				}
 				err := errors.New("not shipped yet")
-				for n := 0; err != nil; n++ { // all rows asked first may be poisoned: then others are asked next time
+				for n := 0; err != nil; n++ { // all probes may be bad rows; the next call probes others
 					if err = p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil && n == 20 {
 						t.Fatal(err)
 					}
 				}
 				p.wantEachRow(t, rows)
-				if len(p.deadLetters) != len(poisoned) {
+				if len(p.deadLetters) != len(bad) {
 					t.Errorf("%d dead letters: %v", len(p.deadLetters), p.deadLetters)
 				}
-				for _, i := range poisoned {
+				for _, i := range bad {
 					if reason := p.deadLetters[rows[i].RecordID]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
 						t.Errorf("row %d: reason %q", i, reason)
 					}
@@ -232,7 +232,7 @@ func TestLoneBadRowWaits(t *testing.T) {
 		t.Errorf("%v %v", err, p.deadLetters)
 	}
 	clear(p.deadLetters)
-	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.deadLetters) != 1 { // now one was taken before
+	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.deadLetters) != 1 { // now there is a canary row
 		t.Errorf("%v %v", err, p.deadLetters)
 	}
 }
