@@ -35,7 +35,7 @@ var product = []row{
 	{"breakersync", "circuit breakers that instances share"},
 	{"policy openai sse redact breaker", "the policy file; the wire format; event framing; personal data; circuit breakers"},
 	{"headers", "the headers and query parameters that pass the gateway"},
-	{"logs/truncate", "JSON values as short as a column takes"},
+	{"derive/inflight logs/truncate", "requests in flight at a place in the journal; JSON values as short as a column takes"},
 	{"journal journal/verify", "the append-only log of records; whether it is as it was written"},
 	{"journal/manifest", "the table of journal files"},
 	{"journal/format", "the format of a journal file"},
