@@ -47,7 +47,8 @@ func TestBodyKinds(t *testing.T) {
 		what, body          string
 		json, text, base64v string
 	}{
-		{what: "JSON as it is", body: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`, json: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`},
+		{what: "JSON as it is", body: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
+			json: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`},
 		{what: "JSON over lines", body: "{\n\t\"a\": [1,\r\n 2]\n}\n", json: "{ \t\"a\": [1,   2] }"},
 		{what: "a number", body: "1.0", json: "1.0"},
 		{what: "two values", body: "{} {}", text: "{} {}"},
@@ -126,8 +127,7 @@ func TestStreamIsRecordedAsObject(t *testing.T) {
 				}
 				r.close()
 				got := r.lines(t)[0].Response
-				sum := sha256.Sum256([]byte(c.stream))
-				if got.Size != int64(len(c.stream)) || got.SHA256 != hex.EncodeToString(sum[:]) {
+				if (gateway.Digest{Size: got.Size, SHA256: got.SHA256}) != gateway.DigestOf([]byte(c.stream)) {
 					t.Errorf("size %d, hash %s", got.Size, got.SHA256)
 				}
 				if (got.Assembled != nil) != c.assembled || (got.Blob != "") != c.blob || (got.Text != "") != c.text || got.JSON != nil {

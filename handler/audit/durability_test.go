@@ -31,47 +31,50 @@ func TestEndFailsWhenNotDurable(t *testing.T) {
 	for name, hang := range map[string]bool{"failing": false, "hanging": true} {
 		for _, where := range []string{"journal", "request body", "response body"} {
 			t.Run(name+" "+where, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					var down atomic.Bool
-					down.Store(true)
-					jf, bf := hook(nil), away(&down, hang)
-					request, response := []byte(question), []byte(answer)
-					switch where {
-					case "journal":
-						jf, bf = bf, nil
-					case "request body":
-						request = make([]byte, 2<<20)
-					case "response body":
-						response = make([]byte, 2<<20)
-					}
-					r := newHarness(t, audit.Options{}, jf, bf)
-					rec := record("r1")
-					start := time.Now()
-					wantUnavailable(t, exchange(t, r.Log, rec, request, response))
-					if took := time.Since(start); took > 31*time.Second {
-						t.Errorf("took %v", took) // one Wait for a blocked Write, one for End
-					}
-					if rec.Outcome != gateway.NotDurable {
-						t.Errorf("outcome %q, want not-durable", rec.Outcome)
-					}
-					down.Store(false)
-					time.Sleep(10 * time.Second)
-					r.close()
-					outcome := gateway.Outcome("")
-					for _, l := range r.lines(t) {
-						if l.Type != gateway.Begin {
-							outcome = l.Outcome
-						}
-					}
-					if outcome != gateway.NotDurable {
-						t.Errorf("the journal's last word is %q, want not-durable", outcome)
-					}
-					if n := blobCount(t, r.bodies); n != 0 {
-						t.Errorf("%d blobs of given-up bodies", n)
-					}
-				})
+				synctest.Test(t, func(t *testing.T) { endIsNotDurable(t, where, hang) })
 			})
 		}
+	}
+}
+
+func endIsNotDurable(t *testing.T, where string, hang bool) {
+	t.Helper()
+	var down atomic.Bool
+	down.Store(true)
+	jf, bf := hook(nil), away(&down, hang)
+	request, response := []byte(question), []byte(answer)
+	switch where {
+	case "journal":
+		jf, bf = bf, nil
+	case "request body":
+		request = make([]byte, 2<<20)
+	case "response body":
+		response = make([]byte, 2<<20)
+	}
+	r := newHarness(t, audit.Options{}, jf, bf)
+	rec := record("r1")
+	start := time.Now()
+	wantUnavailable(t, exchange(t, r.Log, rec, request, response))
+	if took := time.Since(start); took > 31*time.Second {
+		t.Errorf("took %v", took) // one Wait for a blocked Write, one for End
+	}
+	if rec.Outcome != gateway.NotDurable {
+		t.Errorf("outcome %q, want not-durable", rec.Outcome)
+	}
+	down.Store(false)
+	time.Sleep(10 * time.Second)
+	r.close()
+	outcome := gateway.Outcome("")
+	for _, l := range r.lines(t) {
+		if l.Type != gateway.Begin {
+			outcome = l.Outcome
+		}
+	}
+	if outcome != gateway.NotDurable {
+		t.Errorf("the last outcome in the journal is %q, want not-durable", outcome)
+	}
+	if n := blobCount(t, r.bodies); n != 0 {
+		t.Errorf("%d blobs of bodies whose upload failed", n)
 	}
 }
 

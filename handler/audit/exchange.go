@@ -56,7 +56,10 @@ func blobName(id, part string) string { return "bodies/" + id + "/" + part }
 
 // Response starts recording the answer; at most once.
 func (x *Exchange) Response(contentType string) *Capture {
-	x.capture = &Capture{log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(), metadataOnly: x.metadataOnly, rules: x.rules}
+	x.capture = &Capture{
+		log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(),
+		metadataOnly: x.metadataOnly, rules: x.rules,
+	}
 	return x.capture
 }
 

@@ -36,7 +36,7 @@ func redacted(t *testing.T, r *harness, contentType, request, response, object s
 	rec := record("r1")
 	rec.ErrorMessage = "do not write to " + address
 	x := r.Exchange(rec)
-	x.Redact(redact.New([]redact.Rule{{Name: redact.Email}}))
+	x.Redact(redact.New([]redact.Rule{{Name: "email"}}))
 	x.Request(contentType, []byte(request))
 	if err := x.BeginDurable(t.Context()); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,8 @@ func TestRedactCoversEveryBody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newHarness(t, audit.Options{}, nil, nil)
 			end := redacted(t, r, tc.contentType, tc.request, tc.response, tc.object)
-			kept := string(end.Request.JSON) + end.Request.Text + string(end.Response.JSON) + end.Response.Text + string(end.Response.Assembled) + end.ErrorMessage
+			kept := string(end.Request.JSON) + end.Request.Text + string(end.Response.JSON) + end.Response.Text + string(end.Response.Assembled) +
+				end.ErrorMessage
 			for _, b := range []*gateway.Body{end.Request, end.Response} {
 				if b.Blob == "" {
 					continue

@@ -218,7 +218,9 @@ func (w *harness) start(l *life) *instance {
 	blobs, rows := mortalBlobs{w.blobs, l}, manifest.New(mortalStore{w.store, l})
 	logger := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	i.writer = journal.New(journal.Options{Blobs: blobs, Manifest: rows, Logger: logger})
-	i.worker = derive.New(derive.Options{Journal: i.writer, Manifest: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger})
+	i.worker = derive.New(derive.Options{
+		Journal: i.writer, Manifest: rows, Blobs: blobs, Consumers: []derive.Consumer{i.sink}, Logger: logger,
+	})
 	ctx, halt := context.WithCancel(context.Background())
 	i.halt, i.halted = halt, make(chan struct{})
 	go func() { defer close(i.halted); i.worker.Run(ctx) }()

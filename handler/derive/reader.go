@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"aoaigateway/handler/derive/inflight"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal/format"
 	"aoaigateway/handler/journal/manifest"
@@ -26,7 +27,7 @@ type reader struct {
 	d        *Worker
 	consumer Consumer // nil consumes nothing
 	advanced func(f manifest.File, offset int64, closed bool)
-	inFlight *inFlight
+	inFlight *inflight.Set
 	file     int
 	at       position // everything before it was accepted
 	portion  []gateway.Entry
@@ -35,7 +36,7 @@ type reader struct {
 }
 
 func (d *Worker) reader(c Consumer) *reader {
-	return &reader{d: d, consumer: c, inFlight: newInFlight(d.o.Blobs)}
+	return &reader{d: d, consumer: c, inFlight: inflight.New(d.o.Blobs)}
 }
 
 // read hands over the file's lines before offset to. Those before offset replay were accepted in an earlier pass.
@@ -80,7 +81,7 @@ func (r *reader) read(ctx context.Context, f manifest.File, to, replay int64) er
 
 // addBatch adds the lines of one batch to the portion.
 func (r *reader) addBatch(ctx context.Context, f manifest.File, b format.Batch, skip int, old bool) error {
-	r.inFlight.addListed(b)
+	r.inFlight.AddListed(b)
 	for i, raw := range b.Records {
 		if i < skip {
 			continue
@@ -98,19 +99,19 @@ func (r *reader) addBatch(ctx context.Context, f manifest.File, b format.Batch, 
 }
 
 func (r *reader) addLine(ctx context.Context, f manifest.File, b format.Batch, i int) error {
-	raw, at := b.Records[i], location{f.Name, b.Offset}
-	t, id := kind(raw)
+	raw := b.Records[i]
+	t, id := inflight.Kind(raw)
 	switch t {
 	case gateway.Begin:
-		r.inFlight.addBegin(id, at, raw)
+		r.inFlight.AddBegin(id, f.Name, b.Offset, raw)
 		return nil
 	case gateway.End:
-		r.inFlight.setEnd(id, at)
+		r.inFlight.SetEnd(id, f.Name, b.Offset)
 		r.endedIDs = append(r.endedIDs, id)
 	case gateway.Amend, gateway.Incomplete:
 	}
-	line, err := r.inFlight.complete(ctx, raw)
-	if errors.Is(err, errMalformed) {
+	line, err := r.inFlight.Complete(ctx, raw)
+	if errors.Is(err, inflight.ErrMalformed) {
 		r.d.o.Logger.Error("a line of the journal is no record and is skipped", "file", f.Name, "offset", b.Offset, "line", i, "error", err)
 		return nil
 	}
@@ -138,7 +139,7 @@ func (r *reader) deliver(ctx context.Context, f manifest.File, next position, ol
 		}
 	}
 	for _, id := range r.endedIDs {
-		r.inFlight.remove(id)
+		r.inFlight.Remove(id)
 	}
 	r.clear()
 	r.accepted(f, next)

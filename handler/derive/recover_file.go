@@ -3,14 +3,12 @@ package derive
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/derive/inflight"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/format"
 	"aoaigateway/handler/journal/manifest"
@@ -121,17 +119,17 @@ func (d *Worker) writeIncomplete(ctx context.Context, files []manifest.File, end
 	for i := len(files) - 2; end == 0 && i >= 0; i-- {
 		f, end = files[i], files[i].Length
 	}
-	left, err := d.inFlightAt(ctx, f.Name, end)
+	left, err := inflight.At(ctx, d.o.Blobs, f.Name, end)
 	if err != nil {
 		return 0, err
 	}
 	var waiting []*journal.Pending
-	for n, id := range slices.Sorted(maps.Keys(left.requests)) {
-		begin, err := left.beginLine(ctx, id)
+	for n, id := range left.IDs() {
+		begin, err := left.BeginLine(ctx, id)
 		if err != nil {
 			return n, err
 		}
-		line, err := incomplete(id, begin)
+		line, err := inflight.Incomplete(id, begin)
 		if err != nil {
 			return n, err
 		}
@@ -147,33 +145,6 @@ func (d *Worker) writeIncomplete(ctx context.Context, files []manifest.File, end
 		}
 	}
 	return len(waiting), nil
-}
-
-// inFlightAt reads a file for the requests that are in flight at end.
-func (d *Worker) inFlightAt(ctx context.Context, name string, end int64) (*inFlight, error) {
-	found := newInFlight(d.o.Blobs)
-	if end == 0 {
-		return found, nil
-	}
-	for b, err := range format.Read(ctx, d.o.Blobs, name, 0) {
-		if err != nil {
-			return found, ignoreLost(err)
-		}
-		if b.Offset >= end {
-			break
-		}
-		found.addListed(b)
-		for _, raw := range b.Records {
-			switch t, id := kind(raw); t {
-			case gateway.Begin:
-				found.addBegin(id, location{name, b.Offset}, raw)
-			case gateway.End:
-				found.remove(id)
-			case gateway.Amend, gateway.Incomplete:
-			}
-		}
-	}
-	return found, nil
 }
 
 // appendRecord queues one line in this process's journal. The records of requests go first: it waits while the

@@ -20,7 +20,7 @@ const (
 )
 
 // LineVersion is the format version of the lines that this program writes, and the newest that it reads.
-const LineVersion = 1
+const lineVersion = 1
 
 // Line is one record of the journal.
 type Line struct {
@@ -65,13 +65,13 @@ func ParseLine(line []byte) (Line, error) {
 	if err := json.Unmarshal(line, &l); err != nil {
 		return l, err
 	}
-	return l, CheckVersion("record", l.Version, LineVersion)
+	return l, CheckVersion("record", l.Version, lineVersion)
 }
 
 // Encode renders the line in the current version. The content of the request's body is left out unless
 // requestContent is set.
 func (l Line) Encode(requestContent bool) ([]byte, error) {
-	l.Version = LineVersion
+	l.Version = lineVersion
 	request, response := l.Request, l.Response
 	l.Request, l.Response = nil, nil
 	buf := bytes.NewBuffer(make([]byte, 0, 1024+request.encodedSize(requestContent)+response.encodedSize(true)))
@@ -97,6 +97,6 @@ type amendment struct {
 
 // EncodeAmend renders the line that corrects the outcome of rec's end to rec's present one.
 func EncodeAmend(rec *Record) []byte {
-	line, _ := json.Marshal(amendment{Amend, LineVersion, rec.ID, rec.Time, rec.Outcome}) // strings and a time: cannot fail
+	line, _ := json.Marshal(amendment{Amend, lineVersion, rec.ID, rec.Time, rec.Outcome}) // strings and a time: cannot fail
 	return line
 }

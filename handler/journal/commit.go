@@ -17,7 +17,7 @@ type committer struct {
 	files    int      // numbers used
 	inserted int      // numbers whose manifest entry was inserted or attempted
 	retired  []string // files that take no more; they are sealed once the next file has a batch
-	manifest *manifestWriter
+	manifest *manifest.Writer
 	inFlight inFlight
 	packer   format.Packer
 }
@@ -74,14 +74,14 @@ func (c *committer) append(ctx context.Context, inFlight map[string][]string, gr
 func (c *committer) advance(batch format.Packed) {
 	c.file.length += int64(len(batch.Data))
 	c.file.appends++
-	c.manifest.checkpoint(c.file.name, manifest.Head{Seq: c.chain.seq, Length: c.file.length, Hash: batch.Hash})
+	c.manifest.Checkpoint(c.file.name, manifest.Head{Seq: c.chain.seq, Length: c.file.length, Hash: batch.Hash})
 	c.chain = chain{seq: c.chain.seq + 1, prev: batch.Hash}
 	c.sealRetired()
 }
 
 func (c *committer) sealRetired() {
 	for _, name := range c.retired {
-		c.manifest.seal(name)
+		c.manifest.Seal(name)
 	}
 	c.retired = nil
 }

@@ -50,11 +50,11 @@ func (c *committer) ensureFile(ctx context.Context) bool {
 }
 
 // insertAndCreate inserts the file's manifest entry, which it tries once for each file, and then creates its blob. A
-// table that cannot be reached delays a new file by writeTimeout at most.
+// table that cannot be reached delays a new file by 2 s at most.
 func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
 	if c.inserted <= f.number {
 		c.inserted = f.number + 1
-		if err := c.manifest.insert(ctx, f.name); err != nil {
+		if err := c.manifest.Insert(ctx, f.name); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package journal
 import (
 	"context"
 	"time"
+
+	"aoaigateway/handler/journal/manifest"
 )
 
 // run commits groups until the writer is closed and its queue empty, or ctx ends.
@@ -32,7 +34,7 @@ func (w *Writer) run(ctx context.Context, c *committer) {
 func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
 	var idle <-chan time.Time
 	if w.manifest != nil && c.file != nil {
-		timer := time.NewTimer(closeIdleAfter)
+		timer := time.NewTimer(manifest.CloseIdleAfter)
 		defer timer.Stop()
 		idle = timer.C
 	}

@@ -56,7 +56,8 @@ func smallJournal(t testing.TB) *harness {
 				line := fmt.Appendf(nil, `{"type":"end","id":"%d","n":%d}`, i, i)
 				if n == 2 && i == 1 {
 					sum := sha256.Sum256([]byte(bodyText))
-					line = fmt.Appendf(nil, `{"type":"end","id":"x","request":{"size":%d,"sha256":"%s","blob":"bodies/x/request"}}`, len(bodyText), hex.EncodeToString(sum[:]))
+					line = fmt.Appendf(nil, `{"type":"end","id":"x","request":{"size":%d,"sha256":"%s","blob":"bodies/x/request"}}`, len(bodyText),
+						hex.EncodeToString(sum[:]))
 				}
 				p, err := w.Append(line)
 				if err != nil {
@@ -253,7 +254,8 @@ func TestVerifyNamesChangedBody(t *testing.T) {
 		second := r.files(t)[1]
 		for _, body := range [][]byte{nil, {}, []byte(strings.ToUpper(bodyText)), []byte(bodyText + ".")} {
 			report := verified(t, withReplaced(t, r.blobs, map[string][]byte{"bodies/x/request": body}), r.manifest)
-			if len(report.Breaks) != 1 || report.Breaks[0].Name != second.Name || report.Breaks[0].Index != 1 || !strings.Contains(report.Breaks[0].Reason, "bodies/x/request") {
+			if len(report.Breaks) != 1 || report.Breaks[0].Name != second.Name || report.Breaks[0].Index != 1 ||
+				!strings.Contains(report.Breaks[0].Reason, "bodies/x/request") {
 				t.Errorf("body %q: %v", body, report.Breaks)
 			}
 		}

@@ -65,7 +65,7 @@ type Writer struct {
 	closing  chan struct{} // closed by Close: flush without pauses, then stop
 	stopped  chan struct{} // closed when the committer has ended
 	abandon  context.CancelFunc
-	manifest *manifestWriter // nil without a manifest
+	manifest *manifest.Writer // nil without a manifest
 }
 
 // New starts a writer. It opens its first file with the first line.
@@ -81,10 +81,11 @@ func New(o Options) *Writer {
 	}
 	c := &committer{Options: w.o, process: w.process}
 	if w.o.Manifest != nil {
-		w.manifest = newManifestWriter(w.o, w.process, func() bool {
+		busy := func() bool {
 			used, _ := w.Backlog()
 			return used > 0 || c.inFlight.len() > 0
-		})
+		}
+		w.manifest = manifest.NewWriter(w.o.Manifest, w.process, busy, w.o.Logger)
 		c.manifest = w.manifest
 	}
 	go w.run(ctx, c)
@@ -169,8 +170,8 @@ func (w *Writer) Close(ctx context.Context) error {
 		w.abandon()
 		<-w.stopped
 	}
-	w.manifest.stop()
-	w.manifest.flush(ctx)
+	w.manifest.Stop()
+	w.manifest.Flush(ctx)
 	if used, _ := w.Backlog(); used > 0 {
 		return errors.Join(errors.New("journal: the writer was closed before all lines were durable"), ctx.Err())
 	}

@@ -179,7 +179,8 @@ func (s *shipment) sendCanary(ctx context.Context) error {
 func (s *shipment) deadLetter(ctx context.Context, bad refusedRow) error {
 	reason := fmt.Sprintf("status %d: %s", s.last.status, s.last.reason)
 	if err := s.shipper.options.DeadLetter(ctx, *bad.row, reason); err != nil {
-		return fmt.Errorf("logs: Log Analytics refuses row %s (%s), and it could not be stored as a dead letter: %w", bad.row.RecordID, reason, err)
+		return fmt.Errorf("logs: Log Analytics refuses row %s (%s), and it could not be stored as a dead letter: %w",
+			bad.row.RecordID, reason, err)
 	}
 	s.shipper.options.Logger.Error("Log Analytics refuses a row; it is a dead letter now", "id", bad.row.RecordID, "reason", reason)
 	return nil

@@ -10,10 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/logs"
@@ -22,32 +21,38 @@ import (
 
 var arrival = time.Date(2026, 11, 23, 20, 15, 16, 123456789, time.FixedZone("", 3600))
 
-// ended is the end of one chat completion.
+// end returns the end of one chat completion.
 func end(id string) gateway.Line {
 	return gateway.Line{Type: gateway.End, Record: gateway.Record{
-		ID: id, Time: arrival, Caller: gateway.Caller{Subscription: "sub-1", Name: "team a", Product: "default", KeySlot: "primary", User: "oid-1", IP: "203.0.113.9"},
-		Method: "POST", URL: "/openai/deployments/chat/chat/completions?api-version=2024-10-21", Operation: "ChatCompletions_Create", Surface: "classic",
-		Model: "chat", APIVersion: "2024-10-21", Region: "eastus2", Deployment: "chat-east", BackendAPIVersion: "2024-10-21", AnsweredModel: "gpt-4o-2024-11-20",
+		ID: id, Time: arrival, Caller: gateway.Caller{Subscription: "sub-1", Name: "team a", Product: "default", KeySlot: "primary",
+			User: "oid-1", IP: "203.0.113.9"},
+		Method: "POST", URL: "/openai/deployments/chat/chat/completions?api-version=2024-10-21", Operation: "ChatCompletions_Create",
+		Surface: "classic",
+		Model:   "chat", APIVersion: "2024-10-21", Region: "eastus2", Deployment: "chat-east", BackendAPIVersion: "2024-10-21",
+		AnsweredModel: "gpt-4o-2024-11-20",
 		Attempts: []gateway.Attempt{
 			{Region: "swedencentral", Start: arrival.Add(2 * time.Millisecond), Millis: 5, Status: 429, Reason: "throttled"},
 			{Region: "eastus2", Start: arrival.Add(8 * time.Millisecond), Millis: 90, Status: 200},
 		},
-		Usage: gateway.Usage{Prompt: 12, Cached: 4, Completion: 5, Reasoning: 2, Total: 17}, Cost: &gateway.Cost{Millionths: 123, Currency: "USD", PriceVersion: "2026-11"},
+		Usage:  gateway.Usage{Prompt: 12, Cached: 4, Completion: 5, Reasoning: 2, Total: 17},
+		Cost:   &gateway.Cost{Millionths: 123, Currency: "USD", PriceVersion: "2026-11"},
 		Status: 200, BackendStatus: 200, Outcome: gateway.Complete, FirstByteMilli: 90, TotalMilli: 120,
 		Request: &gateway.Body{Size: 20, SHA256: "aa", ContentType: "application/json"},
 		Response: &gateway.Body{Size: 200, SHA256: "bb", ContentType: "application/json", JSON: json.RawMessage(
-			`{"id":"c-1","object":"chat.completion","model":"gpt-4o-2024-11-20","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"content_filter_results":{"hate":{"filtered":false}}}],"usage":{"prompt_tokens":12,"completion_tokens":5,"total_tokens":17}}`)},
+			`{"id":"c-1","object":"chat.completion","model":"gpt-4o-2024-11-20","choices":[{"index":0,"message":{"role":"assistant",` +
+				`"content":"hi"},"content_filter_results":{"hate":{"filtered":false}}}],"usage":{"prompt_tokens":12,"completion_tokens":5,` +
+				`"total_tokens":17}}`)},
 	}}
 }
 
-// asked is ended with the request's content.
+// endWithRequest is end with the request's content.
 func endWithRequest(id, body string) gateway.Line {
 	line := end(id)
 	line.Request.JSON, line.Request.Size = json.RawMessage(body), int64(len(body))
 	return line
 }
 
-// add wants a row of line.
+// rowOf returns the row of line.
 func rowOf(t testing.TB, rows logs.Mapper, line gateway.Line) logs.Row {
 	t.Helper()
 	row, ok := rows.Row(t.Context(), gateway.Entry{Line: line, File: "2026/11/23/20/p-1.jsonl.gz", Chain: "chain-1"})
@@ -74,11 +79,15 @@ func TestEndIsOneRow(t *testing.T) {
 		"TimeGenerated": "2026-11-23T19:15:16.123456789Z", "RecordId": "r1", "RecordRevision": "1", "ChainHash": "chain-1", "Outcome": "complete",
 		"ApimSubscriptionId": "sub-1", "ProductId": "default", "UserObjectId": "oid-1", "UserId": "oid-1", "CallerIpAddress": "203.0.113.9",
 		"OperationId": "ChatCompletions_Create", "SpecOperationId": "ChatCompletions_Create", "ApiId": "azure-openai",
-		"DeploymentRequested": "chat", "DeploymentUsed": "chat-east", "ModelName": "gpt-4o-2024-11-20", "BackendRegion": "eastus2", "BackendId": "eastus2/chat-east",
+		"DeploymentRequested": "chat", "DeploymentUsed": "chat-east", "ModelName": "gpt-4o-2024-11-20", "BackendRegion": "eastus2",
+		"BackendId":    "eastus2/chat-east",
 		"AttemptCount": "2", "Attempts.0.reason": "throttled", "ResponseCode": "200", "IsRequestSuccess": "true", "FirstByteMs": "90",
-		"TotalTime": "120", "ClientTime": "2", "BackendTime": "118", "PromptTokens": "12", "CachedTokens": "4", "CompletionTokens": "5", "ReasoningTokens": "2", "TotalTokens": "17",
-		"CostAmount": "0.000123", "CostCurrency": "USD", "Redactions": "3", "RequestSha256": "aa", "ResponseSha256": "bb", "ResponseSize": "200", "BodyTruncatedInRow": "false",
-		"BackendRequestBody": `{"messages":[{"role":"user","content":"hello"}]}`, "ContentFilter.choices.0.hate.filtered": "false", "BodyUri": "", "TokensEstimated": "false",
+		"TotalTime": "120", "ClientTime": "2", "BackendTime": "118", "PromptTokens": "12", "CachedTokens": "4", "CompletionTokens": "5",
+		"ReasoningTokens": "2", "TotalTokens": "17",
+		"CostAmount": "0.000123", "CostCurrency": "USD", "Redactions": "3", "RequestSha256": "aa", "ResponseSha256": "bb",
+		"ResponseSize": "200", "BodyTruncatedInRow": "false",
+		"BackendRequestBody": `{"messages":[{"role":"user","content":"hello"}]}`, "ContentFilter.choices.0.hate.filtered": "false",
+		"BodyUri": "", "TokensEstimated": "false",
 	} {
 		if v := gjson.GetBytes(got, path).String(); v != want {
 			t.Errorf("%s = %q, want %q", path, v, want)
@@ -112,7 +121,8 @@ func TestAmendChangesOutcomeOnly(t *testing.T) {
 	if second.RecordRevision != 2 || second.Outcome != "not-durable" || second.StreamOutcome != "not-durable" || second.IsRequestSuccess {
 		t.Errorf("%+v", second)
 	}
-	second.RecordRevision, second.Outcome, second.StreamOutcome, second.IsRequestSuccess = first.RecordRevision, first.Outcome, first.StreamOutcome, first.IsRequestSuccess
+	second.RecordRevision, second.Outcome, second.StreamOutcome, second.IsRequestSuccess = first.RecordRevision, first.Outcome,
+		first.StreamOutcome, first.IsRequestSuccess
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Error(diff)
 	}
@@ -132,7 +142,8 @@ func TestIncompleteHasNoUsage(t *testing.T) {
 	line := endWithRequest("r1", `{"prompt":"left alone"}`)
 	line.Type = gateway.Incomplete
 	row := rowOf(t, logs.Mapper{}, line)
-	if row.RecordRevision != 0 || row.Outcome != "incomplete" || row.TotalTokens+row.PromptTokens != 0 || row.CostAmount != nil || row.IsRequestSuccess ||
+	if row.RecordRevision != 0 || row.Outcome != "incomplete" || row.TotalTokens+row.PromptTokens != 0 || row.CostAmount != nil ||
+		row.IsRequestSuccess ||
 		!strings.Contains(row.BackendRequestBody, "left alone") || row.ResponseCode != 0 || row.BackendResponseBody != "" {
 		t.Errorf("%+v", row)
 	}
@@ -143,11 +154,13 @@ func TestIncompleteHasNoUsage(t *testing.T) {
 
 func TestRefusalUsesOwnColumns(t *testing.T) {
 	line := end("r1")
-	line.Attempts, line.Region, line.Status, line.Outcome, line.Limit, line.ErrorReason = nil, "", 429, gateway.Refused, "tokens per minute", "RateLimitExceeded"
+	line.Attempts, line.Region, line.Status, line.Outcome, line.Limit, line.ErrorReason = nil, "", 429, gateway.Refused, "tokens per minute",
+		"RateLimitExceeded"
 	line.Usage, line.Cost = gateway.Usage{}, nil
 	line.Response.JSON = json.RawMessage(`{"statusCode":429}`)
 	row := rowOf(t, logs.Mapper{}, line)
-	if row.BackendResponseBody != "" || row.ResponseBody != `{"statusCode":429}` || row.LimitName != "tokens per minute" || row.IsRequestSuccess || row.BackendID != "" {
+	if row.BackendResponseBody != "" || row.ResponseBody != `{"statusCode":429}` || row.LimitName != "tokens per minute" ||
+		row.IsRequestSuccess || row.BackendID != "" {
 		t.Errorf("%+v", row)
 	}
 }
@@ -155,10 +168,12 @@ func TestRefusalUsesOwnColumns(t *testing.T) {
 func TestStreamRowHasUsage(t *testing.T) {
 	line := endWithRequest("r1", "{}")
 	line.Stream, line.Usage.Estimated = true, true
-	for _, object := range []string{`{"object":"chat.completion","model":"m","choices":[],"usage":null}`, `{"object":"chat.completion","model":"m","choices":[]}`} {
+	for _, object := range []string{`{"object":"chat.completion","model":"m","choices":[],"usage":null}`,
+		`{"object":"chat.completion","model":"m","choices":[]}`} {
 		line.Response = &gateway.Body{Size: 9, SHA256: "cc", ContentType: "text/event-stream", Assembled: json.RawMessage(object)}
 		row := rowOf(t, logs.Mapper{}, line)
-		if u := gjson.Get(row.BackendResponseBody, "usage"); u.Get("total_tokens").Int() != 17 || !u.Get("estimated").Bool() || !row.TokensEstimated {
+		if u := gjson.Get(row.BackendResponseBody, "usage"); u.Get("total_tokens").Int() != 17 || !u.Get("estimated").Bool() ||
+			!row.TokensEstimated {
 			t.Errorf("%s", row.BackendResponseBody)
 		}
 		if row.TimeToFirstTokenMs == nil || row.BodyTruncatedInRow {
@@ -176,16 +191,16 @@ func TestBodyKindsBecomeJSON(t *testing.T) {
 		body gateway.Body
 		want string
 	}{
-		"text":         {gateway.Body{Text: "first\nsecond \"quoted\""}, `"first\nsecond \"quoted\""`},
-		"long text":    {gateway.Body{Text: strings.Repeat("a\n\u2028<é", 90_000)}, ""},
-		"binary":       {gateway.Body{Base64: []byte{0xff, 0}, ContentType: "audio/mpeg"}, ""},
-		"none":         {gateway.Body{}, ""},
-		"figures only": {gateway.Body{SHA256: "dd"}, ""},
-		"blob":         {gateway.Body{SHA256: "dd", Blob: "bodies/r1/response"}, ""},
+		"text":          {gateway.Body{Text: "first\nsecond \"quoted\""}, `"first\nsecond \"quoted\""`},
+		"long text":     {gateway.Body{Text: strings.Repeat("a\n\u2028<é", 90_000)}, ""},
+		"binary":        {gateway.Body{Base64: []byte{0xff, 0}, ContentType: "audio/mpeg"}, ""},
+		"none":          {gateway.Body{}, ""},
+		"metadata only": {gateway.Body{SHA256: "dd"}, ""},
+		"blob":          {gateway.Body{SHA256: "dd", Blob: "bodies/r1/response"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			line := endWithRequest("r1", "{}")
-			if c.body.Size = int64(len(c.body.Text) + len(c.body.Base64)); name == "figures only" || name == "blob" {
+			if c.body.Size = int64(len(c.body.Text) + len(c.body.Base64)); name == "metadata only" || name == "blob" {
 				c.body.Size = 5 << 20
 			}
 			line.Response = &c.body
@@ -199,8 +214,9 @@ func TestBodyKindsBecomeJSON(t *testing.T) {
 				}
 				return
 			}
-			if name == "figures only" || name == "blob" {
-				if gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 || gjson.Get(row.BackendResponseBody, "model").Str != "gpt-4o-2024-11-20" {
+			if name == "metadata only" || name == "blob" {
+				if gjson.Get(row.BackendResponseBody, "usage.total_tokens").Int() != 17 ||
+					gjson.Get(row.BackendResponseBody, "model").Str != "gpt-4o-2024-11-20" {
 					t.Errorf("%s", row.BackendResponseBody)
 				}
 			}
@@ -215,7 +231,8 @@ func TestBodyKindsBecomeJSON(t *testing.T) {
 }
 
 func TestTruncatedBodyHasURI(t *testing.T) {
-	row := rowOf(t, logs.Mapper{BodyURL: "https://x/audit"}, endWithRequest("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`))
+	long := endWithRequest("r1", `{"messages":[{"content":"`+strings.Repeat("long ", 40_000)+`"}]}`)
+	row := rowOf(t, logs.Mapper{BodyURL: "https://x/audit"}, long)
 	if !row.BodyTruncatedInRow || row.RequestBodyURI != "https://x/audit/2026/11/23/20/p-1.jsonl.gz" || row.BodyURI != "" {
 		t.Errorf("%v %q %q", row.BodyTruncatedInRow, row.RequestBodyURI, row.BodyURI)
 	}
@@ -223,7 +240,8 @@ func TestTruncatedBodyHasURI(t *testing.T) {
 
 // imageRequest yields a chat request of n bytes of image.
 func imageRequest(n int) io.Reader {
-	return io.MultiReader(strings.NewReader(`{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"text","text":"what is \"this\"?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,`),
+	return io.MultiReader(strings.NewReader(`{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"text","text":"what is `+
+		`\"this\"?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,`),
 		io.LimitReader(endless{}, int64(n)), strings.NewReader(`"}}]}],"max_tokens":7}`))
 }
 
@@ -237,7 +255,9 @@ func (endless) Read(p []byte) (int, error) {
 }
 
 func TestLargeBodyNeedsBoundedMemory(t *testing.T) {
-	rows := logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) { return io.NopCloser(imageRequest(20 << 20)), nil }}
+	rows := logs.Mapper{BodyURL: "https://x/audit", Open: func(context.Context, string) (io.ReadCloser, error) {
+		return io.NopCloser(imageRequest(20 << 20)), nil
+	}}
 	line := end("r1")
 	line.Request = &gateway.Body{Size: 20 << 20, SHA256: "aa", ContentType: "application/json", Blob: "bodies/r1/request"}
 	var before, after runtime.MemStats
@@ -247,7 +267,8 @@ func TestLargeBodyNeedsBoundedMemory(t *testing.T) {
 	if used := after.TotalAlloc - before.TotalAlloc; used > 2<<20 {
 		t.Errorf("%d bytes allocated for a body of 20 MiB", used)
 	}
-	if got := gjson.Get(row.BackendRequestBody, "messages.0.content.0.text").Str; got != `what is "this"?` || gjson.Get(row.BackendRequestBody, "max_tokens").Int() != 7 {
+	if got := gjson.Get(row.BackendRequestBody, "messages.0.content.0.text").Str; got != `what is "this"?` ||
+		gjson.Get(row.BackendRequestBody, "max_tokens").Int() != 7 {
 		t.Errorf("%.200s", row.BackendRequestBody)
 	}
 	if row.RequestBodyURI != "https://x/audit/bodies/r1/request" || !row.BodyTruncatedInRow || row.BodyURI != "" {
@@ -275,7 +296,8 @@ func TestLargestRowFitsCall(t *testing.T) {
 	worst := strings.Repeat(`\"`, 100_000)
 	line := end("r1")
 	line.Request.JSON, line.Response.JSON = json.RawMessage(`["`+worst+`"]`), json.RawMessage(`["`+worst+`"]`)
-	for _, s := range []*string{&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model, &line.AnsweredModel, &line.Limit, &line.User} {
+	for _, s := range []*string{&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model,
+		&line.AnsweredModel, &line.Limit, &line.User} {
 		*s = strings.Repeat("\x01", 1<<20)
 	}
 	row := rowOf(t, logs.Mapper{}, line)
@@ -287,7 +309,8 @@ func TestLargestRowFitsCall(t *testing.T) {
 
 func TestColumnsHaveKustoTypes(t *testing.T) {
 	want := map[string]string{
-		"TimeGenerated": "datetime", "RecordId": "string", "RecordRevision": "int", "Attempts": "dynamic", "PromptTokens": "long", "CostAmount": "real", "IsStream": "boolean",
+		"TimeGenerated": "datetime", "RecordId": "string", "RecordRevision": "int", "Attempts": "dynamic", "PromptTokens": "long",
+		"CostAmount": "real", "IsStream": "boolean",
 		"BackendResponseBody": "string", "ResponseCode": "int", "FirstByteMs": "long",
 	}
 	seen := map[string]bool{}

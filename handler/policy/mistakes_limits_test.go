@@ -59,60 +59,63 @@ func priced(price, limits string) string {
 }
 
 // Mistakes about money name their place and the remedy.
-func TestParseReportsMoneyMistakes(t *testing.T) {
-	const good = "price: {input: 2, output: 8}"
-	const amount = "; it must be an amount such as 2 or 0.075, with up to 7 digits before the point and 6 after it"
-	mistakes{
-		"no output": {priced("price: {input: 2}", ""), []string{"4:14: models.m.price: output is missing"}},
-		"text":      {priced(`price: {input: "2", output: 8}`, ""), []string{`4:22: models.m.price.input: is the text "2"` + amount}},
-		"negative":  {priced("price: {input: -2, output: 8}", ""), []string{"4:22: models.m.price.input: is -2" + amount}},
-		"exponent":  {priced("price: {input: 2e3, output: 8}", ""), []string{"4:22: models.m.price.input: is 2e3" + amount}},
-		"infinite":  {priced("price: {input: .inf, output: 8}", ""), []string{"4:22: models.m.price.input: is .inf" + amount}},
-		"too fine":  {priced("price: {input: 0.0000001, output: 8}", ""), []string{"4:22: models.m.price.input: is 0.0000001" + amount}},
-		"too much":  {priced("price: {input: 12345678, output: 8}", ""), []string{"4:22: models.m.price.input: is 12345678" + amount}},
-		"dear cache": {priced("price: {input: 2, cachedInput: 2.1, output: 8}", ""), []string{
-			"4:38: models.m.price.cachedInput: is more than input; the amount held before a request assumes that nothing is cached",
-		}},
-		"unknown key": {priced("price: {input: 2, cached: 1, output: 8}", ""), []string{
-			`4:25: models.m.price: unknown key "cached"; known here: cachedInput, input, output`,
-		}},
-		"unpriced": {priced("", "limits: [{cost: 5, per: day}]"), []string{
-			"6:16: products.a.limits[0]: limits cost, but the model m has no price; add price to it under models, or leave it out of the product",
-		}},
-		"nothing": {priced(good, "limits: [{cost: 0.0, per: day}]"), []string{
-			"6:23: products.a.limits[0].cost: is 0" + amount + ", and more than 0",
-		}},
-		"cost without per": {priced(good, "limits: [{cost: 5}]"), []string{"6:16: products.a.limits[0]: per is missing"}},
-		"hard, no bound": {
-			priced(good, "limits: [{cost: 5, per: day, hard: true}]"),
-			[]string{
-				"6:16: products.a.limits[0]: is hard, but a request without an output cap has no bound; " +
-					"add maxOutputTokens to the product (it is put into such requests), or remove hard",
-			},
+func TestParseReportsMoneyMistakes(t *testing.T) { money.check(t) }
+
+const (
+	good   = "price: {input: 2, output: 8}"
+	amount = "; it must be an amount such as 2 or 0.075, with up to 7 digits before the point and 6 after it"
+)
+
+var money = mistakes{
+	"no output": {priced("price: {input: 2}", ""), []string{"4:14: models.m.price: output is missing"}},
+	"text":      {priced(`price: {input: "2", output: 8}`, ""), []string{`4:22: models.m.price.input: is the text "2"` + amount}},
+	"negative":  {priced("price: {input: -2, output: 8}", ""), []string{"4:22: models.m.price.input: is -2" + amount}},
+	"exponent":  {priced("price: {input: 2e3, output: 8}", ""), []string{"4:22: models.m.price.input: is 2e3" + amount}},
+	"infinite":  {priced("price: {input: .inf, output: 8}", ""), []string{"4:22: models.m.price.input: is .inf" + amount}},
+	"too fine":  {priced("price: {input: 0.0000001, output: 8}", ""), []string{"4:22: models.m.price.input: is 0.0000001" + amount}},
+	"too much":  {priced("price: {input: 12345678, output: 8}", ""), []string{"4:22: models.m.price.input: is 12345678" + amount}},
+	"dear cache": {priced("price: {input: 2, cachedInput: 2.1, output: 8}", ""), []string{
+		"4:38: models.m.price.cachedInput: is more than input; the amount held before a request assumes that nothing is cached",
+	}},
+	"unknown key": {priced("price: {input: 2, cached: 1, output: 8}", ""), []string{
+		`4:25: models.m.price: unknown key "cached"; known here: cachedInput, input, output`,
+	}},
+	"unpriced": {priced("", "limits: [{cost: 5, per: day}]"), []string{
+		"6:16: products.a.limits[0]: limits cost, but the model m has no price; add price to it under models, or leave it out of the product",
+	}},
+	"nothing": {priced(good, "limits: [{cost: 0.0, per: day}]"), []string{
+		"6:23: products.a.limits[0].cost: is 0" + amount + ", and more than 0",
+	}},
+	"cost without per": {priced(good, "limits: [{cost: 5}]"), []string{"6:16: products.a.limits[0]: per is missing"}},
+	"hard, no bound": {
+		priced(good, "limits: [{cost: 5, per: day, hard: true}]"),
+		[]string{
+			"6:16: products.a.limits[0]: is hard, but a request without an output cap has no bound; " +
+				"add maxOutputTokens to the product (it is put into such requests), or remove hard",
 		},
-		"hard, never fits": {
-			priced(good, "maxOutputTokens: 1000, limits: [{cost: 0.008, per: day, hard: true}]"),
-			[]string{
-				"6:39: products.a.limits[0]: is hard and smaller than one answer of m may cost (maxOutputTokens 1000: 0.008); " +
-					"lower maxOutputTokens or raise the limit",
-			},
+	},
+	"hard, never fits": {
+		priced(good, "maxOutputTokens: 1000, limits: [{cost: 0.008, per: day, hard: true}]"),
+		[]string{
+			"6:39: products.a.limits[0]: is hard and smaller than one answer of m may cost (maxOutputTokens 1000: 0.008); " +
+				"lower maxOutputTokens or raise the limit",
 		},
-		"no currency": {"version: 1\nmodels:\n  m: {" + good + "}\nproducts: {a: {}}", []string{
-			"3:14: policy: has prices but no currency; add one, such as currency: USD",
-		}},
-		"limit, unknown": {"version: 1\nproducts: {a: {limits: [{cost: 5, per: day}]}}", []string{
-			"2:32: policy: has prices but no currency; add one, such as currency: USD",
-		}},
-		"named, undeclared": {"version: 1\ncurrency: USD\nproducts: {a: {models: [b], limits: [{cost: 5, per: day}]}}", []string{
-			"3:38: products.a.limits[0]: limits cost, but the model b has no price; add price to it under models, or leave it out of the product",
-		}},
-		"currency": {"version: 1\ncurrency: dollars\nproducts: {a: {}}", []string{
-			`2:11: currency: "dollars" is not a currency; write its three letters, such as USD`,
-		}},
-		"price version": {"version: 1\npriceVersion: a b\nproducts: {a: {}}", []string{
-			`2:15: priceVersion: "a b" is not a valid name; use up to 64 letters, digits, dots, dashes and underscores`,
-		}},
-	}.check(t)
+	},
+	"no currency": {"version: 1\nmodels:\n  m: {" + good + "}\nproducts: {a: {}}", []string{
+		"3:14: policy: has prices but no currency; add one, such as currency: USD",
+	}},
+	"limit, unknown": {"version: 1\nproducts: {a: {limits: [{cost: 5, per: day}]}}", []string{
+		"2:32: policy: has prices but no currency; add one, such as currency: USD",
+	}},
+	"named, undeclared": {"version: 1\ncurrency: USD\nproducts: {a: {models: [b], limits: [{cost: 5, per: day}]}}", []string{
+		"3:38: products.a.limits[0]: limits cost, but the model b has no price; add price to it under models, or leave it out of the product",
+	}},
+	"currency": {"version: 1\ncurrency: dollars\nproducts: {a: {}}", []string{
+		`2:11: currency: "dollars" is not a currency; write its three letters, such as USD`,
+	}},
+	"price version": {"version: 1\npriceVersion: a b\nproducts: {a: {}}", []string{
+		`2:15: priceVersion: "a b" is not a valid name; use up to 64 letters, digits, dots, dashes and underscores`,
+	}},
 }
 
 // Mistakes in concurrency, routes and logging name their place and the remedy.

@@ -164,17 +164,9 @@ func (p *load) client(ctx context.Context, t *testing.T, l *quota.Limiter, seed 
 	}
 }
 
-// Eight instances, 64 clients and a hard limit per minute that they would pass several
-// times over, beside one per day: nothing is charged over it, hardly anything is left of
-// it, and the table is asked little.
-func TestSixtyFourClientsOnAzurite(t *testing.T) {
-	const instances, clients = 8, 64
-	p := &load{limit: 1_000_000, bound: 1000, atLeast: 6 * time.Second, asked: map[int64]int64{}, answered: map[int64]int64{}}
-	r := newHarness(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", p.limit), "tokens: 100000000, per: day, hard: true")
-	var ops atomic.Int64
-	seen := newWindows()
-	seen.per = "/minute/"
-	open := realStore(t, r, lossyStore{ops: &ops, seen: seen})
+// run lets clients work on instances until the load is enough.
+func (p *load) run(t *testing.T, instances, clients int, open func() *quota.Limiter) time.Duration {
+	t.Helper()
 	var wg sync.WaitGroup
 	fleet := make([]*quota.Limiter, instances)
 	began := time.Now()
@@ -191,6 +183,21 @@ func TestSixtyFourClientsOnAzurite(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	return took
+}
+
+// Eight instances, 64 clients and a hard limit per minute that they would pass several
+// times over, beside one per day: nothing is charged over it, hardly anything is left of
+// it, and the table is asked little.
+func TestSixtyFourClientsOnAzurite(t *testing.T) {
+	const instances, clients = 8, 64
+	p := &load{limit: 1_000_000, bound: 1000, atLeast: 6 * time.Second, asked: map[int64]int64{}, answered: map[int64]int64{}}
+	r := newHarness(t, fmt.Sprintf("tokens: %d, per: minute, hard: true", p.limit), "tokens: 100000000, per: day, hard: true")
+	var ops atomic.Int64
+	seen := newWindows()
+	seen.per = "/minute/"
+	open := realStore(t, r, lossyStore{ops: &ops, seen: seen})
+	took := p.run(t, instances, clients, open)
 	requests := p.granted + p.refused
 	t.Logf("%.1f s: %d requests granted, %d refused, %d table operations (%.0f for 1,000 requests)",
 		took.Seconds(), p.granted, p.refused, ops.Load(), float64(ops.Load())/float64(requests)*1000)

@@ -63,7 +63,7 @@ var errCut = errors.New("connection cut")
 func (w *link) pass(ctx context.Context, write bool) (apply bool, err error) {
 	w.mu.Lock()
 	delay := time.Duration(2+w.rng.IntN(12)) * time.Millisecond
-	fate := w.rng.IntN(300)
+	dice := w.rng.IntN(300)
 	dead := w.dead
 	w.mu.Unlock()
 	w.acc.mu.Lock()
@@ -74,14 +74,14 @@ func (w *link) pass(ctx context.Context, write bool) (apply bool, err error) {
 		return false, ctx.Err()
 	}
 	time.Sleep(delay)
-	if fate >= 3*w.sim.faults {
+	if dice >= 3*w.sim.faults {
 		return true, nil
 	}
-	if fate%3 == 2 {
+	if dice%3 == 2 {
 		<-ctx.Done()
-		return write && fate%2 == 0, ctx.Err()
+		return write && dice%2 == 0, ctx.Err()
 	}
-	return write && fate%3 == 1, errCut
+	return write && dice%3 == 1, errCut
 }
 
 func (w *link) Get(ctx context.Context, key table.Key) (table.Entity, error) {
@@ -196,8 +196,8 @@ func (m *instance) request(ctx context.Context, used int64, lasts time.Duration)
 // count notes something in the window that a reservation was charged to.
 func (m *instance) inWindow(res *quota.Reservation, note func(*ledger, int64)) {
 	window := time.Now().Truncate(time.Hour).Unix() // of one that the store knows nothing of
-	if stamps := quota.WindowIDs(res); stamps != nil {
-		window = stamps[0]
+	if ids := quota.WindowIDs(res); ids != nil {
+		window = ids[0]
 	}
 	m.acc.mu.Lock()
 	defer m.acc.mu.Unlock()

@@ -38,7 +38,8 @@ func (q Query) check() error {
 	}
 	switch hours := q.To.Sub(q.From).Hours(); {
 	case hours <= 0:
-		return bad("The range of time is empty: from %s to %s. The end must be after the beginning.", q.From.Format(time.RFC3339), q.To.Format(time.RFC3339))
+		return bad("The range of time is empty: from %s to %s. The end must be after the beginning.", q.From.Format(time.RFC3339),
+			q.To.Format(time.RFC3339))
 	case hours > maxHours:
 		return bad("The range of time is longer than %d days. Ask for a shorter one.", maxHours/24)
 	}

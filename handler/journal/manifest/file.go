@@ -49,9 +49,9 @@ type Cursor struct {
 	Until     time.Time // when the owner must be assumed dead
 }
 
-// KeepRevision takes over what a write of the entry changed beside the caller's own fields, so that f can be written
+// keepRevision takes over what a write of the entry changed beside the caller's own fields, so that f can be written
 // again although it may have changed since.
-func (f *File) KeepRevision(written File) {
+func (f *File) keepRevision(written File) {
 	f.rev, f.Adopted, f.Owner, f.Until = written.rev, written.Adopted, written.Owner, written.Until
 }
 
@@ -67,7 +67,7 @@ func ParseFile(name string) (File, bool) {
 }
 
 // Version is the format version of the entries that this program writes, and the newest that it reads.
-const Version = 1
+const version = 1
 
 const dayLayout = "2006-01-02"
 
@@ -79,7 +79,7 @@ func (f File) key() table.Key {
 
 func (f File) entity() table.Entity {
 	return table.Entity{Key: f.key(), Rev: f.rev, Props: map[string]any{
-		"version": int64(Version), "seq": f.Seq, "length": f.Length, "hash": f.Hash,
+		"version": int64(version), "seq": f.Seq, "length": f.Length, "hash": f.Hash,
 		"processed": f.Processed, "owner": f.Owner, "until": f.Until, "state": string(f.State), "adopted": f.Adopted,
 	}}
 }
@@ -91,8 +91,8 @@ func parse(e table.Entity) (File, error) {
 	if !ok {
 		return File{}, fmt.Errorf("journal: manifest entry %q of partition %q does not name a journal file", e.Row, e.Partition)
 	}
-	version, _ := e.Props["version"].(int64)
-	if err := gateway.CheckVersion("manifest entry of "+f.Name, int(version), Version); err != nil {
+	found, _ := e.Props["version"].(int64)
+	if err := gateway.CheckVersion("manifest entry of "+f.Name, int(found), version); err != nil {
 		return f, err
 	}
 	f.Seq, _ = e.Props["seq"].(int64)

@@ -51,7 +51,8 @@ func TestTruncateKeepsShortBody(t *testing.T) {
 
 func TestTruncateCutsLongestStrings(t *testing.T) {
 	long, middle := strings.Repeat("abc", 100_000), strings.Repeat("x", 3_000)
-	body := fmt.Sprintf(`{"id":"chatcmpl-1","model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant","content":%q}},{"index":1,"message":{"content":%q}}],`+
+	body := fmt.Sprintf(`{"id":"chatcmpl-1","model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant","content":%q}},`+
+		`{"index":1,"message":{"content":%q}}],`+
 		`"usage":{"prompt_tokens":12,"completion_tokens":34,"total_tokens":46},"n":12345678901234567890.5}`, long, middle)
 	short := shorten(t, []byte(body))
 	text := gjson.GetBytes(short, "choices.0.message.content").Str
@@ -70,7 +71,8 @@ func TestTruncateCutsLongestStrings(t *testing.T) {
 		t.Error("the beginning or the end is not the string's own")
 	}
 	for path, want := range map[string]string{
-		"id": "chatcmpl-1", "model": "gpt-4o", "usage.total_tokens": "46", "choices.1.message.content": middle, "n": "12345678901234567890.5", "choices.0.index": "0",
+		"id": "chatcmpl-1", "model": "gpt-4o", "usage.total_tokens": "46", "choices.1.message.content": middle, "n": "12345678901234567890.5",
+		"choices.0.index": "0",
 	} {
 		if got := gjson.GetBytes(short, path); got.String() != want && got.Raw != want {
 			t.Errorf("%s = %.50s", path, got.Raw)
@@ -99,7 +101,8 @@ func TestTruncateKeepsCharactersWhole(t *testing.T) {
 }
 
 func TestTruncateRefusesInvalidJSON(t *testing.T) {
-	for _, body := range []string{"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`, strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)} {
+	for _, body := range []string{"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`,
+		strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)} {
 		if short, ok := truncate.JSON([]byte(body)); ok {
 			t.Errorf("%.40s became %.40s", body, short)
 		}
@@ -108,8 +111,10 @@ func TestTruncateRefusesInvalidJSON(t *testing.T) {
 
 // hostile are bodies whose length is not in their strings.
 func hostile() map[string]string {
-	const tail = `,"id":"x-1","object":"list","model":"gpt-4o","usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":3}}}`
-	vectors := strings.Repeat(`{"object":"embedding","index":0,"embedding":[`+strings.TrimSuffix(strings.Repeat("-0.0123456789,", 3072), ",")+`]},`, 50)
+	const tail = `,"id":"x-1","object":"list","model":"gpt-4o","usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7,` +
+		`"prompt_tokens_details":{"cached_tokens":3}}}`
+	numbers := strings.TrimSuffix(strings.Repeat("-0.0123456789,", 3072), ",")
+	vectors := strings.Repeat(`{"object":"embedding","index":0,"embedding":[`+numbers+`]},`, 50)
 	var keys, members strings.Builder
 	for i := range 40_000 {
 		fmt.Fprintf(&members, `"k%d":%d,`, i, i)
@@ -135,7 +140,8 @@ func TestTruncateKeepsQueriedFields(t *testing.T) {
 	for name, body := range hostile() {
 		t.Run(name, func(t *testing.T) {
 			short := shorten(t, []byte(body))
-			for path, want := range map[string]string{"id": "x-1", "object": "list", "model": "gpt-4o", "usage.prompt_tokens": "7", "usage.prompt_tokens_details.cached_tokens": "3"} {
+			for path, want := range map[string]string{"id": "x-1", "object": "list", "model": "gpt-4o", "usage.prompt_tokens": "7",
+				"usage.prompt_tokens_details.cached_tokens": "3"} {
 				if got := gjson.GetBytes(short, path).String(); got != want {
 					t.Errorf("%s = %q", path, got)
 				}
@@ -195,13 +201,19 @@ func TestTruncateBoundsAnyValue(t *testing.T) {
 
 // quirks are answers of Azure that broke somebody's reader.
 var quirks = []string{
-	`{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}`,
-	`{"choices":[{"content_filter_offsets":{"check_offset":44,"start_offset":44,"end_offset":198},"content_filter_results":{"error":{"code":"content_filter_error","message":"The contents are not filtered"}},"finish_reason":null,"index":0}],"id":"","model":"","object":""}`,
+	`{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,` +
+		`"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}`,
+	`{"choices":[{"content_filter_offsets":{"check_offset":44,"start_offset":44,"end_offset":198},` +
+		`"content_filter_results":{"error":{"code":"content_filter_error","message":"The contents are not filtered"}},"finish_reason":null,` +
+		`"index":0}],"id":"","model":"","object":""}`,
 	`{"choices":[{"delta":{},"finish_reason":"content_filter","index":0,"logprobs":null}],"usage":null}`,
-	`{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"jailbreak":{"filtered":true,"detected":true}}}}}`,
-	`{"choices":[{"message":{"content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\":\"\\u00e9\\\"\"}"}}]}}]}`,
+	`{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,` +
+		`"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"jailbreak":{"filtered":true,"detected":true}}}}}`,
+	`{"choices":[{"message":{"content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f",` +
+		`"arguments":"{\"a\":\"\\u00e9\\\"\"}"}}]}}]}`,
 	`{"choices":[{"delta":{"content":"\ud83d\ude00"}}],"system_fingerprint":"fp_\u0000"}`,
-	`{"id":"resp_1","object":"response","output":[{"type":"reasoning","summary":[],"encrypted_content":"gAAAA"}],"usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}}`,
+	`{"id":"resp_1","object":"response","output":[{"type":"reasoning","summary":[],"encrypted_content":"gAAAA"}],` +
+		`"usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}}`,
 	"\ufeff{\"a\":1}", `{"object":"list","data":[{"embedding":"AACAPwAAgD8="}]}`, `""`, `[]`, "0",
 }
 
@@ -230,7 +242,8 @@ func FuzzTruncate(f *testing.F) {
 }
 
 func BenchmarkTruncateOneMiB(b *testing.B) {
-	body := []byte(`{"model":"gpt-4o","messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"`+strings.Repeat("words and ", 400)+`"},`, 255), ",") + `]}`)
+	body := []byte(`{"model":"gpt-4o","messages":[` +
+		strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"`+strings.Repeat("words and ", 400)+`"},`, 255), ",") + `]}`)
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
 		truncate.JSON(body)

@@ -193,8 +193,8 @@ func (s *Counter) Prune() {
 	maps.DeleteFunc(s.slots, func(_ string, held slot) bool { return held.until <= s.Time.Unix() })
 }
 
-// stateVersion is the version of the entity's format.
-const stateVersion = 1
+// formatVersion is the version of the entity's format.
+const formatVersion = 1
 
 // Props is the entity as it is stored. People can read all of it.
 func (s *Counter) Props() (map[string]any, error) {
@@ -203,7 +203,7 @@ func (s *Counter) Props() (map[string]any, error) {
 		return nil, err
 	}
 	return map[string]any{
-		"v": int64(stateVersion), "time": s.Time, "writes": s.Writes, "ids": strings.Join(s.ids, " "),
+		"v": int64(formatVersion), "time": s.Time, "writes": s.Writes, "ids": strings.Join(s.ids, " "),
 		"limits": string(limits), "slots": formatSlots(s.slots),
 	}, nil
 }
@@ -211,8 +211,8 @@ func (s *Counter) Props() (map[string]any, error) {
 // Parse reads what Props made.
 func Parse(e table.Entity) (Counter, error) {
 	version, ok := e.Props["v"].(int64)
-	if ok && version != stateVersion {
-		return Counter{}, fmt.Errorf("quota: entity %v has format version %d; this gateway reads version %d", e.Key, version, stateVersion)
+	if ok && version != formatVersion {
+		return Counter{}, fmt.Errorf("quota: entity %v has format version %d; this gateway reads version %d", e.Key, version, formatVersion)
 	}
 	at, ok1 := e.Props["time"].(time.Time)
 	writes, ok2 := e.Props["writes"].(int64)

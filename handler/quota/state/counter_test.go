@@ -23,7 +23,7 @@ func drawLimit(t *rapid.T, hard bool) policy.Limit {
 // admitted in a window, less what was given back to it, never exceeds a hard limit, and
 // the state's own time never goes back.
 func TestHardLimitNeverExceeded(t *testing.T) {
-	type held struct{ stamp, amount int64 }
+	type held struct{ window, amount int64 }
 	rapid.Check(t, func(t *rapid.T) {
 		l := drawLimit(t, true)
 		limits := []policy.Limit{l}
@@ -41,26 +41,26 @@ func TestHardLimitNeverExceeded(t *testing.T) {
 				h := holds[0]
 				holds = holds[1:]
 				back := rapid.Int64Range(0, h.amount).Draw(t, "back")
-				if s.Adjust(limits, []int64{-back}, []int64{h.stamp}) {
-					admitted[h.stamp] -= back
+				if s.Adjust(limits, []int64{-back}, []int64{h.window}) {
+					admitted[h.window] -= back
 				}
 				continue
 			}
 			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
-			stamps, no := s.Admit(limits, []int64{n})
-			if no != nil {
-				if no.Wait <= 0 {
-					t.Fatalf("refused without a wait: %+v", no)
+			ids, denied := s.Admit(limits, []int64{n})
+			if denied != nil {
+				if denied.Wait <= 0 {
+					t.Fatalf("refused without a wait: %+v", denied)
 				}
 				continue
 			}
-			admitted[stamps[0]] += n
-			holds = append(holds, held{stamps[0], n})
-			if admitted[stamps[0]] > l.Amount {
-				t.Fatalf("%d admitted in one window of a limit of %d", admitted[stamps[0]], l.Amount)
+			admitted[ids[0]] += n
+			holds = append(holds, held{ids[0], n})
+			if admitted[ids[0]] > l.Amount {
+				t.Fatalf("%d admitted in one window of a limit of %d", admitted[ids[0]], l.Amount)
 			}
-			if c := s.limit(l); c.Charged != admitted[stamps[0]] {
-				t.Fatalf("counter says %d, admitted were %d", c.Charged, admitted[stamps[0]])
+			if c := s.limit(l); c.Charged != admitted[ids[0]] {
+				t.Fatalf("counter says %d, admitted were %d", c.Charged, admitted[ids[0]])
 			}
 		}
 	})
@@ -74,8 +74,8 @@ func TestRefundDropsClosedWindow(t *testing.T) {
 	s.Advance(at)
 	old, _ := s.Admit(limits, []int64{80})
 	s.Advance(at.Add(2 * time.Second))
-	if _, no := s.Admit(limits, []int64{70}); no != nil {
-		t.Fatalf("the next hour refuses: %+v", no)
+	if _, denied := s.Admit(limits, []int64{70}); denied != nil {
+		t.Fatalf("the next hour refuses: %+v", denied)
 	}
 	if s.Adjust(limits, []int64{-80}, old) || s.limit(l).Charged != 70 {
 		t.Errorf("charged %d after the late refund, want 70", s.limit(l).Charged)
@@ -97,19 +97,19 @@ func TestTokenBucketGivesRefill(t *testing.T) {
 			now = now.Add(time.Duration(rapid.Int64Range(0, 40_000).Draw(t, "pause")) * time.Millisecond)
 			s.Advance(now)
 			n := rapid.Int64Range(1, l.Amount).Draw(t, "n")
-			_, no := s.Admit(limits, []int64{n})
-			if no == nil {
+			_, denied := s.Admit(limits, []int64{n})
+			if denied == nil {
 				given += n
 			} else {
 				later := s.Clone()
-				later.Advance(now.Add(no.Wait))
+				later.Advance(now.Add(denied.Wait))
 				if _, still := later.Admit(limits, []int64{n}); still != nil {
-					t.Fatalf("refused again after the %v it was told to wait", no.Wait)
+					t.Fatalf("refused again after the %v it was told to wait", denied.Wait)
 				}
 				sooner := s.Clone()
-				sooner.Advance(now.Add(no.Wait - time.Millisecond))
+				sooner.Advance(now.Add(denied.Wait - time.Millisecond))
 				if _, already := sooner.Admit(limits, []int64{n}); already == nil {
-					t.Fatalf("would have passed before the %v it was told to wait", no.Wait)
+					t.Fatalf("would have passed before the %v it was told to wait", denied.Wait)
 				}
 			}
 			if most := l.Amount + l.Amount*now.Sub(start).Milliseconds()/60_000; given > most {
@@ -175,8 +175,8 @@ func TestLimitKeepsStateWhenEdited(t *testing.T) {
 	soft := policy.Limit{Name: "a", Unit: policy.Tokens, Amount: 100, Per: policy.Month}
 	s := Counter{limits: map[string]limitState{}}
 	s.Advance(now)
-	if _, no := s.Admit([]policy.Limit{soft}, []int64{60}); no != nil {
-		t.Fatal(no)
+	if _, denied := s.Admit([]policy.Limit{soft}, []int64{60}); denied != nil {
+		t.Fatal(denied)
 	}
 	changed := policy.Limit{Name: "b", Unit: policy.Tokens, Amount: 80, Per: policy.Month, Hard: true}
 	if left := s.limit(changed).left(changed); left != 20 {
@@ -202,9 +202,9 @@ func TestAdmitIsAllOrNothing(t *testing.T) {
 	}
 	s := Counter{limits: map[string]limitState{}}
 	s.Advance(time.Date(2027, 1, 1, 1, 0, 0, 0, time.UTC))
-	_, no := s.Admit(limits, []int64{1, 6, 6})
-	if no == nil || no.Limit.Name != "day" || no.Wait != 23*time.Hour {
-		t.Errorf("refusal %+v, want that of the limit with the longest wait", no)
+	_, denied := s.Admit(limits, []int64{1, 6, 6})
+	if denied == nil || denied.Limit.Name != "day" || denied.Wait != 23*time.Hour {
+		t.Errorf("refusal %+v, want that of the limit with the longest wait", denied)
 	}
 	if len(s.limits) != 0 {
 		t.Errorf("charged all the same: %v", s.limits)
@@ -222,8 +222,8 @@ func TestStateRoundTrip(t *testing.T) {
 	limits := []policy.Limit{
 		{Unit: policy.Tokens, Amount: 5, Per: policy.Minute}, {Unit: policy.Tokens, Amount: 5, Per: policy.Year, Hard: true},
 	}
-	if _, no := s.Admit(limits, []int64{3, 4}); no != nil {
-		t.Fatal(no)
+	if _, denied := s.Admit(limits, []int64{3, 4}); denied != nil {
+		t.Fatal(denied)
 	}
 	m := table.NewMem()
 	props, err := s.Props()
@@ -244,11 +244,25 @@ func TestStateRoundTrip(t *testing.T) {
 	if len(back.ids) != rememberedWriters || back.Writes != 80 {
 		t.Errorf("%d ids and %d writes, want %d and 80", len(back.ids), back.Writes, rememberedWriters)
 	}
-	e.Props["v"] = int64(stateVersion + 1)
+}
+
+// Entities of another format are errors.
+func TestParseRefusals(t *testing.T) {
+	s := New()
+	s.SetSlots("p1", 3)
+	props, err := s.Props()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := table.Entity{Key: table.Key{Partition: "p"}, Props: props}
+	if _, err := Parse(e); err != nil {
+		t.Fatal(err)
+	}
+	e.Props["v"] = int64(formatVersion + 1)
 	if _, err := Parse(e); err == nil || !strings.Contains(err.Error(), "has format version 2; this gateway reads version 1") {
 		t.Errorf("an entity of a newer format: %v", err)
 	}
-	e.Props["v"] = int64(stateVersion)
+	e.Props["v"] = int64(formatVersion)
 	e.Props["slots"] = "p1=3"
 	if _, err := Parse(e); err == nil {
 		t.Error("a broken slot was read")
