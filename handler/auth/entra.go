@@ -15,6 +15,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
 
+	"aoaigateway/handler/auth/jwks"
 	"aoaigateway/handler/gateway"
 )
 
@@ -48,7 +49,7 @@ type EntraOptions struct {
 type Entra struct {
 	options   EntraOptions
 	issuers   []string
-	keys      *keySet
+	keys      *jwks.Set
 	parser    *jwt.Parser
 	validator *jwt.Validator
 }
@@ -76,7 +77,7 @@ func NewEntra(o EntraOptions) *Entra {
 	return &Entra{
 		options:   o,
 		issuers:   []string{base + "/v2.0", "https://sts.windows.net/" + o.Tenant + "/"},
-		keys:      newKeySet(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
+		keys:      jwks.New(base+"/discovery/v2.0/keys", o.Transport, o.Logger),
 		validator: jwt.NewValidator(checks...),
 		parser: jwt.NewParser(append(checks,
 			jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithStrictDecoding())...),
@@ -115,7 +116,11 @@ func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 		if err := e.check(&c); err != nil { // before a key is fetched: a token of another tenant costs nothing
 			return nil, err
 		}
-		return e.keys.key(ctx, kid)
+		key, err := e.keys.Key(ctx, kid)
+		if errors.Is(err, jwks.ErrUnknownKey) {
+			return nil, badToken(gateway.TokenSignatureKeyNotFound, "it is signed with a key that the tenant does not publish")
+		}
+		return key, err
 	})
 	if err != nil {
 		return Identity{}, e.refusal(err)

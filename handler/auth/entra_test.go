@@ -247,8 +247,8 @@ func TestJWKSFetchedSeldom(t *testing.T) {
 		}
 		asked := func(want int, when string) {
 			t.Helper()
-			if tenant.Asked() != want {
-				t.Errorf("%s: asked %d times, want %d", when, tenant.Asked(), want)
+			if got := tenant.Asked(); got != want {
+				t.Errorf("%s: asked %d times, want %d", when, got, want)
 			}
 		}
 		asked(0, "at the start")
@@ -259,9 +259,8 @@ func TestJWKSFetchedSeldom(t *testing.T) {
 		}
 		asked(1, "while keys are fresh")
 		for n := range 1000 {
-			header := fmt.Sprintf(`{"alg":"RS256","kid":"guess-%d"}`, n)
-			_, err := r.call(t, "Authorization=Bearer "+tenant.Sign(header, mustJSON(authtest.Claims("product.gold"))))
-			if reasonOf(err) != "TokenSignatureKeyNotFound" {
+			guess := tenant.Sign(fmt.Sprintf(`{"alg":"RS256","kid":"guess-%d"}`, n), mustJSON(authtest.Claims("product.gold")))
+			if _, err := r.call(t, "Authorization=Bearer "+guess); reasonOf(err) != "TokenSignatureKeyNotFound" {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second / 10)
@@ -280,7 +279,7 @@ func TestJWKSFetchedSeldom(t *testing.T) {
 		if reason := ask(); reason != "" {
 			t.Errorf("after two hours: %s", reason)
 		}
-		asked(before+2, "after two hours, beside the request")
+		asked(before+2, "after two hours, in the background")
 	})
 }
 

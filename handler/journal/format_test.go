@@ -116,7 +116,7 @@ func TestReadNamesFirstBadBatch(t *testing.T) {
 		{"bytes after the end", append(bytes.Clone(data), "junk"...), 5},
 		{"zeros after the end", append(bytes.Clone(data), 0, 0, 0, 0), 5},
 		{
-			"a member of ours with other content",
+			"a batch of another process",
 			append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"batch","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3,
 		},
 		{"a batch without header", append(bytes.Clone(data), gzipped(t, "{}\n")...), 5},

@@ -315,7 +315,7 @@ func TestWriterLeavesTakenFile(t *testing.T) {
 		appendLine(t, w, "begin", "a")
 		time.Sleep(5 * time.Second)
 		f := r.files(t)[0]
-		f.Owner, f.Until = "sweep", r.manifest.Now().Add(manifest.RecoveryClaim)
+		f.Owner, f.Until = "recovery", r.manifest.Now().Add(manifest.RecoveryClaim)
 		if _, err := r.manifest.Replace(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func TestWriterLeavesTakenFile(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		closeNow(t, w)
 		rows := r.files(t)
-		if len(rows) != 2 || rows[0].Owner != "sweep" || rows[0].Length != f.Length || rows[1].State != manifest.Sealed {
+		if len(rows) != 2 || rows[0].Owner != "recovery" || rows[0].Length != f.Length || rows[1].State != manifest.Sealed {
 			t.Errorf("entries %+v", rows)
 		}
 	})

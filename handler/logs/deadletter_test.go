@@ -35,14 +35,14 @@ func TestFailedDeadLetterIsNotDone(t *testing.T) {
 
 func TestDeadLetterBlobHasReason(t *testing.T) {
 	blobs := map[string]string{}
-	aside := logs.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
+	store := logs.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		blobs[name] = string(data)
 		return err
 	})
 	row := makeRows(t, 1)[0]
 	for range 2 {
-		if err := aside(t.Context(), row, "status 400"); err != nil {
+		if err := store(t.Context(), row, "status 400"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestEachRowEndsInOnePlace(t *testing.T) {
 			rt.Fatal(err)
 		}
 		if len(p.deadLetters) != bad {
-			rt.Fatalf("%d aside, %d bad", len(p.deadLetters), bad)
+			rt.Fatalf("%d dead letters, %d bad", len(p.deadLetters), bad)
 		}
 		p.wantEachRow(t, rows)
 	})

@@ -106,9 +106,9 @@ func (p *harness) wantEachRow(t *testing.T, rows []logs.Row) {
 		stored[row.RecordID] = true
 	}
 	for _, row := range rows {
-		if _, aside := p.deadLetters[row.RecordID]; !stored[row.RecordID] && !aside {
+		if _, dead := p.deadLetters[row.RecordID]; !stored[row.RecordID] && !dead {
 			t.Errorf("%s is lost", row.RecordID)
-		} else if stored[row.RecordID] && aside {
+		} else if stored[row.RecordID] && dead {
 			t.Errorf("%s is in both places", row.RecordID)
 		}
 	}
@@ -281,7 +281,7 @@ func TestWrongRuleKeepsAllRows(t *testing.T) {
 		change(&o)
 		e, ok := errors.AsType[*logs.RefusedError](p.open(t, o).Ship(ctxFor(t, time.Minute), makeRows(t, 20)))
 		if !ok || e.Status != want || len(p.deadLetters) > 0 || len(p.Rows()) > 0 {
-			t.Errorf("%d: %v, aside %v", want, e, p.deadLetters)
+			t.Errorf("%d: %v, dead letters %v", want, e, p.deadLetters)
 		}
 	}
 }

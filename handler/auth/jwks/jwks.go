@@ -1,4 +1,5 @@
-package auth
+// Package jwks fetches and keeps the keys that an issuer of tokens publishes (RFC 7517).
+package jwks
 
 import (
 	"context"
@@ -22,16 +23,19 @@ import (
 // How long keys are used, and how often they are fetched. Entra publishes a key well before
 // it signs with it.
 const (
-	keysFresh   = time.Hour        // older keys are fetched again in the background
-	keysUsable  = 24 * time.Hour   // older keys are not used
-	keysPause   = 30 * time.Second // between two fetches
-	keysTimeout = 5 * time.Second
-	keysMaxSize = 1 << 20
+	freshFor     = time.Hour        // older keys are fetched again in the background
+	usableFor    = 24 * time.Hour   // older keys are not used
+	fetchPause   = 30 * time.Second // between two fetches
+	fetchTimeout = 5 * time.Second
+	maxSize      = 1 << 20
 )
 
-// keySet is the issuer's published keys (RFC 7517). It fetches them when the first token
-// comes. Invalid tokens cannot make it fetch more than once a keysPause.
-type keySet struct {
+// ErrUnknownKey reports that the issuer does not publish the key.
+var ErrUnknownKey = errors.New("jwks: the issuer does not publish this key")
+
+// Set is the issuer's published keys (RFC 7517). It fetches them when the first token
+// comes. Invalid tokens cannot make it fetch more than once a fetchPause.
+type Set struct {
 	url    string
 	client *http.Client
 	logger *slog.Logger
@@ -44,17 +48,19 @@ type keySet struct {
 	failures int                       // since then
 }
 
-func newKeySet(url string, transport http.RoundTripper, logger *slog.Logger) *keySet {
+// New returns the keys published at url. It does not touch the network.
+func New(url string, transport http.RoundTripper, logger *slog.Logger) *Set {
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client := &http.Client{Transport: transport, CheckRedirect: noRedirect}
-	return &keySet{url: url, client: client, logger: logger}
+	return &Set{url: url, client: client, logger: logger}
 }
 
-// key finds the public key that a token names.
-func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
+// Key finds the public key that a token names. Errors are ErrUnknownKey or *gateway.Error:
+// IssuerUnavailable when the keys cannot be fetched.
+func (s *Set) Key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	now := s.lookup(kid)
-	if now.key != nil && now.age < keysUsable {
-		if now.age >= keysFresh && now.due {
+	if now.key != nil && now.age < usableFor {
+		if now.age >= freshFor && now.due {
 			s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) })
 		}
 		return now.key, nil
@@ -67,34 +73,35 @@ func (s *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, gateway.ClientConnectionFailure.Because(ctx.Err())
-	case now.age >= keysUsable, now.key == nil && now.failing:
+	case now.age >= usableFor, now.key == nil && now.failing:
 		return nil, gateway.IssuerUnavailable.Because(err).WithRetry(time.Second)
 	case now.key == nil:
-		return nil, badToken(gateway.TokenSignatureKeyNotFound, "it is signed with a key that the tenant does not publish")
+		return nil, ErrUnknownKey
 	}
 	return now.key, nil
 }
 
-type keyLookup struct {
+// found is what the set has for a key.
+type found struct {
 	key     *rsa.PublicKey
 	age     time.Duration // of all keys
 	due     bool          // they may be fetched
 	failing bool          // the last fetch failed
 }
 
-func (s *keySet) lookup(kid string) keyLookup {
+func (s *Set) lookup(kid string) found {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	age := keysUsable
+	age := usableFor
 	if s.keys != nil {
 		age = time.Since(s.fetched)
 	}
-	return keyLookup{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
+	return found{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
 }
 
 // wait waits for the fetch that all waiting requests share. A request that ends does not
 // end the fetch.
-func (s *keySet) wait(ctx context.Context) error {
+func (s *Set) wait(ctx context.Context) error {
 	select {
 	case r := <-s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) }):
 		return r.Err
@@ -105,27 +112,27 @@ func (s *keySet) wait(ctx context.Context) error {
 
 // fetch replaces the keys, or leaves them as they were after a failure. Then the next
 // fetch may come sooner, because without keys no token is accepted.
-func (s *keySet) fetch(ctx context.Context) error {
+func (s *Set) fetch(ctx context.Context) error {
 	if !s.lookup("").due { // another fetch has just ended
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 	defer cancel()
 	keys, err := s.download(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.next = time.Now().Add(min(keysPause, time.Second<<min(s.failures, 10)))
+		s.next = time.Now().Add(min(fetchPause, time.Second<<min(s.failures, 10)))
 		s.failures++
 		s.logger.Warn("the tenant's keys could not be fetched", "url", s.url, "error", err)
 		return err
 	}
 	s.keys, s.fetched, s.failures = keys, time.Now(), 0
-	s.next = s.fetched.Add(keysPause)
+	s.next = s.fetched.Add(fetchPause)
 	return nil
 }
 
-func (s *keySet) download(ctx context.Context) (map[string]*rsa.PublicKey, error) {
+func (s *Set) download(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, err
@@ -141,7 +148,7 @@ func (s *keySet) download(ctx context.Context) (map[string]*rsa.PublicKey, error
 	var set struct {
 		Keys []jwk `json:"keys"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, keysMaxSize)).Decode(&set); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxSize)).Decode(&set); err != nil {
 		return nil, err
 	}
 	keys := map[string]*rsa.PublicKey{}
