@@ -47,8 +47,10 @@ func TestBodyKinds(t *testing.T) {
 		what, body          string
 		json, text, base64v string
 	}{
-		{what: "JSON as it is", body: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
-			json: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`},
+		{
+			what: "JSON as it is", body: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
+			json: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
+		},
 		{what: "JSON over lines", body: "{\n\t\"a\": [1,\r\n 2]\n}\n", json: "{ \t\"a\": [1,   2] }"},
 		{what: "a number", body: "1.0", json: "1.0"},
 		{what: "two values", body: "{} {}", text: "{} {}"},

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,6 +112,17 @@ func TestNewIDSortsByTime(t *testing.T) {
 	earlier, later := newID(at), newID(at.Add(time.Millisecond))
 	if len(earlier) != 26 || earlier >= later || earlier == newID(at) {
 		t.Errorf("%s, %s", earlier, later)
+	}
+}
+
+func TestLogRequestNamesCause(t *testing.T) {
+	for status, want := range map[int]bool{503: true, 429: false} {
+		var out bytes.Buffer
+		rec := &gateway.Record{ID: "r1", Status: status}
+		logRequest(t.Context(), slog.New(slog.NewJSONHandler(&out, nil)), rec, errors.New("table: no route"), false)
+		if line := out.String(); strings.Contains(line, "table: no route") != want || !strings.Contains(line, `"record_id":"r1"`) {
+			t.Errorf("status %d: %s", status, line)
+		}
 	}
 }
 

@@ -19,11 +19,13 @@ func (h *Handler) inference(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Gateway-Request-Id", rec.ID)
 	r.Body = newClientBody(w, r.Body, h.options.ClientIdleTimeout)
 	defer recordPanic(r.Context(), rec, x)
+	var cause error
 	err := h.infer(w, r, rec, x)
 	if err != nil && !errors.Is(err, proxy.ErrAborted) {
-		err = refuse(r.Context(), w, typed(err), rec, x)
+		e := typed(err)
+		cause, err = e.Err, refuse(r.Context(), w, e, rec, x)
 	}
-	logRequest(r.Context(), h.options.Logger, rec, err)
+	logRequest(r.Context(), h.options.Logger, rec, cause, err != nil)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

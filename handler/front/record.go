@@ -68,11 +68,18 @@ func newID(now time.Time) string {
 	return idEncoding.EncodeToString(b[2:])
 }
 
-func logRequest(ctx context.Context, logger *slog.Logger, rec *gateway.Record, err error) {
-	logger.LogAttrs(context.WithoutCancel(ctx), slog.LevelInfo, "request",
+// logRequest writes the one line of a request. The cause of an error that is not the
+// caller's stands only here.
+func logRequest(ctx context.Context, logger *slog.Logger, rec *gateway.Record, cause error, aborted bool) {
+	attrs := []slog.Attr{
 		slog.String("record_id", rec.ID), slog.String("operation", rec.Operation), slog.Int("status", rec.Status),
 		slog.String("outcome", string(rec.Outcome)), slog.String("reason", rec.ErrorReason), slog.String("subscription", rec.Subscription),
 		slog.String("model", rec.Model), slog.String("region", rec.Region), slog.Int("attempts", len(rec.Attempts)),
 		slog.Int64("tokens", rec.Usage.Total), slog.Int64("first_byte_ms", rec.FirstByteMilli), slog.Int64("total_ms", rec.TotalMilli),
-		slog.Bool("aborted", err != nil))
+		slog.Bool("aborted", aborted),
+	}
+	if cause != nil && rec.Status >= http.StatusInternalServerError {
+		attrs = append(attrs, slog.String("error", cause.Error()))
+	}
+	logger.LogAttrs(context.WithoutCancel(ctx), slog.LevelInfo, "request", attrs...)
 }

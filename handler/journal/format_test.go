@@ -115,8 +115,10 @@ func TestReadNamesFirstBadBatch(t *testing.T) {
 		{"a torn header", data[:at(4)+3], 4},
 		{"bytes after the end", append(bytes.Clone(data), "junk"...), 5},
 		{"zeros after the end", append(bytes.Clone(data), 0, 0, 0, 0), 5},
-		{"a member of ours with other content",
-			append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"batch","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3},
+		{
+			"a member of ours with other content",
+			append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"batch","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3,
+		},
 		{"a member without header", append(bytes.Clone(data), gzipped(t, "{}\n")...), 5},
 		{"a member without newline", append(bytes.Clone(data), gzipped(t, "{}")...), 5},
 		{"an empty member", append(bytes.Clone(data), gzipped(t, "")...), 5},

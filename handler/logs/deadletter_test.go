@@ -73,8 +73,10 @@ func TestEachRowEndsInOnePlace(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "faults") {
-			p.Fault(loganalytics.Fault{Do: rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"),
-				Times: rapid.IntRange(1, 4).Draw(rt, "times")})
+			p.Fault(loganalytics.Fault{
+				Do:    rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"),
+				Times: rapid.IntRange(1, 4).Draw(rt, "times"),
+			})
 		}
 		err := p.shipper.Ship(ctxFor(t, time.Minute), rows)
 		if refused, ok := errors.AsType[*logs.RefusedError](err); ok && poisoned == len(rows) && refused.Status == 400 {

@@ -205,8 +205,10 @@ func TestCountsByOutcome(t *testing.T) {
 		line("7", refused),
 		amend("7", refused),
 		gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "8", Outcome: gateway.NotDurable}}, // of an end that is lost
-		gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: "9", Caller: gateway.Caller{Subscription: "alice"},
-			Usage: gateway.Usage{Total: 5}}},
+		gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{
+			ID: "9", Caller: gateway.Caller{Subscription: "alice"},
+			Usage: gateway.Usage{Total: 5},
+		}},
 	))
 	summary, err := s.Summarize(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{"Subscription"}})
 	if err != nil {

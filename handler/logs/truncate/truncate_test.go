@@ -101,8 +101,10 @@ func TestTruncateKeepsCharactersWhole(t *testing.T) {
 }
 
 func TestTruncateRefusesInvalidJSON(t *testing.T) {
-	for _, body := range []string{"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`,
-		strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)} {
+	for _, body := range []string{
+		"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`,
+		strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000),
+	} {
 		if short, ok := truncate.JSON([]byte(body)); ok {
 			t.Errorf("%.40s became %.40s", body, short)
 		}
@@ -140,8 +142,10 @@ func TestTruncateKeepsQueriedFields(t *testing.T) {
 	for name, body := range hostile() {
 		t.Run(name, func(t *testing.T) {
 			short := shorten(t, []byte(body))
-			for path, want := range map[string]string{"id": "x-1", "object": "list", "model": "gpt-4o", "usage.prompt_tokens": "7",
-				"usage.prompt_tokens_details.cached_tokens": "3"} {
+			for path, want := range map[string]string{
+				"id": "x-1", "object": "list", "model": "gpt-4o", "usage.prompt_tokens": "7",
+				"usage.prompt_tokens_details.cached_tokens": "3",
+			} {
 				if got := gjson.GetBytes(short, path).String(); got != want {
 					t.Errorf("%s = %q", path, got)
 				}
