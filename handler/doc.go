@@ -7,7 +7,8 @@
 //
 //	main                                exit codes
 //	cli                                 the command line
-//	app                                 settings, wiring, serving: the program as a value
+//	app                                 services, wiring, serving: the program as a value
+//	app/settings                        the table of settings, its loader and its parsers
 //	front                               routes, records, error rendering, the timer
 //	proxy  admin                        one inference request; the management API
 //	plan                                what a request asks for and what is sent for it; pure

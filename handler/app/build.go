@@ -8,6 +8,7 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/affinity"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
@@ -34,7 +35,7 @@ type Program struct {
 }
 
 // New builds the gateway over its services.
-func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
+func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
 	p := &Program{limiter: quota.New(quota.Options{Store: e.Quota, Policy: pol, Logger: logger})}
 	manifest, counts := manifest.New(e.Journal), usage.New(e.Usage)
 	p.Journal = journal.New(journal.Options{Blobs: e.Blobs, Manifest: manifest, Logger: logger, Interval: s.JournalInterval})
@@ -46,7 +47,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 		FirstByteTimeout: s.FirstByteTimeout, StreamFirstByteTimeout: s.StreamFirstByteTimeout, IdleTimeout: s.IdleTimeout,
 		Shared: e.Regions,
 	})
-	keys, entra := auth.NewSubscriptions(e.Subscriptions), s.newEntra(e.Transport, logger)
+	keys, entra := auth.NewSubscriptions(e.Subscriptions), newEntra(s, e.Transport, logger)
 	callers := auth.New(keys, auth.Options{Entra: entra})
 	management := &admin.API{
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Counts: counts, OnChange: callers.Forget, Logger: logger},
@@ -69,7 +70,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 }
 
 // newEntra returns nil when no tokens are accepted.
-func (s Settings) newEntra(transport http.RoundTripper, logger *slog.Logger) *auth.Entra {
+func newEntra(s settings.Values, transport http.RoundTripper, logger *slog.Logger) *auth.Entra {
 	if s.Entra.Tenant == "" {
 		return nil
 	}
