@@ -15,6 +15,7 @@
 //	auth  quota  backend  affinity      who calls; may they; which region answers; which region keeps an object
 //	auth/jwks                           the keys that an issuer of tokens publishes
 //	quota/state                         what a counter contains: windows, token buckets, slots; pure
+//	logs/export                         shipping rows to Log Analytics
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
 //	assemble  meter                     the object that a stream is a form of; what an answer used; pure
 //	breakersync                         circuit breakers that instances share

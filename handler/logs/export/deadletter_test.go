@@ -1,4 +1,4 @@
-package logs_test
+package export_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 )
 
 func TestFailedDeadLetterIsNotDone(t *testing.T) {
@@ -28,14 +29,14 @@ func TestFailedDeadLetterIsNotDone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	o.DeadLetter = nil
-	if _, err := logs.NewShipper(o); err == nil {
+	if _, err := export.NewShipper(o); err == nil {
 		t.Error("a shipper without a place for refused rows was made")
 	}
 }
 
 func TestDeadLetterBlobHasReason(t *testing.T) {
 	blobs := map[string]string{}
-	store := logs.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
+	store := export.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		blobs[name] = string(data)
 		return err
@@ -79,7 +80,7 @@ func TestEachRowEndsInOnePlace(t *testing.T) {
 			})
 		}
 		err := p.shipper.Ship(ctxFor(t, time.Minute), rows)
-		if refused, ok := errors.AsType[*logs.RefusedError](err); ok && bad == len(rows) && refused.Status == 400 {
+		if refused, ok := errors.AsType[*export.RefusedError](err); ok && bad == len(rows) && refused.Status == 400 {
 			return
 		}
 		if err != nil {
