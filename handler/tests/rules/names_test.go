@@ -13,15 +13,15 @@ import (
 // exportedForContract are exported names without a user outside their package, each with
 // the reason. A name of a whole package covers all its names.
 var exportedForContract = map[string]string{
-	"app.DevelopmentStorage": "tests of the start give it to the real binary",
-	"app.SettingRows":        "the generated table of settings",
-	"gateway.Catalogue":      "the generated table of errors",
-	"table.OpDelete":         tableFault,
-	"table.OpGet":            tableFault,
-	"table.OpInsert":         tableFault,
-	"table.OpReplace":        tableFault,
-	"table.OpScan":           tableFault,
-	"table.OpSwap":           tableFault,
+	"app/settings.DevelopmentStorage": "tests of the start give it to the real binary",
+	"app/settings.Rows":               "the generated table of settings",
+	"gateway.Catalogue":               "the generated table of errors",
+	"table.OpDelete":                  tableFault,
+	"table.OpGet":                     tableFault,
+	"table.OpInsert":                  tableFault,
+	"table.OpReplace":                 tableFault,
+	"table.OpScan":                    tableFault,
+	"table.OpSwap":                    tableFault,
 }
 
 const tableFault = "tests of every package let operations of the memory twin fail"
