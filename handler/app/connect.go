@@ -18,6 +18,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
 )
@@ -45,7 +46,7 @@ type Services struct {
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
 	Transport     http.RoundTripper // to the regions
-	Exporter      *logs.Exporter    // to Log Analytics; nil = no rows
+	Exporter      *export.Exporter  // to Log Analytics; nil = no rows
 }
 
 // connect opens the services that the settings name. It does not touch the network.
@@ -120,19 +121,19 @@ func OpenBlobs(s settings.Values, identity azcore.TokenCredential) (*blob.Azure,
 
 // OpenExporter returns nil without a Logs Ingestion endpoint. Rows that Log Analytics refuses
 // for good become dead letters in the audit container.
-func OpenExporter(s settings.Values, e Services, logger *slog.Logger) (*logs.Exporter, error) {
+func OpenExporter(s settings.Values, e Services, logger *slog.Logger) (*export.Exporter, error) {
 	if s.LogsURL == "" {
 		return nil, nil //nolint:nilnil // no rows then
 	}
-	shipper, err := logs.NewShipper(logs.ShipperOptions{
+	shipper, err := export.NewShipper(export.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRuleID, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
-		DeadLetter: logs.DeadLetterIn(e.Blobs.Put),
+		DeadLetter: export.DeadLetterIn(e.Blobs.Put),
 	})
 	if err != nil {
 		return nil, err
 	}
 	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.Blobs.Open(ctx, name, 0) }
-	return &logs.Exporter{Mapper: logs.Mapper{BodyURL: auditURL(s), Open: open}, Shipper: shipper}, nil
+	return &export.Exporter{Mapper: logs.Mapper{BodyURL: auditURL(s), Open: open}, Shipper: shipper}, nil
 }
 
 // auditURL is where the audit container's blobs are.

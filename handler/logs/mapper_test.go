@@ -242,7 +242,7 @@ func TestTruncatedBodyHasURI(t *testing.T) {
 	}
 }
 
-// imageRequest yields a chat request of n bytes of image.
+// imageRequest returns a chat request with n bytes of image.
 func imageRequest(n int) io.Reader {
 	return io.MultiReader(strings.NewReader(`{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"text","text":"what is `+
 		`\"this\"?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,`),

@@ -20,11 +20,12 @@ import (
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 	"aoaigateway/handler/tests/harness"
 )
 
 // exporterOf is a exporter as the gateway of r would open it, and the sink at its end.
-func exporterOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics.Sink) {
+func exporterOf(t *testing.T, r *harness.Gateway) (*export.Exporter, *loganalytics.Sink) {
 	t.Helper()
 	columns := map[string]string{}
 	for _, c := range logs.Columns() {
