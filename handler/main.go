@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/cli"
 )
 
@@ -31,14 +32,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if len(args) > 0 {
 		return cli.Command{Out: stdout, Err: stderr, Environ: environ, Version: version}.Run(ctx, args)
 	}
-	s, pol, err := app.Configure(environ)
+	s, pol, err := settings.Configure(environ)
 	if s.Port == "" {
 		return cli.Command{Out: stdout, Err: stderr, Environ: environ, Version: version}.Run(ctx, []string{"--help"})
 	}
 	if err != nil {
 		return report(stderr, err)
 	}
-	if err := app.Serve(ctx, s, pol, version, s.NewLogger(stdout)); err != nil {
+	if err := app.Serve(ctx, s, pol, version, app.NewLogger(s, stdout)); err != nil {
 		return report(stderr, err)
 	}
 	return app.ExitInterrupted

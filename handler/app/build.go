@@ -8,6 +8,7 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/affinity"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
@@ -34,19 +35,19 @@ type Program struct {
 }
 
 // New builds the gateway over its services.
-func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
+func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
 	p := &Program{limiter: quota.New(quota.Options{Store: e.Quota, Policy: pol, Logger: logger})}
 	manifest, counts := manifest.New(e.Journal), usage.New(e.Usage)
 	p.Journal = journal.New(journal.Options{Blobs: e.Blobs, Manifest: manifest, Logger: logger, Interval: s.JournalInterval})
 	p.worker = derive.New(derive.Options{
-		Journal: p.Journal, Manifest: manifest, Blobs: e.Blobs, Consumers: Consumers(e, counts), Logger: logger,
+		Journal: p.Journal, Manifest: manifest, Blobs: e.Blobs, Consumers: consumers(e, counts), Logger: logger,
 	})
 	p.pool = backend.New(backend.Options{
 		Regions: withRoutes(s.Backends, pol), Secrets: e.Secrets, Identity: e.Identity, Transport: e.Transport, Logger: logger,
 		FirstByteTimeout: s.FirstByteTimeout, StreamFirstByteTimeout: s.StreamFirstByteTimeout, IdleTimeout: s.IdleTimeout,
 		Shared: e.Regions,
 	})
-	keys, entra := auth.NewSubscriptions(e.Subscriptions), s.newEntra(e.Transport, logger)
+	keys, entra := auth.NewSubscriptions(e.Subscriptions), newEntra(s, e.Transport, logger)
 	callers := auth.New(keys, auth.Options{Entra: entra})
 	management := &admin.API{
 		Manager: &admin.Manager{Subscriptions: keys, Policy: pol, Counts: counts, OnChange: callers.Forget, Logger: logger},
@@ -69,7 +70,7 @@ func New(s Settings, pol *policy.Policy, e Services, logger *slog.Logger) *Progr
 }
 
 // newEntra returns nil when no tokens are accepted.
-func (s Settings) newEntra(transport http.RoundTripper, logger *slog.Logger) *auth.Entra {
+func newEntra(s settings.Values, transport http.RoundTripper, logger *slog.Logger) *auth.Entra {
 	if s.Entra.Tenant == "" {
 		return nil
 	}
@@ -116,9 +117,9 @@ func (p *Program) Close(ctx context.Context) {
 	}
 }
 
-// Consumers returns what derives something from the journal. Each reads the journal on its own, so that the statistics
-// do not wait for Log Analytics.
-func Consumers(e Services, counts *usage.Store) []derive.Consumer {
+// consumers returns what derives something from the journal. Each reads the journal on its
+// own, so that the statistics do not wait for Log Analytics.
+func consumers(e Services, counts *usage.Store) []derive.Consumer {
 	list := []derive.Consumer{counts}
 	if e.Exporter != nil {
 		list = append(list, e.Exporter)

@@ -14,9 +14,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
 )
@@ -44,20 +46,20 @@ type Services struct {
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
 	Transport     http.RoundTripper // to the regions
-	Exporter      *logs.Exporter    // to Log Analytics; nil = no rows
+	Exporter      *export.Exporter  // to Log Analytics; nil = no rows
 }
 
 // connect opens the services that the settings name. It does not touch the network.
-func connect(s Settings, logger *slog.Logger) (e Services, err error) {
-	if e.Identity, err = s.Identity(); err != nil {
+func connect(s settings.Values, logger *slog.Logger) (e Services, err error) {
+	if e.Identity, err = Identity(s); err != nil {
 		return e, err
 	}
-	roots, err := s.rootCertificates()
+	roots, err := rootCertificates(s)
 	if err != nil {
 		return e, err
 	}
 	e.Transport = backend.NewTransport(roots)
-	if e.Secrets, err = s.openSecrets(e.Identity, logger); err != nil {
+	if e.Secrets, err = openSecrets(s, e.Identity, logger); err != nil {
 		return e, err
 	}
 	for _, t := range []struct {
@@ -72,20 +74,20 @@ func connect(s Settings, logger *slog.Logger) (e Services, err error) {
 		{UsageTable, table.Retrying, &e.Usage},
 		{JournalTable, table.Once, &e.Journal},
 	} {
-		if *t.store, err = s.OpenTable(e.Identity, t.name, t.retry); err != nil {
+		if *t.store, err = OpenTable(s, e.Identity, t.name, t.retry); err != nil {
 			return e, err
 		}
 	}
-	if e.Blobs, err = s.OpenBlobs(e.Identity); err != nil {
+	if e.Blobs, err = OpenBlobs(s, e.Identity); err != nil {
 		return e, err
 	}
-	e.Exporter, err = s.OpenExporter(e, logger)
+	e.Exporter, err = OpenExporter(s, e, logger)
 	return e, err
 }
 
 // Identity is the process's only credential for Azure. It is shared because it caches
 // tokens. It is nil when no service needs it.
-func (s Settings) Identity() (azcore.TokenCredential, error) {
+func Identity(s settings.Values) (azcore.TokenCredential, error) {
 	inRegions := slices.ContainsFunc(s.Backends, func(r backend.Region) bool { return r.Credential == backend.ManagedIdentity })
 	if s.Storage != "" && s.KeyVaultURL == "" && s.LogsURL == "" && !inRegions {
 		return nil, nil //nolint:nilnil // no service needs a credential
@@ -102,7 +104,7 @@ func (s Settings) Identity() (azcore.TokenCredential, error) {
 }
 
 // OpenTable opens one table of the storage account.
-func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retry table.RetryPolicy) (*table.Azure, error) {
+func OpenTable(s settings.Values, identity azcore.TokenCredential, name string, retry table.RetryPolicy) (*table.Azure, error) {
 	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retry: retry}
 	if s.Storage == "" {
 		o.ServiceURL, o.Credential = s.TableURL, identity
@@ -111,7 +113,7 @@ func (s Settings) OpenTable(identity azcore.TokenCredential, name string, retry 
 }
 
 // OpenBlobs opens the audit container.
-func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error) {
+func OpenBlobs(s settings.Values, identity azcore.TokenCredential) (*blob.Azure, error) {
 	return blob.NewAzure(blob.AzureOptions{
 		ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: AuditContainer,
 	})
@@ -119,23 +121,23 @@ func (s Settings) OpenBlobs(identity azcore.TokenCredential) (*blob.Azure, error
 
 // OpenExporter returns nil without a Logs Ingestion endpoint. Rows that Log Analytics refuses
 // for good become dead letters in the audit container.
-func (s Settings) OpenExporter(e Services, logger *slog.Logger) (*logs.Exporter, error) {
+func OpenExporter(s settings.Values, e Services, logger *slog.Logger) (*export.Exporter, error) {
 	if s.LogsURL == "" {
 		return nil, nil //nolint:nilnil // no rows then
 	}
-	shipper, err := logs.NewShipper(logs.ShipperOptions{
+	shipper, err := export.NewShipper(export.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRuleID, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
-		DeadLetter: logs.DeadLetterIn(e.Blobs.Put),
+		DeadLetter: export.DeadLetterIn(e.Blobs.Put),
 	})
 	if err != nil {
 		return nil, err
 	}
 	open := func(ctx context.Context, name string) (io.ReadCloser, error) { return e.Blobs.Open(ctx, name, 0) }
-	return &logs.Exporter{Mapper: logs.Mapper{BodyURL: s.auditURL(), Open: open}, Shipper: shipper}, nil
+	return &export.Exporter{Mapper: logs.Mapper{BodyURL: auditURL(s), Open: open}, Shipper: shipper}, nil
 }
 
 // auditURL is where the audit container's blobs are.
-func (s Settings) auditURL() string {
+func auditURL(s settings.Values) string {
 	base := s.BlobURL
 	if s.Storage != "" {
 		_, base, _ = strings.Cut(s.Storage, "BlobEndpoint=")
@@ -147,14 +149,14 @@ func (s Settings) auditURL() string {
 	return strings.TrimSuffix(base, "/") + "/" + AuditContainer
 }
 
-func (s Settings) openSecrets(identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
+func openSecrets(s settings.Values, identity azcore.TokenCredential, logger *slog.Logger) (secret.Source, error) {
 	if s.KeyVaultURL == "" {
 		return secret.Map(s.Secrets), nil
 	}
 	return secret.NewKeyVault(secret.KeyVaultOptions{URL: s.KeyVaultURL, Credential: identity, Logger: logger})
 }
 
-func (s Settings) rootCertificates() (*x509.CertPool, error) {
+func rootCertificates(s settings.Values) (*x509.CertPool, error) {
 	if s.CAFile == "" {
 		return nil, nil //nolint:nilnil // nil means the system's certificates
 	}

@@ -1,3 +1,3 @@
-// Package app is the program: it reads the settings and the policy, opens the services,
-// puts the packages together and serves.
+// Package app is the program: it opens the services that the settings name, puts the
+// packages together and serves.
 package app

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/policy"
 )
 
@@ -17,7 +18,7 @@ import (
 const ExitInterrupted = 130
 
 // NewLogger writes the process's own log lines to w, as JSON.
-func (s Settings) NewLogger(w io.Writer) *slog.Logger {
+func NewLogger(s settings.Values, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: s.LogLevel}))
 }
 
@@ -33,7 +34,7 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 }
 
 // Serve runs the gateway until ctx ends or the listener fails.
-func Serve(ctx context.Context, s Settings, pol *policy.Policy, version string, logger *slog.Logger) error {
+func Serve(ctx context.Context, s settings.Values, pol *policy.Policy, version string, logger *slog.Logger) error {
 	e, err := connect(s, logger)
 	if err != nil {
 		return err
@@ -42,7 +43,7 @@ func Serve(ctx context.Context, s Settings, pol *policy.Policy, version string, 
 	var listen net.ListenConfig
 	l, err := listen.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", s.Port))
 	if err != nil {
-		return fmt.Errorf("%s: %w", PortVariable, err)
+		return fmt.Errorf("%s: %w", settings.PortVariable, err)
 	}
 	server := NewServer(p.Handler, logger)
 	p.Start()

@@ -17,7 +17,7 @@ import (
 	"aoaigateway/handler/journal/journaltest"
 )
 
-// rig is a log over memory whose storage can be broken.
+// harness is a log over storage in memory that can be made to fail.
 type harness struct {
 	*audit.Log
 	journal *blob.Mem
@@ -116,7 +116,7 @@ func TestEndOmitsRequestContent(t *testing.T) {
 		if err := exchange(t, r.Log, rec, []byte(question), []byte(answer)); err != nil {
 			t.Fatal(err)
 		}
-		ls := r.lines(t) // before Close: durable already
+		ls := r.lines(t) // before Close, so they are durable already
 		r.close()
 		if len(ls) != 2 || ls[0].Type != gateway.Begin || ls[1].Type != gateway.End {
 			t.Fatalf("lines: %+v", ls)
@@ -225,7 +225,7 @@ func TestBeginNeverWaits(t *testing.T) {
 	}
 }
 
-// away is storage that is down while on is set, hanging or failing.
+// away makes storage fail or hang while on is set.
 func TestEndTwiceFails(t *testing.T) {
 	r := newHarness(t, audit.Options{}, nil, nil)
 	defer r.close()

@@ -18,7 +18,7 @@ import (
 
 // BenchmarkExchange is one request of 2 KB and its answer of 2 KB, compression included.
 func BenchmarkExchange(b *testing.B) {
-	bodies := make([][]byte, 256) // more than the compressor remembers
+	bodies := make([][]byte, 256) // more than the compressor's window
 	for i := range bodies {
 		bodies[i] = talk(uint64(i), 2000)
 	}
@@ -44,7 +44,7 @@ func BenchmarkExchange(b *testing.B) {
 	b.ReportMetric(float64(cpuTime()-start)/float64(b.N), "cpu-ns/op")
 }
 
-// talk is a chat request of about size bytes that compresses as prose does, to about a half.
+// talk returns a chat request of about size bytes that compresses like prose, to about a half.
 func talk(seed uint64, size int) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	words := strings.Fields("the a gateway writes what was asked and answered before it ends so nobody can lose it")
@@ -55,13 +55,13 @@ func talk(seed uint64, size int) []byte {
 	return []byte(`{"messages":[{"role":"user","content":"` + text.String() + `"}]}`)
 }
 
-// nowhere takes everything at no cost.
+// nowhere accepts everything at no cost.
 type nowhere struct{ *blob.Mem }
 
 func (nowhere) Create(context.Context, string) error                { return nil }
 func (nowhere) Append(context.Context, string, int64, []byte) error { return nil }
 
-// cpuTime is what this process has used.
+// cpuTime returns the CPU time that this process has used.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)

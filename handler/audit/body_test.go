@@ -47,8 +47,10 @@ func TestBodyKinds(t *testing.T) {
 		what, body          string
 		json, text, base64v string
 	}{
-		{what: "JSON as it is", body: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
-			json: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`},
+		{
+			what: "JSON as it is", body: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
+			json: `{"n": 12345678901234567890.10, "s":"<\u00e9\/>"}`,
+		},
 		{what: "JSON over lines", body: "{\n\t\"a\": [1,\r\n 2]\n}\n", json: "{ \t\"a\": [1,   2] }"},
 		{what: "a number", body: "1.0", json: "1.0"},
 		{what: "two values", body: "{} {}", text: "{} {}"},
@@ -160,7 +162,7 @@ func TestFailedUploadCutsAnswer(t *testing.T) {
 	}
 }
 
-// failsAfter takes n bytes of a Put.
+// failsAfter fails a Put after n bytes.
 type failsAfter struct {
 	*blob.Mem
 	n int64
@@ -171,7 +173,7 @@ func (f *failsAfter) Put(_ context.Context, _ string, r io.Reader) error {
 	return io.ErrClosedPipe
 }
 
-// sink takes a Put without keeping it, at a storage's pace, and notes the heap.
+// sink accepts a Put at the pace of a storage service, keeps nothing and notes the size of the heap.
 type sink struct {
 	*blob.Mem
 	size int64
@@ -259,7 +261,7 @@ func TestExchangesOverAzure(t *testing.T) {
 	}
 }
 
-// Whatever the body, its record is one line that gives it back.
+// The record of any body is one line from which the body can be read back.
 func FuzzBody(f *testing.F) {
 	for _, s := range []string{answer, "{\n}", "\xff", "text\n", `"\ud800"`, "\ufeff{}", "[" + strings.Repeat("[", 11_000)} {
 		f.Add([]byte(s))

@@ -169,7 +169,7 @@ func TestKillAfterBodyLeavesOrphan(t *testing.T) {
 		var dead atomic.Bool
 		r := newHarness(t, audit.Options{}, away(&dead, true), func(_ context.Context, op blob.Op, _ string) (bool, error) {
 			if op == blob.OpPut {
-				dead.Store(true) // the body is the last thing that lands
+				dead.Store(true) // the body is the last write that is applied
 			}
 			return true, nil
 		})

@@ -30,7 +30,7 @@ func sumOf(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// redacted runs an exchange under a rule for addresses. A stream comes with its object.
+// redacted runs an exchange under a rule for addresses. object is that of a stream.
 func redacted(t *testing.T, r *harness, contentType, request, response, object string) gateway.Line {
 	t.Helper()
 	rec := record("r1")
@@ -44,7 +44,7 @@ func redacted(t *testing.T, r *harness, contentType, request, response, object s
 	c := x.Response(contentType)
 	whole := object != "" && c.ExpectAssembled()
 	for rest := response; rest != ""; {
-		n := min(len(rest), 100_003) // so that pieces end anywhere
+		n := min(len(rest), 100_003) // so that pieces end at any place
 		if _, err := c.Write([]byte(rest[:n])); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestRedactCoversEveryBody(t *testing.T) {
 	}
 }
 
-// The wire's size and hash differ from the blob's where personal data was taken out.
+// Size and hash on the wire differ from those of a blob from which personal data was removed.
 func TestVerifyAcceptsRedactedBlobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blobs, manifest := &blob.Mem{}, manifest.New(table.NewMem())

@@ -14,6 +14,7 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/journal/verify"
@@ -24,7 +25,7 @@ import (
 // localVerbs are the verbs on the storage that the settings name. Only create needs the
 // policy.
 func localVerbs(environ []string) (verbs, error) {
-	s, err := app.SettingsFor(app.Managing, environ)
+	s, err := settings.For(settings.Managing, environ)
 	if err != nil {
 		return nil, fmt.Errorf("without --url the settings that name the storage are needed:\n%w", err)
 	}
@@ -32,16 +33,16 @@ func localVerbs(environ []string) (verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := s.OpenTable(identity, app.SubscriptionTable, table.Retrying)
+	store, err := app.OpenTable(s, identity, app.SubscriptionTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.OpenTable(identity, app.UsageTable, table.Retrying)
+	counts, err := app.OpenTable(s, identity, app.UsageTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
 	m := &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Counts: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}
-	m.Policy, err = app.LoadPolicy(s)
+	m.Policy, err = settings.LoadPolicy(s)
 	if errors.Is(err, os.ErrNotExist) {
 		err = fmt.Errorf("create needs the policy file, whose products it checks; set GATEWAY_POLICY to it, such as infra/policy.yaml: %w", err)
 	}
@@ -64,7 +65,7 @@ func (u withoutPolicy) Create(context.Context, admin.NewSubscription) (admin.Cre
 
 // verifyJournal verifies the journal in the storage that the settings name.
 func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (verify.Report, error) {
-	s, err := app.SettingsFor(app.ReadingBlobs, environ)
+	s, err := settings.For(settings.ReadingBlobs, environ)
 	if err != nil {
 		return verify.Report{}, fmt.Errorf("the settings that name the storage are needed:\n%w", err)
 	}
@@ -72,11 +73,11 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (v
 	if err != nil {
 		return verify.Report{}, err
 	}
-	store, err := s.OpenTable(identity, app.JournalTable, table.Retrying)
+	store, err := app.OpenTable(s, identity, app.JournalTable, table.Retrying)
 	if err != nil {
 		return verify.Report{}, err
 	}
-	blobs, err := s.OpenBlobs(identity)
+	blobs, err := app.OpenBlobs(s, identity)
 	if err != nil {
 		return verify.Report{}, err
 	}
@@ -85,7 +86,7 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (v
 
 // operator is the credential of whoever runs the command line: the person signed in with
 // az or azd, or else a machine in Azure. The gateway itself never runs az or azd.
-func operator(s app.Settings) (azcore.TokenCredential, error) {
+func operator(s settings.Values) (azcore.TokenCredential, error) {
 	if s.Storage != "" {
 		return nil, nil //nolint:nilnil // no service needs a credential
 	}
@@ -97,7 +98,7 @@ func operator(s app.Settings) (azcore.TokenCredential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("azd: %w", err)
 	}
-	machine, err := s.Identity()
+	machine, err := app.Identity(s)
 	if err != nil {
 		return nil, err
 	}

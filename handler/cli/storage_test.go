@@ -7,7 +7,7 @@ import (
 
 	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 )
 
 // The person's token comes from az, or else from azd. A stand-in for each prints a token.
@@ -25,7 +25,7 @@ func TestOperatorCredential(t *testing.T) {
 				}
 			}
 			t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-			credential, err := operator(app.Settings{TableURL: "https://x.table.core.windows.net"})
+			credential, err := operator(settings.Values{TableURL: "https://x.table.core.windows.net"})
 			if err != nil {
 				t.Fatal(err)
 			}

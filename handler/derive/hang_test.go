@@ -14,7 +14,7 @@ import (
 )
 
 // An append hangs; its bytes land late, or never; the process is killed while it hangs,
-// just after, or much later. Whoever was told that the end is durable finds it derived.
+// just after, or much later. An end that was reported as durable is derived.
 func TestDurableEndIsDerived(t *testing.T) {
 	for _, hang := range []time.Duration{1900 * time.Millisecond, 2100 * time.Millisecond, 35 * time.Second} {
 		for _, lands := range []bool{false, true} {
@@ -62,8 +62,8 @@ func hung(w *harness, hang time.Duration, lands bool, kill time.Duration) {
 	}
 }
 
-// Both stores are away, for a moment and for long; what was durable before and what is
-// after is derived, and the rows vouch for all of it.
+// Both stores fail, for a moment and for long. Everything that was durable before and after is derived, and the
+// checkpoints cover all of it.
 func TestOutageLosesNothing(t *testing.T) {
 	for _, long := range []time.Duration{5 * time.Second, 10 * time.Minute} {
 		t.Run(fmt.Sprint(long), func(t *testing.T) {
@@ -90,14 +90,14 @@ func TestOutageLosesNothing(t *testing.T) {
 				}
 				p.end()
 				if r := w.wantSound(); r.BeyondCheckpoint != 0 {
-					t.Errorf("%d members unanchored", r.BeyondCheckpoint)
+					t.Errorf("%d batches beyond the checkpoint", r.BeyondCheckpoint)
 				}
 			})
 		})
 	}
 }
 
-// canBeAway has every operation on both stores fail while away is set. Call it first.
+// canBeAway makes every operation on both stores fail while away is set. Call it first.
 func (w *harness) canBeAway() (away *atomic.Bool) {
 	gone := errors.New("storage is away")
 	away = &atomic.Bool{}

@@ -20,7 +20,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// world is the stores that outlive processes.
+// harness has the stores that outlive processes.
 type harness struct {
 	t     *testing.T
 	blobs *blob.Mem
@@ -33,7 +33,7 @@ func newHarness(t *testing.T) *harness {
 
 func (w *harness) manifest() *manifest.Manifest { return manifest.New(w.store) }
 
-// instance is one process: its journal, its derived rows, and what can befall it.
+// instance is one process: its journal, its worker and its life.
 type instance struct {
 	*harness
 	life   *life
@@ -293,7 +293,7 @@ func (w *harness) files() (all []manifest.File) {
 	return all
 }
 
-// sound verifies the journal.
+// wantSound verifies the journal.
 func (w *harness) wantSound() verify.Report {
 	w.t.Helper()
 	r, err := verify.Run(context.Background(), w.manifest(), w.blobs, time.Time{}, time.Time{})

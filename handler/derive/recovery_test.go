@@ -34,7 +34,7 @@ func TestRunDerivesWithinTenSeconds(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		if f := w.files()[0]; f.State != manifest.Done || f.Processed != f.Length {
-			t.Errorf("row of an idle process's file: %+v, want it done", f)
+			t.Errorf("entry of an idle process's file: %+v, want it done", f)
 		}
 		p.begin("b")
 		p.finish("b")
@@ -79,11 +79,11 @@ func TestRecoverDeadProcess(t *testing.T) {
 				continue
 			}
 			if _, sealed, _ := w.blobs.Length(t.Context(), f.Name); !sealed || f.State != manifest.Done {
-				t.Errorf("row of the dead process %+v, its blob sealed: %v", f, sealed)
+				t.Errorf("entry of the dead process %+v, its blob sealed: %v", f, sealed)
 			}
 		}
 		if line := q.recoverFiles(); line != "0 files recovered, 0 adopted, 0 requests incomplete" {
-			t.Errorf("the next sweep: %s", line)
+			t.Errorf("the next recovery: %s", line)
 		}
 		w.wantSound()
 		p.end()
@@ -91,7 +91,7 @@ func TestRecoverDeadProcess(t *testing.T) {
 	})
 }
 
-// A process is stopped with an answer held back for its end, taken for dead, and goes on.
+// A process is stopped while an answer waits for its end record, counts as dead, and continues.
 func TestRecoverStoppedProcess(t *testing.T) {
 	in(t, func(w *harness) {
 		p := w.start(&life{})
@@ -102,7 +102,7 @@ func TestRecoverStoppedProcess(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		q := w.start(&life{})
 		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
-			t.Errorf("sweep: %s", line)
+			t.Errorf("recovery: %s", line)
 		}
 		p.life.cont()
 		if !durable(pending) {
@@ -110,7 +110,7 @@ func TestRecoverStoppedProcess(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		if got := q.sink.got()["held"]; got[gateway.Incomplete] != 1 || got[gateway.End] != 0 {
-			t.Errorf("the sweep's process derived %v", got)
+			t.Errorf("the recovering process derived %v", got)
 		}
 		if got := p.sink.got()["held"]; got[gateway.End] != 1 {
 			t.Errorf("the process that came back derived %v", got)
@@ -128,7 +128,7 @@ func TestRecoverStoppedProcess(t *testing.T) {
 		p.end()
 		q.end()
 		if r := w.wantSound(); r.BeyondCheckpoint != 0 {
-			t.Errorf("%d members unanchored", r.BeyondCheckpoint)
+			t.Errorf("%d batches beyond the checkpoint", r.BeyondCheckpoint)
 		}
 	})
 }
@@ -207,7 +207,7 @@ func TestRecoverAdoptsFile(t *testing.T) {
 		q := w.start(&life{})
 		defer q.end()
 		if line := q.recoverFiles(); line != "0 files recovered, 1 adopted, 0 requests incomplete" {
-			t.Errorf("first sweep: %s", line)
+			t.Errorf("first recovery: %s", line)
 		}
 		time.Sleep(3 * time.Minute)
 		q.recoverFiles()
@@ -215,7 +215,7 @@ func TestRecoverAdoptsFile(t *testing.T) {
 			t.Errorf("derived %v", got)
 		}
 		if r := w.wantSound(); r.BeyondCheckpoint != 2 {
-			t.Errorf("%d members unanchored, want the adopted file's 2", r.BeyondCheckpoint)
+			t.Errorf("%d batches beyond the checkpoint, want the adopted file's 2", r.BeyondCheckpoint)
 		}
 	})
 }
@@ -242,7 +242,7 @@ func TestWriterClaimsAdoptedFile(t *testing.T) {
 	})
 }
 
-// Whoever is slow or fails holds up neither the other consumers nor the files for ever.
+// A slow or failing consumer delays neither the other consumers nor, for good, the files.
 func TestFailingConsumerDelaysNoOther(t *testing.T) {
 	in(t, func(w *harness) {
 		p := w.start(&life{})
@@ -251,14 +251,14 @@ func TestFailingConsumerDelaysNoOther(t *testing.T) {
 		p.finish("a")
 		time.Sleep(3 * time.Minute)
 		if f := w.files()[0]; f.State == manifest.Done || f.Processed != 0 {
-			t.Errorf("row %+v while its consumer fails", f)
+			t.Errorf("entry %+v while its consumer fails", f)
 		}
 		p.sink.mu.Lock()
 		p.sink.err = nil
 		p.sink.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		if f := w.files()[0]; f.State != manifest.Done || p.sink.got()["a"][gateway.End] != 1 {
-			t.Errorf("row %+v, derived %v", f, p.sink.got())
+			t.Errorf("entry %+v, derived %v", f, p.sink.got())
 		}
 		p.end()
 	})

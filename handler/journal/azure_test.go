@@ -12,7 +12,7 @@ import (
 	"aoaigateway/handler/devstack/azurite"
 )
 
-// storage is one Azurite for the whole package; every test takes its own container.
+// storage is one Azurite for the whole package. Every test uses its own container.
 var storage *azurite.Server
 
 func TestMain(m *testing.M) {

@@ -16,7 +16,7 @@ import (
 	"aoaigateway/handler/journal/journaltest"
 )
 
-// fault fails operation op each time say wants it, counted from 1 over the run.
+// fault fails operation op whenever say returns true for its number, counted from 1.
 type fault struct {
 	op    blob.Op
 	say   func(n int64) bool
@@ -150,7 +150,7 @@ func TestLateAppendIsFound(t *testing.T) {
 }
 
 func TestForeignBytesNotTakenForOwn(t *testing.T) {
-	for _, extra := range []int{1, 4000} { // shorter and longer than the member
+	for _, extra := range []int{1, 4000} { // shorter and longer than the batch
 		t.Run(fmt.Sprint(extra), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &blob.Mem{}

@@ -25,7 +25,7 @@ func noise(n int) []byte {
 	return bytes.ReplaceAll(data, []byte{'\n'}, []byte{'.'})
 }
 
-// written returns one file of n members and its bytes.
+// written returns one file of n batches and its bytes.
 func written(t testing.TB, n int) (string, []byte) {
 	t.Helper()
 	b := &blob.Mem{}
@@ -56,7 +56,7 @@ func stored(t testing.TB, name string, data []byte) *blob.Mem {
 	return b
 }
 
-// readAll returns the good members and the break, if there is one.
+// readAll returns the good batches and the break, if there is one.
 func readAll(t testing.TB, name string, data []byte) (good []format.Batch, bad *format.BreakError) {
 	t.Helper()
 	for m, err := range format.Read(context.Background(), stored(t, name, data), name, 0) {
@@ -85,17 +85,17 @@ func TestReadLocatesBatches(t *testing.T) {
 	name, data := written(t, 4)
 	good, bad := readAll(t, name, data)
 	if bad != nil || len(good) != 4 {
-		t.Fatalf("%d members, break %v", len(good), bad)
+		t.Fatalf("%d batches, break %v", len(good), bad)
 	}
 	var offset int64
 	for i, m := range good {
 		if m.Index != i || m.Seq != int64(i) || m.Offset != offset {
-			t.Errorf("member %d: index %d, sequence %d, offset %d, want offset %d", i, m.Index, m.Seq, m.Offset, offset)
+			t.Errorf("batch %d: index %d, sequence %d, offset %d, want offset %d", i, m.Index, m.Seq, m.Offset, offset)
 		}
 		offset += m.Length
 	}
 	if offset != int64(len(data)) {
-		t.Errorf("members cover %d of %d bytes", offset, len(data))
+		t.Errorf("batches cover %d of %d bytes", offset, len(data))
 	}
 }
 
@@ -108,31 +108,33 @@ func TestReadNamesFirstBadBatch(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		data []byte
-		good int // members before the break
+		good int // batches before the break
 	}{
 		{"a flipped bit", flipped, 2},
 		{"a torn tail", data[:len(data)-1], 4},
 		{"a torn header", data[:at(4)+3], 4},
 		{"bytes after the end", append(bytes.Clone(data), "junk"...), 5},
 		{"zeros after the end", append(bytes.Clone(data), 0, 0, 0, 0), 5},
-		{"a member of ours with other content",
-			append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"batch","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3},
-		{"a member without header", append(bytes.Clone(data), gzipped(t, "{}\n")...), 5},
-		{"a member without newline", append(bytes.Clone(data), gzipped(t, "{}")...), 5},
-		{"an empty member", append(bytes.Clone(data), gzipped(t, "")...), 5},
+		{
+			"a batch of another process",
+			append(bytes.Clone(data[:at(3)]), gzipped(t, `{"type":"batch","process":"x","file":0,"seq":3,"prev":"y"}`+"\n")...), 3,
+		},
+		{"a batch without header", append(bytes.Clone(data), gzipped(t, "{}\n")...), 5},
+		{"a batch without newline", append(bytes.Clone(data), gzipped(t, "{}")...), 5},
+		{"an empty batch", append(bytes.Clone(data), gzipped(t, "")...), 5},
 		{"a bomb", append(bytes.Clone(data), gzipped(t, strings.Repeat("x", 32<<20))...), 5},
-		{"the first member removed", data[at(1):], 5}, // the rest of a chain is a chain
+		{"the first batch removed", data[at(1):], 5}, // Read does not check where a chain begins
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			got, bad := readAll(t, name, c.data)
-			if c.what == "the first member removed" {
+			if c.what == "the first batch removed" {
 				if bad != nil || len(got) != 4 {
-					t.Errorf("got %d members and %v, want 4 and none", len(got), bad)
+					t.Errorf("got %d batches and %v, want 4 and none", len(got), bad)
 				}
 				return
 			}
 			if bad == nil || bad.Index != c.good || len(got) != c.good || bad.Name != name {
-				t.Errorf("got %d members and break %v, want %d and a break there", len(got), bad, c.good)
+				t.Errorf("got %d batches and break %v, want %d and a break there", len(got), bad, c.good)
 			}
 		})
 	}
@@ -180,7 +182,7 @@ func gzipped(t testing.TB, text string) []byte {
 	return b.Bytes()
 }
 
-// Any file is either a run of members of ours that cover it, or names its first bad member.
+// Any file is either a sequence of batches that cover it, or the error names its first bad batch.
 func FuzzRead(f *testing.F) {
 	name, data := written(f, 3)
 	f.Add(data)
@@ -194,10 +196,10 @@ func FuzzRead(f *testing.F) {
 			covered += m.Length
 		}
 		if bad == nil && covered != int64(len(data)) {
-			t.Errorf("no break, but members cover %d of %d bytes", covered, len(data))
+			t.Errorf("no break, but batches cover %d of %d bytes", covered, len(data))
 		}
 		if bad != nil && (bad.Index != len(good) || bad.Offset != covered) {
-			t.Errorf("break at member %d, byte %d after %d members of %d bytes", bad.Index, bad.Offset, len(good), covered)
+			t.Errorf("break at batch %d, byte %d after %d batches of %d bytes", bad.Index, bad.Offset, len(good), covered)
 		}
 	})
 }

@@ -19,7 +19,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// rowed is a journal in memory with its rows, whose stores can be made to fail.
+// harness is a journal in memory with its manifest. Its stores can be made to fail.
 type harness struct {
 	blobs    *blob.Mem
 	store    *table.Mem
@@ -36,7 +36,7 @@ func (r *harness) writer() *journal.Writer {
 	return journal.New(journal.Options{Blobs: r.blobs, Manifest: r.manifest})
 }
 
-// files reads every row, in order.
+// files reads all manifest entries in order.
 func (r *harness) files(t testing.TB) (all []manifest.File) {
 	t.Helper()
 	days, err := r.manifest.Days(context.Background())
@@ -54,7 +54,7 @@ func (r *harness) files(t testing.TB) (all []manifest.File) {
 	return all
 }
 
-// say has a request begin or end, and waits until that is durable.
+// appendLine appends the begin or the end of a request and waits until it is durable.
 func appendLine(t *testing.T, w *journal.Writer, what, id string) {
 	t.Helper()
 	line := fmt.Appendf(nil, `{"type":%q,"id":%q}`, what, id)
@@ -75,7 +75,7 @@ func TestEntryPrecedesBlob(t *testing.T) {
 		r.blobs.Fault = func(_ context.Context, op blob.Op, name string) (bool, error) {
 			if op == blob.OpCreate {
 				if rows := r.files(t); len(rows) != 1 || rows[0].Name != name || rows[0].State != manifest.Open {
-					t.Errorf("rows when %s is made: %+v", name, rows)
+					t.Errorf("entries when %s is created: %+v", name, rows)
 				}
 			}
 			return true, nil
@@ -90,7 +90,7 @@ func TestEntryPrecedesBlob(t *testing.T) {
 		time.Sleep(time.Second + time.Millisecond)
 		f := r.files(t)[0]
 		if f.Seq != head.Seq || f.Hash != head.Hash || f.Length != head.Offset+head.Length || f.Owner != w.Process() {
-			t.Errorf("row %+v a second after member %d", f, head.Seq)
+			t.Errorf("entry %+v a second after batch %d", f, head.Seq)
 		}
 	})
 }
@@ -128,13 +128,13 @@ func TestEntryTouchedWhileInFlight(t *testing.T) {
 		for range 60 {
 			time.Sleep(20 * time.Second)
 			if f := r.files(t)[0]; time.Until(f.Until) < time.Minute || f.State != manifest.Open {
-				t.Fatalf("row %+v at %v", f, time.Now())
+				t.Fatalf("entry %+v at %v", f, time.Now())
 			}
 		}
 		appendLine(t, w, "end", "slow")
 		time.Sleep(110 * time.Second)
 		if f := r.files(t)[0]; f.State != manifest.Sealed || time.Until(f.Until) < 0 {
-			t.Errorf("row of an idle writer %+v, want it closed before it looks dead", f)
+			t.Errorf("entry of an idle writer %+v, want it closed before it looks dead", f)
 		}
 		appendLine(t, w, "begin", "next")
 		if files := w.Files(); len(files) != 2 || files[1].Number != 1 {
@@ -159,7 +159,7 @@ func TestNewFileListsInFlight(t *testing.T) {
 		if err := r.blobs.Seal(t.Context(), second); err != nil {
 			t.Fatal(err)
 		}
-		appendLine(t, w, "end", "a") // refused by the sealed file: still open when the third begins
+		appendLine(t, w, "end", "a") // the sealed file refuses it, so the request is in flight when the third file begins
 		closeNow(t, w)
 		var open []map[string][]string
 		for _, m := range journaltest.Batches(t, r.blobs) {
@@ -176,7 +176,7 @@ func TestNewFileListsInFlight(t *testing.T) {
 		}
 		want := []map[string][]string{{first: {"a", "c"}}, {first: {"a"}, second: {"d"}}}
 		if d := cmp.Diff(want, open); d != "" {
-			t.Errorf("open ids (-want +got):\n%s", d)
+			t.Errorf("ids in flight (-want +got):\n%s", d)
 		}
 	})
 }
@@ -203,7 +203,7 @@ func TestManyInFlightFitOneBatch(t *testing.T) {
 			}
 		}
 		if told < 100_000 || told > n {
-			t.Errorf("%d of %d are told", told, n)
+			t.Errorf("%d of %d are listed", told, n)
 		}
 	})
 }
@@ -223,13 +223,13 @@ func TestFileSealedOnceNextHasBatch(t *testing.T) {
 		p, _ := w.AppendEnd("a", []byte(`{}`))
 		time.Sleep(time.Minute)
 		if f := r.files(t); len(f) != 2 || f[0].State != manifest.Open {
-			t.Errorf("rows %+v, want two and the first open", f)
+			t.Errorf("entries %+v, want two and the first open", f)
 		}
 		down.Store(false)
 		wantDurable(t, []*journal.Pending{p})
 		time.Sleep(2 * time.Second)
 		if f := r.files(t); f[0].State != manifest.Sealed || f[1].State != manifest.Open {
-			t.Errorf("rows %+v, want the first sealed", f)
+			t.Errorf("entries %+v, want the first sealed", f)
 		}
 	})
 }
@@ -268,7 +268,7 @@ func TestWriterSurvivesManifestOutage(t *testing.T) {
 	}
 }
 
-// Each write of a row fails in turn, applied or not; in the end all rows are right.
+// Each write of an entry fails in turn, applied or not. In the end all entries are right.
 func TestEntrySurvivesFailedWrites(t *testing.T) {
 	for nth := range 12 {
 		for _, apply := range []bool{false, true} {
@@ -293,15 +293,15 @@ func TestEntrySurvivesFailedWrites(t *testing.T) {
 					closeNow(t, w)
 					r.store.SetFault(nil)
 					if !w.Sync(t.Context()) {
-						t.Error("a row could not be written")
+						t.Error("an entry could not be written")
 					}
 					rows := r.files(t)
 					for _, f := range rows {
 						if f.State != manifest.Sealed {
-							t.Errorf("row %+v, want it sealed", f)
+							t.Errorf("entry %+v, want it sealed", f)
 						}
 					}
-					wantReport(t, r, verify.Report{Files: 2, Batches: 9, Records: 8}) // the second file's first tells what is open
+					wantReport(t, r, verify.Report{Files: 2, Batches: 9, Records: 8}) // the first batch of the second file lists what is in flight
 				})
 			})
 		}
@@ -315,7 +315,7 @@ func TestWriterLeavesTakenFile(t *testing.T) {
 		appendLine(t, w, "begin", "a")
 		time.Sleep(5 * time.Second)
 		f := r.files(t)[0]
-		f.Owner, f.Until = "sweep", r.manifest.Now().Add(manifest.RecoveryClaim)
+		f.Owner, f.Until = "recovery", r.manifest.Now().Add(manifest.RecoveryClaim)
 		if _, err := r.manifest.Replace(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
@@ -324,8 +324,8 @@ func TestWriterLeavesTakenFile(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		closeNow(t, w)
 		rows := r.files(t)
-		if len(rows) != 2 || rows[0].Owner != "sweep" || rows[0].Length != f.Length || rows[1].State != manifest.Sealed {
-			t.Errorf("rows %+v", rows)
+		if len(rows) != 2 || rows[0].Owner != "recovery" || rows[0].Length != f.Length || rows[1].State != manifest.Sealed {
+			t.Errorf("entries %+v", rows)
 		}
 	})
 }

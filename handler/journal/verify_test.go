@@ -45,8 +45,7 @@ func wantReport(t testing.TB, r *harness, want verify.Report) {
 
 const bodyText = "a body that stands in its own blob"
 
-// small is a closed journal of two processes: files of 3, 2 and 4 members, one of which
-// names a body.
+// smallJournal is a closed journal of two processes: files of 3, 2 and 4 batches, one of which names a body.
 func smallJournal(t testing.TB) *harness {
 	r := newHarness()
 	write := func(counts ...int) {
@@ -94,7 +93,7 @@ func content(t testing.TB, b blob.Store, name string) []byte {
 	return bytes.Clone(data)
 }
 
-// but is a container of the same blobs, with some replaced (nil: removed).
+// withReplaced returns a container of the same blobs with some replaced (nil: removed).
 func withReplaced(t testing.TB, b blob.Store, changed map[string][]byte) *blob.Mem {
 	t.Helper()
 	files, _ := b.List(context.Background(), "")
@@ -131,7 +130,7 @@ func TestVerifyNamesFlippedByte(t *testing.T) {
 				data[at] ^= 1 << (at % 8)
 				flips++
 				if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
-					t.Fatalf("byte %d, of member %d of %s: %v", at, m.Index, m.Name, report.Breaks)
+					t.Fatalf("byte %d, of batch %d of %s: %v", at, m.Index, m.Name, report.Breaks)
 				}
 			}
 		}
@@ -148,7 +147,7 @@ func TestVerifyNamesRemovedBatch(t *testing.T) {
 			data = slices.Delete(data, int(m.Offset), int(m.Offset+m.Length))
 			report := verified(t, withReplaced(t, r.blobs, map[string][]byte{m.Name: data}), r.manifest)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != m.Name || report.Breaks[0].Index != m.Index {
-				t.Errorf("member %d of %s: %v", m.Index, m.Name, report.Breaks)
+				t.Errorf("batch %d of %s: %v", m.Index, m.Name, report.Breaks)
 			}
 		}
 	})
@@ -210,17 +209,17 @@ func TestVerifyNamesRemovedFile(t *testing.T) {
 			store := manifestWithout(t, r, i)
 			report = verified(t, r.blobs, store)
 			if len(report.Breaks) == 0 || report.Breaks[0].Name != f.Name || report.Breaks[0].Reason != "has no manifest entry" {
-				t.Errorf("without the row of %s: %v", f.Name, report.Breaks)
+				t.Errorf("without the entry of %s: %v", f.Name, report.Breaks)
 			}
 			report = verified(t, gone, store)
 			if followed := f.Process == rows[1].Process && f.Number == 0; followed != (len(report.Breaks) > 0) {
-				t.Errorf("without %s and its row: %v", f.Name, report.Breaks)
+				t.Errorf("without %s and its entry: %v", f.Name, report.Breaks)
 			}
 		}
 	})
 }
 
-// rowsBut are the rows without one.
+// manifestWithout returns a copy of the manifest without one entry.
 func manifestWithout(t testing.TB, r *harness, gone int) *manifest.Manifest {
 	t.Helper()
 	rows := manifest.New(table.NewMem())
@@ -308,7 +307,7 @@ func TestVerifyReturnsStoreErrors(t *testing.T) {
 	})
 }
 
-// prose is about as compressible as a chat: words of 2,000, the first of them the most.
+// prose compresses about as well as a chat: it draws from 2,000 words, the first ones most often.
 func prose(words []string, seed uint64, size int) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	var s strings.Builder

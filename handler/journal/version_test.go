@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 
 const newerBody = `{"type":"end","version":2,"id":"x","request":{"size":1,"sha256":"aa","blob":"bodies/x/request"}}`
 
-// oneFile is a manifest with one open file, whose content the caller gives.
+// oneFile returns a manifest with one open file, and the name of the file.
 func oneFile(t *testing.T, props map[string]any) (*manifest.Manifest, string) {
 	t.Helper()
 	const name = "2026/11/23/20/aaaa-000000.jsonl.gz"
@@ -30,9 +31,7 @@ func oneFile(t *testing.T, props map[string]any) (*manifest.Manifest, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k, v := range props {
-		e.Props[k] = v
-	}
+	maps.Copy(e.Props, props)
 	if _, err := store.Replace(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +66,7 @@ func TestVerifyReportsNewerFormats(t *testing.T) {
 			}
 			for _, part := range []string{name, c.want, "format version 2", "up to 1"} {
 				if !strings.Contains(report.Newer[0], part) {
-					t.Errorf("%q does not say %q", report.Newer[0], part)
+					t.Errorf("%q does not contain %q", report.Newer[0], part)
 				}
 			}
 		})

@@ -19,7 +19,7 @@ import (
 	"aoaigateway/handler/journal/journaltest"
 )
 
-// line is a record that can be told from all others.
+// line returns a record that differs from all others.
 func line(i int) []byte { return fmt.Appendf(nil, `{"type":"end","n":%d}`, i) }
 
 func lines(n int) (all []string) {
@@ -106,7 +106,7 @@ func TestWriterGathersForAnInterval(t *testing.T) {
 		wantDurable(t, appendAll(t, w, 1, 0))
 		wantDurable(t, begin)
 		if took := time.Since(start); took != 30*time.Millisecond || len(journaltest.Batches(t, b)) != 1 {
-			t.Errorf("durable after %v in %d members, want 30 ms and 1", took, len(journaltest.Batches(t, b)))
+			t.Errorf("durable after %v in %d batches, want 30 ms and 1", took, len(journaltest.Batches(t, b)))
 		}
 		time.Sleep(time.Second)
 		start = time.Now()
@@ -140,7 +140,7 @@ func TestWriterCommitsAwaitedLineAtOnce(t *testing.T) {
 			t.Errorf("line after a pause took %v, want 0", took)
 		}
 		if n := len(journaltest.Batches(t, b)); n != 3 {
-			t.Errorf("%d members, want 3", n)
+			t.Errorf("%d batches, want 3", n)
 		}
 	})
 }
@@ -167,7 +167,7 @@ func TestBacklogIsBounded(t *testing.T) {
 		for i, p := range pending {
 			select {
 			case <-p.Done():
-				t.Errorf("line %d is reported durable while storage is away", i)
+				t.Errorf("line %d is reported as durable during an outage", i)
 			default:
 			}
 		}
@@ -204,7 +204,7 @@ func TestFileRollsByTheHour(t *testing.T) {
 		ms := journaltest.Batches(t, b)
 		for i, hour := range map[int]time.Time{0: start, 4: start.Add(time.Hour)} {
 			if !strings.HasPrefix(ms[i].Name, hour.Format("2006/01/02/15/")+w.Process()) {
-				t.Errorf("member %d is in %s, want the file of %v", i, ms[i].Name, hour)
+				t.Errorf("batch %d is in %s, want the file of %v", i, ms[i].Name, hour)
 			}
 		}
 	})
@@ -217,7 +217,7 @@ func wantFiles(t *testing.T, b blob.Store, want []int) {
 		got = append(got, m.File)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("files of the members = %v, want %v", got, want)
+		t.Errorf("files of the batches = %v, want %v", got, want)
 	}
 }
 

@@ -54,19 +54,19 @@ func (m Mapper) ended(ctx context.Context, e *gateway.Entry, revision int) Row {
 	} else {
 		row.BackendRequestBody, row.BackendResponseBody = request.text, response.text
 	}
-	row.ContentFilter = contentFilter(e.Line.Response)
+	row.ContentFilter = contentFilter(e.Response)
 	return row
 }
 
 func (m Mapper) request(ctx context.Context, e *gateway.Entry, row *Row) content {
-	b := e.Line.Request
+	b := e.Request
 	if b == nil {
 		return content{whole: true}
 	}
 	c, ok := m.content(ctx, b)
 	if !ok {
 		n := placeholderFor(b)
-		n.Model = short(e.Line.Model, 256)
+		n.Model = short(e.Model, 256)
 		c = n.content()
 	}
 	row.RequestBodyURI = m.uri(b, c, e.File)
@@ -74,18 +74,18 @@ func (m Mapper) request(ctx context.Context, e *gateway.Entry, row *Row) content
 }
 
 func (m Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) content {
-	if e.Line.Response == nil {
+	if e.Response == nil {
 		return content{whole: true}
 	}
-	b := *e.Line.Response
+	b := *e.Response
 	if len(b.Assembled) > 0 {
-		b.Assembled = withUsage(b.Assembled, row.OperationID, e.Line.Usage)
+		b.Assembled = withUsage(b.Assembled, row.OperationID, e.Usage)
 	}
 	c, ok := m.content(ctx, &b)
 	if !ok {
 		n := placeholderFor(&b)
-		if e.Line.Usage != (gateway.Usage{}) {
-			n.Object, n.Model, n.Usage = objects[row.OperationID], row.ModelName, usageJSON(row.OperationID, e.Line.Usage)
+		if e.Usage != (gateway.Usage{}) {
+			n.Object, n.Model, n.Usage = objects[row.OperationID], row.ModelName, usageJSON(row.OperationID, e.Usage)
 		}
 		c = n.content()
 	}

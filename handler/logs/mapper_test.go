@@ -24,8 +24,10 @@ var arrival = time.Date(2026, 11, 23, 20, 15, 16, 123456789, time.FixedZone("", 
 // end returns the end of one chat completion.
 func end(id string) gateway.Line {
 	return gateway.Line{Type: gateway.End, Record: gateway.Record{
-		ID: id, Time: arrival, Caller: gateway.Caller{Subscription: "sub-1", Name: "team a", Product: "default", KeySlot: "primary",
-			User: "oid-1", IP: "203.0.113.9"},
+		ID: id, Time: arrival, Caller: gateway.Caller{
+			Subscription: "sub-1", Name: "team a", Product: "default", KeySlot: "primary",
+			User: "oid-1", IP: "203.0.113.9",
+		},
 		Method: "POST", URL: "/openai/deployments/chat/chat/completions?api-version=2024-10-21", Operation: "ChatCompletions_Create",
 		Surface: "classic",
 		Model:   "chat", APIVersion: "2024-10-21", Region: "eastus2", Deployment: "chat-east", BackendAPIVersion: "2024-10-21",
@@ -168,8 +170,10 @@ func TestRefusalUsesOwnColumns(t *testing.T) {
 func TestStreamRowHasUsage(t *testing.T) {
 	line := endWithRequest("r1", "{}")
 	line.Stream, line.Usage.Estimated = true, true
-	for _, object := range []string{`{"object":"chat.completion","model":"m","choices":[],"usage":null}`,
-		`{"object":"chat.completion","model":"m","choices":[]}`} {
+	for _, object := range []string{
+		`{"object":"chat.completion","model":"m","choices":[],"usage":null}`,
+		`{"object":"chat.completion","model":"m","choices":[]}`,
+	} {
 		line.Response = &gateway.Body{Size: 9, SHA256: "cc", ContentType: "text/event-stream", Assembled: json.RawMessage(object)}
 		row := rowOf(t, logs.Mapper{}, line)
 		if u := gjson.Get(row.BackendResponseBody, "usage"); u.Get("total_tokens").Int() != 17 || !u.Get("estimated").Bool() ||
@@ -238,7 +242,7 @@ func TestTruncatedBodyHasURI(t *testing.T) {
 	}
 }
 
-// imageRequest yields a chat request of n bytes of image.
+// imageRequest returns a chat request with n bytes of image.
 func imageRequest(n int) io.Reader {
 	return io.MultiReader(strings.NewReader(`{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"text","text":"what is `+
 		`\"this\"?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,`),
@@ -296,8 +300,10 @@ func TestLargestRowFitsCall(t *testing.T) {
 	worst := strings.Repeat(`\"`, 100_000)
 	line := end("r1")
 	line.Request.JSON, line.Response.JSON = json.RawMessage(`["`+worst+`"]`), json.RawMessage(`["`+worst+`"]`)
-	for _, s := range []*string{&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model,
-		&line.AnsweredModel, &line.Limit, &line.User} {
+	for _, s := range []*string{
+		&line.URL, &line.Name, &line.EndUser, &line.ClientAgent, &line.ErrorMessage, &line.ErrorReason, &line.Model,
+		&line.AnsweredModel, &line.Limit, &line.User,
+	} {
 		*s = strings.Repeat("\x01", 1<<20)
 	}
 	row := rowOf(t, logs.Mapper{}, line)

@@ -159,9 +159,8 @@ func kustoType(t reflect.Type) string {
 	}
 }
 
-// encode is the row as it is sent. encoding/json's escapes for HTML would make six bytes of
-// one, and a row must stay far below what a call may carry.
-func (row *Row) encode() ([]byte, error) {
+// Encode returns the row as it is sent, without encoding/json's escapes for HTML, which would make six bytes of one.
+func (row *Row) Encode() ([]byte, error) {
 	var buf bytes.Buffer
 	e := json.NewEncoder(&buf)
 	e.SetEscapeHTML(false)

@@ -154,4 +154,5 @@ var redactMistakes = mistakes{
 	}},
 	"known": {"version: 1\npatterns: {card: 'b'}\nproducts: {a: {}}", []string{
 		"2:18: patterns.card: is built in and needs no pattern; choose another name",
-	}}}
+	}},
+}

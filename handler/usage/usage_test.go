@@ -32,15 +32,15 @@ func end(id, subscription string, tokens int64) gateway.Line {
 	}}
 }
 
-// parts are members of two ends each, one for each of alice and bob, of 10 tokens.
+// parts returns batches of two ends each, one of alice and one of bob, of 10 tokens.
 func parts(from, to int) (list []gateway.Entry) {
 	for i := from; i < to; i++ {
-		list = append(list, member(int64(100*i), end(fmt.Sprint("a", i), "alice", 10), end(fmt.Sprint("b", i), "bob", 10))...)
+		list = append(list, batch(int64(100*i), end(fmt.Sprint("a", i), "alice", 10), end(fmt.Sprint("b", i), "bob", 10))...)
 	}
 	return list
 }
 
-func member(offset int64, lines ...gateway.Line) (list []gateway.Entry) {
+func batch(offset int64, lines ...gateway.Line) (list []gateway.Entry) {
 	for i := range lines {
 		list = append(list, gateway.Entry{Line: lines[i], Offset: offset, Index: 2 * i}) // begins are left out
 	}
@@ -54,7 +54,7 @@ func add(t *testing.T, s *usage.Store, file string, list []gateway.Entry) {
 	}
 }
 
-// requests returns how many each subscription made, and checks that tokens and cost agree.
+// requests returns the requests of each subscription, and checks that tokens and cost agree.
 func requests(t *testing.T, store table.Store) map[string]int64 {
 	t.Helper()
 	rows, err := usage.New(store).Read(t.Context(), hour)
@@ -86,7 +86,7 @@ func TestRecordCountsOnce(t *testing.T) {
 	add(t, first, file, parts(1, 3)) // and some new
 	second := usage.New(store)
 	add(t, second, file, parts(0, 5)) // another process takes the file over
-	add(t, first, file, parts(3, 6))  // the first has not noticed
+	add(t, first, file, parts(3, 6))  // the first process does not know that
 	want(t, store, 6)
 	for range 2 {
 		if err := second.Close(t.Context(), file); err != nil {
@@ -114,8 +114,7 @@ func TestEmptyFileClosesForGood(t *testing.T) {
 
 var errAway = errors.New("away")
 
-// Every operation in turn fails, before or after it was applied, and is then repeated by
-// whoever asked, as the sweep does.
+// Every operation in turn fails, before or after it was applied, and is then repeated, as a recovery does.
 func TestFaultsKeepCountsExact(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		for nth := 1; ; nth++ {
@@ -194,7 +193,7 @@ func TestCountsByOutcome(t *testing.T) {
 	refused := func(r *gateway.Record) {
 		r.Outcome, r.Status, r.Usage, r.Cost, r.Attempts = gateway.Refused, 429, gateway.Usage{}, nil, nil
 	}
-	add(t, s, file, member(0,
+	add(t, s, file, batch(0,
 		line("1", func(r *gateway.Record) { r.Usage.Cached, r.Usage.Reasoning, r.Usage.Estimated = 3, 1, true }),
 		line("2", refused),
 		line("3", func(r *gateway.Record) { r.Outcome = gateway.UpstreamCut }),
@@ -204,9 +203,11 @@ func TestCountsByOutcome(t *testing.T) {
 		amend("6", func(*gateway.Record) {}),
 		line("7", refused),
 		amend("7", refused),
-		gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "8", Outcome: gateway.NotDurable}}, // of an end that is lost
-		gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{ID: "9", Caller: gateway.Caller{Subscription: "alice"},
-			Usage: gateway.Usage{Total: 5}}},
+		gateway.Line{Type: gateway.Amend, Record: gateway.Record{ID: "8", Outcome: gateway.NotDurable}}, // its end is lost
+		gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{
+			ID: "9", Caller: gateway.Caller{Subscription: "alice"},
+			Usage: gateway.Usage{Total: 5},
+		}},
 	))
 	summary, err := s.Summarize(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{"Subscription"}})
 	if err != nil {
@@ -224,7 +225,7 @@ func TestCountsByOutcome(t *testing.T) {
 func TestReadSumsByRequestedKeys(t *testing.T) {
 	store := table.NewMem()
 	s := usage.New(store)
-	add(t, s, file, parts(0, 2)[:3]) // a member may come in portions
+	add(t, s, file, parts(0, 2)[:3]) // a batch may come in portions
 	add(t, s, file, parts(0, 2)[1:])
 	for by, rows := range map[string]int{"subscription": 2, "product": 1, "user": 1, "model": 1, "region": 1} {
 		found, err := s.Read(t.Context(), usage.Query{From: hour.From, To: hour.To, By: []string{by}})
@@ -253,7 +254,7 @@ func TestHourFitsOneEntity(t *testing.T) {
 	for i := range 20_000 {
 		lines = append(lines, end(fmt.Sprint(i), fmt.Sprintf("subscription-%d", i), 10))
 	}
-	add(t, s, file, member(0, lines...))
+	add(t, s, file, batch(0, lines...))
 	if err := s.Close(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}

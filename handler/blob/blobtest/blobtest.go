@@ -1,5 +1,5 @@
-// Package journaltest is the contract of blob.Store as tests, run over every
-// implementation so that the one in memory cannot drift from Blob Storage.
+// Package blobtest tests the contract of blob.Store. It runs over every implementation, so that the one in memory
+// behaves like Blob Storage.
 package blobtest
 
 import (
@@ -114,7 +114,7 @@ func sealed(t *testing.T, b blob.Store) {
 
 func put(t *testing.T, b blob.Store) {
 	ctx, name := t.Context(), "put/a"
-	large := make([]byte, 5<<19) // more than one block, and no whole number of them
+	large := make([]byte, 5<<19) // more than one block, and not a multiple of the block size
 	_, _ = rand.Read(large)
 	for _, content := range []string{string(large), "", "small"} {
 		want(t, "Put", b.Put(ctx, name, bytes.NewReader([]byte(content))), nil)

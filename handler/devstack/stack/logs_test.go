@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 )
 
 // The settings file leads to the sink as the deployed settings lead to Log Analytics: the
@@ -35,7 +36,7 @@ func TestSettingsFileOpensSink(t *testing.T) {
 	pool.AppendCertsFromPEM(pem)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	shipper, err := logs.NewShipper(logs.ShipperOptions{
+	shipper, err := export.NewShipper(export.ShipperOptions{
 		Endpoint: sourced(t, s.EnvFile, "GATEWAY_LOGS_ENDPOINT"), RuleID: sourced(t, s.EnvFile, "GATEWAY_LOGS_RULE"), Credential: identity,
 		Transport:  transport,
 		DeadLetter: func(context.Context, logs.Row, string) error { return nil },

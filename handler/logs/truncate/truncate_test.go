@@ -17,7 +17,7 @@ import (
 
 const limit = 64_000
 
-// shorten fails unless the result is what every result must be.
+// shorten truncates body and checks what every result must satisfy.
 func shorten(t testing.TB, body []byte) []byte {
 	t.Helper()
 	before := bytes.Clone(body)
@@ -101,15 +101,17 @@ func TestTruncateKeepsCharactersWhole(t *testing.T) {
 }
 
 func TestTruncateRefusesInvalidJSON(t *testing.T) {
-	for _, body := range []string{"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`,
-		strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)} {
+	for _, body := range []string{
+		"", "{", `{"a":1}x`, `{"a":1,"a":2}`, "\"\xff\"", `"\ud800"`,
+		strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000),
+	} {
 		if short, ok := truncate.JSON([]byte(body)); ok {
 			t.Errorf("%.40s became %.40s", body, short)
 		}
 	}
 }
 
-// hostile are bodies whose length is not in their strings.
+// hostile has bodies whose length is not in their strings.
 func hostile() map[string]string {
 	const tail = `,"id":"x-1","object":"list","model":"gpt-4o","usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7,` +
 		`"prompt_tokens_details":{"cached_tokens":3}}}`
@@ -140,8 +142,10 @@ func TestTruncateKeepsQueriedFields(t *testing.T) {
 	for name, body := range hostile() {
 		t.Run(name, func(t *testing.T) {
 			short := shorten(t, []byte(body))
-			for path, want := range map[string]string{"id": "x-1", "object": "list", "model": "gpt-4o", "usage.prompt_tokens": "7",
-				"usage.prompt_tokens_details.cached_tokens": "3"} {
+			for path, want := range map[string]string{
+				"id": "x-1", "object": "list", "model": "gpt-4o", "usage.prompt_tokens": "7",
+				"usage.prompt_tokens_details.cached_tokens": "3",
+			} {
 				if got := gjson.GetBytes(short, path).String(); got != want {
 					t.Errorf("%s = %q", path, got)
 				}
@@ -199,7 +203,7 @@ func TestTruncateBoundsAnyValue(t *testing.T) {
 	})
 }
 
-// quirks are answers of Azure that broke somebody's reader.
+// quirks has answers of Azure that clients failed to read.
 var quirks = []string{
 	`{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,` +
 		`"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}`,
@@ -228,7 +232,7 @@ func FuzzTruncate(f *testing.F) {
 			return
 		}
 		n := min(int(times), (90<<10)/(len(seed)+1))
-		// Valid or not, as it is and many times over: as a list and inside one string.
+		// The value as it is, whether valid or not, and many times as a list and inside one string.
 		if short, ok := truncate.JSON(seed); ok {
 			wantBounded(t, short)
 			list := append([]byte("["), bytes.Repeat(append(bytes.Clone(seed), ','), n)...)

@@ -15,6 +15,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
@@ -176,7 +177,7 @@ func TestUnstoredResponseHasNoOwner(t *testing.T) {
 }
 
 func TestPinnedRequestNeverFailsOver(t *testing.T) {
-	r := harness.Start(t, harness.Options{Strict: true, Settings: func(s *app.Settings) { s.AnswerTimeout = 300 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Strict: true, Settings: func(s *settings.Values) { s.AnswerTimeout = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	follow := `{"model":"chat","input":"x","previous_response_id":"` + id + `"}`
 	for _, c := range []struct {
@@ -222,7 +223,7 @@ func TestAnswerWithoutOwnerIsWithheld(t *testing.T) {
 	objects := table.NewMem()
 	r := harness.Start(t, harness.Options{
 		Strict: true, Services: func(e *app.Services) { e.Affinity = objects },
-		Settings: func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond },
+		Settings: func(s *settings.Values) { s.AuditWait = 300 * time.Millisecond },
 	})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	objects.SetFault(func(context.Context, table.Op, table.Key) (bool, error) { return false, errors.New("storage is away") })

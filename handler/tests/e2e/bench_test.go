@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
@@ -76,7 +77,7 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := app.Settings{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, Backends: []backend.Region{{
+	s := settings.Values{APIVersionFloor: "2024-10-21", MaxBodyMB: 1, Backends: []backend.Region{{
 		Name: "a", Endpoint: u, Priority: 1, Weight: 1, Credential: "secret", Models: map[string]string{"chat": "chat"},
 	}}}
 	store := table.NewMem()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -82,12 +83,12 @@ type chargeHarness struct {
 	bound, estimate int64
 }
 
-func newChargeHarness(t *testing.T, policy string, tune func(*app.Settings)) chargeHarness {
+func newChargeHarness(t *testing.T, policy string, tune func(*settings.Values)) chargeHarness {
 	t.Helper()
 	b := newLedger()
 	r := harness.Start(t, harness.Options{
 		Policy: policy, Services: func(e *app.Services) { e.Quota = b.store },
-		Settings: func(s *app.Settings) {
+		Settings: func(s *settings.Values) {
 			s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
 			if tune != nil {
 				tune(s)
@@ -168,7 +169,7 @@ var chargeCases = []chargeCase{
 func TestChargeByOutcome(t *testing.T) {
 	for _, c := range chargeCases {
 		t.Run(c.name, func(t *testing.T) {
-			r := newChargeHarness(t, chargePolicy, func(s *app.Settings) {
+			r := newChargeHarness(t, chargePolicy, func(s *settings.Values) {
 				if c.early {
 					s.StreamBeginAfter = 20 * time.Millisecond
 				}
@@ -226,7 +227,7 @@ func TestChargeAfterClientLeft(t *testing.T) {
 		"in the stream":     {aoaisim.Fault{Do: aoaisim.DoStep}, "data: ", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newChargeHarness(t, chargePolicy, func(s *app.Settings) { s.StreamFirstByteTimeout = time.Minute })
+			r := newChargeHarness(t, chargePolicy, func(s *settings.Values) { s.StreamFirstByteTimeout = time.Minute })
 			r.Regions[0].Fault(c.fault)
 			r.Regions[0].Step(1)
 			conn := dial(r.Gateway)
@@ -248,7 +249,7 @@ func TestChargeAfterClientLeft(t *testing.T) {
 func TestChargeOfWithheldAnswer(t *testing.T) {
 	for name, body := range map[string]string{"whole": harness.ChatBody, "stream": harness.ChatStream} {
 		t.Run(name, func(t *testing.T) {
-			r := newChargeHarness(t, chargePolicy, func(s *app.Settings) { s.AuditWait = 300 * time.Millisecond })
+			r := newChargeHarness(t, chargePolicy, func(s *settings.Values) { s.AuditWait = 300 * time.Millisecond })
 			gate := make(chan struct{})
 			defer close(gate)
 			r.Fault.Store(harness.NoAppends(gate))

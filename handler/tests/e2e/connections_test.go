@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/tests/harness"
@@ -64,7 +65,7 @@ func TestClientLeavesAtAnyStage(t *testing.T) {
 }
 
 func (c departure) run(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.AuditWait = 500 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.AuditWait = 500 * time.Millisecond }})
 	wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody))
 	http.DefaultClient.CloseIdleConnections()
 	before := runtime.NumGoroutine()
@@ -135,7 +136,7 @@ func TestStuckClientIsGivenUp(t *testing.T) {
 			scripted := scripted(t, c.region)
 			r := harness.Start(t, harness.Options{
 				Regions:  1,
-				Settings: func(s *app.Settings) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond },
+				Settings: func(s *settings.Values) { scripted(s); s.ClientIdleTimeout = 200 * time.Millisecond },
 			})
 			conn := dial(r)
 			defer conn.Close()
@@ -165,7 +166,7 @@ func TestConnectionReuse(t *testing.T) {
 	region.Start()
 	defer region.Close()
 	u, _ := url.Parse(region.URL)
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.Backends[0].Endpoint = u }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.Backends[0].Endpoint = u }})
 	const streams = 30
 	for range streams {
 		wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/tests/harness"
 )
@@ -60,7 +60,7 @@ func TestStreamWaitsForBeginRecord(t *testing.T) {
 }
 
 func TestLongBodyBecomesBlob(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 8 }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.MaxBodyMB = 8 }})
 	long := `{"input":["` + strings.Repeat("x", 2<<20) + `"]}`
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200, Times: 1, Body: `{"data":"` + strings.Repeat("y", 3<<20) +
 		`","model":"text-embedding-3-small","usage":{"prompt_tokens":9,"total_tokens":9}}`})

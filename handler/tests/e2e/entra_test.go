@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/auth/authtest"
 	"aoaigateway/handler/gateway"
@@ -30,7 +31,7 @@ products:
 func tenantRig(t *testing.T, policy string) (*harness.Gateway, *authtest.Issuer) {
 	t.Helper()
 	tenant := authtest.New()
-	return harness.Start(t, harness.Options{Policy: policy, Settings: func(s *app.Settings) {
+	return harness.Start(t, harness.Options{Policy: policy, Settings: func(s *settings.Values) {
 		s.Entra = auth.EntraOptions{Tenant: authtest.Tenant, Audience: []string{authtest.Client}}
 	}, Services: func(e *app.Services) { e.Transport = eitherWay{t, tenant, e.Transport} }}), tenant
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/tests/harness"
@@ -40,7 +40,7 @@ func TestFailoverBeforeFirstEvent(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s %d stream %t", c.fault.Do, c.fault.Status, stream), func(t *testing.T) {
-				r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
+				r := harness.Start(t, harness.Options{Settings: func(s *settings.Values) {
 					s.FirstByteTimeout, s.StreamFirstByteTimeout = 150*time.Millisecond, 150*time.Millisecond
 				}})
 				r.Regions[0].Fault(c.fault)
@@ -144,7 +144,7 @@ func TestErrorWhenNoRegionIsLeft(t *testing.T) {
 }
 
 func TestAnswerTimeoutAdvisesStream(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.AnswerTimeout = 200 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.AnswerTimeout = 200 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	a := r.Post(harness.ChatPath, harness.ChatBody)
 	if a.Status != 504 || !bytes.Contains(a.Body, []byte("stream")) {

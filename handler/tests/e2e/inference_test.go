@@ -18,7 +18,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -368,7 +368,7 @@ func TestClientLeftIsRecorded(t *testing.T) {
 }
 
 func TestHeartbeatsDuringSilence(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.Heartbeat = 20 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.Heartbeat = 20 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 100})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	list := harness.Events(a.Body)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/tests/harness"
@@ -68,7 +69,7 @@ func heapPeak(f func()) int64 {
 func largeRig(t *testing.T, region http.HandlerFunc) (*harness.Gateway, discarding) {
 	t.Helper()
 	d := discarding{sums: make(chan string, 4)}
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) {
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) {
 		scripted(t, region)(s)
 		s.MaxBodyMB = 100
 	}, Services: func(e *app.Services) { d.Store = e.Blobs; e.Blobs = d }})

@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
@@ -19,11 +20,12 @@ import (
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 	"aoaigateway/handler/tests/harness"
 )
 
 // exporterOf is a exporter as the gateway of r would open it, and the sink at its end.
-func exporterOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics.Sink) {
+func exporterOf(t *testing.T, r *harness.Gateway) (*export.Exporter, *loganalytics.Sink) {
 	t.Helper()
 	columns := map[string]string{}
 	for _, c := range logs.Columns() {
@@ -40,7 +42,7 @@ func exporterOf(t *testing.T, r *harness.Gateway) (*logs.Exporter, *loganalytics
 	s, e := r.Settings, r.Services
 	s.LogsURL, s.LogsRuleID, s.LogsStream = sink.URL, sink.Rule, logs.Stream
 	e.Transport, e.Identity = backend.NewTransport(roots), harness.TokenMaker{Tokens: tokens}
-	exporter, err := s.OpenExporter(e, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	exporter, err := app.OpenExporter(s, e, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 // Everything from the client's request to the sink's row is real but the regions and the
 // service.
 func TestRowsMatchRegions(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.MaxBodyMB = 30 }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.MaxBodyMB = 30 }})
 	sent := sendOfEach(t, r)
 	want := r.Regions[0].Counts().Usage
 	exporter, sink := exporterOf(t, r)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/tests/harness"
@@ -158,7 +158,7 @@ func TestUnreadBodyFreesConnection(t *testing.T) {
 }
 
 func TestBodyPausesTooLong(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.ClientIdleTimeout = 50 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.ClientIdleTimeout = 50 * time.Millisecond }})
 	head := strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(unsent(call("POST", harness.ChatPath, "")))
 	a := wire(r, head+harness.ChatBody)
 	wantRefusal(r, t, a, bad{status: 400, says: "stopped"})

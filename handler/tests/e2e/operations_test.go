@@ -15,6 +15,7 @@ import (
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 	"aoaigateway/handler/table"
 	"aoaigateway/handler/tests/harness"
 )
@@ -81,9 +82,9 @@ func (o *operations) sums() (writes, reads, rows int) {
 }
 
 // takesAll is a feed to a Log Analytics that takes every row, in memory.
-func takesAll(t *testing.T) *logs.Exporter {
+func takesAll(t *testing.T) *export.Exporter {
 	t.Helper()
-	shipper, err := logs.NewShipper(logs.ShipperOptions{
+	shipper, err := export.NewShipper(export.ShipperOptions{
 		Endpoint: "https://logs", RuleID: "dcr", Stream: logs.Stream,
 		Credential: harness.TokenMaker{Tokens: loganalytics.Tokens{Secret: []byte("secret")}},
 		Transport:  taken{}, DeadLetter: func(context.Context, logs.Row, string) error { return nil },
@@ -91,7 +92,7 @@ func takesAll(t *testing.T) *logs.Exporter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &logs.Exporter{Shipper: shipper}
+	return &export.Exporter{Shipper: shipper}
 }
 
 type taken struct{}

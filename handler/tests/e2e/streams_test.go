@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/tests/harness"
@@ -33,7 +34,7 @@ const (
 )
 
 // scripted puts a region that says what h says in the place of the first one.
-func scripted(t *testing.T, h http.HandlerFunc) func(*app.Settings) {
+func scripted(t *testing.T, h http.HandlerFunc) func(*settings.Values) {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
@@ -41,7 +42,7 @@ func scripted(t *testing.T, h http.HandlerFunc) func(*app.Settings) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(s *app.Settings) { s.Backends[0].Endpoint = u }
+	return func(s *settings.Values) { s.Backends[0].Endpoint = u }
 }
 
 // says answers with an event stream, flushed piece by piece.
@@ -98,7 +99,7 @@ func wantWholeEvents(t *testing.T, stream []byte) {
 }
 
 func TestEarlyStreamEndsWhole(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.StreamBeginAfter = 30 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.StreamBeginAfter = 30 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 150})
 	a := r.Post(harness.ChatPath, harness.ChatStream)
 	rec := wantComplete(r, a)
@@ -112,7 +113,7 @@ func TestEarlyStreamEndsWhole(t *testing.T) {
 }
 
 func TestEarlyStreamFailsOver(t *testing.T) {
-	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
+	r := harness.Start(t, harness.Options{Settings: func(s *settings.Values) {
 		s.StreamBeginAfter, s.StreamFirstByteTimeout = 30*time.Millisecond, 150*time.Millisecond
 	}})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang})
@@ -139,7 +140,7 @@ func TestEarlyStreamReportsError(t *testing.T) {
 		"answered as no stream": {200, wholeChat, "upstream_error", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.StreamBeginAfter = 30 * time.Millisecond }})
+			r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.StreamBeginAfter = 30 * time.Millisecond }})
 			r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoHang, Millis: 150})
 			r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: c.status, Body: c.body})
 			a := r.Post(harness.ChatPath, harness.ChatStream)
@@ -263,7 +264,7 @@ func open(r *harness.Gateway, ctx context.Context, body string) *http.Response {
 func TestHeartbeatsStayBetweenEvents(t *testing.T) {
 	var transport *http.Transport
 	r := harness.Start(t, harness.Options{
-		Regions: 1, Settings: func(s *app.Settings) { s.Heartbeat = time.Millisecond },
+		Regions: 1, Settings: func(s *settings.Values) { s.Heartbeat = time.Millisecond },
 		Services: func(e *app.Services) { transport = e.Transport.(*http.Transport) },
 	})
 	http.DefaultClient.CloseIdleConnections()
@@ -288,7 +289,7 @@ func TestHeartbeatsStayBetweenEvents(t *testing.T) {
 }
 
 func TestSlowStreamIsWhole(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *app.Settings) { s.Heartbeat = 5 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.Heartbeat = 5 * time.Millisecond }})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSplit, Bytes: 3})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 30})
 	a := r.Post(harness.ChatPath, harness.ChatStream)

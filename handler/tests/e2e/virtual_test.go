@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
@@ -76,9 +77,9 @@ func inVirtualTime(t *testing.T, regions int, test func(t *testing.T, r *harness
 }
 
 // defaultSettings are the settings of a gateway that is told only what it must be told.
-func defaultSettings(t *testing.T) app.Settings {
+func defaultSettings(t *testing.T) settings.Values {
 	t.Helper()
-	s, err := app.SettingsFor(app.Serving, []string{
+	s, err := settings.For(settings.Serving, []string{
 		"FUNCTIONS_CUSTOMHANDLER_PORT=1", "GATEWAY_STORAGE=UseDevelopmentStorage=true",
 		`GATEWAY_SECRETS={"gateway-admin-key":"` + harness.AdminKey + `","k":"key"}`,
 		`GATEWAY_BACKENDS=[{"name":"a","endpoint":"https://a","priority":1,"credential":"k","models":{"chat":"chat"}}]`,

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/devstack/wiremock"
 	"aoaigateway/handler/gateway"
@@ -227,7 +227,7 @@ func TestWireMockSequences(t *testing.T) {
 func (c wired) run(t *testing.T, wm *wiremock.Server, path string) {
 	script(t, wm, path+"/a", c.a)
 	script(t, wm, path+"/b", c.b)
-	r := harness.Start(t, harness.Options{Settings: func(s *app.Settings) {
+	r := harness.Start(t, harness.Options{Settings: func(s *settings.Values) {
 		s.FirstByteTimeout, s.StreamFirstByteTimeout = 1500*time.Millisecond, 1500*time.Millisecond
 		for i, name := range []string{"/a", "/b"} {
 			u, err := url.Parse(wm.URL + path + name)

@@ -18,6 +18,7 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
@@ -59,7 +60,7 @@ type Gateway struct {
 	Blobs     *blob.Mem
 	Store     *table.Mem
 	Program   *app.Program
-	Settings  app.Settings
+	Settings  settings.Values
 	Policy    *policy.Policy
 	Services  app.Services
 	Fault     atomic.Pointer[BlobFault]
@@ -89,7 +90,7 @@ type Options struct {
 	Regions  int  // default 2
 	Strict   bool // regions return 404 for objects of other regions
 	Policy   string
-	Settings func(*app.Settings)
+	Settings func(*settings.Values)
 	Services func(*app.Services)
 }
 
@@ -98,7 +99,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	t.Helper()
 	r := &Gateway{T: t, Store: table.NewMem()}
 	r.Blobs = &blob.Mem{Fault: r.BlobOperation}
-	r.Settings = app.Settings{
+	r.Settings = settings.Values{
 		APIVersionFloor: "2024-10-21", MaxBodyMB: 1, AuditWait: 2 * time.Second, JournalInterval: time.Millisecond,
 		AdminKeySecret: "gateway-admin-key",
 	}

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/devstack/child"
@@ -150,7 +150,7 @@ func StartProcess(t *testing.T, environ []string) *Process {
 	port := FreePort(t)
 	p := &Process{T: t, URL: "http://127.0.0.1:" + port, Exited: make(chan struct{})}
 	p.Cmd = exec.CommandContext(context.Background(), filepath.Join(Staged(t), "bin", "gateway"))
-	p.Cmd.Env = append(environ, app.PortVariable+"="+port)
+	p.Cmd.Env = append(environ, settings.PortVariable+"="+port)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.out, &p.errs
 	child.DieWithParent(p.Cmd)
 	if err := p.Cmd.Start(); err != nil {

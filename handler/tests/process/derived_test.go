@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/derive"
@@ -161,14 +162,14 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 		Blobs: blobs, Usage: open(app.UsageTable), Journal: minutesOn{open(app.JournalTable)},
 		Transport: backend.NewTransport(roots), Identity: harness.TokenMaker{Tokens: a.tokens},
 	}
-	if e.Exporter, err = (app.Settings{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}).OpenExporter(e,
+	if e.Exporter, err = app.OpenExporter(settings.Values{LogsURL: a.sink.URL, LogsRuleID: a.sink.Rule, LogsStream: logs.Stream}, e,
 		logger); err != nil {
 		t.Fatal(err)
 	}
 	m := &recovery{t: t, server: server, blobs: blobs, rows: manifest.New(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
 	m.derive = derive.New(derive.Options{
-		Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book),
+		Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: []derive.Consumer{m.book, e.Exporter},
 		Logger: logger,
 	})
 	return m

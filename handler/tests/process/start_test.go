@@ -15,7 +15,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"aoaigateway/handler/admin"
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/cli"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/azurite"
@@ -32,7 +32,7 @@ func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return harness.RunCommand(t, append([]string{app.PortVariable + "=" + port}, environ...))
+	return harness.RunCommand(t, append([]string{settings.PortVariable + "=" + port}, environ...))
 }
 
 // wrongSetting is one mistake and the beginning of the line that reports it.
@@ -126,9 +126,9 @@ func TestStartNamesMissingSettings(t *testing.T) {
 }
 
 func TestStartRefusesLocalSettings(t *testing.T) {
-	w := harness.NewEnvironment(t, app.DevelopmentStorage, harness.TestPolicy)
+	w := harness.NewEnvironment(t, settings.DevelopmentStorage, harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
-	code, _, stderr := started(t, w.Environ(app.AzureVariable+"=instance"))
+	code, _, stderr := started(t, w.Environ(settings.AzureVariable+"=instance"))
 	if code != 1 || strings.Contains(stderr, azurite.Key) || strings.Contains(stderr, harness.AdminKey) {
 		t.Errorf("exit code %d, want 1, and no secrets:\n%s", code, stderr)
 	}
@@ -148,13 +148,13 @@ func TestStartReportsBrokenKey(t *testing.T) {
 }
 
 func TestStartReportsTakenPort(t *testing.T) {
-	w := harness.NewEnvironment(t, app.DevelopmentStorage, harness.TestPolicy)
+	w := harness.NewEnvironment(t, settings.DevelopmentStorage, harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	code, _, stderr := started(t, w.Environ())
 	if code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	sayEach(t, stderr, []string{app.PortVariable + ": listen tcp "})
+	sayEach(t, stderr, []string{settings.PortVariable + ": listen tcp "})
 }
 
 // A start does not wait for storage nor fail with it: the host would count three failed

@@ -8,6 +8,7 @@ import (
 
 	"aoaigateway/handler/admin"
 	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/cli"
 	"aoaigateway/handler/journal/manifest"
 	"aoaigateway/handler/table"
@@ -50,11 +51,11 @@ func TestCommandVerifies(t *testing.T) {
 // removeRows deletes the row of every file.
 func removeRows(t *testing.T, environ []string) {
 	t.Helper()
-	s, err := app.SettingsFor(app.Serving, environ)
+	s, err := settings.For(settings.Serving, environ)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := s.OpenTable(nil, app.JournalTable, table.Once)
+	store, err := app.OpenTable(s, nil, app.JournalTable, table.Once)
 	if err != nil {
 		t.Fatal(err)
 	}

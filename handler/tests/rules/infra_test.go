@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 )
 
 // between returns the lines of a template from one that ends in begin to one that is end.
@@ -74,13 +74,13 @@ func TestTemplateSettingsAreValid(t *testing.T) {
 		"entraTenantId":                             "11111111-2222-3333-4444-555555555555",
 		"entraAudience":                             "66666666-7777-8888-9999-000000000000", "entraProduct": "",
 	}
-	env := []string{app.AzureVariable + "=1", app.PortVariable + "=8080"}
+	env := []string{settings.AzureVariable + "=1", settings.PortVariable + "=8080"}
 	for _, text := range between(t, "app.bicep", "var appSettings = {", "}") {
 		m := line.FindStringSubmatch(text)
 		if m == nil {
 			t.Fatalf("%q", text)
 		}
-		if !strings.HasPrefix(m[1], "GATEWAY_") && m[1] != app.ClientVariable {
+		if !strings.HasPrefix(m[1], "GATEWAY_") && m[1] != settings.ClientVariable {
 			continue
 		}
 		value, ok := values[m[2]]
@@ -89,7 +89,7 @@ func TestTemplateSettingsAreValid(t *testing.T) {
 		}
 		env = append(env, m[1]+"="+value)
 	}
-	s, err := app.SettingsFor(app.Serving, env)
+	s, err := settings.For(settings.Serving, env)
 	if err != nil {
 		t.Fatal(err)
 	}

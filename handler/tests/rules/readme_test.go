@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"aoaigateway/handler/app"
+	"aoaigateway/handler/app/settings"
 	"aoaigateway/handler/gateway"
 )
 
@@ -46,7 +46,7 @@ func block(t *testing.T, text, name string) string {
 func TestReadmeSettings(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
-	for _, row := range app.SettingRows {
+	for _, row := range settings.Rows {
 		value := ""
 		if row.Default != "" {
 			value = "`" + row.Default + "`"

@@ -1,4 +1,4 @@
-package logs_test
+package export_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"aoaigateway/handler/devstack/loganalytics"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 )
 
 func TestFailedDeadLetterIsNotDone(t *testing.T) {
@@ -28,21 +29,21 @@ func TestFailedDeadLetterIsNotDone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	o.DeadLetter = nil
-	if _, err := logs.NewShipper(o); err == nil {
+	if _, err := export.NewShipper(o); err == nil {
 		t.Error("a shipper without a place for refused rows was made")
 	}
 }
 
 func TestDeadLetterBlobHasReason(t *testing.T) {
 	blobs := map[string]string{}
-	aside := logs.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
+	store := export.DeadLetterIn(func(_ context.Context, name string, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		blobs[name] = string(data)
 		return err
 	})
 	row := makeRows(t, 1)[0]
 	for range 2 {
-		if err := aside(t.Context(), row, "status 400"); err != nil {
+		if err := store(t.Context(), row, "status 400"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,27 +65,29 @@ func TestEachRowEndsInOnePlace(t *testing.T) {
 		p.Reset()
 		p.ClearFaults()
 		clear(p.deadLetters)
-		poisoned := 0
+		bad := 0
 		rows := all[:rapid.IntRange(1, len(all)).Draw(rt, "rows")]
 		for i := range rows {
 			if rapid.IntRange(0, 9).Draw(rt, "poison") == 0 {
-				poisoned++
+				bad++
 				p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[i].RecordID})
 			}
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "faults") {
-			p.Fault(loganalytics.Fault{Do: rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"),
-				Times: rapid.IntRange(1, 4).Draw(rt, "times")})
+			p.Fault(loganalytics.Fault{
+				Do:    rapid.SampledFrom([]loganalytics.Do{loganalytics.DoClose, loganalytics.DoLost}).Draw(rt, "do"),
+				Times: rapid.IntRange(1, 4).Draw(rt, "times"),
+			})
 		}
 		err := p.shipper.Ship(ctxFor(t, time.Minute), rows)
-		if refused, ok := errors.AsType[*logs.RefusedError](err); ok && poisoned == len(rows) && refused.Status == 400 {
+		if refused, ok := errors.AsType[*export.RefusedError](err); ok && bad == len(rows) && refused.Status == 400 {
 			return
 		}
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if len(p.deadLetters) != poisoned {
-			rt.Fatalf("%d aside, %d poisoned", len(p.deadLetters), poisoned)
+		if len(p.deadLetters) != bad {
+			rt.Fatalf("%d dead letters, %d bad", len(p.deadLetters), bad)
 		}
 		p.wantEachRow(t, rows)
 	})

@@ -1,4 +1,4 @@
-package app
+package settings
 
 import (
 	"crypto/x509"
@@ -21,15 +21,15 @@ import (
 // The parsers below put one setting's value into s. Their errors say what would be right,
 // and repeat no value that may hold a secret.
 
-func text(field func(*Settings) *string) func(*Settings, string) error {
-	return func(s *Settings, v string) error {
+func text(field func(*Values) *string) func(*Values, string) error {
+	return func(s *Values, v string) error {
 		*field(s) = v
 		return nil
 	}
 }
 
-func boolean(field func(*Settings) *bool) func(*Settings, string) error {
-	return func(s *Settings, v string) error {
+func boolean(field func(*Values) *bool) func(*Values, string) error {
+	return func(s *Values, v string) error {
 		if v != "true" && v != "false" {
 			return fmt.Errorf("must be true or false, not %q", v)
 		}
@@ -38,8 +38,8 @@ func boolean(field func(*Settings) *bool) func(*Settings, string) error {
 	}
 }
 
-func duration(least time.Duration, field func(*Settings) *time.Duration) func(*Settings, string) error {
-	return func(s *Settings, v string) error {
+func duration(least time.Duration, field func(*Values) *time.Duration) func(*Values, string) error {
+	return func(s *Values, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < least || d > time.Hour {
 			return fmt.Errorf("must be a duration from %v to 1h, such as 15s or 100ms, not %q", least, v)
@@ -49,8 +49,8 @@ func duration(least time.Duration, field func(*Settings) *time.Duration) func(*S
 	}
 }
 
-func endpointURL(example string, field func(*Settings) *string) func(*Settings, string) error {
-	return func(s *Settings, v string) error {
+func endpointURL(example string, field func(*Values) *string) func(*Values, string) error {
+	return func(s *Values, v string) error {
 		u, err := parseEndpoint(v, example)
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ const DevelopmentStorage = "DefaultEndpointsProtocol=http;AccountName=devstoreac
 	"AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
 	"BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
 
-func parseStorage(s *Settings, v string) error {
+func parseStorage(s *Values, v string) error {
 	if strings.EqualFold(strings.TrimSuffix(strings.TrimSpace(v), ";"), "UseDevelopmentStorage=true") {
 		s.Storage = DevelopmentStorage
 		return nil
@@ -104,7 +104,7 @@ func parseStorage(s *Settings, v string) error {
 	return nil
 }
 
-func parseSecrets(s *Settings, v string) error {
+func parseSecrets(s *Values, v string) error {
 	if err := json.Unmarshal([]byte(v), &s.Secrets); err != nil || s.Secrets == nil {
 		return errors.New(`must be a JSON object of strings, such as {"gateway-admin-key":"…"}`)
 	}
@@ -118,14 +118,14 @@ var (
 	ruleName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$`)
 )
 
-func parseEntraTenant(s *Settings, v string) error {
+func parseEntraTenant(s *Values, v string) error {
 	if s.Entra.Tenant = strings.ToLower(v); !tenantForm.MatchString(s.Entra.Tenant) {
 		return fmt.Errorf("must be the tenant's id, as az account show --query tenantId prints it, not %q", v)
 	}
 	return nil
 }
 
-func parseEntraAudience(s *Settings, v string) error {
+func parseEntraAudience(s *Values, v string) error {
 	for audience := range strings.SplitSeq(v, ",") {
 		if audience = strings.TrimSpace(audience); !audienceForm.MatchString(audience) {
 			return fmt.Errorf("must be a client id, or a URI that begins with api:// or https://, not %q", audience)
@@ -135,7 +135,7 @@ func parseEntraAudience(s *Settings, v string) error {
 	return nil
 }
 
-func parseVersionFloor(s *Settings, v string) error {
+func parseVersionFloor(s *Values, v string) error {
 	if !datedVersion.MatchString(v) {
 		return fmt.Errorf("must be an api-version such as 2024-10-21, not %q", v)
 	}
@@ -143,7 +143,7 @@ func parseVersionFloor(s *Settings, v string) error {
 	return nil
 }
 
-func parseMaxBody(s *Settings, v string) error {
+func parseMaxBody(s *Values, v string) error {
 	n, err := strconv.ParseInt(v, 10, 32)
 	if err != nil || n < 1 || n > 1024 {
 		return fmt.Errorf("must be a whole number of MiB from 1 to 1024, not %q", v)
@@ -152,7 +152,7 @@ func parseMaxBody(s *Settings, v string) error {
 	return nil
 }
 
-func parseAudit(s *Settings, v string) error {
+func parseAudit(s *Values, v string) error {
 	if v != "strict" && v != "relaxed" {
 		return fmt.Errorf("must be strict or relaxed, not %q", v)
 	}
@@ -160,14 +160,14 @@ func parseAudit(s *Settings, v string) error {
 	return nil
 }
 
-func parseLogLevel(s *Settings, v string) error {
+func parseLogLevel(s *Values, v string) error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, v) {
 		return fmt.Errorf("must be debug, info, warn or error, not %q", v)
 	}
 	return s.LogLevel.UnmarshalText([]byte(v))
 }
 
-func parseLogsRule(s *Settings, v string) error {
+func parseLogsRule(s *Values, v string) error {
 	if !ruleName.MatchString(v) {
 		return fmt.Errorf("must be the rule's immutable id, such as dcr-0123456789abcdef0123456789abcdef, not %q", v)
 	}
@@ -175,7 +175,7 @@ func parseLogsRule(s *Settings, v string) error {
 	return nil
 }
 
-func parseLogsStream(s *Settings, v string) error {
+func parseLogsStream(s *Values, v string) error {
 	if name, custom := strings.CutPrefix(v, "Custom-"); !custom || !ruleName.MatchString(name) {
 		return fmt.Errorf("must be a custom stream such as %s, not %q", logs.Stream, v)
 	}
@@ -183,7 +183,7 @@ func parseLogsStream(s *Settings, v string) error {
 	return nil
 }
 
-func parseCAFile(s *Settings, v string) error {
+func parseCAFile(s *Values, v string) error {
 	pem, err := os.ReadFile(v)
 	if err != nil {
 		return fmt.Errorf("cannot be read: %w", err)

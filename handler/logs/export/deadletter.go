@@ -1,4 +1,4 @@
-package logs
+package export
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"strconv"
+
+	"aoaigateway/handler/logs"
 )
 
 // deadLetter is the stored line of a row that the service refuses for good.
@@ -16,9 +18,9 @@ type deadLetter struct {
 
 // DeadLetterIn returns a function that stores a row as a blob of one JSON line named
 // dead-letter/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl, so that a row that is refused twice is stored once.
-func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, Row, string) error {
-	return func(ctx context.Context, row Row, reason string) error {
-		raw, err := row.encode()
+func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, logs.Row, string) error {
+	return func(ctx context.Context, row logs.Row, reason string) error {
+		raw, err := row.Encode()
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,5 @@
-package logs
+// Package export ships rows to Log Analytics. A row that the service refuses for good becomes a dead letter.
+package export
 
 import (
 	"bytes"
@@ -19,6 +20,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"aoaigateway/handler/backoff"
+	"aoaigateway/handler/logs"
 )
 
 // maxCall bounds a call in bytes before compression. The service takes 1 MB, both before and after compression.
@@ -35,7 +37,7 @@ type ShipperOptions struct {
 
 	// DeadLetter stores a row that the service refuses although it takes others. When it returns nil, the row must be
 	// durable, because it is not sent again.
-	DeadLetter func(ctx context.Context, row Row, reason string) error
+	DeadLetter func(ctx context.Context, row logs.Row, reason string) error
 
 	Pause       time.Duration // before the first repetition, then doubled; default 500 ms
 	MaxPause    time.Duration // default 30 s
@@ -43,7 +45,7 @@ type ShipperOptions struct {
 }
 
 func (o ShipperOptions) withDefaults() ShipperOptions {
-	o.Stream = cmp.Or(o.Stream, Stream)
+	o.Stream = cmp.Or(o.Stream, logs.Stream)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.Pause = cmp.Or(o.Pause, 500*time.Millisecond)
 	o.MaxPause = cmp.Or(o.MaxPause, 30*time.Second)
@@ -95,11 +97,11 @@ func (e *RefusedError) Error() string {
 // A row becomes a dead letter only if the service refused it (400, 403, 422, or 413 for a large one), took another row
 // after that, and then refused the row by itself. A refusal of all rows is returned as a *[RefusedError], and so are
 // 401, 404 and a 413 for a small call. No row becomes a dead letter then.
-func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
+func (s *Shipper) Ship(ctx context.Context, rows []logs.Row) error {
 	ship := shipment{shipper: s}
 	batch, size := []encodedRow{}, 2
 	for i := range rows {
-		raw, err := rows[i].encode()
+		raw, err := rows[i].Encode()
 		if err != nil {
 			return fmt.Errorf("logs: row %s: %w", rows[i].RecordID, err)
 		}
@@ -121,7 +123,7 @@ func (s *Shipper) Ship(ctx context.Context, rows []Row) error {
 
 // encodedRow is a row as it is sent.
 type encodedRow struct {
-	row *Row // nil for the canary row
+	row *logs.Row // nil for the canary row
 	raw []byte
 }
 
@@ -207,10 +209,11 @@ func reason(e *azcore.ResponseError) string {
 		body, _ := io.ReadAll(io.LimitReader(e.RawResponse.Body, 2048))
 		text += " " + string(body)
 	}
-	return short(strings.Join(strings.Fields(text), " "), 1024)
+	text = strings.Join(strings.Fields(text), " ")
+	return strings.ToValidUTF8(text[:min(len(text), 1024)], "")
 }
 
 func firstLine(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
-	return short(line, 256)
+	return strings.ToValidUTF8(line[:min(len(line), 256)], "")
 }

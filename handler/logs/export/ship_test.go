@@ -1,4 +1,4 @@
-package logs_test
+package export_test
 
 import (
 	"context"
@@ -16,7 +16,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"aoaigateway/handler/devstack/loganalytics"
+	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/logs"
+	"aoaigateway/handler/logs/export"
 )
 
 // credential gives the SDK tokens that the sink accepts.
@@ -36,8 +38,8 @@ func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (a
 // harness is a sink and a shipper that ships to it.
 type harness struct {
 	*loganalytics.Sink
-	options     logs.ShipperOptions
-	shipper     *logs.Shipper
+	options     export.ShipperOptions
+	shipper     *export.Shipper
 	deadLetters map[string]string // reasons by RecordId
 }
 
@@ -58,7 +60,7 @@ func newHarness(t *testing.T) *harness {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
 	p := &harness{Sink: sink, deadLetters: map[string]string{}}
-	p.options = logs.ShipperOptions{
+	p.options = export.ShipperOptions{
 		Endpoint: sink.URL, RuleID: sink.Rule, Credential: credential{tokens: tokens}, Transport: transport,
 		Pause: time.Millisecond, MaxPause: 20 * time.Millisecond, CallTimeout: 5 * time.Second,
 		DeadLetter: func(_ context.Context, row logs.Row, reason string) error {
@@ -70,9 +72,9 @@ func newHarness(t *testing.T) *harness {
 	return p
 }
 
-func (p *harness) open(t *testing.T, o logs.ShipperOptions) *logs.Shipper {
+func (p *harness) open(t *testing.T, o export.ShipperOptions) *export.Shipper {
 	t.Helper()
-	s, err := logs.NewShipper(o)
+	s, err := export.NewShipper(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,9 +91,26 @@ func makeRows(t testing.TB, n int) []logs.Row {
 		if i%25 == 7 {
 			text = strings.Repeat(`\"<é>`, 20_000)
 		}
-		rows[i] = rowOf(t, logs.Mapper{}, endWithRequest(id, `{"messages":[{"content":"`+text+`"}]}`))
+		rows[i] = rowOf(t, id, `{"messages":[{"content":"`+text+`"}]}`)
 	}
 	return rows
+}
+
+// rowOf returns the row of an ended request with body as its request.
+func rowOf(t testing.TB, id, body string) logs.Row {
+	t.Helper()
+	line := gateway.Line{Type: gateway.End, Record: gateway.Record{
+		ID: id, Time: time.Date(2026, 11, 23, 20, 15, 16, 0, time.UTC), Operation: "ChatCompletions_Create", Surface: "classic",
+		Caller: gateway.Caller{Subscription: "sub-1", Product: "default"}, Model: "chat", Region: "eastus2", Deployment: "chat-east",
+		Attempts: []gateway.Attempt{{Region: "eastus2", Millis: 90, Status: 200}}, Status: 200, Outcome: gateway.Complete,
+		Request:  &gateway.Body{Size: int64(len(body)), SHA256: "aa", ContentType: "application/json", JSON: json.RawMessage(body)},
+		Response: &gateway.Body{Size: 2, SHA256: "bb", ContentType: "application/json", JSON: json.RawMessage(`{}`)},
+	}}
+	row, ok := logs.Mapper{}.Row(t.Context(), gateway.Entry{Line: line, File: "2026/11/23/20/p-1.jsonl.gz", Chain: "chain-1"})
+	if !ok {
+		t.Fatal("the end made no row")
+	}
+	return row
 }
 
 // wantEachRow wants every row in the sink or as a dead letter, once after de-duplication, and none damaged.
@@ -106,9 +125,9 @@ func (p *harness) wantEachRow(t *testing.T, rows []logs.Row) {
 		stored[row.RecordID] = true
 	}
 	for _, row := range rows {
-		if _, aside := p.deadLetters[row.RecordID]; !stored[row.RecordID] && !aside {
+		if _, dead := p.deadLetters[row.RecordID]; !stored[row.RecordID] && !dead {
 			t.Errorf("%s is lost", row.RecordID)
-		} else if stored[row.RecordID] && aside {
+		} else if stored[row.RecordID] && dead {
 			t.Errorf("%s is in both places", row.RecordID)
 		}
 	}
@@ -191,26 +210,26 @@ func TestShipEndsWithContext(t *testing.T) {
 
 func TestBadRowsBecomeDeadLetters(t *testing.T) {
 	for _, status := range []int{400, 403, 422} {
-		for name, poisoned := range map[string][]int{
+		for name, bad := range map[string][]int{
 			"first": {0}, "last": {99}, "a big one": {7}, "many": {0, 1, 2, 3, 50, 51, 97, 98, 99}, "probes": {0, 12, 24, 36, 48, 60, 72, 84},
 		} {
 			t.Run(fmt.Sprint(status, " ", name), func(t *testing.T) {
 				p := newHarness(t)
 				rows := makeRows(t, 100)
-				for _, i := range poisoned {
+				for _, i := range bad {
 					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Match: rows[i].RecordID})
 				}
 				err := errors.New("not shipped yet")
-				for n := 0; err != nil; n++ { // all rows asked first may be poisoned: then others are asked next time
+				for n := 0; err != nil; n++ { // all probes may be bad rows; the next call probes others
 					if err = p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil && n == 20 {
 						t.Fatal(err)
 					}
 				}
 				p.wantEachRow(t, rows)
-				if len(p.deadLetters) != len(poisoned) {
+				if len(p.deadLetters) != len(bad) {
 					t.Errorf("%d dead letters: %v", len(p.deadLetters), p.deadLetters)
 				}
-				for _, i := range poisoned {
+				for _, i := range bad {
 					if reason := p.deadLetters[rows[i].RecordID]; !strings.Contains(reason, fmt.Sprint(status)) || !strings.Contains(reason, "Fault") {
 						t.Errorf("row %d: reason %q", i, reason)
 					}
@@ -225,14 +244,14 @@ func TestLoneBadRowWaits(t *testing.T) {
 	p := newHarness(t)
 	rows := makeRows(t, 3)
 	p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: 400, Match: rows[1].RecordID})
-	if e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(t.Context(), rows[1:2])); !ok || e.Status != 400 || len(p.deadLetters) > 0 {
+	if e, ok := errors.AsType[*export.RefusedError](p.shipper.Ship(t.Context(), rows[1:2])); !ok || e.Status != 400 || len(p.deadLetters) > 0 {
 		t.Fatalf("%v %v", e, p.deadLetters)
 	}
 	if err := p.shipper.Ship(t.Context(), rows[:2]); err != nil || len(p.deadLetters) != 1 {
 		t.Errorf("%v %v", err, p.deadLetters)
 	}
 	clear(p.deadLetters)
-	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.deadLetters) != 1 { // now one was taken before
+	if err := p.shipper.Ship(t.Context(), rows[1:2]); err != nil || len(p.deadLetters) != 1 { // now there is a canary row
 		t.Errorf("%v %v", err, p.deadLetters)
 	}
 }
@@ -250,7 +269,7 @@ func TestTotalRefusalKeepsAllRows(t *testing.T) {
 						}
 					}
 					p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status})
-					e, ok := errors.AsType[*logs.RefusedError](p.shipper.Ship(ctxFor(t, time.Minute), rows[:n]))
+					e, ok := errors.AsType[*export.RefusedError](p.shipper.Ship(ctxFor(t, time.Minute), rows[:n]))
 					if !ok || e.Status != status || len(p.deadLetters) > 0 {
 						t.Fatalf("%v, dead letters: %v", e, p.deadLetters)
 					}
@@ -270,18 +289,18 @@ func TestTotalRefusalKeepsAllRows(t *testing.T) {
 
 func TestWrongRuleKeepsAllRows(t *testing.T) {
 	p := newHarness(t)
-	for want, change := range map[int]func(*logs.ShipperOptions){
-		404: func(o *logs.ShipperOptions) { o.RuleID = "dcr-gone" },
-		400: func(o *logs.ShipperOptions) { o.Stream = "Custom-Other_CL" },
-		401: func(o *logs.ShipperOptions) {
+	for want, change := range map[int]func(*export.ShipperOptions){
+		404: func(o *export.ShipperOptions) { o.RuleID = "dcr-gone" },
+		400: func(o *export.ShipperOptions) { o.Stream = "Custom-Other_CL" },
+		401: func(o *export.ShipperOptions) {
 			o.Credential = credential{tokens: loganalytics.Tokens{Secret: []byte("secret")}, audience: "https://vault.azure.net"}
 		},
 	} {
 		o := p.options
 		change(&o)
-		e, ok := errors.AsType[*logs.RefusedError](p.open(t, o).Ship(ctxFor(t, time.Minute), makeRows(t, 20)))
+		e, ok := errors.AsType[*export.RefusedError](p.open(t, o).Ship(ctxFor(t, time.Minute), makeRows(t, 20)))
 		if !ok || e.Status != want || len(p.deadLetters) > 0 || len(p.Rows()) > 0 {
-			t.Errorf("%d: %v, aside %v", want, e, p.deadLetters)
+			t.Errorf("%d: %v, dead letters %v", want, e, p.deadLetters)
 		}
 	}
 }

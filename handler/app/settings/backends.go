@@ -1,4 +1,4 @@
-package app
+package settings
 
 import (
 	"encoding/json"
@@ -24,7 +24,7 @@ type backendJSON struct {
 	Models     map[string]string `json:"models"`
 }
 
-func parseBackends(s *Settings, v string) error {
+func parseBackends(s *Values, v string) error {
 	var list []backendJSON
 	d := json.NewDecoder(strings.NewReader(v))
 	d.DisallowUnknownFields()

@@ -1,4 +1,4 @@
-package app
+package settings
 
 import (
 	"errors"
@@ -31,26 +31,26 @@ const (
 
 // Configure reads the settings and the policy, and reports the mistakes of both together.
 // The settings are filled in as far as they could be read.
-func Configure(environ []string) (Settings, *policy.Policy, error) {
-	s, err := SettingsFor(Serving, environ)
+func Configure(environ []string) (Values, *policy.Policy, error) {
+	s, err := For(Serving, environ)
 	pol, perr := LoadPolicy(s)
 	return s, pol, errors.Join(err, perr)
 }
 
-// SettingsFor reads every setting, and requires those that the purpose needs. It reports
+// For reads every setting, and requires those that the purpose needs. It reports
 // all mistakes together, a line each.
-func SettingsFor(purpose Purpose, environ []string) (Settings, error) {
+func For(purpose Purpose, environ []string) (Values, error) {
 	env := map[string]string{}
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	s := Settings{Port: env[PortVariable], InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable]}
+	s := Values{Port: env[PortVariable], InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable]}
 	mistakes := unknownSettings(env)
 	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
 		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", PortVariable, s.Port))
 	}
-	for _, row := range SettingRows {
+	for _, row := range Rows {
 		value := env[row.Name]
 		if value == "" {
 			value = row.Default
@@ -78,7 +78,7 @@ var commandVariables = []string{"GATEWAY_URL", "GATEWAY_ADMIN_KEY"}
 func unknownSettings(env map[string]string) (mistakes []error) {
 	known := func(name string) bool {
 		return slices.Contains(commandVariables, name) ||
-			slices.ContainsFunc(SettingRows, func(row setting) bool { return row.Name == name })
+			slices.ContainsFunc(Rows, func(row setting) bool { return row.Name == name })
 	}
 	for name := range env {
 		if strings.HasPrefix(name, "GATEWAY_") && !known(name) {
@@ -92,7 +92,7 @@ func unknownSettings(env map[string]string) (mistakes []error) {
 // nearest suggests the setting that shares the most letter pairs with a misspelt one.
 func nearest(name string) string {
 	best, most := "", 0
-	for _, row := range SettingRows {
+	for _, row := range Rows {
 		n := 0
 		for i := len("GATEWAY_"); i+2 <= len(name); i++ {
 			if strings.Contains(row.Name[len("GATEWAY_"):], name[i:i+2]) {
@@ -125,7 +125,7 @@ func missing(purpose Purpose, env map[string]string) (mistakes []error) {
 	return mistakes
 }
 
-func (s *Settings) contradictions() (mistakes []error) {
+func (s *Values) contradictions() (mistakes []error) {
 	add := func(wrong bool, text string, args ...any) {
 		if wrong {
 			mistakes = append(mistakes, fmt.Errorf(text, args...))
@@ -150,7 +150,7 @@ func (s *Settings) contradictions() (mistakes []error) {
 	return mistakes
 }
 
-func (s *Settings) refusedInAzure() (mistakes []error) {
+func (s *Values) refusedInAzure() (mistakes []error) {
 	if s.Storage != "" {
 		mistakes = append(mistakes, errors.New("GATEWAY_STORAGE: holds an account key, which is refused in Azure; "+
 			"set GATEWAY_TABLE_ENDPOINT and GATEWAY_BLOB_ENDPOINT"))
@@ -165,7 +165,7 @@ func (s *Settings) refusedInAzure() (mistakes []error) {
 }
 
 // LoadPolicy reads the policy file, and checks it against the settings.
-func LoadPolicy(s Settings) (*policy.Policy, error) {
+func LoadPolicy(s Values) (*policy.Policy, error) {
 	data, err := os.ReadFile(s.PolicyFile)
 	if err != nil {
 		return nil, fmt.Errorf("GATEWAY_POLICY: %w", err)
@@ -195,7 +195,7 @@ func LoadPolicy(s Settings) (*policy.Policy, error) {
 // which the policy lacks what the product's limits need. A hard token limit, for example,
 // charges the model's context window for requests that have no bound of their own.
 func incompleteModels(
-	pol *policy.Policy, p policy.Product, s Settings, limit, need string, known func(policy.Model) bool,
+	pol *policy.Policy, p policy.Product, s Values, limit, need string, known func(policy.Model) bool,
 ) (mistakes []error) {
 	seen := map[string]bool{}
 	for _, r := range s.Backends {

@@ -1,22 +1,23 @@
-package logs
+package export
 
 import (
 	"context"
 
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/logs"
 )
 
 // Exporter ships the journal's entries to Log Analytics as rows. It is a consumer of the journal. Rows arrive at least
 // once; queries count them once by RecordId. Safe for concurrent use.
 type Exporter struct {
-	Mapper  Mapper
+	Mapper  logs.Mapper
 	Shipper *Shipper
 }
 
 // Take returns nil once the service has taken every row of entries, or the row is a dead letter. After an error the
 // same entries must be given again.
 func (x *Exporter) Take(ctx context.Context, _ string, entries []gateway.Entry) error {
-	rows := make([]Row, 0, len(entries))
+	rows := make([]logs.Row, 0, len(entries))
 	for _, e := range entries {
 		if row, ok := x.Mapper.Row(ctx, e); ok {
 			rows = append(rows, row)

@@ -1,4 +1,6 @@
-package app
+// Package settings reads what the environment tells the process: a table of settings, its
+// loader and its parsers.
+package settings
 
 import (
 	"fmt"
@@ -15,9 +17,9 @@ import (
 	"aoaigateway/handler/proxy"
 )
 
-// Settings is everything that the environment tells the process. No other package reads
+// Values is everything that the environment tells the process. No other package reads
 // the environment.
-type Settings struct {
+type Values struct {
 	Port     string     // the Functions host's; empty = the process was not started to serve
 	InAzure  bool       // the process runs in App Service or Functions
 	ClientID string     // of a user-assigned identity
@@ -58,11 +60,11 @@ type setting struct {
 	Name    string
 	Default string // empty = none
 	Help    string
-	parse   func(s *Settings, value string) error
+	parse   func(s *Values, value string) error
 }
 
-// SettingRows is the table of settings.
-var SettingRows = []setting{
+// Rows is the table of settings.
+var Rows = []setting{
 	{
 		"GATEWAY_BACKENDS", "",
 		"Regions, a JSON array of `{name, endpoint, priority, weight, credential, apiVersion?, models: {model: deployment}}`; " +
@@ -71,7 +73,7 @@ var SettingRows = []setting{
 	},
 	{
 		"GATEWAY_POLICY", "policy.yaml", "The policy file: products, models, limits.",
-		text(func(s *Settings) *string { return &s.PolicyFile }),
+		text(func(s *Values) *string { return &s.PolicyFile }),
 	},
 	{
 		"GATEWAY_STORAGE", "", "Storage connection string, or `UseDevelopmentStorage=true`. Local work only.",
@@ -79,15 +81,15 @@ var SettingRows = []setting{
 	},
 	{
 		"GATEWAY_TABLE_ENDPOINT", "", "Table Storage endpoint, reached with the managed identity.",
-		endpointURL(tableExample, func(s *Settings) *string { return &s.TableURL }),
+		endpointURL(tableExample, func(s *Values) *string { return &s.TableURL }),
 	},
 	{
 		"GATEWAY_BLOB_ENDPOINT", "", "Blob Storage endpoint, reached with the managed identity.",
-		endpointURL(blobExample, func(s *Settings) *string { return &s.BlobURL }),
+		endpointURL(blobExample, func(s *Values) *string { return &s.BlobURL }),
 	},
 	{
 		"GATEWAY_KEY_VAULT_URI", "", "Key Vault that holds the secrets, reached with the managed identity.",
-		endpointURL(vaultExample, func(s *Settings) *string { return &s.KeyVaultURL }),
+		endpointURL(vaultExample, func(s *Values) *string { return &s.KeyVaultURL }),
 	},
 	{
 		"GATEWAY_SECRETS", "", "Secrets as a JSON object of name to value, instead of a vault. Local work only.",
@@ -95,7 +97,7 @@ var SettingRows = []setting{
 	},
 	{
 		"GATEWAY_ADMIN_KEY_SECRET", "gateway-admin-key", "Name of the secret that holds the admin key.",
-		text(func(s *Settings) *string { return &s.AdminKeySecret }),
+		text(func(s *Values) *string { return &s.AdminKeySecret }),
 	},
 	{
 		"GATEWAY_ENTRA_TENANT", "", "Id of the Entra tenant whose access tokens callers may send. Empty: tokens are not accepted.",
@@ -109,12 +111,12 @@ var SettingRows = []setting{
 	{
 		"GATEWAY_ENTRA_PRODUCT", "",
 		"Product of callers with a token but neither a key nor an app role `product.<name>`. Empty: they are refused.",
-		text(func(s *Settings) *string { return &s.Entra.Product }),
+		text(func(s *Values) *string { return &s.Entra.Product }),
 	},
 	{
 		"GATEWAY_ENTRA_AUTHORITY", auth.DefaultAuthority,
 		"Where the tenant's keys are published; sovereign clouds have another address.",
-		endpointURL("https://login.microsoftonline.us", func(s *Settings) *string { return &s.Entra.Authority }),
+		endpointURL("https://login.microsoftonline.us", func(s *Values) *string { return &s.Entra.Authority }),
 	},
 	{
 		"GATEWAY_API_VERSION_FLOOR", "2024-10-21", "Classic calls with an older `api-version` are sent with this one.",
@@ -123,7 +125,7 @@ var SettingRows = []setting{
 	{
 		"GATEWAY_FRONTED", "false",
 		"`true` when every request comes through the Application Gateway, whose `X-Gateway-Client-IP` is then believed.",
-		boolean(func(s *Settings) *bool { return &s.Fronted }),
+		boolean(func(s *Values) *bool { return &s.Fronted }),
 	},
 	{
 		"GATEWAY_MAX_BODY_MB", strconv.Itoa(proxy.DefaultMaxBody >> 20), "Longest request body, MiB.",
@@ -136,44 +138,44 @@ var SettingRows = []setting{
 	},
 	{
 		"GATEWAY_AUDIT_WAIT", short(audit.DefaultWait), "How long an answer's end waits for its record.",
-		duration(time.Second, func(s *Settings) *time.Duration { return &s.AuditWait }),
+		duration(time.Second, func(s *Values) *time.Duration { return &s.AuditWait }),
 	},
 	{
 		"GATEWAY_JOURNAL_INTERVAL", short(journal.DefaultInterval), "Records that come within this time share one append.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.JournalInterval }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.JournalInterval }),
 	},
 	{
 		"GATEWAY_FIRST_BYTE_TIMEOUT", short(backend.DefaultFirstByteTimeout),
 		"After this time without the first byte of an answer, the next region is asked.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.FirstByteTimeout }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.FirstByteTimeout }),
 	},
 	{
 		"GATEWAY_STREAM_FIRST_BYTE_TIMEOUT", short(backend.DefaultStreamFirstByteTimeout), "The same for streams.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamFirstByteTimeout }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.StreamFirstByteTimeout }),
 	},
 	{
 		"GATEWAY_ANSWER_TIMEOUT", short(proxy.DefaultAnswerTimeout),
 		"An answer that is no stream and has not begun after this time is given up with 504. The Functions front end cuts at 230 s.",
-		duration(time.Second, func(s *Settings) *time.Duration { return &s.AnswerTimeout }),
+		duration(time.Second, func(s *Values) *time.Duration { return &s.AnswerTimeout }),
 	},
 	{
 		"GATEWAY_IDLE_TIMEOUT", short(backend.DefaultIdleTimeout),
 		"A region's answer counts as cut after this time without a byte in its middle.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.IdleTimeout }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.IdleTimeout }),
 	},
 	{
 		"GATEWAY_HEARTBEAT", short(proxy.DefaultHeartbeat), "A comment is sent on a stream after this time without an event.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.Heartbeat }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.Heartbeat }),
 	},
 	{
 		"GATEWAY_STREAM_BEGIN_AFTER", short(proxy.DefaultStreamBeginAfter),
 		"After this time a stream is begun with a comment although no region has sent anything; later failures are error events.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.StreamBeginAfter }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.StreamBeginAfter }),
 	},
 	{
 		"GATEWAY_CLIENT_IDLE_TIMEOUT", short(front.DefaultClientIdleTimeout),
 		"A client that sends nothing of its body, or takes nothing of its answer, for this time is given up.",
-		duration(time.Millisecond, func(s *Settings) *time.Duration { return &s.ClientIdleTimeout }),
+		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.ClientIdleTimeout }),
 	},
 	{
 		"GATEWAY_LOG_LEVEL", "info", "Least level of the process's own log lines: `debug`, `info`, `warn` or `error`.",
@@ -182,7 +184,7 @@ var SettingRows = []setting{
 	{
 		"GATEWAY_LOGS_ENDPOINT", "",
 		"Logs Ingestion endpoint of the data collection rule, reached with the managed identity. Empty: nothing goes to Log Analytics.",
-		endpointURL(logsExample, func(s *Settings) *string { return &s.LogsURL }),
+		endpointURL(logsExample, func(s *Values) *string { return &s.LogsURL }),
 	},
 	{"GATEWAY_LOGS_RULE", "", "The rule's immutable id, `dcr-…`.", parseLogsRule},
 	{"GATEWAY_LOGS_STREAM", logs.Stream, "The rule's stream.", parseLogsStream},

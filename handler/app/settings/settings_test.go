@@ -1,39 +1,15 @@
-package app
+package settings
 
 import (
-	"bytes"
-	"log/slog"
 	"strings"
 	"testing"
 
 	"aoaigateway/handler/auth/authtest"
-	"aoaigateway/handler/backend"
-	"aoaigateway/handler/policy"
 )
-
-func TestLogLevelIsASetting(t *testing.T) {
-	for value, want := range map[string]slog.Level{
-		"": slog.LevelInfo, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-	} {
-		s, err := SettingsFor(Managing, []string{"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_LOG_LEVEL=" + value})
-		if err != nil || s.LogLevel != want {
-			t.Errorf("%q: level %v, %v; want %v", value, s.LogLevel, err, want)
-		}
-		var out bytes.Buffer
-		logger := s.NewLogger(&out)
-		for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-			out.Reset()
-			logger.Log(t.Context(), level, "line")
-			if written := out.Len() > 0; written != (level >= want) {
-				t.Errorf("%q: a line of level %v written: %v", value, level, written)
-			}
-		}
-	}
-}
 
 func TestLogLevelRefusesOtherWords(t *testing.T) {
 	for _, value := range []string{"verbose", "INFO", "info+2", "4"} {
-		_, err := SettingsFor(Managing, []string{"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_LOG_LEVEL=" + value})
+		_, err := For(Managing, []string{"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_LOG_LEVEL=" + value})
 		if err == nil || !strings.Contains(err.Error(), "GATEWAY_LOG_LEVEL: must be debug, info, warn or error, not ") {
 			t.Errorf("%q: %v", value, err)
 		}
@@ -41,28 +17,13 @@ func TestLogLevelRefusesOtherWords(t *testing.T) {
 }
 
 func TestDefaultsAreValid(t *testing.T) {
-	for _, row := range SettingRows {
+	for _, row := range Rows {
 		if row.Default == "" {
 			continue
 		}
-		if err := row.parse(&Settings{}, row.Default); err != nil {
+		if err := row.parse(&Values{}, row.Default); err != nil {
 			t.Errorf("%s: the default %q: %v", row.Name, row.Default, err)
 		}
-	}
-}
-
-func TestRoutesLeaveSettingsAlone(t *testing.T) {
-	pol, err := policy.Parse("p", []byte("version: 1\nmodels: {m: {regions: {a: {weight: 3}}}}\nproducts: {p: {}}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	given := []backend.Region{{Name: "a", Models: map[string]string{"m": "d"}}}
-	got := withRoutes(given, pol)
-	if given[0].Routes != nil {
-		t.Errorf("the settings were changed: %v", given[0].Routes)
-	}
-	if got[0].Routes["m"].Weight != 3 {
-		t.Errorf("routes %v, want weight 3 for m", got[0].Routes)
 	}
 }
 
@@ -82,13 +43,13 @@ func TestEntraSettings(t *testing.T) {
 		"audience by name": {[]string{"GATEWAY_ENTRA_TENANT=" + id, "GATEWAY_ENTRA_AUDIENCE=api://x, gateway"}, `not "gateway"`},
 		"plain http":       {[]string{"GATEWAY_ENTRA_AUTHORITY=http://login.example.com"}, "GATEWAY_ENTRA_AUTHORITY: must begin with https://"},
 	} {
-		if _, err := SettingsFor(Serving, c.env); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := For(Serving, c.env); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	s, err := SettingsFor(Managing, []string{
+	s, err := For(Managing, []string{
 		"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_ENTRA_TENANT=" + strings.ToUpper(id),
-		"GATEWAY_ENTRA_AUDIENCE=api://x , " + id, "GATEWAY_ENTRA_PRODUCT=bronze", "GATEWAY_POLICY=../../infra/policy.yaml",
+		"GATEWAY_ENTRA_AUDIENCE=api://x , " + id, "GATEWAY_ENTRA_PRODUCT=bronze", "GATEWAY_POLICY=../../../infra/policy.yaml",
 	})
 	if err != nil || s.Entra.Tenant != id || len(s.Entra.Audience) != 2 {
 		t.Fatalf("%+v, %v", s.Entra, err)
@@ -111,7 +72,7 @@ func TestSettingsRequiredByPurpose(t *testing.T) {
 		"verifying without blobs": {ReadingBlobs, []string{table}, "GATEWAY_BLOB_ENDPOINT: not set"},
 		"serving":                 {Serving, []string{table, blob}, "GATEWAY_BACKENDS: not set"},
 	} {
-		_, err := SettingsFor(c.purpose, c.env)
+		_, err := For(c.purpose, c.env)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
