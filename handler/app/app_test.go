@@ -14,7 +14,9 @@ func TestLogLevelIsASetting(t *testing.T) {
 	for value, want := range map[string]slog.Level{
 		"": slog.LevelInfo, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 	} {
-		s, err := settings.For(settings.Managing, []string{"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_LOG_LEVEL=" + value})
+		s, err := settings.For(settings.Managing, []string{
+			"GATEWAY_TABLE_ENDPOINT=https://x.table.core.windows.net", "GATEWAY_LOG_LEVEL=" + value,
+		})
 		if err != nil || s.LogLevel != want {
 			t.Errorf("%q: level %v, %v; want %v", value, s.LogLevel, err, want)
 		}

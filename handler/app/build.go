@@ -40,7 +40,7 @@ func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger)
 	manifest, counts := manifest.New(e.Journal), usage.New(e.Usage)
 	p.Journal = journal.New(journal.Options{Blobs: e.Blobs, Manifest: manifest, Logger: logger, Interval: s.JournalInterval})
 	p.worker = derive.New(derive.Options{
-		Journal: p.Journal, Manifest: manifest, Blobs: e.Blobs, Consumers: Consumers(e, counts), Logger: logger,
+		Journal: p.Journal, Manifest: manifest, Blobs: e.Blobs, Consumers: consumers(e, counts), Logger: logger,
 	})
 	p.pool = backend.New(backend.Options{
 		Regions: withRoutes(s.Backends, pol), Secrets: e.Secrets, Identity: e.Identity, Transport: e.Transport, Logger: logger,
@@ -117,9 +117,9 @@ func (p *Program) Close(ctx context.Context) {
 	}
 }
 
-// Consumers returns what derives something from the journal. Each reads the journal on its own, so that the statistics
-// do not wait for Log Analytics.
-func Consumers(e Services, counts *usage.Store) []derive.Consumer {
+// consumers returns what derives something from the journal. Each reads the journal on its
+// own, so that the statistics do not wait for Log Analytics.
+func consumers(e Services, counts *usage.Store) []derive.Consumer {
 	list := []derive.Consumer{counts}
 	if e.Exporter != nil {
 		list = append(list, e.Exporter)

@@ -5,11 +5,13 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"aoaigateway/handler/policy/strictyaml"
 )
 
 // limits reads a product's limits, and refuses those that cannot be enforced.
 func (p *parser) limits(n *yaml.Node, where string, product Product, pol *Policy) (limits []Limit) {
-	items, _ := p.sequence(n, where, "write a list such as [{tokens: 100000, per: minute}]")
+	items, _ := p.Sequence(n, where, "write a list such as [{tokens: 100000, per: minute}]")
 	for i, item := range items {
 		at := fmt.Sprintf("%s[%d]", where, i)
 		l, ok := p.limit(item, at)
@@ -25,44 +27,48 @@ func (p *parser) limits(n *yaml.Node, where string, product Product, pol *Policy
 }
 
 func (p *parser) limit(n *yaml.Node, where string) (l Limit, ok bool) {
-	before := len(p.mistakes)
+	before := p.Mistakes()
 	l.By = BySubscription
 	amount := func(u Unit, read func(v *yaml.Node, where string) int64) func(*yaml.Node) {
 		return func(v *yaml.Node) {
 			if l.Unit != "" {
-				p.fail(v, where, fmt.Sprintf("counts %s and %s; write two limits", l.Unit, u))
+				p.Fail(v, where, fmt.Sprintf("counts %s and %s; write two limits", l.Unit, u))
 			}
 			l.Unit, l.Amount = u, read(v, where+"."+string(u))
 		}
 	}
-	keys := p.mapping(n, where, fields{
-		"name":       func(v *yaml.Node) { l.Name = p.name(v, where+".name") },
+	keys := p.Mapping(n, where, strictyaml.Fields{
+		"name":       func(v *yaml.Node) { l.Name = p.Name(v, where+".name") },
 		"tokens":     amount(Tokens, p.count),
 		"requests":   amount(Requests, p.count),
 		"concurrent": amount(Concurrent, p.count),
 		"cost":       amount(Cost, p.cost),
-		"per":        func(v *yaml.Node) { l.Per = oneOf(p, v, where+".per", Minute, Hour, Day, Week, Month, Year) },
-		"by":         func(v *yaml.Node) { l.By = oneOf(p, v, where+".by", BySubscription, ByUser, ByProduct, ByModel, ByIP) },
-		"hard":       func(v *yaml.Node) { l.Hard = p.boolean(v, where+".hard") },
+		"per": func(v *yaml.Node) {
+			l.Per = strictyaml.OneOf(&p.Reader, v, where+".per", Minute, Hour, Day, Week, Month, Year)
+		},
+		"by": func(v *yaml.Node) {
+			l.By = strictyaml.OneOf(&p.Reader, v, where+".by", BySubscription, ByUser, ByProduct, ByModel, ByIP)
+		},
+		"hard": func(v *yaml.Node) { l.Hard = p.Boolean(v, where+".hard") },
 	})
 	per := slices.Contains(keys, "per")
 	switch {
 	case keys == nil:
 	case l.Unit == "":
-		p.fail(n, where, "does not say what it counts; add tokens: N, requests: N, cost: N or concurrent: N")
+		p.Fail(n, where, "does not say what it counts; add tokens: N, requests: N, cost: N or concurrent: N")
 	case l.Unit == Concurrent && per:
-		p.fail(n, where, "counts requests in flight, which have no period; remove per")
+		p.Fail(n, where, "counts requests in flight, which have no period; remove per")
 	case l.Unit != Concurrent && !per:
-		p.fail(n, where, "per is missing")
+		p.Fail(n, where, "per is missing")
 	}
 	if l.Name == "" {
 		l.Name = defaultName(l)
 	}
-	return l, len(p.mistakes) == before
+	return l, p.Mistakes() == before
 }
 
 func (p *parser) count(v *yaml.Node, where string) int64 {
-	n, _ := p.integer(v, where, 1, maxAmount)
+	n, _ := p.Integer(v, where, 1, maxAmount)
 	return n
 }
 
@@ -70,7 +76,7 @@ func (p *parser) cost(v *yaml.Node, where string) int64 {
 	p.noteMoney(v)
 	n, ok := p.amount(v, where)
 	if ok && n == 0 {
-		p.fail(v, where, "is 0; "+moneyMeaning+", and more than 0")
+		p.Fail(v, where, "is 0; "+moneyMeaning+", and more than 0")
 	}
 	return n
 }
@@ -91,10 +97,10 @@ func (p *parser) conflict(n *yaml.Node, where string, l Limit, others []Limit) {
 	for _, o := range others {
 		switch {
 		case o.Unit == l.Unit && o.Per == l.Per && o.By == l.By && o.Hard == l.Hard:
-			p.fail(n, where, fmt.Sprintf("counts the same as limit %s; keep the smaller one", o.Name))
+			p.Fail(n, where, fmt.Sprintf("counts the same as limit %s; keep the smaller one", o.Name))
 			return
 		case o.Name == l.Name:
-			p.fail(n, where, fmt.Sprintf("two limits have the name %s; rename one of them", l.Name))
+			p.Fail(n, where, fmt.Sprintf("two limits have the name %s; rename one of them", l.Name))
 			return
 		}
 	}
@@ -106,10 +112,10 @@ func (p *parser) enforceable(n *yaml.Node, where string, l Limit, product Produc
 	switch {
 	case !l.Hard || l.Unit != Tokens && l.Unit != Cost:
 	case product.MaxOutputTokens == 0:
-		p.fail(n, where, "is hard, but a request without an output cap has no bound; "+
+		p.Fail(n, where, "is hard, but a request without an output cap has no bound; "+
 			"add maxOutputTokens to the product (it is put into such requests), or remove hard")
 	case l.Unit == Tokens && product.MaxOutputTokens >= l.Amount:
-		p.fail(n, where, fmt.Sprintf("is hard and smaller than one answer may be (maxOutputTokens %d); "+
+		p.Fail(n, where, fmt.Sprintf("is hard and smaller than one answer may be (maxOutputTokens %d); "+
 			"lower maxOutputTokens or raise the limit", product.MaxOutputTokens))
 	}
 }
@@ -124,10 +130,10 @@ func (p *parser) affordable(n *yaml.Node, where string, l Limit, product Product
 		answer := m.Price.Most(product.MaxOutputTokens, product.MaxOutputTokens)
 		switch {
 		case !m.Priced:
-			p.fail(n, where, fmt.Sprintf("limits cost, but the model %s has no price; "+
+			p.Fail(n, where, fmt.Sprintf("limits cost, but the model %s has no price; "+
 				"add price to it under models, or leave it out of the product", m.Name))
 		case l.Hard && product.MaxOutputTokens > 0 && answer >= l.Amount:
-			p.fail(n, where, fmt.Sprintf("is hard and smaller than one answer of %s may cost (maxOutputTokens %d: %s); "+
+			p.Fail(n, where, fmt.Sprintf("is hard and smaller than one answer of %s may cost (maxOutputTokens %d: %s); "+
 				"lower maxOutputTokens or raise the limit", m.Name, product.MaxOutputTokens, Decimal(answer)))
 		}
 	}

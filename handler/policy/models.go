@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"aoaigateway/handler/policy/strictyaml"
 )
 
 const (
@@ -20,22 +22,24 @@ var (
 )
 
 func (p *parser) models(n *yaml.Node, out *Policy) {
-	p.named(n, "models", func(name string, v *yaml.Node) {
+	p.Named(n, "models", func(name string, v *yaml.Node) {
 		where, m := "models."+name, Model{Name: name}
-		if isNull(v) {
+		if strictyaml.IsNull(v) {
 			v = &yaml.Node{Kind: yaml.MappingNode, Line: v.Line, Column: v.Column}
 		}
-		p.mapping(v, where, fields{
+		p.Mapping(v, where, strictyaml.Fields{
 			"contextWindow": func(v *yaml.Node) {
-				m.ContextWindow, _ = p.integer(v, where+".contextWindow", 1, maxOutput)
+				m.ContextWindow, _ = p.Integer(v, where+".contextWindow", 1, maxOutput)
 			},
-			"firstByteTimeout": func(v *yaml.Node) { m.FirstByteTimeout = p.duration(v, where+".firstByteTimeout") },
-			"hedge":            func(v *yaml.Node) { m.Hedge = p.boolean(v, where+".hedge") },
-			"price":            func(v *yaml.Node) { m.Price, m.Priced = p.price(v, where+".price"), true },
-			"regions":          func(v *yaml.Node) { m.Regions = p.regions(v, where+".regions") },
+			"firstByteTimeout": func(v *yaml.Node) {
+				m.FirstByteTimeout = p.Duration(v, where+".firstByteTimeout", minTimeout, maxTimeout)
+			},
+			"hedge":   func(v *yaml.Node) { m.Hedge = p.Boolean(v, where+".hedge") },
+			"price":   func(v *yaml.Node) { m.Price, m.Priced = p.price(v, where+".price"), true },
+			"regions": func(v *yaml.Node) { m.Regions = p.regions(v, where+".regions") },
 		})
 		if _, taken := out.models[strings.ToLower(name)]; taken {
-			p.fail(v, where, "is declared twice; Azure ignores the case of names")
+			p.Fail(v, where, "is declared twice; Azure ignores the case of names")
 		}
 		out.models[strings.ToLower(name)] = m
 	})
@@ -48,36 +52,36 @@ func (p *parser) price(n *yaml.Node, where string) (price Price) {
 	read := func(key string, to *int64) func(*yaml.Node) {
 		return func(v *yaml.Node) { *to, _ = p.amount(v, where+"."+key) }
 	}
-	keys := p.mapping(n, where, fields{
+	keys := p.Mapping(n, where, strictyaml.Fields{
 		"input":       read("input", &price.Input),
 		"cachedInput": func(v *yaml.Node) { cached = v; read("cachedInput", &price.CachedInput)(v) },
 		"output":      read("output", &price.Output),
 	})
 	if keys != nil {
-		p.require(n, where, keys, "input", "output")
+		p.Require(n, where, keys, "input", "output")
 	}
 	if price.CachedInput < 0 {
 		price.CachedInput = price.Input
 	}
 	if price.CachedInput > price.Input {
-		p.fail(cached, where+".cachedInput", "is more than input; the amount held before a request assumes that nothing is cached")
+		p.Fail(cached, where+".cachedInput", "is more than input; the amount held before a request assumes that nothing is cached")
 	}
 	return price
 }
 
 func (p *parser) regions(n *yaml.Node, where string) map[string]Route {
 	routes := map[string]Route{}
-	p.named(n, where, func(name string, v *yaml.Node) {
+	p.Named(n, where, func(name string, v *yaml.Node) {
 		at, r := where+"."+name, Route{}
 		number := func(key string, to *int) func(*yaml.Node) {
 			return func(v *yaml.Node) {
-				i, _ := p.integer(v, at+"."+key, 1, maxPriority)
+				i, _ := p.Integer(v, at+"."+key, 1, maxPriority)
 				*to = int(i)
 			}
 		}
-		keys := p.mapping(v, at, fields{"priority": number("priority", &r.Priority), "weight": number("weight", &r.Weight)})
+		keys := p.Mapping(v, at, strictyaml.Fields{"priority": number("priority", &r.Priority), "weight": number("weight", &r.Weight)})
 		if keys != nil && len(keys) == 0 {
-			p.fail(v, at, "replaces nothing; add priority or weight")
+			p.Fail(v, at, "replaces nothing; add priority or weight")
 		}
 		routes[name] = r
 	})
@@ -85,19 +89,19 @@ func (p *parser) regions(n *yaml.Node, where string) map[string]Route {
 }
 
 func (p *parser) currency(n *yaml.Node) string {
-	c, ok := p.text(n, "currency")
+	c, ok := p.Text(n, "currency")
 	if ok && !currencyShape.MatchString(c) {
-		p.fail(n, "currency", fmt.Sprintf("%q is not a currency; write its three letters, such as USD", shorten(c)))
+		p.Fail(n, "currency", fmt.Sprintf("%q is not a currency; write its three letters, such as USD", strictyaml.Shorten(c)))
 	}
 	return c
 }
 
 // priceVersion accepts an unquoted date too, which is not text in YAML.
 func (p *parser) priceVersion(n *yaml.Node) string {
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!timestamp" && nameShape.MatchString(n.Value) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!timestamp" && strictyaml.NameShape.MatchString(n.Value) {
 		return n.Value
 	}
-	return p.name(n, "priceVersion")
+	return p.Name(n, "priceVersion")
 }
 
 // noteMoney keeps the first node that needs the currency.
@@ -111,7 +115,7 @@ func (p *parser) noteMoney(n *yaml.Node) {
 func (p *parser) amount(n *yaml.Node, where string) (int64, bool) {
 	number := n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!int" || n.ShortTag() == "!!float")
 	if !number || !amountShape.MatchString(n.Value) {
-		p.fail(n, where, "is "+kind(n)+"; "+moneyMeaning)
+		p.Fail(n, where, "is "+strictyaml.Kind(n)+"; "+moneyMeaning)
 		return 0, false
 	}
 	whole, part, _ := strings.Cut(n.Value, ".")

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v3"
+
+	"aoaigateway/handler/policy/strictyaml"
 )
 
 // builtin are the kinds of personal data that need no pattern.
@@ -17,41 +19,41 @@ const maxPattern = 1000 // bytes
 // patterns reads the kinds of data that the file declares.
 func (p *parser) patterns(n *yaml.Node) {
 	p.own = map[string]*regexp.Regexp{}
-	p.named(n, "patterns", func(name string, v *yaml.Node) {
+	p.Named(n, "patterns", func(name string, v *yaml.Node) {
 		where := "patterns." + name
-		text, ok := p.text(v, where)
+		text, ok := p.Text(v, where)
 		if !ok {
 			return
 		}
 		expr, err := regexp.Compile(text)
 		switch {
 		case slices.Contains(builtin, name):
-			p.fail(v, where, "is built in and needs no pattern; choose another name")
+			p.Fail(v, where, "is built in and needs no pattern; choose another name")
 		case err != nil:
-			p.fail(v, where, fmt.Sprintf("%v; write a regular expression of RE2", err))
+			p.Fail(v, where, fmt.Sprintf("%v; write a regular expression of RE2", err))
 		case len(text) > maxPattern:
-			p.fail(v, where, fmt.Sprintf("is longer than %d bytes", maxPattern))
+			p.Fail(v, where, fmt.Sprintf("is longer than %d bytes", maxPattern))
 		case expr.MatchString(""):
-			p.fail(v, where, "matches the empty text, and so everywhere; it must match at least one character")
+			p.Fail(v, where, "matches the empty text, and so everywhere; it must match at least one character")
 		}
 		p.own[name] = expr
 	})
 }
 
 func (p *parser) redactions(n *yaml.Node, where string) (list []Redaction) {
-	items, _ := p.sequence(n, where, "write a list such as [email, card]")
+	items, _ := p.Sequence(n, where, "write a list such as [email, card]")
 	for i, item := range items {
 		at := fmt.Sprintf("%s[%d]", where, i)
-		name, ok := p.text(item, at)
+		name, ok := p.Text(item, at)
 		expr, own := p.own[name]
 		switch {
 		case !ok:
 			continue
 		case !own && !slices.Contains(builtin, name):
-			p.fail(item, at, fmt.Sprintf("%q is neither declared under patterns nor one of email, card and iban%s",
-				name, suggest(name, p.kinds())))
+			p.Fail(item, at, fmt.Sprintf("%q is neither declared under patterns nor one of email, card and iban%s",
+				name, strictyaml.Suggest(name, p.kinds())))
 		case slices.ContainsFunc(list, func(r Redaction) bool { return r.Name == name }):
-			p.fail(item, at, fmt.Sprintf("%q occurs twice; remove one", name))
+			p.Fail(item, at, fmt.Sprintf("%q occurs twice; remove one", name))
 		}
 		list = append(list, Redaction{name, expr})
 	}

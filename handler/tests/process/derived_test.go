@@ -169,7 +169,7 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	m := &recovery{t: t, server: server, blobs: blobs, rows: manifest.New(e.Journal), book: usage.New(e.Usage)}
 	m.writer = journal.New(journal.Options{Blobs: blobs, Manifest: m.rows, Logger: logger})
 	m.derive = derive.New(derive.Options{
-		Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: app.Consumers(e, m.book),
+		Journal: m.writer, Manifest: m.rows, Blobs: blobs, Consumers: []derive.Consumer{m.book, e.Exporter},
 		Logger: logger,
 	})
 	return m

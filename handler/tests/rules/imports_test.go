@@ -38,6 +38,7 @@ var product = []row{
 	{"policy openai sse redact breaker", "the policy file; the wire format; event framing; personal data; circuit breakers"},
 	{"headers", "the headers and query parameters that pass the gateway"},
 	{"derive/inflight logs/truncate", "requests in flight at a place in the journal; JSON values as short as a column takes"},
+	{"policy/strictyaml", "YAML whose mistakes have their line and column"},
 	{"journal journal/verify", "the append-only log of records; whether it is as it was written"},
 	{"journal/manifest", "the table of journal files"},
 	{"journal/format", "the format of a journal file"},

@@ -13,16 +13,17 @@ import (
 // exportedForContract are exported names without a user outside their package, each with
 // the reason. A name of a whole package covers all its names.
 var exportedForContract = map[string]string{
-	"logs/export.RefusedError": "callers of Ship tell a refusal of all rows from other errors",
-	"app.DevelopmentStorage":   "tests of the start give it to the real binary",
-	"app.SettingRows":          "the generated table of settings",
-	"gateway.Catalogue":        "the generated table of errors",
-	"table.OpDelete":           tableFault,
-	"table.OpGet":              tableFault,
-	"table.OpInsert":           tableFault,
-	"table.OpReplace":          tableFault,
-	"table.OpScan":             tableFault,
-	"table.OpSwap":             tableFault,
+	"logs/export.RefusedError":        "callers of Ship tell a refusal of all rows from other errors",
+	"app/settings.DevelopmentStorage": "tests of the start give it to the real binary",
+	"app.OpenExporter":                "tests ship rows to a stand-in of Log Analytics",
+	"app/settings.Rows":               "the generated table of settings",
+	"gateway.Catalogue":               "the generated table of errors",
+	"table.OpDelete":                  tableFault,
+	"table.OpGet":                     tableFault,
+	"table.OpInsert":                  tableFault,
+	"table.OpReplace":                 tableFault,
+	"table.OpScan":                    tableFault,
+	"table.OpSwap":                    tableFault,
 }
 
 const tableFault = "tests of every package let operations of the memory twin fail"

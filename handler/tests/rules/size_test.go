@@ -21,6 +21,7 @@ const (
 
 // largePackages are product packages above maxPackageLines, each with the reason.
 var largePackages = map[string]string{
+	"quota":   "one state machine: the lease, the slots, the reservations and the writer of a counter change under its one lock",
 	"backend": "one state machine: candidates, attempts, outcomes and hedges share unexported types",
 }
 

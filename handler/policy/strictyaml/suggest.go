@@ -1,10 +1,10 @@
-package policy
+package strictyaml
 
 import "strings"
 
-// suggest returns "; did you mean x?" with the known word that is nearest to a mistyped
+// Suggest returns "; did you mean x?" with the known word that is nearest to a mistyped
 // word, or the list of known words if none is near.
-func suggest(word string, known []string) string {
+func Suggest(word string, known []string) string {
 	best, least := "", len(word)/3+2
 	for _, k := range known {
 		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {
