@@ -154,7 +154,7 @@ func newRow(line *gateway.Line, chain string, revision int) Row {
 		ModelName: short(line.AnsweredModel, 256), BackendRegion: line.Region, BackendAPIVersion: line.BackendAPIVersion,
 		ResponseCode: line.Status, BackendResponseCode: line.BackendStatus,
 		LastErrorReason: short(line.ErrorReason, 256), LastErrorMessage: short(line.ErrorMessage, 4096),
-		LimitName: short(line.Limit, 256), LimitUnsure: line.LimitUnsure, AuditRelaxed: line.Relaxed, IsStream: line.Stream,
+		LimitName: short(line.Limit, 256), LimitDegraded: line.LimitDegraded, AuditRelaxed: line.Relaxed, IsStream: line.Stream,
 		Redactions: line.Redactions,
 	}
 	row.UserID = row.UserObjectID

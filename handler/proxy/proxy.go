@@ -132,7 +132,7 @@ func (p *Proxy) Serve(in Inference) error {
 	}
 	defer reservation.Release(ctx)
 	if todo.Kind.Metered() {
-		in.Record.LimitUnsure = reservation.Degraded()
+		in.Record.LimitDegraded = reservation.Degraded()
 		setLimitHeaders(in.W.Header(), reservation.Remaining())
 	}
 	if err := in.Audit.Begin(); err != nil {

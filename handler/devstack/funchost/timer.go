@@ -57,12 +57,12 @@ func (h *Host) fire(ctx context.Context, f function) (*Invocation, error) {
 }
 
 func envelope(f function, now time.Time) []byte {
-	stamp := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000-07:00") }
+	timestamp := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000-07:00") }
 	last := now.Add(-5 * time.Minute)
 	b, _ := json.Marshal(map[string]any{
 		"Data": map[string]any{f.timer: map[string]any{
 			"Schedule":       map[string]any{"AdjustForDST": true},
-			"ScheduleStatus": map[string]any{"Last": stamp(last), "Next": stamp(now), "LastUpdated": stamp(last)},
+			"ScheduleStatus": map[string]any{"Last": timestamp(last), "Next": timestamp(now), "LastUpdated": timestamp(last)},
 			"IsPastDue":      false,
 		}},
 		"Metadata": map[string]any{"sys": map[string]any{"MethodName": f.name, "UtcNow": now.UTC(), "RandGuid": uuid.NewString()}},

@@ -33,7 +33,7 @@ var (
 
 // checkProgram compares the templates with the program: settings, tables, columns.
 func checkProgram(root string, all templates) ([]Finding, error) {
-	names, err := goStrings(filepath.Join(root, "handler/app"))
+	names, err := goStrings(root)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +80,8 @@ func checkTables(f *file, constants map[string]string) (found []Finding) {
 			found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("tableNames lacks %q, which the program uses", value)})
 		}
 	}
-	if have := f.find("variable", "auditContainer"); have == nil || have.Value.text() != constants["auditContainer"] {
-		found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("auditContainer must be %q", constants["auditContainer"])})
+	if have := f.find("variable", "auditContainer"); have == nil || have.Value.text() != constants["AuditContainer"] {
+		found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("auditContainer must be %q", constants["AuditContainer"])})
 	}
 	return found
 }
@@ -91,13 +91,18 @@ type programNames struct {
 	constants map[string]string
 }
 
-// goStrings reads the rows of settingRows, and all string constants, of package main.
-func goStrings(dir string) (programNames, error) {
+// goStrings reads the string constants of package app and the rows of package settings.
+func goStrings(root string) (programNames, error) {
 	names := programNames{constants: map[string]string{}}
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	files, err := filepath.Glob(filepath.Join(root, "handler/app/*.go"))
 	if err != nil {
 		return names, err
 	}
+	rows, err := filepath.Glob(filepath.Join(root, "handler/app/settings/*.go"))
+	if err != nil {
+		return names, err
+	}
+	files = append(files, rows...)
 	for _, path := range files {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
@@ -115,7 +120,7 @@ func goStrings(dir string) (programNames, error) {
 				if text, ok := literal(spec.Values[i]); ok {
 					names.constants[name.Name] = text
 				}
-				if list, ok := spec.Values[i].(*ast.CompositeLit); ok && name.Name == "settingRows" {
+				if list, ok := spec.Values[i].(*ast.CompositeLit); ok && name.Name == "Rows" {
 					names.settings = append(names.settings, firstStrings(list)...)
 				}
 			}
@@ -123,7 +128,7 @@ func goStrings(dir string) (programNames, error) {
 		})
 	}
 	if len(names.settings) == 0 {
-		return names, fmt.Errorf("no settingRows below %s", dir)
+		return names, fmt.Errorf("no table of settings in %s/handler/app/settings", root)
 	}
 	return names, nil
 }

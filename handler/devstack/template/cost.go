@@ -112,9 +112,9 @@ func checkCosts(root string, all templates) []Finding {
 	if err != nil {
 		return []Finding{{"infra/prices.json", 0, err.Error()}}
 	}
-	data, err := os.ReadFile(filepath.Join(root, "README.md"))
+	data, err := os.ReadFile(filepath.Join(root, "infra/README.md"))
 	if err != nil || !strings.Contains(string(data), want) {
-		return []Finding{{"README.md", 0, "its costs are not those of infra/prices.json; run: go test ./handler/devstack/template -update"}}
+		return []Finding{{"infra/README.md", 0, "its costs are not those of infra/prices.json; run: go test ./handler/devstack/template -update"}}
 	}
 	return nil
 }

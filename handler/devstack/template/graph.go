@@ -84,7 +84,7 @@ const graphMark = "<!-- deployment -->"
 
 // checkGraph: the README shows the graph as it is.
 func checkGraph(root string, all templates) []Finding {
-	const path = "README.md"
+	const path = "infra/README.md"
 	data, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {
 		return []Finding{{path, 0, err.Error()}}

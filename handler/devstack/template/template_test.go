@@ -54,7 +54,7 @@ func rewriteGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	readme, err := os.ReadFile(filepath.Join(root, "infra/README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func rewriteGenerated(t *testing.T) {
 		t.Fatal(err)
 	}
 	readme = regexp.MustCompile(`(?s)`+costMark+`.*<!-- /costs -->`).ReplaceAllLiteral(readme, []byte(costs))
-	for path, data := range map[string][]byte{"infra/columns.json": b.Bytes(), "infra/workbook.json": book, "README.md": readme} {
+	for path, data := range map[string][]byte{"infra/columns.json": b.Bytes(), "infra/workbook.json": book, "infra/README.md": readme} {
 		if err := os.WriteFile(filepath.Join(root, path), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func copyTree(t *testing.T) string {
 	dir := t.TempDir()
 	for _, pattern := range []string{
 		"azure.yaml", "host.json", "README.md", "infra/*", "infra/queries/*", "functions/*/function.json",
-		"handler/app/*.go",
+		"handler/app/*.go", "handler/app/settings/*.go",
 	} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {

@@ -27,8 +27,8 @@ products:
     models: [chat]
 `
 
-// tenantRig is a rig that takes a tenant's tokens.
-func tenantRig(t *testing.T, policy string) (*harness.Gateway, *authtest.Issuer) {
+// withTenant is a rig that takes a tenant's tokens.
+func withTenant(t *testing.T, policy string) (*harness.Gateway, *authtest.Issuer) {
 	t.Helper()
 	tenant := authtest.New()
 	return harness.Start(t, harness.Options{Policy: policy, Settings: func(s *settings.Values) {
@@ -55,7 +55,7 @@ func (e eitherWay) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestTokenNamesUserInRecord(t *testing.T) {
-	r, tenant := tenantRig(t, userPolicy)
+	r, tenant := withTenant(t, userPolicy)
 	if tenant.Asked() != 0 {
 		t.Errorf("the start asked Entra %d times", tenant.Asked())
 	}
@@ -98,7 +98,7 @@ func tokenIsNowhere(r *harness.Gateway, token string) {
 }
 
 func TestUserLimitCountsOverKeys(t *testing.T) {
-	r, tenant := tenantRig(t, userPolicy)
+	r, tenant := withTenant(t, userPolicy)
 	keys := []string{r.Key, r.Subscribe("default", "team-b")}
 	kim, lee := authtest.Claims(), authtest.Claims()
 	lee["oid"] = "66666666-0000-4000-8000-000000000006"
@@ -112,7 +112,7 @@ func TestUserLimitCountsOverKeys(t *testing.T) {
 }
 
 func TestTokenRefusalsAreRecorded(t *testing.T) {
-	r, tenant := tenantRig(t, userPolicy)
+	r, tenant := withTenant(t, userPolicy)
 	for name, c := range map[string]struct {
 		claims map[string]any
 		status int
@@ -136,7 +136,7 @@ func TestTokenRefusalsAreRecorded(t *testing.T) {
 }
 
 func TestTokenAdminRole(t *testing.T) {
-	r, tenant := tenantRig(t, userPolicy)
+	r, tenant := withTenant(t, userPolicy)
 	for name, c := range map[string]struct {
 		header string
 		want   int

@@ -65,8 +65,8 @@ func heapPeak(f func()) int64 {
 	return peak.Load()
 }
 
-// largeRig has one region that reads a request away and answers as it is told.
-func largeRig(t *testing.T, region http.HandlerFunc) (*harness.Gateway, discarding) {
+// startLarge has one region that reads a request away and answers as it is told.
+func startLarge(t *testing.T, region http.HandlerFunc) (*harness.Gateway, discarding) {
 	t.Helper()
 	d := discarding{sums: make(chan string, 4)}
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) {
@@ -106,7 +106,7 @@ func TestLargeRequestMemory(t *testing.T) {
 	sum := sha256.Sum256(body)
 	want := hex.EncodeToString(sum[:])
 	var arrived atomic.Value
-	r, d := largeRig(t, func(w http.ResponseWriter, q *http.Request) {
+	r, d := startLarge(t, func(w http.ResponseWriter, q *http.Request) {
 		hash := sha256.New()
 		_, _ = io.Copy(hash, q.Body)
 		arrived.Store(hex.EncodeToString(hash.Sum(nil)))
@@ -130,7 +130,7 @@ func TestLongStreamMemory(t *testing.T) {
 	event := strings.Replace(firstChunk, "one", strings.Repeat("word ", 40), 1)
 	var size atomic.Int64
 	sent := make(chan string, 4)
-	r, d := largeRig(t, func(w http.ResponseWriter, q *http.Request) {
+	r, d := startLarge(t, func(w http.ResponseWriter, q *http.Request) {
 		_, _ = io.Copy(io.Discard, q.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
 		hash := sha256.New()

@@ -13,22 +13,22 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// commandRig is a gateway that runs, and the two ways to manage it from the command line.
-type commandRig struct {
+// commandTest is a gateway that runs, and the two ways to manage it from the command line.
+type commandTest struct {
 	*testing.T
 	gateway *harness.Process
 	local   []string // settings: storage is changed directly
 	remote  []string // the management API's address and key
 }
 
-func newCommandRig(t *testing.T) *commandRig {
+func newCommandTest(t *testing.T) *commandTest {
 	t.Helper()
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	p := harness.StartProcess(t, w.Environ())
 	p.Ready()
-	return &commandRig{T: t, gateway: p, local: w.Environ(), remote: []string{"GATEWAY_URL=" + p.URL, "GATEWAY_ADMIN_KEY=" + harness.AdminKey}}
+	return &commandTest{T: t, gateway: p, local: w.Environ(), remote: []string{"GATEWAY_URL=" + p.URL, "GATEWAY_ADMIN_KEY=" + harness.AdminKey}}
 }
 
 // ok runs a command that must succeed and returns what it printed.
@@ -56,7 +56,7 @@ func fails(t *testing.T, environ []string, want []string, args ...string) {
 }
 
 func TestCommandManagesSubscriptions(t *testing.T) {
-	r := newCommandRig(t)
+	r := newCommandTest(t)
 	for name, environ := range map[string][]string{"on storage": r.local, "through the gateway": r.remote} {
 		id := strings.ReplaceAll(name, " ", "-")
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestCommandManagesSubscriptions(t *testing.T) {
 }
 
 // accepts asks the running gateway.
-func (r *commandRig) accepts(t *testing.T, key string, want int) {
+func (r *commandTest) accepts(t *testing.T, key string, want int) {
 	t.Helper()
 	if status, _, body := ask(r.gateway, key); status != want {
 		t.Errorf("status %d, want %d: %s", status, want, body)
@@ -96,7 +96,7 @@ func (r *commandRig) accepts(t *testing.T, key string, want int) {
 
 // A change made through a gateway holds there at once.
 func TestCommandTakesEffectAtOnce(t *testing.T) {
-	r := newCommandRig(t)
+	r := newCommandTest(t)
 	made := ok(t, r.remote, "subscription", "create", "Team", "--id", "team", "--json")
 	primary, secondary := gjson.Get(made, "primaryKey").String(), gjson.Get(made, "secondaryKey").String()
 	r.accepts(t, primary, http.StatusOK)
@@ -111,7 +111,7 @@ func TestCommandTakesEffectAtOnce(t *testing.T) {
 }
 
 func TestCommandNamesMistakes(t *testing.T) {
-	r := newCommandRig(t)
+	r := newCommandTest(t)
 	for name, environ := range map[string][]string{"on storage": r.local, "through the gateway": r.remote} {
 		id := strings.ReplaceAll(name, " ", "-")
 		t.Run(name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestCommandNamesMistakes(t *testing.T) {
 }
 
 func TestCommandNamesMissingSettings(t *testing.T) {
-	r := newCommandRig(t)
+	r := newCommandTest(t)
 	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription",
 		"list")
 	fails(t, nil, []string{"Access denied: send the admin key"}, "subscription", "list", "--url", r.gateway.URL)

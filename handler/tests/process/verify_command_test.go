@@ -16,7 +16,7 @@ import (
 )
 
 func TestCommandVerifies(t *testing.T) {
-	r := newCommandRig(t)
+	r := newCommandTest(t)
 	remote := cli.Remote{URL: r.gateway.URL, Key: harness.AdminKey, Client: http.DefaultClient}
 	created, err := remote.Create(t.Context(), admin.NewSubscription{ID: "team", Product: "default"})
 	if err != nil {
