@@ -83,7 +83,7 @@ func (r *response) event(a *Assembler, data []byte) {
 		}
 		return
 	}
-	if !a.room(data) {
+	if !a.fits(data) {
 		return
 	}
 	switch string(e.kind) {
