@@ -259,6 +259,23 @@ func TestHedgePanicReachesCaller(t *testing.T) {
 	})
 }
 
+// After a panic a half-open breaker must let the next probe through.
+func TestPanicReturnsProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		panics := func(*http.Request) (*http.Response, error) { panic("a fault") }
+		p, _ := newPool(t, map[string][]reply{"a": {status(429, `{}`, "Retry-After=1"), panics, good}})
+		_, _ = ask(t.Context(), p, call(false))
+		time.Sleep(2 * time.Second)
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = ask(t.Context(), p, call(false))
+		}()
+		if a, err := ask(t.Context(), p, call(false)); err != nil || a.Region != "a" {
+			t.Errorf("%+v, %v", a, err)
+		}
+	})
+}
+
 // Under the race detector: attempts side by side, regions that fail at random, clients
 // that leave.
 func TestHedgesUnderLoad(t *testing.T) {

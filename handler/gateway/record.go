@@ -7,15 +7,15 @@ type Outcome string
 
 // The outcomes of a request.
 const (
-	Complete      Outcome = "complete"         // the client was sent a whole answer, an error answer included
-	Refused       Outcome = "refused"          // the gateway answered without asking a region
-	ClientLeft    Outcome = "client-cancelled" // the client closed before the end
+	Complete      Outcome = "complete"         // the client received a whole answer, which may be an error
+	Refused       Outcome = "refused"          // the gateway answered without sending the request to a region
+	ClientLeft    Outcome = "client-cancelled" // the client closed the connection before the end
 	UpstreamCut   Outcome = "upstream-cut"     // the region broke off after the commit point
 	NotDurable    Outcome = "not-durable"      // withheld: its end could not be made durable in time
-	GatewayFailed Outcome = "gateway-failed"   // a fault of ours
+	GatewayFailed Outcome = "gateway-failed"   // a fault of the gateway
 )
 
-// Attempt is one try of one region.
+// Attempt is one attempt at one region.
 type Attempt struct {
 	Region     string    `json:"region"`
 	Deployment string    `json:"deployment,omitempty"`
@@ -27,8 +27,8 @@ type Attempt struct {
 	RequestID  string    `json:"requestId,omitempty"`
 }
 
-// Record is one request, from arrival to end. front makes it, every step fills in what
-// it learns, audit writes it. It is owned by the request's goroutine.
+// Record is one request from its arrival to its end. Package front creates it, every step adds what it learns, and audit
+// writes it. It belongs to the request's goroutine.
 type Record struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"` // arrival
@@ -40,7 +40,7 @@ type Record struct {
 	Surface     string `json:"surface,omitempty"` // classic or v1
 	ClientAgent string `json:"userAgent,omitempty"`
 
-	Model             string `json:"model,omitempty"`      // what the client asked for: deployment or model name
+	Model             string `json:"model,omitempty"`      // deployment or model name that the client asked for
 	APIVersion        string `json:"apiVersion,omitempty"` // the client's
 	Stream            bool   `json:"stream,omitempty"`
 	EndUser           string `json:"endUser,omitempty"` // the request's "user" or "safety_identifier"
@@ -59,11 +59,11 @@ type Record struct {
 	ErrorReason    string  `json:"errorReason,omitempty"`
 	ErrorMessage   string  `json:"errorMessage,omitempty"`
 	Limit          string  `json:"limit,omitempty"`
-	LimitUnsure    bool    `json:"limitUnsure,omitempty"` // a limit went on without its store
+	LimitUnsure    bool    `json:"limitUnsure,omitempty"` // a limit was applied while its store could not be reached
 	FirstByteMilli int64   `json:"firstByteMs,omitempty"`
 	TotalMilli     int64   `json:"totalMs,omitempty"`
 
-	Redactions int   `json:"redactions,omitempty"` // personal data taken out of the bodies below
+	Redactions int   `json:"redactions,omitempty"` // matches of personal data removed from the bodies below
 	Request    *Body `json:"request,omitempty"`
 	Response   *Body `json:"response,omitempty"`
 }

@@ -1,17 +1,16 @@
-// Package logs makes the rows of Log Analytics out of the journal's lines and ships them.
+// Package logs makes rows of Log Analytics from the journal's entries.
 //
-// One request is one row of the table GatewayLogs_CL, sent to the stream
-// Custom-GatewayLogs_CL of a data collection rule; [Row] is the one place where the columns
-// are declared, and [Columns] what template, local sink and queries are checked against.
-// Rows arrive at least once. RecordId names the request and RecordRevision grows with what
-// is known of it (0 its process died before the end, 1 it ended, 2 its outcome was
-// corrected), so that `summarize arg_max(RecordRevision, *) by RecordId` leaves each request
-// once. TimeGenerated is the request's arrival, the same in every copy; Azure Monitor
-// replaces it when it is older than two days.
+// One request is one row of the table GatewayLogs_CL, which is sent to the stream Custom-GatewayLogs_CL of a data
+// collection rule. [Row] is the one place that declares the columns. The template, the local sink and the queries are
+// checked against [Columns].
 //
-// A value of more than 64 KB would be cut by the service, in the middle of whatever it is.
-// So bodies are shortened here, inside their strings, and stay valid JSON; BodyUri and
-// RequestBodyUri name what is whole.
+// Rows arrive at least once. RecordId identifies the request. RecordRevision grows with what is known of it: 0 its
+// process died before the end, 1 it ended, 2 its outcome was corrected. So `summarize arg_max(RecordRevision, *) by
+// RecordId` leaves each request once. TimeGenerated is the request's arrival, the same in every copy; Azure Monitor
+// replaces it if it is older than two days.
+//
+// The service cuts values of more than 64 KB at any byte. So bodies are truncated here, inside their strings, and stay
+// valid JSON. BodyUri and RequestBodyUri name the place of the whole body.
 package logs
 
 import (
@@ -35,13 +34,13 @@ const (
 	revisionAmend      = 2
 )
 
-// Row is one request. Its JSON names are the table's columns, its types decide theirs.
-// Names that Azure Monitor reserves (Type, TenantId, Id, Title, subscriptionid …) are avoided.
+// Row is one request. Its JSON names are the names of the table's columns, and its types decide their types. Names that
+// Azure Monitor reserves (Type, TenantId, Id, Title, subscriptionid …) are not used.
 type Row struct {
 	TimeGenerated  time.Time
 	RecordID       string `json:"RecordId"`
 	RecordRevision int
-	ChainHash      string `json:",omitempty"` // of the journal's member that has the record
+	ChainHash      string `json:",omitempty"` // of the journal's batch that has the record
 	CorrelationID  string `json:"CorrelationId"`
 	Outcome        string `json:",omitempty"` // complete, refused, client-cancelled, upstream-cut, not-durable, gateway-failed; incomplete
 	StreamOutcome  string `json:",omitempty"` // the same, streams only
@@ -50,7 +49,7 @@ type Row struct {
 	SubscriptionName   string `json:",omitempty"`
 	KeySlot            string `json:",omitempty"`
 	ProductID          string `json:"ProductId,omitempty"`
-	UserID             string `json:"UserId,omitempty"` // the proved user, else the one the request names
+	UserID             string `json:"UserId,omitempty"` // the authenticated user, otherwise the one that the request names
 	UserObjectID       string `json:"UserObjectId,omitempty"`
 	EndUser            string `json:",omitempty"`
 	CallerIPAddress    string `json:"CallerIpAddress,omitempty"`
@@ -65,7 +64,7 @@ type Row struct {
 
 	DeploymentRequested string `json:",omitempty"`
 	DeploymentUsed      string `json:",omitempty"`
-	ModelName           string `json:",omitempty"` // the answer's own
+	ModelName           string `json:",omitempty"` // as the answer names it
 	BackendRegion       string `json:",omitempty"`
 	BackendID           string `json:"BackendId,omitempty"` // region/deployment
 	BackendMethod       string `json:",omitempty"`
@@ -104,11 +103,11 @@ type Row struct {
 	ResponseSize        int
 	RequestSha256       string          `json:",omitempty"`
 	ResponseSha256      string          `json:",omitempty"`
-	RequestBody         string          `json:",omitempty"` // of a request that no region was asked
-	ResponseBody        string          `json:",omitempty"` // likewise: the gateway's own
+	RequestBody         string          `json:",omitempty"` // of a request that was sent to no region
+	ResponseBody        string          `json:",omitempty"` // the gateway's own answer to such a request
 	BackendRequestBody  string          `json:",omitempty"`
 	BackendResponseBody string          `json:",omitempty"`
-	BodyTruncatedInRow  bool            // one of the bodies is not whole here
+	BodyTruncatedInRow  bool            // at least one of the bodies is not whole in this row
 	BodyURI             string          `json:"BodyUri,omitempty"` // where the answer is whole
 	RequestBodyURI      string          `json:"RequestBodyUri,omitempty"`
 	ContentFilter       json.RawMessage `json:",omitempty"`
@@ -118,7 +117,7 @@ type Row struct {
 // Column is one column of the table, in Kusto's terms.
 type Column struct{ Name, Type string }
 
-// Columns are the table's columns in the order of Row's fields.
+// Columns returns the table's columns in the order of Row's fields.
 func Columns() []Column {
 	t := reflect.TypeFor[Row]()
 	columns := make([]Column, t.NumField())
@@ -170,8 +169,7 @@ func (row *Row) Encode() ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// classicIDs are the ids under which API Management's queries look for operations that the
-// v1 surface names otherwise.
+// classicIDs has the ids that API Management's queries use for operations that have other names on the v1 surface.
 var classicIDs = map[string]string{
 	"createCompletion":     "completions_create",
 	"createChatCompletion": "ChatCompletions_Create",
@@ -185,7 +183,7 @@ func operationID(spec string) string {
 	return spec
 }
 
-// short bounds a text that comes from outside; it is no body.
+// short cuts a text from outside to limit bytes. It is not for bodies.
 func short(s string, limit int) string {
 	if len(s) > limit {
 		s = s[:limit]
