@@ -68,21 +68,21 @@ func (a *Assembler) Event(data []byte) {
 	switch {
 	case a.kind == Response:
 		a.response.event(a, data)
-	case a.room(data):
+	case a.fits(data):
 		a.merge(&a.root, data)
 	}
 }
 
-// room reports whether what data adds may be kept.
-func (a *Assembler) room(data []byte) bool {
+// fits reports whether what data adds may be kept.
+func (a *Assembler) fits(data []byte) bool {
 	a.full = a.full || a.used+len(data) > a.Limit
 	return !a.full
 }
 
-// lax: what a region sends is taken as it is. Depth stays bounded.
+// lax accepts what a region sends as it is. The depth stays bounded.
 var lax = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
-// Object returns the object assembled so far, or nil when no event was understood.
+// Object returns the object as assembled until now, or nil if no event was understood.
 func (a *Assembler) Object() json.RawMessage {
 	if !a.seen {
 		return nil
@@ -105,7 +105,7 @@ const (
 	drop               // it has no place in the object
 )
 
-// rule is how the values of one name are joined; in holds the rules of the members.
+// rule says how the values of one name are joined. in has the rules of its members.
 type rule struct {
 	how   how
 	as    string // the member's name in the object, quoted, if it is another
@@ -169,7 +169,7 @@ type node struct {
 	set   bool // a value of the expected type was seen; else raw is the last other one, or null
 }
 
-// Bounds on what a search walks through; no service sends half as many.
+// Bounds on the members of one object. No service sends half as many.
 const (
 	maxKids  = 512
 	nodeCost = 128
@@ -235,7 +235,7 @@ func (a *Assembler) member(n *node, name, value []byte) {
 	}
 }
 
-// item merges an object of an indexed array; one without an index goes by its position.
+// item merges an object of an indexed array. An object without an index goes by its position.
 func (a *Assembler) item(n *node, index int, value []byte) {
 	if value[0] != '{' {
 		return

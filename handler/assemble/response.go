@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// response is a stream of typed events: its last one carries the whole object, the others
-// what is known until then.
+// response is a stream of typed events. The last event carries the whole object, the others
+// carry what is known until then.
 type response struct {
 	whole   json.RawMessage // of completed, incomplete or failed
 	started json.RawMessage // of created, in_progress or queued
@@ -47,7 +47,7 @@ var deltas = map[string]delta{
 	`"response.code_interpreter_call_code.delta"`: {member: "code"},
 }
 
-// typedEvent is what we read of an event.
+// typedEvent is what is read of an event.
 type typedEvent struct {
 	kind, response, item, delta []byte
 	output, part                int
@@ -83,7 +83,7 @@ func (r *response) event(a *Assembler, data []byte) {
 		}
 		return
 	}
-	if !a.room(data) {
+	if !a.fits(data) {
 		return
 	}
 	switch string(e.kind) {
@@ -199,7 +199,7 @@ func (r *response) output() []byte {
 	return append(dst, ']')
 }
 
-// render puts the strings that grew into the item as it was added.
+// render writes the strings that grew into the item as it was added.
 func (o *outputItem) render() json.RawMessage {
 	obj := o.raw
 	parts := slices.SortedStableFunc(slices.Values(o.parts), func(x, y *outputPart) int {

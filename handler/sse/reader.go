@@ -28,8 +28,8 @@ type Event struct {
 	Half bool   // the stream ended before the blank line: a reader is to drop it
 }
 
-// Reader yields the events of one stream. It reads no further than it must: an event
-// is returned as soon as its last byte is there.
+// Reader yields the events of one stream. It does not read ahead: an event is returned as
+// soon as its last byte has come.
 type Reader struct {
 	src  io.Reader
 	buf  []byte

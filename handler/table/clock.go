@@ -8,11 +8,12 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// clock learns the store's time from its answers; it is a policy of the pipeline. A Date
-// header is cut to the second, so an answer gives the offset only to within a second and
-// the round trip: it stays where it is while the answers allow it, and they narrow it down.
+// clock learns the store's time from its answers. It is a policy of the SDK's pipeline. A
+// Date header has whole seconds, so an answer gives the offset only within a second and
+// the round trip. The offset stays as it is while the answers allow it, and they narrow it
+// down.
 type clock struct {
-	start time.Time // its monotonic reading carries "our" time on
+	start time.Time // its monotonic reading measures the time since then
 
 	mu     sync.Mutex
 	known  bool
@@ -23,7 +24,7 @@ func newClock() *clock { return &clock{start: time.Now()} }
 
 func (c *clock) now() time.Time { return c.start.Add(time.Since(c.start)) }
 
-// Do notes the Date of every answer, failures and each try of a retry included.
+// Do reads the Date of every answer, also of failures and of each retry.
 func (c *clock) Do(req *policy.Request) (*http.Response, error) {
 	sent := c.now()
 	resp, err := req.Next()
@@ -36,7 +37,7 @@ func (c *clock) Do(req *policy.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// note takes an answer dated date that was made between sent and received.
+// note takes the Date of an answer that was made between sent and received.
 func (c *clock) note(date, sent, received time.Time) {
 	lo, hi := date.Sub(received), date.Add(time.Second).Sub(sent)
 	c.mu.Lock()

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// The wire format is OData JSON: a property beside "name@odata.type", without which
-// 64-bit integers, times and bytes are stored as strings. aztables.EDMEntity is not used:
-// it doubles quotes in keys and reads a whole-number double as int32.
+// The wire format is OData JSON. A property's type is in "name@odata.type"; without it,
+// 64-bit integers, times and bytes are stored as strings. aztables.EDMEntity is not used,
+// because it doubles quotes in keys and reads a whole-number double as int32.
 const (
 	annotation = "@odata.type"
 	edmInt64   = "Edm.Int64"
@@ -45,7 +45,7 @@ func encode(e Entity) ([]byte, error) {
 func decode(data []byte) (Entity, error) {
 	var wire map[string]any
 	if err := json.Unmarshal(data, &wire); err != nil {
-		return Entity{}, fmt.Errorf("table: entity is no JSON object: %w", err)
+		return Entity{}, fmt.Errorf("table: the entity is not a JSON object: %w", err)
 	}
 	e := Entity{Props: make(map[string]any, len(wire))}
 	for name, value := range wire {
@@ -82,5 +82,5 @@ func decodeValue(typ string, value any) (any, error) {
 	case typ == "" || typ == edmDouble && !isText || typ == edmString || typ == edmBool:
 		return value, nil
 	}
-	return nil, fmt.Errorf("%v of type %s was not written by us", value, typ)
+	return nil, fmt.Errorf("%v of type %s was not written by this gateway", value, typ)
 }

@@ -11,29 +11,29 @@ import (
 	"unicode/utf8"
 )
 
-// Table Storage's limits. Azurite enforces few of them, so both stores do.
+// Limits of Table Storage. Azurite enforces few of them, so both stores check them.
 const (
 	maxKey    = 512        // UTF-16 units of one key part: 1 KiB
 	maxName   = 255        // characters of a property name
 	maxProps  = 252        // 255 less PartitionKey, RowKey and Timestamp
 	maxValue  = 64 << 10   // bytes of one property, strings as UTF-16
 	maxEntity = 1 << 20    // bytes by the service's own formula
-	tick      = 100        // nanoseconds a stored time can tell apart
-	perString = 4          // bytes of length the formula adds
-	perProp   = 8          // bytes of overhead the formula adds
+	tick      = 100        // nanoseconds; the resolution of a stored time
+	perString = 4          // bytes that the formula adds for the length
+	perProp   = 8          // bytes that the formula adds for each property
 	fixed     = 8          // bytes of a number or a time
-	minYear   = 1601       // the first year a stored time can have
-	keyBanned = `/\#?`     // characters no key may hold
+	minYear   = 1601       // the first year of a stored time
+	keyBanned = `/\#?`     // characters that a key must not contain
 	lastC1    = rune(0x9f) // control characters end here
 )
 
-// check refuses what Table Storage would refuse, and what it would store as something else.
+// check refuses what Table Storage would refuse or change.
 func check(e Entity) error {
 	if err := checkKey(e.Key); err != nil {
 		return err
 	}
 	if len(e.Props) > maxProps {
-		return fmt.Errorf("table: %d properties: at most %d fit an entity", len(e.Props), maxProps)
+		return fmt.Errorf("table: the entity has %d properties; at most %d are possible", len(e.Props), maxProps)
 	}
 	size := 4 + 2*(units(e.Partition)+units(e.Row))
 	for name, value := range e.Props {
@@ -47,26 +47,26 @@ func check(e Entity) error {
 		size += perProp + 2*units(name) + n
 	}
 	if size > maxEntity {
-		return fmt.Errorf("table: entity of %d bytes: at most %d fit", size, maxEntity)
+		return fmt.Errorf("table: the entity has %d bytes; at most %d are possible", size, maxEntity)
 	}
 	return nil
 }
 
-// maxSwap is how many entities one group transaction may have.
+// maxSwap is the most entities of one group transaction.
 const maxSwap = 100
 
-// checkAll refuses what cannot be one group transaction.
+// checkAll refuses entities that cannot be in one group transaction.
 func checkAll(list []Entity) error {
 	if len(list) == 0 || len(list) > maxSwap {
-		return fmt.Errorf("table: %d entities to swap: from 1 to %d can be", len(list), maxSwap)
+		return fmt.Errorf("table: a swap of %d entities; 1 to %d are possible", len(list), maxSwap)
 	}
 	seen := map[Key]bool{}
 	for _, e := range list {
 		switch {
 		case e.Partition != list[0].Partition:
-			return fmt.Errorf("table: %q and %q are two partitions: one can be swapped at a time", e.Partition, list[0].Partition)
+			return fmt.Errorf("table: a swap of two partitions, %q and %q; only one is possible", e.Partition, list[0].Partition)
 		case seen[e.Key]:
-			return fmt.Errorf("table: %v stands twice in one swap", e.Key)
+			return fmt.Errorf("table: the swap names %v twice", e.Key)
 		}
 		seen[e.Key] = true
 		if err := check(e); err != nil {
@@ -78,14 +78,14 @@ func checkAll(list []Entity) error {
 
 func checkKey(k Key) error {
 	if k.Partition == "" {
-		return errors.New("table: empty partition")
+		return errors.New("table: the partition is empty")
 	}
 	for _, part := range []string{k.Partition, k.Row} {
 		if !utf8.ValidString(part) || strings.ContainsAny(part, keyBanned) || strings.ContainsFunc(part, isControl) {
-			return fmt.Errorf(`table: key part %q: no / \ # ?, control characters or broken UTF-8`, part)
+			return fmt.Errorf(`table: key part %q must not contain / \ # ?, control characters or broken UTF-8`, part)
 		}
 		if n := units(part); n > maxKey {
-			return fmt.Errorf("table: key part of %d characters: at most %d", n, maxKey)
+			return fmt.Errorf("table: a key part has %d characters; at most %d are possible", n, maxKey)
 		}
 	}
 	return nil
@@ -96,16 +96,16 @@ func isControl(r rune) bool { return r < ' ' || (r >= 0x7f && r <= lastC1) }
 func checkName(name string) error {
 	switch name {
 	case "PartitionKey", "RowKey", "Timestamp", "ETag":
-		return fmt.Errorf("table: property name %s is the service's own", name)
+		return fmt.Errorf("table: the property name %s is reserved by the service", name)
 	}
 	for i, r := range name {
 		letter := r == '_' || (r|0x20 >= 'a' && r|0x20 <= 'z')
 		if !letter && (i == 0 || r < '0' || r > '9') {
-			return fmt.Errorf("table: property name %q: letters, digits and _, no digit first", name)
+			return fmt.Errorf("table: the property name %q must have letters, digits and _ only, and no digit first", name)
 		}
 	}
 	if name == "" || len(name) > maxName {
-		return fmt.Errorf("table: property name of %d characters: 1 to %d", len(name), maxName)
+		return fmt.Errorf("table: a property name has %d characters; 1 to %d are possible", len(name), maxName)
 	}
 	return nil
 }
@@ -118,29 +118,29 @@ func valueSize(value any) (int, error) {
 	case int64:
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return 0, fmt.Errorf("%v is no number that can be stored", v)
+			return 0, fmt.Errorf("%v cannot be stored", v)
 		}
 	case time.Time:
 		if y := v.UTC().Year(); y < minYear || y > 9999 {
-			return 0, fmt.Errorf("year %d: %d to 9999 can be stored", y, minYear)
+			return 0, fmt.Errorf("the year %d cannot be stored; %d to 9999 can", y, minYear)
 		}
 	case string:
 		if !utf8.ValidString(v) {
-			return 0, errors.New("broken UTF-8")
+			return 0, errors.New("the text is not valid UTF-8")
 		}
 		n = perString + 2*units(v)
 	case []byte:
 		n = perString + len(v)
 	default:
-		return 0, fmt.Errorf("type %T cannot be stored", value)
+		return 0, fmt.Errorf("the type %T cannot be stored", value)
 	}
 	if n > maxValue+perString {
-		return 0, fmt.Errorf("%d bytes: at most %d fit a property", n-perString, maxValue)
+		return 0, fmt.Errorf("it has %d bytes; at most %d are possible", n-perString, maxValue)
 	}
 	return n, nil
 }
 
-// units counts UTF-16 code units, in which the service measures.
+// units counts UTF-16 code units, the measure of the service.
 func units(s string) (n int) {
 	for _, r := range s {
 		n += utf16.RuneLen(r)
@@ -148,7 +148,7 @@ func units(s string) (n int) {
 	return n
 }
 
-// stored returns props as a store gives them back: own memory, times in UTC at 100 ns.
+// stored returns a copy of props as a store returns them: times in UTC, in steps of 100 ns.
 func stored(props map[string]any) map[string]any {
 	out := make(map[string]any, len(props))
 	maps.Copy(out, props)

@@ -11,25 +11,25 @@ import (
 	"time"
 )
 
-// Op names a method of Store for a Fault.
+// Op names a method of Store.
 type Op string
 
-// The operations a Fault is asked about.
+// The operations that a Fault can make fail.
 const (
 	OpGet     Op = "get"
 	OpInsert  Op = "insert"
 	OpReplace Op = "replace"
-	OpSwap    Op = "swap" // asked with the first entity's key
+	OpSwap    Op = "swap" // the key is that of the first entity
 	OpDelete  Op = "delete"
 	OpScan    Op = "scan"
 )
 
-// Fault decides what becomes of one operation of a Mem. A nil err lets it run. With an
-// err the caller gets that err, and apply says whether the operation was carried out
-// all the same. It is called without a lock held and may wait.
+// Fault decides the outcome of one operation of a Mem. With a nil err the operation runs
+// normally. Otherwise the caller gets err, and apply says whether the operation is applied
+// nevertheless. It is called without a lock and may wait.
 type Fault func(ctx context.Context, op Op, key Key) (apply bool, err error)
 
-// Mem is a table in memory that can fail, and fail after applying.
+// Mem is a table in memory for tests. It can fail before or after it applies an operation.
 type Mem struct {
 	mu     sync.Mutex
 	rows   map[Key]Entity
@@ -43,14 +43,14 @@ var _ Store = (*Mem)(nil)
 // NewMem returns an empty table.
 func NewMem() *Mem { return &Mem{rows: map[Key]Entity{}} }
 
-// SetFault has f decide about every operation from now on; nil lets all run.
+// SetFault makes f decide about every operation from now on; nil ends that.
 func (m *Mem) SetFault(f Fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fault = f
 }
 
-// SetOffset sets how far the store's clock is ahead of ours.
+// SetOffset sets how far the store's clock is ahead of this process's clock.
 func (m *Mem) SetOffset(d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,7 +139,7 @@ func (m *Mem) Delete(ctx context.Context, e Entity) error {
 	return err
 }
 
-// Scan yields a partition in row order, as it was when the iteration began.
+// Scan yields a partition in row order, as it is when the iteration begins.
 func (m *Mem) Scan(ctx context.Context, partition string) iter.Seq2[Entity, error] {
 	return func(yield func(Entity, error) bool) {
 		key := Key{Partition: partition}
@@ -164,7 +164,7 @@ func (m *Mem) Scan(ctx context.Context, partition string) iter.Seq2[Entity, erro
 	}
 }
 
-// do runs apply under the lock, unless the context or the fault says otherwise.
+// do runs apply under the lock, unless the context has ended or the fault prevents it.
 func (m *Mem) do(ctx context.Context, op Op, key Key, apply func() (Entity, error)) (Entity, error) {
 	if err := ctx.Err(); err != nil {
 		return Entity{}, err
@@ -188,7 +188,8 @@ func (m *Mem) do(ctx context.Context, op Op, key Key, apply func() (Entity, erro
 	return e, err
 }
 
-// match and put and partition are called with mu held.
+// match, put and partition are called with mu held.
+
 func (m *Mem) match(e Entity) error {
 	row, ok := m.rows[e.Key]
 	if !ok {

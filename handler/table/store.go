@@ -1,6 +1,6 @@
-// Package table keeps small entities that change by compare-and-swap: subscriptions,
-// quota counters, affinity. Azure Table Storage is the real store, Mem its twin for
-// tests; tabletest holds both to the contract below.
+// Package table stores small entities that change by compare-and-swap, such as
+// subscriptions and quota counters. Azure is the real store and Mem its twin in memory for
+// tests. tabletest tests both against the contract below.
 package table
 
 import (
@@ -10,54 +10,56 @@ import (
 	"time"
 )
 
-// The outcomes a caller must tell apart. After any other error of a write the write
-// may or may not have been applied: the caller finds out by reading, never by guessing.
+// The outcomes that a caller must tell apart. After any other error of a write, the write
+// may have been applied or not, and the caller must read to find out.
 var (
 	ErrNotFound = errors.New("table: no such entity")
 	ErrExists   = errors.New("table: entity exists")
 	ErrConflict = errors.New("table: entity changed since it was read")
 )
 
-// Key names an entity. Neither part may hold / \ # ? or control characters, nor be
-// longer than 512 UTF-16 units (Table Storage's rules). Row may be empty, Partition not
-// (the SDK's rule).
+// Key names an entity. Neither part may contain / \ # ? or control characters, or be longer
+// than 512 UTF-16 units (rules of Table Storage). Partition must not be empty (a rule of
+// the SDK).
 type Key struct{ Partition, Row string }
 
-// Rev is the opaque version a compare-and-swap is made against: an ETag in Azure.
-// The zero Rev never matches a stored entity.
+// Rev is the revision that a compare-and-swap requires: an ETag in Azure. The zero Rev
+// matches no stored entity.
 type Rev struct{ etag string }
 
-// Entity is one row. Props hold string, bool, int64, float64, []byte or time.Time (UTC,
-// 100 ns, year 1601 on); other types are an error, as is what Table Storage would refuse
-// for its size. An empty []byte comes back empty, not nil. Callers own the map; stores copy.
+// Entity is one row. The values of Props are string, bool, int64, float64, []byte or
+// time.Time (UTC, 100 ns, from the year 1601 on). Another type is an error, and so is a
+// size that Table Storage would refuse. An empty []byte comes back empty, not nil. Callers
+// own the map; stores copy it.
 type Entity struct {
 	Key
 	Rev   Rev
 	Props map[string]any
 }
 
-// Store is one table. All methods are safe for concurrent use. Whether transient
-// failures are retried inside is the constructor's choice; quota counters need a store
-// that never does, since a retry turns an applied write whose answer was lost into a conflict.
+// Store is one table. All methods are safe for concurrent use. The constructor decides
+// whether transient failures are retried. Quota counters need a store that never retries:
+// a retry turns a write that was applied, but whose answer was lost, into a conflict.
 type Store interface {
 	// Get returns ErrNotFound when there is no such entity.
 	Get(ctx context.Context, key Key) (Entity, error)
-	// Insert returns ErrExists when the key is taken. The result carries the new Rev.
+	// Insert returns ErrExists when the key is taken. The result has the new Rev.
 	Insert(ctx context.Context, e Entity) (Entity, error)
-	// Replace swaps the whole entity if e.Rev is still current, else ErrConflict;
-	// ErrNotFound when it is gone. The result carries the new Rev.
+	// Replace replaces the whole entity if e.Rev is still current. Otherwise it returns
+	// ErrConflict, or ErrNotFound when the entity is gone. The result has the new Rev.
 	Replace(ctx context.Context, e Entity) (Entity, error)
-	// Swap replaces several entities of one partition, at most 100, all or none: if all
-	// revisions are current, else ErrConflict or ErrNotFound.
+	// Swap replaces up to 100 entities of one partition, all or none: all if all revisions
+	// are current, otherwise none, with ErrConflict or ErrNotFound.
 	Swap(ctx context.Context, list []Entity) error
-	// Delete removes the entity if e.Rev is still current, else ErrConflict;
-	// ErrNotFound when it is gone.
+	// Delete removes the entity if e.Rev is still current. Otherwise it returns ErrConflict,
+	// or ErrNotFound when the entity is gone.
 	Delete(ctx context.Context, e Entity) error
-	// Scan yields a partition's entities in row order; an error ends the sequence.
-	// Entities written meanwhile may or may not be seen.
+	// Scan yields a partition's entities in row order. An error ends the sequence. It is
+	// open whether entities written during the scan are seen.
 	Scan(ctx context.Context, partition string) iter.Seq2[Entity, error]
-	// Offset is the store's clock minus ours, as good as the Date headers of its answers
-	// allow; 0 before the first. "Ours" is the wall clock as it was when the store was
-	// opened, carried on by the monotonic clock, so that a step of the wall clock moves nothing.
+	// Offset is the store's clock minus this process's clock, as precise as the Date headers
+	// of the store's answers allow; 0 before the first answer. This process's clock is the
+	// wall clock at the time when the store was opened, plus the monotonic time since then,
+	// so a step of the wall clock changes nothing.
 	Offset() time.Duration
 }

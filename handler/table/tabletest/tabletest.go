@@ -1,4 +1,4 @@
-// Package tabletest is the contract of table.Store as tests, run over every store.
+// Package tabletest tests stores against the contract of table.Store.
 package tabletest
 
 import (
@@ -17,7 +17,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Run holds the stores that newStore opens, each on a table of its own, to the contract.
+// Run tests the stores that newStore opens, each on a table of its own.
 func Run(t *testing.T, newStore func(t *testing.T) table.Store) {
 	for name, test := range map[string]func(*testing.T, table.Store){
 		"every type comes back as it was stored":       types,
