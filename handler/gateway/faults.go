@@ -174,7 +174,7 @@ var (
 		Kind: Forbidden, Code: "ModelNotPriced", Fixer: ByOperator,
 		Meaning: "A limit counts cost, and the policy has no price for the model.",
 	})
-	CallerIpNotAllowed = define(Fault{
+	CallerIPNotAllowed = define(Fault{
 		Kind: Forbidden, Code: "CallerIpNotAllowed", Fixer: ByOperator,
 		Meaning: "A limit counts by address, and the caller's address is not known.",
 	})
