@@ -17,6 +17,7 @@ const (
 	PortVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
 	AzureVariable  = "WEBSITE_INSTANCE_ID" // set by App Service and Functions, never locally
 	ClientVariable = "AZURE_CLIENT_ID"
+	HostVariable   = "FUNCTIONS_CUSTOMHANDLER_WORKER_ID" // set by the Functions host for its handler
 )
 
 // Purpose says what the settings are read for, and so which of them are required.
@@ -45,7 +46,9 @@ func For(purpose Purpose, environ []string) (Values, error) {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	s := Values{Port: env[PortVariable], InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable]}
+	s := Values{
+		Port: env[PortVariable], Hosted: env[HostVariable] != "", InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable],
+	}
 	mistakes := unknownSettings(env)
 	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
 		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", PortVariable, s.Port))
