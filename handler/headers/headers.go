@@ -103,6 +103,12 @@ func Downstream(to, from http.Header, r *http.Request) {
 	}
 }
 
+// HasBody says whether an answer may have a body and a length (RFC 9110, 6.4.1). The
+// Functions host answers 500 in the place of a 204 with a length.
+func HasBody(status int) bool {
+	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
 // visible percent-encodes the bytes that are not visible ASCII. The Functions host answers
 // 500 in the place of an answer whose header values have others.
 func visible(values []string) []string {

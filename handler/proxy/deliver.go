@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -135,7 +134,7 @@ func (d *delivery) whole() error {
 		return err
 	}
 	headers.Downstream(d.in.W.Header(), a.Header, d.in.R)
-	if hasBody(a.Status) {
+	if headers.HasBody(a.Status) {
 		d.in.W.Header().Set("Content-Length", strconv.Itoa(len(a.Whole)))
 	}
 	d.in.W.WriteHeader(a.Status)
@@ -143,12 +142,6 @@ func (d *delivery) whole() error {
 		return ErrAborted
 	}
 	return nil
-}
-
-// hasBody says whether an answer may have a body and a length (RFC 9110, 6.4.1). The
-// Functions host answers 500 in the place of a 204 with a length.
-func hasBody(status int) bool {
-	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
 // tail is how much of a long body waits for the end record.
@@ -165,7 +158,7 @@ func (d *delivery) long() error {
 		d.rememberOwner(a.Whole)
 	}
 	headers.Downstream(d.in.W.Header(), a.Header, d.in.R)
-	if n := a.Header.Get("Content-Length"); n != "" && hasBody(a.Status) {
+	if n := a.Header.Get("Content-Length"); n != "" && headers.HasBody(a.Status) {
 		d.in.W.Header().Set("Content-Length", n)
 	}
 	d.in.W.WriteHeader(a.Status)
