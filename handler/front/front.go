@@ -62,7 +62,7 @@ func New(o Options) *Handler {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	out := newResponse(w, h.options.ClientIdleTimeout)
+	out := newResponse(w, r, h.options.ClientIdleTimeout)
 	defer out.done()
 	defer h.recoverPanic(out, r)
 	r.URL.Path = trimSlashes(r.URL.Path)
@@ -81,6 +81,7 @@ func (h *Handler) recoverPanic(w *response, r *http.Request) {
 		return
 	}
 	if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared by identity as net/http does
+		w.flushBeforeAbort(r.Context())
 		panic(v)
 	}
 	h.options.Logger.Error("panic", "value", v, "path", r.URL.Path, "stack", string(debug.Stack()))

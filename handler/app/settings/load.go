@@ -17,6 +17,7 @@ const (
 	PortVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
 	AzureVariable  = "WEBSITE_SITE_NAME" // set by every plan of Azure Functions, never locally
 	ClientVariable = "AZURE_CLIENT_ID"
+	HostVariable   = "FUNCTIONS_CUSTOMHANDLER_WORKER_ID" // set by the Functions host for its handler
 )
 
 // azureVariables are set in Azure only. Flex Consumption does not set the last.
@@ -49,7 +50,7 @@ func For(purpose Purpose, environ []string) (Values, error) {
 		env[name] = value
 	}
 	inAzure := slices.ContainsFunc(azureVariables, func(name string) bool { return env[name] != "" })
-	s := Values{Port: env[PortVariable], InAzure: inAzure, ClientID: env[ClientVariable]}
+	s := Values{Port: env[PortVariable], Hosted: env[HostVariable] != "", InAzure: inAzure, ClientID: env[ClientVariable]}
 	mistakes := unknownSettings(env)
 	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
 		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", PortVariable, s.Port))

@@ -48,7 +48,7 @@ func Scan(ctx context.Context, root string) ([]Finding, error) {
 	out, err := cmd.Output() // fails when there are findings, which the report has
 	var report scanReport
 	if jerr := json.Unmarshal(out, &report); jerr != nil {
-		return nil, fmt.Errorf("checkov: %w, %w", err, jerr)
+		return nil, fmt.Errorf("checkov failed (%w), and its output cannot be parsed (%w)", err, jerr)
 	}
 	var found []Finding
 	for _, f := range report.Results.Failed {

@@ -115,8 +115,9 @@ func (s *Counter) Charge(limits []policy.Limit, amounts []int64) (windowIDs []in
 	return windowIDs
 }
 
-// SameWindows reports whether two charges were made in the same windows, so that the rest
-// of both can be kept as one. A bucket's charges must be young enough for a refund.
+// SameWindows reports whether the charges a and b were made in the same windows, so that
+// one refund can give both back. Charges of a token bucket must also be young enough for a
+// refund.
 func SameWindows(now time.Time, limits []policy.Limit, a, b []int64) bool {
 	for i, l := range limits {
 		switch {
@@ -224,7 +225,7 @@ func Parse(e table.Entity) (Counter, error) {
 	}
 	s := Counter{Time: at, Writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
 	if err := json.Unmarshal([]byte(limits), &s.limits); err != nil {
-		return Counter{}, fmt.Errorf("quota: entity %v: limits: %w", e.Key, err)
+		return Counter{}, fmt.Errorf("quota: entity %v: the property limits cannot be parsed: %w", e.Key, err)
 	}
 	var err error
 	if s.slots, err = parseSlots(slots); err != nil {
