@@ -32,7 +32,7 @@ type Options struct {
 	Timer             []Step                                         // tasks of the timer's run
 	Logger            *slog.Logger
 	Fronted           bool          // X-Gateway-Client-IP of the Application Gateway names the client
-	InAzure           bool          // the peer is the Functions host and never the client
+	InAzure           bool          // in Azure, where RemoteAddr is the Functions host and never the client
 	ClientIdleTimeout time.Duration // how long a client may pause inside its body, or take nothing of its answer
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"aoaigateway/handler/devstack/tools"
 )
@@ -84,7 +85,7 @@ func installScanner(ctx context.Context) (string, error) {
 			{filepath.Join(dir, "bin", "python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", list},
 		} {
 			if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-				return fmt.Errorf("%v: %w\n%s", args, err, out)
+				return fmt.Errorf("checkov cannot be installed: %s: %w\n%s", strings.Join(args, " "), err, out)
 			}
 		}
 		return nil
