@@ -131,7 +131,7 @@ func (i *invocation) awaitContinue(a *answer) (early bool, err error) {
 }
 
 func (i *invocation) readHead(a *answer) error {
-	resp, err := http.ReadResponse(a.c.r, &http.Request{Method: i.x.Method})
+	resp, err := http.ReadResponse(a.c.r, &http.Request{Method: i.x.Method}) //nolint:bodyclose // answer.close closes its connection
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}

@@ -99,10 +99,16 @@ func frontEnd(x *kestrel.Exchange, caller kestrel.Fields) kestrel.Fields {
 	peer, port, _ := net.SplitHostPort(address)
 	host := x.Header.Get("Host")
 	set := kestrel.Fields{
-		{Name: "Client-Ip", Value: address}, {Name: "X-Client-Ip", Value: peer}, {Name: "X-Client-Port", Value: port},
-		{Name: "Disguised-Host", Value: host}, {Name: "Was-Default-Hostname", Value: host}, {Name: "X-Arr-Log-Id", Value: uuid.NewString()},
-		{Name: "X-Site-Deployment-Id", Value: "gateway"}, {Name: "X-Original-Url", Value: kestrel.EncodePath(x.Path) + x.Query},
-		{Name: "X-Waws-Unencoded-Url", Value: kestrel.EncodePath(x.Path)}, {Name: "X-Appservice-Proto", Value: "http"},
+		{Name: "Client-Ip", Value: address},
+		{Name: "X-Client-Ip", Value: peer},
+		{Name: "X-Client-Port", Value: port},
+		{Name: "Disguised-Host", Value: host},
+		{Name: "Was-Default-Hostname", Value: host},
+		{Name: "X-Arr-Log-Id", Value: uuid.NewString()},
+		{Name: "X-Site-Deployment-Id", Value: "gateway"},
+		{Name: "X-Original-Url", Value: kestrel.EncodePath(x.Path) + x.Query},
+		{Name: "X-Waws-Unencoded-Url", Value: kestrel.EncodePath(x.Path)},
+		{Name: "X-Appservice-Proto", Value: "http"},
 		{Name: "Max-Forwards", Value: "10"},
 	}
 	kept := slices.DeleteFunc(caller, func(f kestrel.Field) bool {

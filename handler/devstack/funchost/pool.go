@@ -21,7 +21,7 @@ type conn struct {
 	idleErr error         // what ended the watch
 }
 
-func (c *conn) close() { _ = c.Conn.Close() }
+func (c *conn) close() { _ = c.Close() }
 
 // pool keeps idle connections. One that the handler closes meanwhile is taken out.
 type pool struct {
@@ -69,9 +69,9 @@ func (c *conn) watch() {
 func (p *pool) take(addr string) *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for n := len(p.idle) - 1; n >= 0; n-- {
-		c := p.idle[n]
-		p.idle = p.idle[:n]
+	for len(p.idle) > 0 {
+		c := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
 		if c.addr == addr {
 			return c
 		}

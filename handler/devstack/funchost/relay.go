@@ -28,10 +28,10 @@ func (h *Host) relay(i *invocation, a *answer) error {
 	_, reason, _ := strings.Cut(a.Status, " ")
 	for part := make([]byte, 64<<10); ; {
 		n, err := a.Body.Read(part)
-		if err != nil && !errors.Is(err, io.EOF) && !i.x.Begun() && n == 0 {
+		if err != nil && !errors.Is(err, io.EOF) && !i.x.Started() && n == 0 {
 			return err
 		}
-		if !i.x.Begun() {
+		if !i.x.Started() {
 			i.x.Begin(a.StatusCode, reason, header, length)
 		}
 		if n > 0 {

@@ -124,7 +124,7 @@ func (h *Host) invoke(x *kestrel.Exchange, f function, body []byte) {
 		return
 	}
 	h.logf("%s: %v", f.name, causeOr(ctx, err))
-	if x.Begun() || h.o.Fresh { // with a lost instance its connections are lost
+	if x.Started() || h.o.Fresh { // with a lost instance its connections are lost
 		x.Abort()
 		return
 	}

@@ -43,7 +43,8 @@ func (h *Host) fire(ctx context.Context, f function) (*Invocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.addr+"/"+f.name, io.MultiReader(bytes.NewReader(h.envelope(f, time.Now()))))
+	body := io.MultiReader(bytes.NewReader(h.envelope(f, time.Now()))) // of unknown length, so it is sent in chunks
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.addr+"/"+f.name, body)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func (h *Host) fire(ctx context.Context, f function) (*Invocation, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer h.limitTime(w, cancel)()
-	resp, err := h.transport.RoundTrip(req.WithContext(ctx)) // chunked: the length is not known
+	resp, err := h.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("functions host: %s: %w", f.name, err)
 	}

@@ -27,8 +27,8 @@ type Exchange struct {
 	body    body
 	watched chan struct{} // closed when nobody reads the connection any more
 
-	begun, ended, closes bool
-	plain, chunked       bool // the answer's body is written as it is, or in chunks
+	started, ended, closes bool
+	plain, chunked         bool // the answer's body is written as it is, or in chunks
 }
 
 // ErrGone is the cause of a context whose caller has left. A caller that closes its half of
@@ -44,8 +44,8 @@ func (x *Exchange) Peer() net.Addr { return x.conn.RemoteAddr() }
 // Body is the request's body.
 func (x *Exchange) Body() io.Reader { return &x.body }
 
-// Begun tells whether an answer has begun.
-func (x *Exchange) Begun() bool { return x.begun }
+// Started tells whether an answer has begun.
+func (x *Exchange) Started() bool { return x.started }
 
 // run lets the handler answer and says whether the connection can be used again.
 func (x *Exchange) run() bool {
@@ -107,7 +107,7 @@ func (x *Exchange) Empty(status int, closes bool) {
 
 // Begin writes the head of the answer, which leaves with the first bytes of the body. A length of -1 means that it is not known.
 func (x *Exchange) Begin(status int, reason string, header Fields, length int64) {
-	x.begun = true
+	x.started = true
 	bodyless := x.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 	x.plain, x.chunked = !bodyless, false
 	x.closes = x.closes || !x.body.done || x.Minor == 0 || hasItem(x.Header.Get("Connection"), "close") || x.bothFramings()

@@ -59,7 +59,7 @@ type refusal int
 
 func (r refusal) Error() string { return http.StatusText(int(r)) }
 
-const badRequest = refusal(http.StatusBadRequest)
+const errBadRequest = refusal(http.StatusBadRequest)
 
 // readHead reads one head. An error that is no refusal means that the connection is of no use any more.
 func readHead(r *bufio.Reader) (h Head, err error) {
@@ -85,7 +85,7 @@ func readHead(r *bufio.Reader) (h Head, err error) {
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t")
 		if !ok || !isToken(name) || !utf8.ValidString(value) || strings.ContainsAny(value, "\x00\r") {
-			return h, badRequest // includes folded lines, which begin with white space
+			return h, errBadRequest // includes folded lines, which begin with white space
 		}
 		h.Header = append(h.Header, Field{name, value})
 	}
@@ -116,13 +116,13 @@ func (h *Head) parseLine(line string) (target string, err error) {
 	target, proto, ok := strings.Cut(rest, " ")
 	switch {
 	case !ok || !isToken(method) || target == "" || method == http.MethodConnect:
-		return "", badRequest
+		return "", errBadRequest
 	case proto == "HTTP/1.0" || proto == "HTTP/1.1":
 		h.Minor = int(proto[7] - '0')
 	case strings.HasPrefix(proto, "HTTP/"):
 		return "", refusal(http.StatusHTTPVersionNotSupported)
 	default:
-		return "", badRequest
+		return "", errBadRequest
 	}
 	h.Method = strings.ToUpper(method) // the host passes every method in upper case
 	return target, nil
@@ -132,11 +132,11 @@ func (h *Head) checkHost() (string, error) {
 	host := h.Header.Get("Host")
 	switch n := h.Header.count("Host"); {
 	case n > 1 || n == 0 && h.Minor == 1:
-		return "", badRequest
+		return "", errBadRequest
 	case n == 0:
 		return "", refusal(http.StatusInternalServerError)
 	case !isHost(host):
-		return "", badRequest
+		return "", errBadRequest
 	}
 	return host, nil
 }
@@ -173,7 +173,7 @@ func (h *Head) readFraming() error {
 	if encoding != "" {
 		last := encoding[strings.LastIndexByte(encoding, ',')+1:]
 		if !strings.EqualFold(strings.TrimSpace(last), "chunked") {
-			return badRequest
+			return errBadRequest
 		}
 		h.Length = -1
 		return nil
@@ -183,11 +183,11 @@ func (h *Head) readFraming() error {
 		return nil
 	case 1:
 	default:
-		return badRequest
+		return errBadRequest
 	}
 	n, err := strconv.ParseUint(strings.TrimPrefix(length, "+"), 10, 63)
 	if err != nil {
-		return badRequest
+		return errBadRequest
 	}
 	h.Length = int64(n)
 	return nil

@@ -8,7 +8,7 @@ import (
 // parseTarget splits a request target, decodes its path and resolves the dot segments.
 func parseTarget(target, host string) (path, query string, err error) {
 	if strings.IndexFunc(target, func(r rune) bool { return r < ' ' || r >= 0x7f }) >= 0 {
-		return "", "", badRequest
+		return "", "", errBadRequest
 	}
 	if target == "*" {
 		return "*", "", nil
@@ -16,19 +16,19 @@ func parseTarget(target, host string) (path, query string, err error) {
 	if rest, ok := strings.CutPrefix(target, "http://"); ok {
 		authority, after, _ := strings.Cut(rest, "/")
 		if !strings.EqualFold(authority, host) {
-			return "", "", badRequest
+			return "", "", errBadRequest
 		}
 		target = "/" + after
 	}
 	if !strings.HasPrefix(target, "/") {
-		return "", "", badRequest
+		return "", "", errBadRequest
 	}
 	path, query, ok := strings.Cut(target, "?")
 	if ok {
 		query = "?" + query
 	}
 	if path = decode(path); strings.Contains(path, "\x00") {
-		return "", "", badRequest
+		return "", "", errBadRequest
 	}
 	return removeDots(path), query, nil
 }

@@ -52,7 +52,8 @@ var standIns = []row{
 	{"devstack", "the command"},
 	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
 	{"devstack/azurite devstack/wiremock devstack/aoaisim devstack/funchost devstack/loganalytics", "the services"},
-	{"devstack/child devstack/tools devstack/inputs devstack/kestrel", "processes, installations, inputs of azd, the HTTP server of the Functions host"},
+	{"devstack/child devstack/tools devstack/inputs", "processes, installations, inputs of azd"},
+	{"devstack/kestrel", "the HTTP server of the Functions host"},
 }
 
 // exceptions are imports that the rows forbid, each with its reason.
