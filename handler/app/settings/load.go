@@ -179,7 +179,8 @@ func LoadPolicy(s Values) (*policy.Policy, error) {
 	}
 	var mistakes []error
 	if _, ok := pol.Product(s.Entra.Product); s.Entra.Product != "" && !ok {
-		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: %s has no product %s; name one of its products", s.PolicyFile, s.Entra.Product))
+		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: %s has no product %s; name one of its products",
+			s.PolicyFile, s.Entra.Product))
 	}
 	for _, p := range pol.Products() {
 		if p.HardTokens() {
