@@ -15,10 +15,13 @@ import (
 // Variables of the Functions host and of azidentity that matter here.
 const (
 	PortVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
-	AzureVariable  = "WEBSITE_INSTANCE_ID" // set by App Service and Functions, never locally
+	AzureVariable  = "WEBSITE_SITE_NAME" // set by every plan of Azure Functions, never locally
 	ClientVariable = "AZURE_CLIENT_ID"
 	HostVariable   = "FUNCTIONS_CUSTOMHANDLER_WORKER_ID" // set by the Functions host for its handler
 )
+
+// azureVariables are set in Azure only. Flex Consumption does not set the last.
+var azureVariables = []string{AzureVariable, "WEBSITE_SKU_NAME", "WEBSITE_INSTANCE_ID"}
 
 // Purpose says what the settings are read for, and so which of them are required.
 type Purpose int
@@ -46,9 +49,8 @@ func For(purpose Purpose, environ []string) (Values, error) {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	s := Values{
-		Port: env[PortVariable], Hosted: env[HostVariable] != "", InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable],
-	}
+	inAzure := slices.ContainsFunc(azureVariables, func(name string) bool { return env[name] != "" })
+	s := Values{Port: env[PortVariable], Hosted: env[HostVariable] != "", InAzure: inAzure, ClientID: env[ClientVariable]}
 	mistakes := unknownSettings(env)
 	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
 		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", PortVariable, s.Port))
