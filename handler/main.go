@@ -39,7 +39,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return report(stderr, err)
 	}
-	if err := app.Serve(ctx, s, pol, version, app.NewLogger(s, stdout)); err != nil {
+	if err := app.Serve(ctx, s, pol, version, app.NewLogger(s, stdout, stderr)); err != nil {
 		return report(stderr, err)
 	}
 	return app.ExitInterrupted

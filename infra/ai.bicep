@@ -10,7 +10,7 @@ param name string
 param kind string
 param private bool
 
-@description('Array of { name, version, capacity }.')
+@description('Entries of models.json for this region.')
 param deployments array
 param diagnostics bool
 param workspaceId string
@@ -40,9 +40,9 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
 resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = [for d in deployments: {
   parent: account
   name: d.name
-  sku: { name: 'GlobalStandard', capacity: d.capacity }
+  sku: { name: d.sku, capacity: d.capacity }
   properties: {
-    model: { format: 'OpenAI', name: d.name, version: empty(d.version) ? null : d.version }
+    model: { format: 'OpenAI', name: d.model, version: empty(d.version) ? null : d.version }
     versionUpgradeOption: 'OnceCurrentVersionExpired'
     raiPolicyName: 'Microsoft.DefaultV2'
   }
@@ -75,6 +75,6 @@ module link 'link.bicep' = if (private) {
     subnetId: linksSubnetId
     serviceId: account.id
     groupId: 'account'
-    zoneIds: private ? [zones.openai, zones.cognitiveservices, zones.aiservices] : []
+    zoneIds: [zones.openai, zones.cognitiveservices, zones.aiservices]
   }
 }

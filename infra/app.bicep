@@ -1,30 +1,29 @@
-// The gateway itself: its identity, its storage and vault, the Functions app, and every right that the identity has.
+// The Functions app: plan, site, settings, and the rights of the program's identity on models and logs.
 param location string
 param tags object
+
+@minLength(13)
 param token string
 param private bool
-param storageSku string
-param auditRetentionDays int
-param purgeProtection bool
 param instanceMemoryMB int
 param maximumInstanceCount int
 param httpConcurrency int
 param alwaysReady int
+param zoneRedundant bool
 
 @description('JSON of the regions, as GATEWAY_BACKENDS wants it.')
 param backends string
-param accountNames array
-
-@secure()
-param adminKey string
+param regionNames array
 param operatorId string
 param operatorType string
+param auditorId string
+param auditorType string
 param entraTenantId string
 param entraAudience string
 param entraProduct string
-param workspaceName string
-param componentName string
-param ruleName string
+
+@description('Endpoints of store.bicep.')
+param store object
 param logsEndpoint string
 param logsRule string
 param logsStream string
@@ -37,193 +36,43 @@ param zones object
 param functionPrivateEndpoint bool
 param scmAccess string
 
-var packageContainer = 'app-package'
-var auditContainer = 'audit'
-var tableNames = ['subscriptions', 'quota', 'affinity', 'regions', 'journal', 'usage']
+// The Functions host reads a whole body before the program sees the request, and a host without memory ends with every
+// stream in it. Two fifths of the memory, shared by the requests of one instance, is what it bore in tests.
+var hostBodyMB = instanceMemoryMB * 2 / 5 / httpConcurrency
+// Below the host's limit, so that a caller gets the gateway's readable 413.
+var maxBodyMB = hostBodyMB < 2 ? fail('GW_HTTP_CONCURRENCY is too high for GW_MEMORY_MB: no memory is left for bodies') : hostBodyMB - 1
 
 var roles = {
-  storageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
-  storageBlobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
-  storageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
-  keyVaultSecretsUser: '4633458b-17de-408a-b874-0445c86b69e6'
-  keyVaultSecretsOfficer: 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
   cognitiveServicesOpenAIUser: '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
   monitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
   logAnalyticsReader: '73c42c96-874c-492b-b04d-ab87d138a893'
 }
 
-resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: 'id-gw-${token}'
-  location: location
-  tags: tags
 }
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
-  // checkov:skip=CKV_AZURE_35:Deny in private; public has no network to allow, and takes Entra identities only
-  // checkov:skip=CKV_AZURE_206:a parameter; the default is the cheapest
-  // checkov:skip=CKV_AZURE_43:made of a hash that is within the rules
-  name: 'st${token}'
-  location: location
-  tags: tags
-  kind: 'StorageV2'
-  sku: { name: storageSku }
-  properties: {
-    accessTier: 'Hot'
-    allowBlobPublicAccess: false
-    allowCrossTenantReplication: false
-    allowSharedKeyAccess: false
-    defaultToOAuthAuthentication: true
-    minimumTlsVersion: 'TLS1_2'
-    supportsHttpsTrafficOnly: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'None' }
-  }
-}
-
-resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
-  parent: storage
-  name: 'default'
-  properties: {
-    deleteRetentionPolicy: { enabled: true, days: 7 }
-    containerDeleteRetentionPolicy: { enabled: true, days: 7 }
-  }
-}
-
-resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' = {
-  parent: blobs
-  name: packageContainer
-  properties: { publicAccess: 'None' }
-}
-
-resource audit 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' = {
-  parent: blobs
-  name: auditContainer
-  properties: { publicAccess: 'None' }
-}
-
-// Append blobs can be deleted by age, but not moved to a cooler tier.
-resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06-01' = {
-  parent: storage
-  name: 'default'
-  dependsOn: [blobs]
-  properties: {
-    policy: {
-      rules: [
-        {
-          name: 'old-records'
-          type: 'Lifecycle'
-          enabled: true
-          definition: {
-            filters: { prefixMatch: ['${auditContainer}/'], blobTypes: ['appendBlob', 'blockBlob'] }
-            actions: {
-              baseBlob: { delete: { daysAfterModificationGreaterThan: auditRetentionDays } }
-            }
-          }
-        }
-      ]
-    }
-  }
-}
-
-resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2025-06-01' = {
-  parent: storage
-  name: 'default'
-}
-
-resource tables 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-06-01' = [for name in tableNames: {
-  parent: tableService
-  name: name
-}]
-
-resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
-  // checkov:skip=CKV_AZURE_109:Deny in private; public takes Entra identities only
-  // checkov:skip=CKV_AZURE_189:Disabled in private
-  // checkov:skip=CKV_AZURE_110:a parameter: a trial could not be made again under its name
-  // checkov:skip=CKV_AZURE_42:soft delete is on; purge protection is a parameter
-  name: 'kv-${token}'
-  location: location
-  tags: tags
-  properties: {
-    tenantId: tenant().tenantId
-    sku: { family: 'A', name: 'standard' }
-    enableRbacAuthorization: true
-    enableSoftDelete: true
-    softDeleteRetentionInDays: 7
-    enablePurgeProtection: purgeProtection ? true : null
-    enabledForTemplateDeployment: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    // Trusted services stay: the Application Gateway reads its certificate as one.
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'AzureServices' }
-  }
-}
-
-// Through Resource Manager, which a closed vault admits.
-resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = {
-  // checkov:skip=CKV_AZURE_41:an expired admin key would lock operators out; README says how to rotate it
-  parent: vault
-  name: 'gateway-admin-key'
-  properties: { value: adminKey, contentType: 'text/plain' }
+resource deployer 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: 'id-deploy-${token}'
 }
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {
-  name: workspaceName
+  name: 'log-${token}'
 }
 
 resource component 'Microsoft.Insights/components@2020-02-02' existing = {
-  name: componentName
+  name: 'appi-${token}'
 }
 
 resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' existing = {
-  name: ruleName
+  name: 'dcr-${token}'
 }
 
-resource accounts 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = [for name in accountNames: {
-  name: name
+resource accounts 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = [for region in regionNames: {
+  name: 'ai-${region}-${token}'
 }]
 
-resource vaultLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  scope: vault
-  name: 'gateway'
-  properties: {
-    workspaceId: workspace.id
-    logs: [
-      { categoryGroup: 'audit', enabled: true }
-    ]
-  }
-}
-
-// Owner of blobs, not of the account: the Functions host sets permissions on its own locks and keys.
-resource mayBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: storage
-  name: guid(storage.id, identity.id, roles.storageBlobDataOwner)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.storageBlobDataOwner)
-    principalId: identity.properties.principalId
-    principalType: 'ServicePrincipal'
-  }
-}
-
-resource mayTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: storage
-  name: guid(storage.id, identity.id, roles.storageTableDataContributor)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.storageTableDataContributor)
-    principalId: identity.properties.principalId
-    principalType: 'ServicePrincipal'
-  }
-}
-
-resource maySecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: vault
-  name: guid(vault.id, identity.id, roles.keyVaultSecretsUser)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyVaultSecretsUser)
-    principalId: identity.properties.principalId
-    principalType: 'ServicePrincipal'
-  }
-}
-
-resource mayModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (name, i) in accountNames: {
+resource mayModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (region, i) in regionNames: {
   scope: accounts[i]
   name: guid(accounts[i].id, identity.id, roles.cognitiveServicesOpenAIUser)
   properties: {
@@ -253,36 +102,6 @@ resource mayTraces 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-resource operatorBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
-  scope: storage
-  name: guid(storage.id, operatorId, roles.storageBlobDataReader)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.storageBlobDataReader)
-    principalId: operatorId
-    principalType: operatorType
-  }
-}
-
-resource operatorTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
-  scope: storage
-  name: guid(storage.id, operatorId, roles.storageTableDataContributor)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.storageTableDataContributor)
-    principalId: operatorId
-    principalType: operatorType
-  }
-}
-
-resource operatorSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
-  scope: vault
-  name: guid(vault.id, operatorId, roles.keyVaultSecretsOfficer)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.keyVaultSecretsOfficer)
-    principalId: operatorId
-    principalType: operatorType
-  }
-}
-
 resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
   scope: workspace
   name: guid(workspace.id, operatorId, roles.logAnalyticsReader)
@@ -293,45 +112,13 @@ resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
   }
 }
 
-// One link after the other, and all before the site: its first deployment needs the storage that stands behind them.
-module blobLink 'link.bicep' = if (private) {
-  name: 'link-blob'
-  params: {
-    name: 'pe-blob-${token}'
-    location: location
-    tags: tags
-    subnetId: linksSubnetId
-    serviceId: storage.id
-    groupId: 'blob'
-    zoneIds: private ? [zones.blob] : []
-  }
-}
-
-module tableLink 'link.bicep' = if (private) {
-  name: 'link-table'
-  dependsOn: [blobLink]
-  params: {
-    name: 'pe-table-${token}'
-    location: location
-    tags: tags
-    subnetId: linksSubnetId
-    serviceId: storage.id
-    groupId: 'table'
-    zoneIds: private ? [zones.table] : []
-  }
-}
-
-module vaultLink 'link.bicep' = if (private) {
-  name: 'link-vault'
-  dependsOn: [tableLink]
-  params: {
-    name: 'pe-vault-${token}'
-    location: location
-    tags: tags
-    subnetId: linksSubnetId
-    serviceId: vault.id
-    groupId: 'vault'
-    zoneIds: private ? [zones.vault] : []
+resource auditorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(auditorId) && auditorId != operatorId) {
+  scope: workspace
+  name: guid(workspace.id, auditorId, roles.logAnalyticsReader)
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.logAnalyticsReader)
+    principalId: auditorId
+    principalType: auditorType
   }
 }
 
@@ -342,7 +129,7 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   tags: tags
   kind: 'functionapp'
   sku: { name: 'FC1', tier: 'FlexConsumption' }
-  properties: { reserved: true }
+  properties: { reserved: true, zoneRedundant: zoneRedundant }
 }
 
 resource site 'Microsoft.Web/sites@2025-03-01' = {
@@ -356,9 +143,8 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
-    userAssignedIdentities: { '${identity.id}': {} }
+    userAssignedIdentities: { '${identity.id}': {}, '${deployer.id}': {} }
   }
-  dependsOn: [package, tables, mayBlobs, mayTables, maySecrets, vaultLink]
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
@@ -371,8 +157,8 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       deployment: {
         storage: {
           type: 'blobContainer'
-          value: '${storage.properties.primaryEndpoints.blob}${packageContainer}'
-          authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: identity.id }
+          value: store.package
+          authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: deployer.id }
         }
       }
       runtime: { name: 'custom', version: '1.0' }
@@ -405,17 +191,22 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
 var appSettings = {
   AzureWebJobsStorage__credential: 'managedidentity'
   AzureWebJobsStorage__clientId: identity.properties.clientId
-  AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
-  AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table
+  // Without the account's name the host can fail to reach its storage early in its start.
+  AzureWebJobsStorage__accountName: store.hostAccount
+  AzureWebJobsStorage__blobServiceUri: store.hostBlob
+  AzureWebJobsStorage__tableServiceUri: store.table
+  AzureWebJobsDisableHomepage: 'true'
   APPLICATIONINSIGHTS_CONNECTION_STRING: component.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
   AZURE_CLIENT_ID: identity.properties.clientId
   AZURE_TOKEN_CREDENTIALS: 'prod'
+  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: string(hostBodyMB * 1048576)
+  GATEWAY_MAX_BODY_MB: string(maxBodyMB)
   GATEWAY_BACKENDS: backends
-  GATEWAY_TABLE_ENDPOINT: storage.properties.primaryEndpoints.table
-  GATEWAY_BLOB_ENDPOINT: storage.properties.primaryEndpoints.blob
-  GATEWAY_KEY_VAULT_URI: vault.properties.vaultUri
-  GATEWAY_ADMIN_KEY_SECRET: adminSecret.name
+  GATEWAY_TABLE_ENDPOINT: store.table
+  GATEWAY_BLOB_ENDPOINT: store.blob
+  GATEWAY_KEY_VAULT_URI: store.vault
+  GATEWAY_ADMIN_KEY_SECRET: 'gateway-admin-key'
   GATEWAY_ENTRA_TENANT: entraTenantId
   GATEWAY_ENTRA_AUDIENCE: entraAudience
   GATEWAY_ENTRA_PRODUCT: entraProduct
@@ -461,14 +252,9 @@ module siteLink 'link.bicep' = if (private && functionPrivateEndpoint) {
     subnetId: linksSubnetId
     serviceId: site.id
     groupId: 'sites'
-    zoneIds: private ? [zones.sites] : []
+    zoneIds: [zones.sites]
   }
 }
 
-output identityClientId string = identity.properties.clientId
 output siteName string = site.name
 output siteHostName string = site.properties.defaultHostName
-output vaultName string = vault.name
-output vaultUri string = vault.properties.vaultUri
-output tableEndpoint string = storage.properties.primaryEndpoints.table
-output blobEndpoint string = storage.properties.primaryEndpoints.blob

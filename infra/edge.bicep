@@ -1,68 +1,97 @@
-// The private variant's only way in: a public address, a certificate, a firewall, an Application Gateway.
+// The private variant's only way in: a public address, two firewall policies, an Application Gateway.
 param location string
 param tags object
+
+@minLength(13)
 param token string
 param subnetId string
 param siteHostName string
 param functionPrivateEndpoint bool
-param vaultName string
-param dnsLabel string
-param tlsSecretId string
 
-@secure()
-param tlsPfx string
+@description('Versionless address of the certificate\'s secret.')
+param certificateUri string
+param dnsLabel string
 param wafMode string
+param manageSources string
 param minCapacity int
 param maxCapacity int
+param accessLog bool
 param workspaceId string
+param actionGroupId string
 
 var gatewayName = 'agw-${token}'
 var gatewayId = resourceId('Microsoft.Network/applicationGateways', gatewayName)
-var keyVaultSecretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
-var secretName = 'gateway-certificate'
 
-// Prompts are full of SQL, HTML and shell, and these groups would refuse them. Names, headers, addresses
-// and the form of requests stay inspected.
-var contentGroups = [
-  'SQLI'
-  'MS-ThreatIntel-SQLI'
-  'PROTOCOL-ATTACK'
-  'XSS'
-  'RCE'
-  'LFI'
-  'RFI'
-  'PHP'
-  'MS-ThreatIntel-AppSec'
-  'MS-ThreatIntel-WebShells'
-  'MS-ThreatIntel-CVEs'
+// SDKs want JSON, and the firewall's own answer is HTML.
+var refusal = base64('{"error":{"code":"firewall","message":"The firewall in front of the gateway refused the request."}}')
+
+// A rule that a request met writes the request's values into the log; keys and prompts are among them.
+var scrubbed = ['RequestHeaderNames', 'RequestCookieNames', 'RequestArgNames', 'RequestPostArgNames', 'RequestJSONArgNames']
+var scrubbing = map(scrubbed, v => { matchVariable: v, selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' })
+
+var ruleSets = [
+  { ruleSetType: 'Microsoft_DefaultRuleSet', ruleSetVersion: '2.1' }
+  { ruleSetType: 'Microsoft_BotManagerRuleSet', ruleSetVersion: '1.1' }
 ]
 
-resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
-  name: 'id-edge-${token}'
-  location: location
-  tags: tags
-}
-
-resource vault 'Microsoft.KeyVault/vaults@2025-05-01' existing = {
-  name: vaultName
-}
-
-resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (empty(tlsSecretId)) {
-  // checkov:skip=CKV_AZURE_41:the certificate has its own end
-  // checkov:skip=CKV_AZURE_114:it has: application/x-pkcs12
-  parent: vault
-  name: secretName
-  properties: { value: tlsPfx, contentType: 'application/x-pkcs12' }
-}
-
-resource mayCertificate 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: vault
-  name: guid(vault.id, identity.id, keyVaultSecretsUser)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', keyVaultSecretsUser)
-    principalId: identity.properties.principalId
-    principalType: 'ServicePrincipal'
+// Cookies of other applications on the same domain reach the gateway too, which reads none.
+var exclusions = [
+  {
+    matchVariable: 'RequestCookieValues'
+    selectorMatchOperator: 'EqualsAny'
+    selector: '*'
+    exclusionManagedRuleSets: [
+      {
+        ruleSetType: 'Microsoft_DefaultRuleSet'
+        ruleSetVersion: '2.1'
+        ruleGroups: [
+          { ruleGroupName: 'SQLI' }
+          { ruleGroupName: 'MS-ThreatIntel-SQLI' }
+        ]
+      }
+    ]
   }
+]
+
+// The Functions host resolves dot segments behind the firewall: /openai/../manage would be looked at as a prompt and answered as management.
+var noDots = {
+  name: 'nodots'
+  priority: 1
+  ruleType: 'MatchRule'
+  action: 'Block'
+  matchConditions: [
+    {
+      matchVariables: [{ variableName: 'RequestUri' }]
+      operator: 'Regex'
+      transforms: ['Lowercase']
+      matchValues: ['^[^?]*([.][.]|%2e|%252e)']
+    }
+  ]
+}
+var manageByAddress = {
+  name: 'manage'
+  priority: 10
+  ruleType: 'MatchRule'
+  action: 'Block'
+  matchConditions: [
+    {
+      matchVariables: [{ variableName: 'RequestUri' }]
+      operator: 'Contains'
+      transforms: ['UrlDecode', 'Lowercase']
+      matchValues: ['manage']
+    }
+    {
+      matchVariables: [{ variableName: 'RemoteAddr' }]
+      operator: 'IPMatch'
+      negationConditon: true
+      matchValues: map(split(manageSources, ','), s => trim(s))
+    }
+  ]
+}
+
+// Made in store.bicep, minutes earlier: a role that is seconds old is not known everywhere.
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: 'id-edge-${token}'
 }
 
 resource address 'Microsoft.Network/publicIPAddresses@2025-05-01' = {
@@ -73,12 +102,15 @@ resource address 'Microsoft.Network/publicIPAddresses@2025-05-01' = {
   zones: pickZones('Microsoft.Network', 'publicIPAddresses', location, 3)
   properties: {
     publicIPAllocationMethod: 'Static'
+    // A whole answer may take 220 s; the default of four minutes leaves little.
+    idleTimeoutInMinutes: 10
     dnsSettings: { domainNameLabel: dnsLabel }
   }
 }
 
+// For everything but /openai: management, health, and whatever scanners try. Bodies are inspected whole.
 resource firewall 'Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies@2025-05-01' = {
-  // checkov:skip=CKV_AZURE_135:rule set 2.1 has the rule, 944240, in group JAVA, which is not excluded; the check knows rule set 3.1 only
+  // checkov:skip=CKV_AZURE_135:rule set 2.1 has the rule, 944240, in group JAVA; the check knows rule set 3.1 only
   name: 'waf-${token}'
   location: location
   tags: tags
@@ -88,38 +120,39 @@ resource firewall 'Microsoft.Network/ApplicationGatewayWebApplicationFirewallPol
       mode: wafMode
       requestBodyCheck: true
       requestBodyInspectLimitInKB: 128
-      // Long contexts and images pass any size the firewall can enforce; the gateway has a limit of its own.
-      requestBodyEnforcement: false
-      maxRequestBodySizeInKb: 2000
+      requestBodyEnforcement: true
+      maxRequestBodySizeInKb: 128
       fileUploadEnforcement: true
-      fileUploadLimitInMb: 100
-      logScrubbing: {
-        state: 'Enabled'
-        scrubbingRules: [
-          // Without it the firewall's log would hold the piece of a prompt that a rule met.
-          { matchVariable: 'RequestJSONArgNames', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' }
-        ]
-      }
+      fileUploadLimitInMb: 1
+      customBlockResponseStatusCode: 403
+      customBlockResponseBody: refusal
+      logScrubbing: { state: 'Enabled', scrubbingRules: scrubbing }
     }
-    managedRules: {
-      managedRuleSets: [
-        { ruleSetType: 'Microsoft_DefaultRuleSet', ruleSetVersion: '2.1' }
-      ]
-      exclusions: [
-        {
-          matchVariable: 'RequestArgValues'
-          selectorMatchOperator: 'EqualsAny'
-          selector: '*'
-          exclusionManagedRuleSets: [
-            {
-              ruleSetType: 'Microsoft_DefaultRuleSet'
-              ruleSetVersion: '2.1'
-              ruleGroups: [for g in contentGroups: { ruleGroupName: g }]
-            }
-          ]
-        }
-      ]
+    customRules: empty(manageSources) ? [noDots] : [noDots, manageByAddress]
+    managedRules: { managedRuleSets: ruleSets, exclusions: exclusions }
+  }
+}
+
+// For prompts. They are full of code, logs and markup, which the rules take for attacks, and they are longer than what the
+// firewall looks at. It inspects headers, cookies, paths and queries, and no bodies; the gateway limits their size.
+resource promptsFirewall 'Microsoft.Network/ApplicationGatewayWebApplicationFirewallPolicies@2025-05-01' = {
+  // checkov:skip=CKV_AZURE_135:rule set 2.1 has the rule, 944240, in group JAVA; the check knows rule set 3.1 only
+  name: 'waf-prompts-${token}'
+  location: location
+  tags: tags
+  properties: {
+    policySettings: {
+      state: 'Enabled'
+      mode: wafMode
+      requestBodyCheck: false
+      requestBodyEnforcement: false
+      fileUploadEnforcement: false
+      customBlockResponseStatusCode: 403
+      customBlockResponseBody: refusal
+      logScrubbing: { state: 'Enabled', scrubbingRules: scrubbing }
     }
+    customRules: [noDots]
+    managedRules: { managedRuleSets: ruleSets, exclusions: exclusions }
   }
 }
 
@@ -132,7 +165,6 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
     type: 'UserAssigned'
     userAssignedIdentities: { '${identity.id}': {} }
   }
-  dependsOn: [mayCertificate, certificate]
   properties: {
     sku: { name: 'WAF_v2', tier: 'WAF_v2' }
     autoscaleConfiguration: { minCapacity: minCapacity, maxCapacity: maxCapacity }
@@ -155,13 +187,12 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
     ]
     frontendPorts: [
       { name: 'https', properties: { port: 443 } }
-      { name: 'http', properties: { port: 80 } }
     ]
     sslCertificates: [
       {
         // Without a version, so that a new one is picked up, within four hours.
         name: 'certificate'
-        properties: { keyVaultSecretId: empty(tlsSecretId) ? '${vault.properties.vaultUri}secrets/${secretName}' : tlsSecretId }
+        properties: { keyVaultSecretId: certificateUri }
       }
     ]
     backendAddressPools: [
@@ -180,7 +211,8 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
           cookieBasedAffinity: 'Disabled'
           // Four minutes is the most that Azure allows to a backend without a private endpoint.
           requestTimeout: functionPrivateEndpoint ? 600 : 240
-          connectionDraining: { enabled: true, drainTimeoutInSec: 60 }
+          // A change of the gateway ends open streams after this time; an hour is the longest that the program allows.
+          connectionDraining: { enabled: true, drainTimeoutInSec: 3600 }
           probe: { id: '${gatewayId}/probes/app' }
         }
       }
@@ -209,25 +241,6 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
           sslCertificate: { id: '${gatewayId}/sslCertificates/certificate' }
         }
       }
-      {
-        name: 'http'
-        properties: {
-          frontendIPConfiguration: { id: '${gatewayId}/frontendIPConfigurations/public' }
-          frontendPort: { id: '${gatewayId}/frontendPorts/http' }
-          protocol: 'Http'
-        }
-      }
-    ]
-    redirectConfigurations: [
-      {
-        name: 'to-https'
-        properties: {
-          redirectType: 'Permanent'
-          targetListener: { id: '${gatewayId}/httpListeners/https' }
-          includePath: true
-          includeQueryString: true
-        }
-      }
     ]
     rewriteRuleSets: [
       {
@@ -249,10 +262,71 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
               name: 'leading-slashes'
               ruleSequence: 200
               conditions: [
-                { variable: 'var_uri_path', pattern: '^/+(openai/.*)', ignoreCase: true, negate: false }
+                { variable: 'var_uri_path', pattern: '^//+(openai/.*)', ignoreCase: true, negate: false }
               ]
               actionSet: {
-                urlConfiguration: { modifiedPath: '/{var_uri_path_1}', reroute: false }
+                // Rerouted, so that the prompts' policy applies.
+                urlConfiguration: { modifiedPath: '/{var_uri_path_1}', reroute: true }
+              }
+            }
+            // The Functions host knows only the app's own name, which clients cannot reach.
+            {
+              name: 'location'
+              ruleSequence: 300
+              conditions: [
+                { variable: 'http_resp_Location', pattern: '^https?://[^/]+(/.*)$', ignoreCase: true, negate: false }
+              ]
+              actionSet: {
+                responseHeaderConfigurations: [
+                  { headerName: 'Location', headerValue: 'https://{var_host}{http_resp_Location_1}' }
+                ]
+              }
+            }
+            {
+              name: 'operation-location'
+              ruleSequence: 310
+              conditions: [
+                { variable: 'http_resp_Operation-Location', pattern: '^https?://[^/]+(/.*)$', ignoreCase: true, negate: false }
+              ]
+              actionSet: {
+                responseHeaderConfigurations: [
+                  { headerName: 'Operation-Location', headerValue: 'https://{var_host}{http_resp_Operation-Location_1}' }
+                ]
+              }
+            }
+            {
+              name: 'content-location'
+              ruleSequence: 320
+              conditions: [
+                { variable: 'http_resp_Content-Location', pattern: '^https?://[^/]+(/.*)$', ignoreCase: true, negate: false }
+              ]
+              actionSet: {
+                responseHeaderConfigurations: [
+                  { headerName: 'Content-Location', headerValue: 'https://{var_host}{http_resp_Content-Location_1}' }
+                ]
+              }
+            }
+          ]
+        }
+      }
+    ]
+    // The strict policy is the default of the whole gateway; the prompts' policy is the exception.
+    urlPathMaps: [
+      {
+        name: 'paths'
+        properties: {
+          defaultBackendAddressPool: { id: '${gatewayId}/backendAddressPools/app' }
+          defaultBackendHttpSettings: { id: '${gatewayId}/backendHttpSettingsCollection/app' }
+          defaultRewriteRuleSet: { id: '${gatewayId}/rewriteRuleSets/requests' }
+          pathRules: [
+            {
+              name: 'prompts'
+              properties: {
+                paths: ['/openai/*']
+                backendAddressPool: { id: '${gatewayId}/backendAddressPools/app' }
+                backendHttpSettings: { id: '${gatewayId}/backendHttpSettingsCollection/app' }
+                rewriteRuleSet: { id: '${gatewayId}/rewriteRuleSets/requests' }
+                firewallPolicy: { id: promptsFirewall.id }
               }
             }
           ]
@@ -263,21 +337,10 @@ resource gateway 'Microsoft.Network/applicationGateways@2025-05-01' = {
       {
         name: 'https'
         properties: {
-          ruleType: 'Basic'
+          ruleType: 'PathBasedRouting'
           priority: 100
           httpListener: { id: '${gatewayId}/httpListeners/https' }
-          backendAddressPool: { id: '${gatewayId}/backendAddressPools/app' }
-          backendHttpSettings: { id: '${gatewayId}/backendHttpSettingsCollection/app' }
-          rewriteRuleSet: { id: '${gatewayId}/rewriteRuleSets/requests' }
-        }
-      }
-      {
-        name: 'http'
-        properties: {
-          ruleType: 'Basic'
-          priority: 200
-          httpListener: { id: '${gatewayId}/httpListeners/http' }
-          redirectConfiguration: { id: '${gatewayId}/redirectConfigurations/to-https' }
+          urlPathMap: { id: '${gatewayId}/urlPathMaps/paths' }
         }
       }
     ]
@@ -289,10 +352,42 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'gateway'
   properties: {
     workspaceId: workspaceId
+    // Otherwise the rows go to AzureDiagnostics, and the tables of their own stay empty.
+    logAnalyticsDestinationType: 'Dedicated'
     logs: [
-      { category: 'ApplicationGatewayAccessLog', enabled: true }
+      // Its rows have the query, and with it the keys that clients send there.
+      { category: 'ApplicationGatewayAccessLog', enabled: accessLog }
       { category: 'ApplicationGatewayFirewallLog', enabled: true }
     ]
+  }
+}
+
+resource unhealthy 'Microsoft.Insights/metricAlerts@2018-03-01' = if (!empty(actionGroupId)) {
+  name: 'alert-unhealthy-${token}'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'Gateway: the probe of the Application Gateway fails'
+    severity: 1
+    enabled: true
+    scopes: [gateway.id]
+    evaluationFrequency: 'PT5M'
+    windowSize: 'PT5M'
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          name: 'unhealthy'
+          criterionType: 'StaticThresholdCriterion'
+          metricName: 'UnhealthyHostCount'
+          metricNamespace: 'Microsoft.Network/applicationGateways'
+          operator: 'GreaterThan'
+          threshold: 0
+          timeAggregation: 'Average'
+        }
+      ]
+    }
+    actions: [{ actionGroupId: actionGroupId }]
   }
 }
 

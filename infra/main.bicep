@@ -4,11 +4,10 @@
 targetScope = 'subscription'
 
 @minLength(1)
-@maxLength(40)
-@description('Name of the azd environment; part of every resource name.')
+@maxLength(64)
+@description('Name of the azd environment; the resource group has it in its name.')
 param environmentName string
 
-@minLength(1)
 @description('Region of everything but the AI accounts. Must offer Flex Consumption.')
 @allowed([
   'australiaeast'
@@ -57,22 +56,11 @@ param network string
 @description('Regions with an AI account each, separated by commas. The gateway spreads over them and fails over between them.')
 param aiRegions string = 'eastus2,swedencentral'
 
-@description('Chat model to deploy in every AI region; clients use this name.')
-param chatModel string = 'gpt-5-mini'
+@description('Model deployments of every AI region: name (for clients), model, version (empty: the region\'s default), sku, capacity, regions (empty: all), retires.')
+param models array = loadJsonContent('models.json')
 
-@description('Version of the chat model; empty is the region\'s default.')
-param chatModelVersion string = ''
-
-@minValue(1)
-@description('Capacity of the chat deployment in each region, in thousands of tokens a minute.')
-param chatCapacity int = 10
-
-@description('Embedding model to deploy in every AI region; empty deploys none.')
-param embeddingModel string = 'text-embedding-3-small'
-
-@minValue(1)
-@description('Capacity of the embedding deployment in each region, in thousands of tokens a minute.')
-param embeddingCapacity int = 10
+@description('Azure OpenAI and Foundry accounts that exist already: name, id or endpoint, models, and optionally priority, weight, credential.')
+param accounts array = loadJsonContent('accounts.json')
 
 @allowed([
   'AIServices'
@@ -99,12 +87,19 @@ param maximumInstanceCount int = 40
 
 @minValue(1)
 @maxValue(1000)
-@description('Requests that one instance serves at a time before another is started.')
-param httpConcurrency int = 100
+@description('Requests that one instance serves at a time before another is started. The longest body follows from it and from the memory.')
+param httpConcurrency int = 50
+
+@description('Defaults for production: zone redundancy, two warm instances, purge protection, an Application Gateway of at least two instances.')
+param production bool = false
 
 @minValue(0)
+@maxValue(1000)
 @description('Instances kept warm and paid for at all times.')
-param alwaysReady int = 0
+param alwaysReady int = production ? 2 : 0
+
+@description('Whether the instances of the app are spread over availability zones. The region must have them.')
+param zoneRedundant bool = production
 
 @allowed([
   'Standard_LRS'
@@ -112,11 +107,12 @@ param alwaysReady int = 0
   'Standard_GRS'
   'Standard_GZRS'
 ])
-@description('Redundancy of the storage account, which holds the records. Standard_ZRS or better for production.')
-param storageSku string = 'Standard_LRS'
+@description('Redundancy of the storage account of the records. Set it before the first provision: later, zones come or go by a migration of the account.')
+param storageSku string = production ? 'Standard_ZRS' : 'Standard_LRS'
 
 @minValue(1)
-@description('Days after which records are deleted from the archive.')
+@maxValue(36500)
+@description('Days after which records are deleted from the archive; soft delete keeps them for seven more.')
 param auditRetentionDays int = 365
 
 @minValue(30)
@@ -124,7 +120,9 @@ param auditRetentionDays int = 365
 @description('Days that Log Analytics keeps the rows.')
 param logRetentionDays int = 30
 
-@description('Gigabytes a day after which Log Analytics takes no more rows; -1 is no cap. The archive is not affected.')
+@minValue(-1)
+@maxValue(10000)
+@description('Gigabytes a day after which Log Analytics takes no more rows, roughly; -1 is no cap. The archive is not affected.')
 param dailyLogQuotaGb int = 1
 
 @description('Name under which API Management\'s queries find the rows; empty makes no such function.')
@@ -134,20 +132,29 @@ param compatibilityAlias string = 'ApiManagementGatewayLogs'
 param alertEmail string = ''
 
 @minValue(0)
+@maxValue(100000000)
 @description('Monthly budget in the subscription\'s currency, with mails at 80 and 100 percent to alertEmail. 0: none.')
 param monthlyBudget int = 0
 
-@description('First day of the current month; a budget begins on one.')
-param budgetStart string = utcNow('yyyy-MM-01')
+@description('First month of the budget. Azure refuses to change it, so azd keeps the output of the first provision.')
+param budgetStart string = ''
+
+@description('Not for you to set: the month in which a new budget begins.')
+param currentMonth string = utcNow('yyyy-MM-01')
 
 @description('Whether a deleted vault must stay for its seven days. Cannot be taken back.')
-param purgeProtection bool = false
+param purgeProtection bool = production
 
+@minLength(9)
+@maxLength(18)
 @description('private: address space, a /22 or larger.')
 param addressPrefix string = '10.20.0.0/22'
 
 @description('private: who may reach the Application Gateway: Internet, or a CIDR range.')
 param allowedSources string = 'Internet'
+
+@description('private: who may reach /manage: addresses and ranges, separated by commas; empty is everybody who may reach the Application Gateway.')
+param manageSources string = ''
 
 @allowed([
   'Prevention'
@@ -157,19 +164,24 @@ param allowedSources string = 'Internet'
 param wafMode string = 'Prevention'
 
 @minValue(0)
-@description('private: least capacity units of the Application Gateway. 0 costs the fixed price only.')
-param edgeMinCapacity int = 0
-
-@minValue(1)
 @maxValue(125)
-@description('private: most capacity units of the Application Gateway.')
-param edgeMaxCapacity int = 2
+@description('private: least instances of the Application Gateway, about 10 capacity units each. 0 costs the fixed price only.')
+param edgeMinCapacity int = production ? 2 : 0
 
+@minValue(2)
+@maxValue(125)
+@description('private: most instances of the Application Gateway, about 10 capacity units each.')
+param edgeMaxCapacity int = production ? 10 : 2
+
+@description('private: whether the Application Gateway logs each request. Its rows have the whole query, and with it the keys that clients send there.')
+param edgeAccessLog bool = false
+
+@maxLength(63)
 @description('private: first part of the public name <label>.<location>.cloudapp.azure.com.')
 param dnsLabel string = ''
 
 @description('private: versionless Key Vault secret URI of the certificate. Wins over tlsPfx.')
-param tlsSecretId string = ''
+param tlsSecretUri string = ''
 
 @secure()
 @description('private: certificate and key as a base64 PFX without a password.')
@@ -191,12 +203,14 @@ param monitorPrivateLink bool = true
 @description('private: whether azd can deploy from anywhere with an Entra token, or from inside the network only.')
 param scmAccess string = 'public'
 
-@minLength(32)
 @secure()
-@description('Admin key of the gateway. The hook before provisioning makes one.')
-param adminKey string
+@description('Admin key of the gateway, 32 characters or more. A hook of azd makes one.')
+param adminKey string = ''
 
-@description('Object id of a person or group that may read records and change secrets; empty is nobody.')
+@description('Whether the vault keeps the admin key and the certificate it has, where this machine does not know them.')
+param secretsKept bool = false
+
+@description('Object id of a person or group that may change secrets and read logs; empty is nobody.')
 param operatorId string = ''
 
 @allowed([
@@ -204,7 +218,22 @@ param operatorId string = ''
   'Group'
   'ServicePrincipal'
 ])
+@description('What operatorId is.')
 param operatorType string = 'User'
+
+@description('Object id of a person or group that may read records, verify them and read logs; empty is nobody.')
+param auditorId string = ''
+
+@allowed([
+  'User'
+  'Group'
+  'ServicePrincipal'
+])
+@description('What auditorId is.')
+param auditorType string = 'User'
+
+@description('Tags of every resource: name=value, separated by commas.')
+param extraTags string = ''
 
 @description('Entra tenant whose access tokens callers may send instead of a key, or beside one; empty takes none.')
 param entraTenantId string = ''
@@ -217,24 +246,43 @@ param entraProduct string = ''
 
 var isPrivate = network == 'private'
 var token = toLower(uniqueString(subscription().id, environmentName, location))
-var tags = { 'azd-env-name': environmentName }
-var regions = map(filter(split(aiRegions, ','), r => !empty(trim(r))), r => toLower(trim(r)))
-var chatDeployment = [
-  { name: chatModel, version: chatModelVersion, capacity: chatCapacity }
-]
-var embeddingDeployment = empty(embeddingModel) ? [] : [
-  { name: embeddingModel, version: '', capacity: embeddingCapacity }
-]
-var deployments = concat(chatDeployment, embeddingDeployment)
-var models = toObject(deployments, d => d.name, d => d.name)
-var backends = map(regions, r => {
+var tagList = map(filter(split(extraTags, ','), t => contains(t, '=')), t => split(t, '='))
+var tags = union(toObject(tagList, t => trim(t[0]), t => trim(t[1])), { 'azd-env-name': environmentName })
+
+// What Azure would refuse with a code half an hour later is refused here, in words.
+var regionList = map(filter(split(aiRegions, ','), r => !empty(trim(r))), r => replace(toLower(trim(r)), ' ', ''))
+var regions = empty(regionList) ? fail('GW_AI_REGIONS names no region') : union(regionList, regionList)
+var shortKey = !empty(adminKey) && length(adminKey) < 32
+var noKey = empty(adminKey) && !secretsKept
+var keyRefused = shortKey || noKey
+var checkedKey = keyRefused ? fail('GW_ADMIN_KEY must have 32 characters; deploy with azd, whose hook makes one') : adminKey
+var noCertificate = isPrivate && empty(tlsSecretUri) && empty(tlsPfx) && !secretsKept
+var checkedPfx = noCertificate ? fail('private needs GW_TLS_PFX or GW_TLS_SECRET_ID') : tlsPfx
+var warm = alwaysReady > maximumInstanceCount ? fail('GW_ALWAYS_READY is over GW_MAX_INSTANCES') : alwaysReady
+var edgeLeast = edgeMinCapacity > edgeMaxCapacity ? fail('GW_EDGE_MIN_CAPACITY is over GW_EDGE_MAX_CAPACITY') : edgeMinCapacity
+var budgetWithoutMail = monthlyBudget > 0 && empty(alertEmail)
+var budget = budgetWithoutMail ? fail('GW_MONTHLY_BUDGET needs GW_ALERT_EMAIL, where its mails go') : monthlyBudget
+var budgetMonth = empty(budgetStart) ? currentMonth : budgetStart
+
+var regionBackends = map(regions, r => {
   name: r
   endpoint: 'https://ai-${r}-${token}.openai.azure.com'
   priority: 1
   weight: 1
   credential: 'managedIdentity'
-  models: models
+  models: toObject(filter(models, m => empty(m.regions) || contains(m.regions, r)), m => m.name, m => m.name)
 })
+// The subdomain of an account is its name, unless its entry gives an endpoint.
+var accountBackends = map(accounts, a => {
+  name: a.name
+  endpoint: contains(a, 'endpoint') ? a.endpoint : 'https://${last(split(a.id, '/'))}.openai.azure.com'
+  priority: a.?priority ?? 1
+  weight: a.?weight ?? 1
+  credential: a.?credential ?? 'managedIdentity'
+  models: a.models
+})
+var backends = concat(regionBackends, accountBackends)
+var known = filter(accounts, a => contains(a, 'id'))
 var edgeLabel = empty(dnsLabel) ? 'gw-${token}' : dnsLabel
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
@@ -255,8 +303,8 @@ module observe 'observe.bicep' = {
     dailyQuotaGb: dailyLogQuotaGb
     compatibilityAlias: compatibilityAlias
     alertEmail: alertEmail
-    monthlyBudget: monthlyBudget
-    budgetStart: budgetStart
+    monthlyBudget: budget
+    budgetStart: budgetMonth
   }
 }
 
@@ -289,13 +337,37 @@ module ai 'ai.bicep' = [for region in regions: {
     name: 'ai-${region}-${token}'
     kind: accountKind
     private: isPrivate
-    deployments: deployments
+    deployments: filter(models, m => empty(m.regions) || contains(m.regions, region))
     diagnostics: aiDiagnostics
     workspaceId: observe.outputs.workspaceId
     linksSubnetId: net.?outputs.linksSubnetId ?? ''
     zones: net.?outputs.zones ?? {}
   }
 }]
+
+module store 'store.bicep' = {
+  name: 'store'
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    token: token
+    private: isPrivate
+    storageSku: storageSku
+    auditRetentionDays: auditRetentionDays
+    purgeProtection: purgeProtection
+    adminKey: checkedKey
+    tlsSecretUri: tlsSecretUri
+    tlsPfx: checkedPfx
+    operatorId: operatorId
+    operatorType: operatorType
+    auditorId: auditorId
+    auditorType: auditorType
+    workspaceId: observe.outputs.workspaceId
+    linksSubnetId: net.?outputs.linksSubnetId ?? ''
+    zones: net.?outputs.zones ?? {}
+  }
+}
 
 module app 'app.bicep' = {
   name: 'app'
@@ -306,24 +378,21 @@ module app 'app.bicep' = {
     tags: tags
     token: token
     private: isPrivate
-    storageSku: storageSku
-    auditRetentionDays: auditRetentionDays
-    purgeProtection: purgeProtection
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpConcurrency: httpConcurrency
-    alwaysReady: alwaysReady
+    alwaysReady: warm
+    zoneRedundant: zoneRedundant
     backends: string(backends)
-    accountNames: [for region in regions: 'ai-${region}-${token}']
-    adminKey: adminKey
+    regionNames: regions
     operatorId: operatorId
     operatorType: operatorType
+    auditorId: auditorId
+    auditorType: auditorType
     entraTenantId: entraTenantId
     entraAudience: entraAudience
     entraProduct: entraProduct
-    workspaceName: observe.outputs.workspaceName
-    componentName: observe.outputs.componentName
-    ruleName: observe.outputs.ruleName
+    store: store.outputs.endpoints
     logsEndpoint: observe.outputs.logsEndpoint
     logsRule: observe.outputs.logsRule
     logsStream: observe.outputs.logsStream
@@ -336,6 +405,36 @@ module app 'app.bicep' = {
   }
 }
 
+// In the accounts' own resource groups, which may be of another subscription.
+module attach 'attach.bicep' = [for a in known: {
+  name: 'attach-${a.name}'
+  scope: resourceGroup(split(a.id, '/')[2], split(a.id, '/')[4])
+  params: {
+    accountName: last(split(a.id, '/'))
+    principalId: store.outputs.principalId
+  }
+}]
+
+@batchSize(1)
+module attachLink 'link.bicep' = [for a in known: if (isPrivate) {
+  name: 'link-${a.name}'
+  scope: group
+  dependsOn: [app]
+  params: {
+    name: 'pe-${a.name}-${token}'
+    location: location
+    tags: tags
+    subnetId: net.?outputs.linksSubnetId ?? ''
+    serviceId: a.id
+    groupId: 'account'
+    zoneIds: [
+      net.?outputs.zones.openai ?? ''
+      net.?outputs.zones.cognitiveservices ?? ''
+      net.?outputs.zones.aiservices ?? ''
+    ]
+  }
+}]
+
 module edge 'edge.bicep' = if (isPrivate) {
   name: 'edge'
   scope: group
@@ -346,14 +445,15 @@ module edge 'edge.bicep' = if (isPrivate) {
     subnetId: net.?outputs.edgeSubnetId ?? ''
     siteHostName: app.outputs.siteHostName
     functionPrivateEndpoint: functionPrivateEndpoint
-    vaultName: app.outputs.vaultName
+    certificateUri: store.outputs.certificateUri
     dnsLabel: edgeLabel
-    tlsSecretId: tlsSecretId
-    tlsPfx: tlsPfx
     wafMode: wafMode
-    minCapacity: edgeMinCapacity
+    manageSources: manageSources
+    minCapacity: edgeLeast
     maxCapacity: edgeMaxCapacity
+    accessLog: edgeAccessLog
     workspaceId: observe.outputs.workspaceId
+    actionGroupId: observe.outputs.actionGroupId
   }
 }
 
@@ -361,13 +461,15 @@ output AZURE_LOCATION string = location
 output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_RESOURCE_GROUP string = group.name
 output GW_NETWORK string = network
-output GW_URL string = 'https://${!empty(gatewayHostName) ? gatewayHostName : (edge.?outputs.hostName ?? app.outputs.siteHostName)}'
+output GW_URL string = 'https://${isPrivate && !empty(gatewayHostName) ? gatewayHostName : (edge.?outputs.hostName ?? app.outputs.siteHostName)}'
+output GW_DNS_LABEL string = edgeLabel
+output GW_BUDGET_START string = monthlyBudget > 0 ? budgetMonth : ''
 output GW_FUNCTION_APP string = app.outputs.siteName
-output GW_IDENTITY_CLIENT_ID string = app.outputs.identityClientId
+output GW_IDENTITY_CLIENT_ID string = store.outputs.endpoints.identityClientId
 output GW_BACKENDS string = string(backends)
-output GW_TABLE_ENDPOINT string = app.outputs.tableEndpoint
-output GW_BLOB_ENDPOINT string = app.outputs.blobEndpoint
-output GW_KEY_VAULT_URI string = app.outputs.vaultUri
+output GW_TABLE_ENDPOINT string = store.outputs.endpoints.table
+output GW_BLOB_ENDPOINT string = store.outputs.endpoints.blob
+output GW_KEY_VAULT_URI string = store.outputs.endpoints.vault
 output GW_LOGS_ENDPOINT string = observe.outputs.logsEndpoint
 output GW_LOGS_RULE string = observe.outputs.logsRule
 output GW_LOGS_STREAM string = observe.outputs.logsStream

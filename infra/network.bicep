@@ -1,6 +1,8 @@
 // The private variant's network: three subnets, who may talk to whom, and the names that private endpoints answer to.
 param location string
 param tags object
+
+@minLength(13)
 param token string
 param addressPrefix string
 param allowedSources string
@@ -10,6 +12,8 @@ param workspaceId string
 param componentId string
 param endpointId string
 
+// Whatever host bits the parameter has are dropped: Azure refuses them.
+var space = '${parseCidr(addressPrefix).network}/${parseCidr(addressPrefix).cidr}'
 var edgePrefix = cidrSubnet(addressPrefix, 24, 0)
 var appPrefix = cidrSubnet(addressPrefix, 24, 1)
 var linksPrefix = cidrSubnet(addressPrefix, 26, 8)
@@ -66,7 +70,7 @@ resource edgeRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
       {
         name: 'clients'
         properties: {
-          description: 'Port 80 only redirects.'
+          description: 'There is no port 80: a key that was sent there has crossed the network in clear.'
           priority: 120
           direction: 'Inbound'
           access: 'Allow'
@@ -74,7 +78,7 @@ resource edgeRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
           sourceAddressPrefix: allowedSources
           sourcePortRange: '*'
           destinationAddressPrefix: '*'
-          destinationPortRanges: ['80', '443']
+          destinationPortRange: '443'
         }
       }
       {
@@ -199,13 +203,15 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
   location: location
   tags: tags
   properties: {
-    addressSpace: { addressPrefixes: [addressPrefix] }
+    addressSpace: { addressPrefixes: [space] }
     subnets: [
       {
         name: 'snet-edge'
         properties: {
           addressPrefix: edgePrefix
           networkSecurityGroup: { id: edgeRules.id }
+          // Said on every subnet: newer versions of this API have another default.
+          defaultOutboundAccess: true
           serviceEndpoints: functionPrivateEndpoint ? [] : [
             { service: 'Microsoft.Web' }
           ]
@@ -217,6 +223,7 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
         properties: {
           addressPrefix: appPrefix
           networkSecurityGroup: { id: appRules.id }
+          defaultOutboundAccess: true
           delegations: [
             {
               name: 'flex'
@@ -238,13 +245,17 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
   }
 }
 
-resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = [for z in items(zoneNames): {
+// A hub that brings its own Azure Monitor link scope brings these zones too. An empty zone would hide the public names.
+var monitorZones = ['monitor', 'oms', 'ods', 'agentsvc']
+var zoneItems = filter(items(zoneNames), z => monitorPrivateLink || !contains(monitorZones, z.key))
+
+resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = [for z in zoneItems: {
   name: z.value
   location: 'global'
   tags: tags
 }]
 
-resource zoneLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (z, i) in items(zoneNames): {
+resource zoneLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (z, i) in zoneItems: {
   parent: zone[i]
   name: 'vnet-${token}'
   location: 'global'

@@ -20,13 +20,15 @@ func TestLogLevelIsASetting(t *testing.T) {
 		if err != nil || s.LogLevel != want {
 			t.Errorf("%q: level %v, %v; want %v", value, s.LogLevel, err, want)
 		}
-		var out bytes.Buffer
-		logger := NewLogger(s, &out)
+		var out, errs bytes.Buffer
+		logger := NewLogger(s, &out, &errs).With("a", 1).WithGroup("g")
 		for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
 			out.Reset()
+			errs.Reset()
 			logger.Log(t.Context(), level, "line")
-			if written := out.Len() > 0; written != (level >= want) {
-				t.Errorf("%q: a line of level %v written: %v", value, level, written)
+			written, severe := out.Len()+errs.Len() > 0, errs.Len() > 0
+			if written != (level >= want) || severe != (written && level >= slog.LevelWarn) {
+				t.Errorf("%q: a line of level %v written: %v, to stderr: %v", value, level, written, severe)
 			}
 		}
 	}

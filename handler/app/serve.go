@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,11 +15,6 @@ import (
 // ExitInterrupted is the exit code after a signal. Only people send signals: the
 // Functions host kills.
 const ExitInterrupted = 130
-
-// NewLogger writes the process's own log lines to w, as JSON.
-func NewLogger(s settings.Values, w io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: s.LogLevel}))
-}
 
 // NewServer has no write timeout, because a stream may last an hour.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
@@ -50,12 +44,16 @@ func Serve(ctx context.Context, s settings.Values, pol *policy.Policy, version s
 	logger.Info("serving", "address", l.Addr().String(), "version", version, "regions", len(s.Backends))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
+	limit := 10 * time.Second
 	select {
 	case err := <-failed:
 		return err
+	case <-orphaned(ctx, s.Hosted):
+		logger.Error("the Functions host is gone; the gateway ends")
+		limit = orphanGrace
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	_ = server.Shutdown(grace) // cuts streams that last longer, as the host would
 	p.Close(grace)

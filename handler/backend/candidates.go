@@ -25,9 +25,9 @@ func (p *Pool) candidates(call *Call) *candidates {
 	return &candidates{list: p.targets(call), need: call.Need, tried: map[string]bool{}, lastOutcome: map[string]outcome{}}
 }
 
-// next returns an attempt at the best region that was not tried yet: in the lowest priority
-// that has an open one, chosen by weight. Regions whose headroom is too small are passed
-// over, whatever their priority, while any other is open.
+// next returns an attempt at the best region that was not tried yet. It takes the smallest
+// priority number with a usable region and chooses among its regions by weight. Regions whose
+// headroom is too small come last, whatever their priority.
 func (c *candidates) next() *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,14 +80,14 @@ func (c *candidates) pick(wanted func(target) bool) *attempt {
 		for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
 			n++
 		}
-		for open := matching(rest[:n], wanted); len(open) > 0; {
-			i := weighted(open)
-			if pass, ok := open[i].breaker.Allow(); ok {
-				open[i].headroom.deduct(c.need)
-				c.tried[open[i].Name] = true
-				return &attempt{target: open[i], pass: pass, hasAlternative: c.hasAlternative}
+		for usable := matching(rest[:n], wanted); len(usable) > 0; {
+			i := weighted(usable)
+			if pass, ok := usable[i].breaker.Allow(); ok {
+				usable[i].headroom.deduct(c.need)
+				c.tried[usable[i].Name] = true
+				return &attempt{target: usable[i], pass: pass, hasAlternative: c.hasAlternative}
 			}
-			open = slices.Delete(open, i, i+1)
+			usable = slices.Delete(usable, i, i+1)
 		}
 		rest = rest[n:]
 	}
@@ -104,18 +104,18 @@ func matching(group []target, wanted func(target) bool) (found []target) {
 }
 
 // weighted returns the index of a random target, each with its weight as its share.
-func weighted(open []target) int {
+func weighted(usable []target) int {
 	sum := 0
-	for _, t := range open {
+	for _, t := range usable {
 		sum += max(1, t.route.Weight)
 	}
 	n := rand.IntN(sum) //nolint:gosec // sharing load needs no secret randomness
-	for i, t := range open {
+	for i, t := range usable {
 		if n -= max(1, t.route.Weight); n < 0 {
 			return i
 		}
 	}
-	return len(open) - 1
+	return len(usable) - 1
 }
 
 // probeTime is about how long the probe of a half-open breaker takes.

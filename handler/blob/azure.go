@@ -59,7 +59,7 @@ func NewAzure(o AzureOptions) (*Azure, error) {
 		err = errors.New("AzureOptions need ConnectionString, or ServiceURL and Credential")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("blob: blob container: %w", err)
+		return nil, fmt.Errorf("blob: open the container: %w", err)
 	}
 	return &Azure{client: client}, nil
 }

@@ -17,7 +17,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"aoaigateway/handler/devstack/funchost"
 	"aoaigateway/handler/devstack/inputs"
@@ -151,7 +153,15 @@ func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, lo
 		return err
 	}
 	return inputs.Make(ctx, inputs.Options{
-		Root: root, Environ: os.Environ(), Out: out,
+		Root: root, Environ: os.Environ(), Out: out, Now: time.Now,
+		Exists: func(ctx context.Context, group, subscription string) bool {
+			args := []string{"group", "exists", "--name", group}
+			if subscription != "" {
+				args = append(args, "--subscription", subscription)
+			}
+			said, err := exec.CommandContext(ctx, "az", args...).Output()
+			return err == nil && strings.TrimSpace(string(said)) == "true"
+		},
 		Run: func(ctx context.Context, name string, args ...string) error {
 			cmd := exec.CommandContext(ctx, name, args...)
 			cmd.Stderr = log

@@ -32,7 +32,7 @@ type Options struct {
 	Timer             []Step                                         // tasks of the timer's run
 	Logger            *slog.Logger
 	Fronted           bool          // X-Gateway-Client-IP of the Application Gateway names the client
-	InAzure           bool          // the peer is the Functions host and never the client
+	InAzure           bool          // in Azure, where RemoteAddr is the Functions host and never the client
 	ClientIdleTimeout time.Duration // how long a client may pause inside its body, or take nothing of its answer
 }
 
@@ -62,7 +62,7 @@ func New(o Options) *Handler {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	out := newResponse(w, h.options.ClientIdleTimeout)
+	out := newResponse(w, r, h.options.ClientIdleTimeout)
 	defer out.done()
 	defer h.recoverPanic(out, r)
 	r.URL.Path = trimSlashes(r.URL.Path)
@@ -81,6 +81,7 @@ func (h *Handler) recoverPanic(w *response, r *http.Request) {
 		return
 	}
 	if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared by identity as net/http does
+		w.flushBeforeAbort(r.Context())
 		panic(v)
 	}
 	h.options.Logger.Error("panic", "value", v, "path", r.URL.Path, "stack", string(debug.Stack()))

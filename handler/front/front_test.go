@@ -137,11 +137,16 @@ func (c *connection) SetReadDeadline(at time.Time) error { c.read = append(c.rea
 
 func (c *connection) SetWriteDeadline(at time.Time) error { c.write = append(c.write, at); return nil }
 
+func bodyOf(c *connection, content io.Reader) *clientBody {
+	r := httptest.NewRequest("POST", "/", content)
+	return newClientBody(r, http.NewResponseController(c), time.Minute)
+}
+
 func TestClientBodyDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &connection{ResponseRecorder: httptest.NewRecorder()}
 		start := time.Now()
-		b := newClientBody(c, io.NopCloser(strings.NewReader("abc")), time.Minute)
+		b := bodyOf(c, strings.NewReader("abc"))
 		if got, err := io.ReadAll(b); err != nil || string(got) != "abc" {
 			t.Fatal(string(got), err)
 		}
@@ -149,7 +154,7 @@ func TestClientBodyDeadline(t *testing.T) {
 			t.Errorf("deadlines %v, want one and its removal at the end of the body", c.read)
 		}
 		c.read = nil
-		b = newClientBody(c, io.NopCloser(io.MultiReader(strings.NewReader("a"), late{})), time.Minute)
+		b = bodyOf(c, io.MultiReader(strings.NewReader("a"), late{}))
 		_, err := io.ReadAll(b)
 		if gateway.KindOf(err) != gateway.BodyIncomplete || !strings.Contains(err.Error(), "stopped for 1m0s") || len(c.read) != 1 {
 			t.Errorf("a body that stops: %v, deadlines %v", err, c.read)
@@ -165,7 +170,7 @@ func (late) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 func TestResponseDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &connection{ResponseRecorder: httptest.NewRecorder()}
-		w := newResponse(c, time.Minute)
+		w := newResponse(c, httptest.NewRequest("GET", "/", nil), time.Minute)
 		start := time.Now()
 		for range 10 {
 			_, _ = w.Write([]byte("x"))

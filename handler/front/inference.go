@@ -17,7 +17,6 @@ func (h *Handler) inference(w http.ResponseWriter, r *http.Request) {
 	rec := h.newRecord(r)
 	x := h.options.Audit.Exchange(rec)
 	w.Header().Set("X-Gateway-Request-Id", rec.ID)
-	r.Body = newClientBody(w, r.Body, h.options.ClientIdleTimeout)
 	defer recordPanic(r.Context(), rec, x)
 	var cause error
 	err := h.infer(w, r, rec, x)

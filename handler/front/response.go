@@ -1,13 +1,10 @@
 package front
 
 import (
-	"errors"
-	"io"
+	"context"
 	"net/http"
-	"os"
 	"time"
 
-	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/idle"
 )
 
@@ -16,18 +13,23 @@ import (
 const unreadBodyTime = time.Second
 
 // response writes to the client. It knows whether anything has left, and it gives up a
-// client that takes nothing for the idle timeout.
+// client that takes nothing for the idle timeout. Its first byte waits for the end of the
+// request's body.
 type response struct {
 	http.ResponseWriter
 
 	control  *http.ResponseController
 	deadline idle.Deadline
+	body     *clientBody
 	started  bool
 }
 
-func newResponse(w http.ResponseWriter, idleTimeout time.Duration) *response {
+func newResponse(w http.ResponseWriter, r *http.Request, idleTimeout time.Duration) *response {
 	control := http.NewResponseController(w)
-	return &response{ResponseWriter: w, control: control, deadline: idle.NewDeadline(idleTimeout, control.SetWriteDeadline)}
+	return &response{
+		ResponseWriter: w, control: control, deadline: idle.NewDeadline(idleTimeout, control.SetWriteDeadline),
+		body: newClientBody(r, control, idleTimeout),
+	}
 }
 
 // Unwrap lets a http.ResponseController reach the connection.
@@ -35,15 +37,35 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(status int) {
-	w.started = true
+	w.start()
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter. The deadline also covers the flush that follows.
 func (w *response) Write(p []byte) (int, error) {
-	w.started = true
+	w.start()
 	w.deadline.Extend()
 	return w.ResponseWriter.Write(p)
+}
+
+func (w *response) start() {
+	if !w.started {
+		w.started = true
+		w.body.drain()
+	}
+}
+
+// abortDelay separates the last bytes of an answer from the reset that aborts it. Without
+// it the Functions host can lose the bytes.
+const abortDelay = 50 * time.Millisecond
+
+// flushBeforeAbort sends what was written and waits for abortDelay.
+func (w *response) flushBeforeAbort(ctx context.Context) {
+	if !w.started || ctx.Err() != nil {
+		return
+	}
+	_ = w.control.Flush() // the connection is aborted next
+	time.Sleep(abortDelay)
 }
 
 // done leaves the connection to the server: for the unread body, for the bytes still
@@ -51,31 +73,4 @@ func (w *response) Write(p []byte) (int, error) {
 func (w *response) done() {
 	w.deadline.Clear()
 	_ = w.control.SetReadDeadline(time.Now().Add(unreadBodyTime))
-}
-
-// clientBody is a request's body. It gives up a client that sends nothing for the idle
-// timeout.
-type clientBody struct {
-	io.ReadCloser
-
-	deadline idle.Deadline
-	limit    time.Duration
-}
-
-func newClientBody(w http.ResponseWriter, body io.ReadCloser, idleTimeout time.Duration) *clientBody {
-	return &clientBody{body, idle.NewDeadline(idleTimeout, http.NewResponseController(w).SetReadDeadline), idleTimeout}
-}
-
-// Read implements io.Reader. At the end of the body the deadline must go, because it would
-// end the request's context later. After a failure it stays: net/http would read on.
-func (b *clientBody) Read(p []byte) (int, error) {
-	b.deadline.Extend()
-	n, err := b.ReadCloser.Read(p)
-	switch {
-	case errors.Is(err, io.EOF):
-		b.deadline.Clear()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = gateway.BodyBroken.New("The request body stopped for %v. Send it without pauses.", b.limit).WithCause(err)
-	}
-	return n, err
 }

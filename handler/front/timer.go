@@ -32,8 +32,8 @@ type invocationAnswer struct {
 	ReturnValue any            `json:"ReturnValue"`
 }
 
-// ServeHTTP refuses whatever came through the proxy: the host sets X-Forwarded-Proto on
-// those itself, and an outsider cannot take it off.
+// ServeHTTP refuses every request with X-Forwarded-Proto. The host sets this header on each
+// request that it proxies from outside, and never on the timer's.
 func (h *timer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if _, proxied := r.Header["X-Forwarded-Proto"]; proxied {

@@ -12,7 +12,7 @@ import (
 // let more than that through, so that the refusal is ours and has a record.
 const maxHeader = 64 << 10
 
-// trimSlashes drops what a client's doubled slash put before the path.
+// trimSlashes reduces the slashes at the beginning of a path to one, because some clients send two.
 func trimSlashes(path string) string { return "/" + strings.TrimLeft(path, "/") }
 
 // checkPath refuses paths that two readers could understand differently.

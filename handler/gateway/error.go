@@ -23,7 +23,7 @@ const (
 	BodyIncomplete              // the client's body ended early or came too slowly
 	Unsupported                 // known and deliberately not carried (realtime)
 	BadGateway                  // a region answered what a client must not see
-	Unavailable                 // no region, no storage, no room: try again later
+	Unavailable                 // no region, no storage, or a full backlog: try again later
 	TimedOut                    // no region answered in time
 	ClientGone                  // the client left; nobody reads the answer
 )

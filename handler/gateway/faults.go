@@ -75,6 +75,12 @@ var (
 		Kind: NotFound, Code: "previous_response_not_found", Fixer: ByCaller,
 		Meaning: "The caller has no stored response with the id in previous_response_id.",
 	})
+	MayBeDone = define(Fault{
+		Kind: BadRequest, Code: "MayBeDone", Fixer: ByCaller,
+		Message: "The gateway restarted while it served this request, so the request may have been carried out. " +
+			"Look for its result before you send it again.",
+		Meaning: "A request without a body that creates something was delivered twice, because the gateway died during the first delivery.",
+	})
 	RealtimeNotSupported = define(Fault{
 		Kind: Unsupported, Code: "RealtimeNotSupported", Fixer: ByCaller,
 		Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly.",
@@ -174,7 +180,7 @@ var (
 		Kind: Forbidden, Code: "ModelNotPriced", Fixer: ByOperator,
 		Meaning: "A limit counts cost, and the policy has no price for the model.",
 	})
-	CallerIpNotAllowed = define(Fault{
+	CallerIPNotAllowed = define(Fault{
 		Kind: Forbidden, Code: "CallerIpNotAllowed", Fixer: ByOperator,
 		Meaning: "A limit counts by address, and the caller's address is not known.",
 	})

@@ -59,7 +59,7 @@ type Record struct {
 	ErrorReason    string  `json:"errorReason,omitempty"`
 	ErrorMessage   string  `json:"errorMessage,omitempty"`
 	Limit          string  `json:"limit,omitempty"`
-	LimitDegraded    bool    `json:"limitDegraded,omitempty"` // a limit was applied while its store could not be reached
+	LimitDegraded  bool    `json:"limitDegraded,omitempty"` // a limit was applied while its store could not be reached
 	FirstByteMilli int64   `json:"firstByteMs,omitempty"`
 	TotalMilli     int64   `json:"totalMs,omitempty"`
 

@@ -3,9 +3,11 @@
 package headers
 
 import (
+	"fmt"
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -91,7 +93,7 @@ var neverDownstream = map[string]bool{
 func Downstream(to, from http.Header, r *http.Request) {
 	for name, values := range from {
 		if !neverDownstream[name] && !strings.HasPrefix(name, "X-Gateway-") {
-			to[name] = values
+			to[name] = visible(values)
 		}
 	}
 	for _, name := range []string{"Location", "Operation-Location", "Content-Location"} {
@@ -99,6 +101,34 @@ func Downstream(to, from http.Header, r *http.Request) {
 			to.Set(name, ownURL(v, r))
 		}
 	}
+}
+
+// HasBody says whether an answer may have a body and a length (RFC 9110, 6.4.1). The
+// Functions host answers 500 in the place of a 204 with a length.
+func HasBody(status int) bool {
+	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// visible percent-encodes the bytes that are not visible ASCII. The Functions host answers
+// 500 in the place of an answer whose header values have others.
+func visible(values []string) []string {
+	bad := func(c rune) bool { return (c < ' ' && c != '\t') || c > '~' }
+	if !slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, bad) }) {
+		return values
+	}
+	out := make([]string, len(values))
+	for i, v := range values {
+		var b strings.Builder
+		for _, c := range []byte(v) {
+			if bad(rune(c)) {
+				fmt.Fprintf(&b, "%%%02X", c)
+			} else {
+				b.WriteByte(c)
+			}
+		}
+		out[i] = b.String()
+	}
+	return out
 }
 
 // ownURL puts the host the client used in the place of a region's.

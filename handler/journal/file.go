@@ -49,8 +49,9 @@ func (c *committer) ensureFile(ctx context.Context) bool {
 	}
 }
 
-// insertAndCreate inserts the file's manifest entry, which it tries once for each file, and then creates its blob. A
-// table that cannot be reached delays a new file by 2 s at most.
+// insertAndCreate inserts the file's manifest entry and then creates its blob. The insert is
+// tried once. If it fails, the next call only creates the blob, and the entry follows later.
+// A table that cannot be reached delays a new file by at most 2 s.
 func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
 	if c.inserted <= f.number {
 		c.inserted = f.number + 1

@@ -78,7 +78,7 @@ type Row struct {
 	LastErrorReason     string `json:",omitempty"`
 	LastErrorMessage    string `json:",omitempty"`
 	LimitName           string `json:",omitempty"`
-	LimitDegraded         bool
+	LimitDegraded       bool
 	AuditRelaxed        bool
 
 	IsStream           bool

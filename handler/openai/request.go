@@ -54,7 +54,7 @@ type requestFields struct {
 	Instructions     jsontext.Value `json:"instructions"`
 	Tools            jsontext.Value `json:"tools"`
 	Functions        jsontext.Value `json:"functions"`
-	Prediction       jsontext.Value `json:"prediction"` // its rejected part counts as output
+	Prediction       jsontext.Value `json:"prediction"` // predicted output: rejected tokens of it are billed as output
 	ResponseFormat   jsontext.Value `json:"response_format"`
 	Text             jsontext.Value `json:"text"`
 }

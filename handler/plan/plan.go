@@ -44,6 +44,7 @@ type Plan struct {
 	Call       backend.Call
 	Object     string // id of the stored response that the request refers to; empty = none
 	Cost       quota.Cost
+	Invocation string // the host's id of the request, if the region must not get it twice; empty = it may
 }
 
 // New makes the plan. On an error the plan has what was understood until then, for the
@@ -59,6 +60,7 @@ func New(r Rules, in Input) (p Plan, err error) {
 	if p.Model, err = chooseModel(r, in.Match, p.Request.Model); err != nil {
 		return p, err
 	}
+	p.Invocation = onceOnly(in)
 	query := headers.CleanQuery(in.URL.Query())
 	p.APIVersion = takeVersion(query)
 	version, err := upstreamVersion(in.Match.Surface, p.APIVersion, r.APIVersionFloor)
@@ -89,6 +91,16 @@ func New(r Rules, in Input) (p Plan, err error) {
 		p.Cost = costOf(p.Kind, p.Request, r.UsualOutput(p.Model), model.ContextWindow)
 	}
 	return p, nil
+}
+
+// onceOnly returns the invocation id of a request that the Functions host would repeat
+// although it creates something. The host repeats requests without a body when the gateway
+// dies. A second cancellation does no harm.
+func onceOnly(in Input) string {
+	if in.Method != http.MethodPost || len(in.Body) > 0 || strings.HasSuffix(in.URL.Path, "/cancel") {
+		return ""
+	}
+	return in.Header.Get("X-Azure-Functions-Invocationid")
 }
 
 // Describe enters into the record what the plan understood.

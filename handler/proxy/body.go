@@ -23,7 +23,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, gateway.BodyBroken.New("The request body ended after %d bytes, before its announced end.", len(body)).WithCause(err)
+		return nil, gateway.BodyBroken.New("The request body broke off after %d bytes. Send the request again.", len(body)).WithCause(err)
 	case int64(len(body)) > limit:
 		return nil, tooLarge(limit)
 	}

@@ -134,7 +134,9 @@ func (d *delivery) whole() error {
 		return err
 	}
 	headers.Downstream(d.in.W.Header(), a.Header, d.in.R)
-	d.in.W.Header().Set("Content-Length", strconv.Itoa(len(a.Whole)))
+	if headers.HasBody(a.Status) {
+		d.in.W.Header().Set("Content-Length", strconv.Itoa(len(a.Whole)))
+	}
 	d.in.W.WriteHeader(a.Status)
 	if _, err := d.in.W.Write(a.Whole); err != nil {
 		return ErrAborted
@@ -156,7 +158,7 @@ func (d *delivery) long() error {
 		d.rememberOwner(a.Whole)
 	}
 	headers.Downstream(d.in.W.Header(), a.Header, d.in.R)
-	if n := a.Header.Get("Content-Length"); n != "" {
+	if n := a.Header.Get("Content-Length"); n != "" && headers.HasBody(a.Status) {
 		d.in.W.Header().Set("Content-Length", n)
 	}
 	d.in.W.WriteHeader(a.Status)

@@ -126,6 +126,9 @@ func (p *Proxy) Serve(in Inference) error {
 	if err := pin(ctx, p.options.Owners, in.Record.Subscription, &todo); err != nil {
 		return err
 	}
+	if err := p.options.Owners.FirstDelivery(ctx, in.Record.Subscription, todo.Invocation); err != nil {
+		return err
+	}
 	reservation, err := p.options.Limiter.Reserve(ctx, in.Record.Caller, todo.Model, todo.Cost)
 	if err != nil {
 		return err

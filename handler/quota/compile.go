@@ -63,7 +63,7 @@ func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, er
 	switch p.by {
 	case policy.ByIP:
 		if c.IP == "" {
-			return "", gateway.CallerIpNotAllowed.
+			return "", gateway.CallerIPNotAllowed.
 				New("The gateway does not know the caller's address, and the product %s has a limit by address.", p.product).
 				WithLimit(p.all()[0].Name)
 		}

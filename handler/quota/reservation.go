@@ -248,8 +248,10 @@ func (r *Reservation) Remaining() Remaining {
 				continue
 			case l.Unit == policy.Tokens:
 				to = &out.Tokens
-			default:
+			case l.Unit == policy.Requests:
 				to = &out.Requests
+			default:
+				continue
 			}
 			if to.Limit == "" || left < to.Left {
 				*to = Left{Limit: l.Name, Amount: l.Amount, Left: left}

@@ -82,5 +82,5 @@ func decodeValue(typ string, value any) (any, error) {
 	case typ == "" || typ == edmDouble && !isText || typ == edmString || typ == edmBool:
 		return value, nil
 	}
-	return nil, fmt.Errorf("%v of type %s was not written by this gateway", value, typ)
+	return nil, fmt.Errorf("it has the value %v of type %s, which this gateway never writes", value, typ)
 }

@@ -23,6 +23,9 @@ var (
 // the SDK).
 type Key struct{ Partition, Row string }
 
+// String is the key as messages show it.
+func (k Key) String() string { return k.Partition + "/" + k.Row }
+
 // Rev is the revision that a compare-and-swap requires: an ETag in Azure. The zero Rev
 // matches no stored entity.
 type Rev struct{ etag string }

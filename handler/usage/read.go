@@ -26,7 +26,7 @@ const (
 	maxReread = 10
 )
 
-// check returns a BadRequest error that says what is wrong with q.
+// check returns an InvalidQuery error that says what is wrong with q.
 func (q Query) check() error {
 	bad := func(format string, args ...any) error {
 		return gateway.InvalidQuery.New(format, args...)

@@ -65,7 +65,7 @@ func (s *Store) Take(ctx context.Context, file string, entries []gateway.Entry) 
 			return err
 		}
 	}
-	return fmt.Errorf("usage: the counts of %s were changed by others %d times in a row", file, maxTries)
+	return fmt.Errorf("usage: other processes changed the counts of %s %d times in a row; the next round tries again", file, maxTries)
 }
 
 // Replay is the same as Take: what was counted before is recognized by its place.
@@ -85,7 +85,7 @@ func (s *Store) Close(ctx context.Context, file string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("usage: the counts of hour %s were changed by others %d times in a row", hour, maxTries)
+	return fmt.Errorf("usage: other processes changed the counts of hour %s %d times in a row; the next round tries again", hour, maxTries)
 }
 
 func changedMeanwhile(err error) bool {

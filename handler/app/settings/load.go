@@ -15,9 +15,13 @@ import (
 // Variables of the Functions host and of azidentity that matter here.
 const (
 	PortVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
-	AzureVariable  = "WEBSITE_INSTANCE_ID" // set by App Service and Functions, never locally
+	AzureVariable  = "WEBSITE_SITE_NAME" // set by every plan of Azure Functions, never locally
 	ClientVariable = "AZURE_CLIENT_ID"
+	HostVariable   = "FUNCTIONS_CUSTOMHANDLER_WORKER_ID" // set by the Functions host for its handler
 )
+
+// azureVariables are set in Azure only. Flex Consumption does not set the last.
+var azureVariables = []string{AzureVariable, "WEBSITE_SKU_NAME", "WEBSITE_INSTANCE_ID"}
 
 // Purpose says what the settings are read for, and so which of them are required.
 type Purpose int
@@ -45,7 +49,8 @@ func For(purpose Purpose, environ []string) (Values, error) {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	s := Values{Port: env[PortVariable], InAzure: env[AzureVariable] != "", ClientID: env[ClientVariable]}
+	inAzure := slices.ContainsFunc(azureVariables, func(name string) bool { return env[name] != "" })
+	s := Values{Port: env[PortVariable], Hosted: env[HostVariable] != "", InAzure: inAzure, ClientID: env[ClientVariable]}
 	mistakes := unknownSettings(env)
 	if port, err := strconv.Atoi(s.Port); s.Port != "" && (err != nil || port < 0 || port > 65535) {
 		mistakes = append(mistakes, fmt.Errorf("%s: must be a port number, not %q", PortVariable, s.Port))
@@ -176,7 +181,8 @@ func LoadPolicy(s Values) (*policy.Policy, error) {
 	}
 	var mistakes []error
 	if _, ok := pol.Product(s.Entra.Product); s.Entra.Product != "" && !ok {
-		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: %s has no product %s", s.PolicyFile, s.Entra.Product))
+		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: %s has no product %s; name one of its products",
+			s.PolicyFile, s.Entra.Product))
 	}
 	for _, p := range pol.Products() {
 		if p.HardTokens() {

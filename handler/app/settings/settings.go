@@ -21,6 +21,7 @@ import (
 // the environment.
 type Values struct {
 	Port     string     // the Functions host's; empty = the process was not started to serve
+	Hosted   bool       // the Functions host started the process, and the process ends with it
 	InAzure  bool       // the process runs in App Service or Functions
 	ClientID string     // of a user-assigned identity
 	LogLevel slog.Level // of the process's own log

@@ -27,6 +27,21 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
+// What Flex Consumption sets, and the older plans: secrets of local work are refused on each.
+func TestAzureIsRecognised(t *testing.T) {
+	local := []string{"GATEWAY_STORAGE=UseDevelopmentStorage=true", `GATEWAY_SECRETS={"a":"b"}`}
+	if s, err := For(Managing, local); err != nil || s.InAzure {
+		t.Errorf("locally: %v, in Azure: %t", err, s.InAzure)
+	}
+	for _, name := range []string{"WEBSITE_SITE_NAME", "WEBSITE_SKU_NAME", "WEBSITE_INSTANCE_ID"} {
+		s, err := For(Managing, append([]string{name + "=x"}, local...))
+		if !s.InAzure || err == nil || !strings.Contains(err.Error(), "GATEWAY_STORAGE: holds an account key, which is refused in Azure") ||
+			!strings.Contains(err.Error(), "GATEWAY_SECRETS: refused in Azure") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestEntraSettings(t *testing.T) {
 	id := authtest.Client
 	for name, c := range map[string]struct {

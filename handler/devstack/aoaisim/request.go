@@ -148,7 +148,7 @@ func text(raw json.RawMessage) string {
 	return string(raw)
 }
 
-// cap is the most the caller allows, 0 if it named none.
+// outputCap is the most output tokens that the caller allows, 0 if it named no cap.
 func (q *request) outputCap() int {
 	for _, n := range []*int{q.MaxCompl, q.MaxOutput, q.MaxTokens} {
 		if n != nil {

@@ -1,6 +1,7 @@
 // Package inputs makes what `azd provision` needs and nobody should type: the gateway's
 // first admin key, and for the private variant a public name and a self-signed certificate.
-// azd runs it as its preprovision hook; what the azd environment has already stays.
+// azd runs it as its hooks preup and preprovision. What the azd environment has already stays, and what Azure
+// has already is kept where the environment does not know it.
 package inputs
 
 import (
@@ -14,13 +15,21 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
 )
+
+// leastKey is what the template demands of an admin key.
+const leastKey = 32
 
 // Options of Make.
 type Options struct {
 	Root    string                                                       // of the project
 	Environ []string                                                     // azd's hooks get the azd environment as variables
 	Run     func(ctx context.Context, name string, args ...string) error // azd and az
+	Exists  func(ctx context.Context, group, subscription string) bool   // a resource group, as az says; false without az
+	Now     func() time.Time
 	Out     io.Writer
 }
 
@@ -32,7 +41,14 @@ func Make(ctx context.Context, o Options) error {
 		env[name] = value
 	}
 	if env["AZURE_ENV_NAME"] == "" {
-		return fmt.Errorf("AZURE_ENV_NAME is not set: azd runs this, as its preprovision hook")
+		return fmt.Errorf("AZURE_ENV_NAME is not set: azd runs this, as its hooks preup and preprovision")
+	}
+	if err := o.checkValues(env); err != nil {
+		return err
+	}
+	kept, err := o.keep(ctx, env)
+	if err != nil || kept {
+		return err
 	}
 	if err := o.adminKey(ctx, env); err != nil {
 		return err
@@ -44,8 +60,33 @@ func Make(ctx context.Context, o Options) error {
 	return o.certificate(ctx, env)
 }
 
-func (o Options) adminKey(ctx context.Context, env map[string]string) error {
+// keep reports whether the gateway exists already and this machine does not know its secrets:
+// a second machine, or a pipeline. Then the vault keeps what it has.
+func (o Options) keep(ctx context.Context, env map[string]string) (bool, error) {
+	if env["GW_SECRETS_KEPT"] == "true" {
+		return true, nil
+	}
 	if env["GW_ADMIN_KEY"] != "" {
+		return false, nil
+	}
+	group := "rg-" + env["AZURE_ENV_NAME"]
+	provisioned := env["AZURE_RESOURCE_GROUP"] != "" // an output, which azd env refresh brings
+	if !provisioned && o.Exists(ctx, group, env["AZURE_SUBSCRIPTION_ID"]) {
+		return false, fmt.Errorf("the resource group %s exists already, and this environment does not know it; "+
+			"run azd env refresh first, so that its public name and its secrets stay as they are", group)
+	}
+	if !provisioned {
+		return false, nil
+	}
+	o.say("The gateway exists; its vault keeps the admin key and the certificate it has.\n")
+	return true, o.set(ctx, "GW_SECRETS_KEPT", "true")
+}
+
+func (o Options) adminKey(ctx context.Context, env map[string]string) error {
+	if key := env["GW_ADMIN_KEY"]; key != "" {
+		if len(key) < leastKey {
+			return fmt.Errorf("GW_ADMIN_KEY: must have %d characters or more", leastKey)
+		}
 		return nil
 	}
 	o.say("Made the admin key; azd env get-value GW_ADMIN_KEY prints it.\n")
@@ -66,8 +107,11 @@ func (o Options) register(ctx context.Context, env map[string]string) {
 }
 
 func (o Options) certificate(ctx context.Context, env map[string]string) error {
-	if env["GW_TLS_SECRET_ID"] != "" || env["GW_TLS_PFX"] != "" {
+	if env["GW_TLS_SECRET_ID"] != "" {
 		return nil
+	}
+	if pfx := env["GW_TLS_PFX"]; pfx != "" {
+		return o.warnOfEnd(pfx)
 	}
 	label := env["GW_DNS_LABEL"]
 	if label == "" {
@@ -94,6 +138,23 @@ func (o Options) certificate(ctx context.Context, env map[string]string) error {
 	}
 	o.say("Made a self-signed certificate for the private variant; clients of a trial trust %s.\n", place)
 	return o.set(ctx, "GW_TLS_PFX", base64.StdEncoding.EncodeToString(made.pfx))
+}
+
+// warnOfEnd says when the certificate ends soon: Azure tells nobody, because it lies in the vault as a secret.
+func (o Options) warnOfEnd(pfx string) error {
+	data, err := base64.StdEncoding.DecodeString(pfx)
+	if err != nil {
+		return fmt.Errorf("GW_TLS_PFX: must be a PFX in base64: %w", err)
+	}
+	_, certificate, _, err := pkcs12.DecodeChain(data, "")
+	if err != nil {
+		return fmt.Errorf("GW_TLS_PFX: must be a PFX without a password: %w", err)
+	}
+	if end := certificate.NotAfter; o.Now().Add(30 * 24 * time.Hour).After(end) {
+		o.say("The certificate in GW_TLS_PFX ends on %s. For a new self-signed one: azd env set GW_TLS_PFX \"\" && azd provision\n",
+			end.Format(time.DateOnly))
+	}
+	return nil
 }
 
 // names are what the certificate is for. The first time, azd has not asked for the region

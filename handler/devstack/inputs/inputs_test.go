@@ -1,16 +1,19 @@
 package inputs_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
 
@@ -22,6 +25,8 @@ type azd struct {
 	values map[string]string
 	calls  []string
 	az     error
+	groups []string
+	now    time.Time
 }
 
 func (a *azd) run(_ context.Context, name string, args ...string) error {
@@ -43,25 +48,36 @@ func (a *azd) make(t *testing.T, root string) string {
 	for name, value := range a.values {
 		environ = append(environ, name+"="+value)
 	}
-	if err := inputs.Make(t.Context(), inputs.Options{Root: root, Environ: environ, Run: a.run, Out: &out}); err != nil {
+	if err := a.try(t, root, environ, &out); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
+}
+
+func (a *azd) try(t *testing.T, root string, environ []string, out io.Writer) error {
+	t.Helper()
+	return inputs.Make(t.Context(), inputs.Options{
+		Root: root, Environ: environ, Run: a.run, Out: out,
+		Exists: func(_ context.Context, group, _ string) bool { return slices.Contains(a.groups, group) },
+		Now:    func() time.Time { return cmp.Or(a.now, time.Now()) },
+	})
 }
 
 // project is a folder with the real main.bicep.
 func project(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	data, err := os.ReadFile("../../../infra/main.bicep")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Mkdir(filepath.Join(dir, "infra"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "infra", "main.bicep"), data, 0o644); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"main.bicep", "main.parameters.json"} {
+		data, err := os.ReadFile("../../../infra/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "infra", name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
@@ -138,5 +154,54 @@ func TestInputsWithoutAzureCLI(t *testing.T) {
 	a := &azd{values: map[string]string{"AZURE_SUBSCRIPTION_ID": "s-1"}, az: errors.New("not found")}
 	if out := a.make(t, project(t)); !strings.Contains(out, "az provider register --namespace Microsoft.App --subscription s-1") {
 		t.Errorf("%s", out)
+	}
+}
+
+// azd drops a boolean or number that it cannot parse, and the template's default applies.
+func TestInputsRefuseWhatAzdDrops(t *testing.T) {
+	for pair, want := range map[string]string{
+		"GW_FUNCTION_PRIVATE_ENDPOINT=no": `GW_FUNCTION_PRIVATE_ENDPOINT: must be true or false, not "no"`,
+		"GW_PRODUCTION=yes":               `GW_PRODUCTION: must be true or false, not "yes"`,
+		"GW_MAX_INSTANCES=1e3":            `GW_MAX_INSTANCES: must be a whole number, not "1e3"`,
+		"GW_MEMORY_MB=2048 ":              `GW_MEMORY_MB: must be a whole number, not "2048 "`,
+		"GW_ADMIN_KEY=short":              "GW_ADMIN_KEY: must have 32 characters",
+		"GW_TLS_PFX=x":                    "GW_TLS_PFX: must be a PFX in base64",
+	} {
+		a := &azd{values: map[string]string{}}
+		err := a.try(t, project(t), []string{"AZURE_ENV_NAME=trial", pair}, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", pair, err)
+		}
+	}
+	a := &azd{values: map[string]string{"GW_NETWORK": "public", "GW_PRODUCTION": "TRUE", "GW_MAX_INSTANCES": "80", "GW_COMPAT_ALIAS": ""}}
+	a.make(t, project(t))
+}
+
+// A second machine knows the outputs and no secret: nothing is made anew.
+func TestInputsOfSecondMachine(t *testing.T) {
+	a := &azd{values: map[string]string{}, groups: []string{"rg-trial"}}
+	err := a.try(t, project(t), []string{"AZURE_ENV_NAME=trial"}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "run azd env refresh first") || len(a.values) > 0 {
+		t.Errorf("before azd env refresh: %v, %v", err, a.values)
+	}
+	a.values["AZURE_RESOURCE_GROUP"], a.values["GW_DNS_LABEL"] = "rg-trial", "gw-first"
+	for range 2 {
+		a.make(t, project(t))
+		if a.values["GW_SECRETS_KEPT"] != "true" || a.values["GW_ADMIN_KEY"] != "" || a.values["GW_TLS_PFX"] != "" ||
+			a.values["GW_DNS_LABEL"] != "gw-first" {
+			t.Errorf("%v", a.values)
+		}
+	}
+}
+
+func TestInputsWarnOfCertificateEnd(t *testing.T) {
+	root, a := project(t), &azd{values: map[string]string{}}
+	a.make(t, root)
+	if out := a.make(t, root); strings.Contains(out, "ends on") {
+		t.Errorf("a new certificate: %s", out)
+	}
+	a.now = time.Now().AddDate(3, 0, 0)
+	if out := a.make(t, root); !strings.Contains(out, "The certificate in GW_TLS_PFX ends on") {
+		t.Errorf("three years later: %q", out)
 	}
 }

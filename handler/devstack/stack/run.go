@@ -123,13 +123,12 @@ func startFunc(ctx context.Context, tool, app string, port int, log io.Writer, e
 		return nil, err
 	}
 	done := make(chan struct{})
-	var ended error
 	go func() {
-		ended = cmd.Wait()
+		_ = cmd.Wait() // ProcessState says how it ended
 		close(done)
 	}()
 	h := &host{url: "http://127.0.0.1:" + strconv.Itoa(port), done: done, stop: func() { stopFunc(cmd, done) }}
-	h.err = func() error { return fmt.Errorf("func start ended: %w", ended) }
+	h.err = func() error { return fmt.Errorf("`func start` ended by itself: %v", cmd.ProcessState) }
 	if err := h.answers(ctx); err != nil {
 		h.stop()
 		return nil, err

@@ -17,8 +17,9 @@ import (
 
 // azureYAML is what of azd's schema (v1.0) this project uses; anything else is a mistake.
 type azureYAML struct {
-	Name  string `yaml:"name"`
-	Infra struct {
+	Name             string            `yaml:"name"`
+	RequiredVersions map[string]string `yaml:"requiredVersions"`
+	Infra            struct {
 		Provider string `yaml:"provider"`
 		Path     string `yaml:"path"`
 		Module   string `yaml:"module"`
@@ -34,8 +35,9 @@ type azureYAML struct {
 }
 
 type hook struct {
-	Shell string `yaml:"shell"`
-	Run   string `yaml:"run"`
+	Shell       string `yaml:"shell"`
+	Run         string `yaml:"run"`
+	Interactive bool   `yaml:"interactive"`
 }
 
 // checkAzd: azure.yaml as azd reads it. "js" with a build script is the one language that
@@ -68,18 +70,35 @@ func checkAzd(root string, all templates) (found []Finding) {
 	if filepath.ToSlash(filepath.Join(s.Project, s.Dist)) != "dist/app" {
 		add("dist must lead from %s to dist/app, where staging puts the app", s.Project)
 	}
-	for event, systems := range y.Hooks {
-		if event != "preprovision" {
-			add("no hook is expected at %s", event)
-		}
-		if systems["posix"].Shell != "sh" || systems["windows"].Shell != "pwsh" || systems["posix"].Run != systems["windows"].Run {
-			add("%s must run the same in sh and in pwsh", event)
-		}
+	if y.RequiredVersions["azd"] != ">= 1.24.0" { // A18
+		add("requiredVersions.azd must be \">= 1.24.0\": older versions fail later and say less")
 	}
+	checkHooks(y.Hooks, add)
 	if tag := all["app.bicep"].find("resource", "site"); tag == nil || !strings.Contains(tag.Value.text(), "'azd-service-name': 'gateway'") {
 		add("the site has no tag azd-service-name: gateway; azd would not find it")
 	}
 	return found
+}
+
+// checkHooks: A1, A16. azd up asks for parameters before preprovision, and erases what a hook says that is not interactive.
+func checkHooks(hooks map[string]map[string]hook, add func(string, ...any)) {
+	for _, event := range []string{"preup", "preprovision"} {
+		posix, windows := hooks[event]["posix"], hooks[event]["windows"]
+		if posix.Run != "go run ./handler/devstack inputs" {
+			add("%s must make the inputs: azd up reads parameters before preprovision, azd provision knows no preup", event)
+		}
+		if posix.Shell != "sh" || windows.Shell != "pwsh" || posix.Run != windows.Run {
+			add("%s must run the same in sh and in pwsh", event)
+		}
+		if !posix.Interactive || !windows.Interactive {
+			add("%s must be interactive: azd erases the output of other hooks", event)
+		}
+	}
+	for event := range hooks {
+		if event != "preup" && event != "preprovision" {
+			add("no hook is expected at %s", event)
+		}
+	}
 }
 
 // hostJSON is what of host.json's schema (2.0) this project uses.

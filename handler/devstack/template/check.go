@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Check reads all that is deployed below root, but for the package, and says what is wrong.
@@ -21,6 +22,10 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkRights(all)...)
 	found = append(found, checkDoors(all)...)
 	found = append(found, checkEdge(all)...)
+	found = append(found, checkLimits(all)...)
+	found = append(found, checkStyle(all)...)
+	found = append(found, checkStore(all)...)
+	found = append(found, checkModels(root, time.Now())...)
 	program, err := checkProgram(root, all)
 	if err != nil {
 		return nil, err

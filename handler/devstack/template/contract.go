@@ -21,7 +21,9 @@ var (
 	mustSet = []string{
 		"GATEWAY_BACKENDS", "GATEWAY_TABLE_ENDPOINT", "GATEWAY_BLOB_ENDPOINT", "GATEWAY_KEY_VAULT_URI", "GATEWAY_ADMIN_KEY_SECRET",
 		"GATEWAY_FRONTED", "GATEWAY_LOGS_ENDPOINT", "GATEWAY_LOGS_RULE", "GATEWAY_LOGS_STREAM",
-		"AzureWebJobsStorage__credential", "AzureWebJobsStorage__clientId", "AzureWebJobsStorage__blobServiceUri", "AZURE_CLIENT_ID",
+		"AzureWebJobsStorage__credential", "AzureWebJobsStorage__clientId", "AZURE_CLIENT_ID",
+		"AzureWebJobsStorage__accountName", // H1: the host can fail with blobServiceUri alone
+		"AzureWebJobsDisableHomepage",      // R15
 	}
 	neverSet = []string{
 		"GATEWAY_STORAGE", "GATEWAY_SECRETS", "GATEWAY_DEV_CA_FILE",
@@ -38,7 +40,7 @@ func checkProgram(root string, all templates) ([]Finding, error) {
 		return nil, err
 	}
 	found := checkSettings(all["app.bicep"], names.settings)
-	found = append(found, checkTables(all["app.bicep"], names.constants)...)
+	found = append(found, checkTables(all["store.bicep"], names.constants)...)
 	columns, err := checkColumns(root)
 	return append(found, columns...), err
 }
@@ -77,11 +79,11 @@ func checkTables(f *file, constants map[string]string) (found []Finding) {
 			continue
 		}
 		if names == nil || !slices.ContainsFunc(names.Value.Items, func(e *expr) bool { return e.Text == value }) {
-			found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("tableNames lacks %q, which the program uses", value)})
+			found = append(found, Finding{"infra/store.bicep", 0, fmt.Sprintf("tableNames lacks %q, which the program uses", value)})
 		}
 	}
 	if have := f.find("variable", "auditContainer"); have == nil || have.Value.text() != constants["AuditContainer"] {
-		found = append(found, Finding{"infra/app.bicep", 0, fmt.Sprintf("auditContainer must be %q", constants["AuditContainer"])})
+		found = append(found, Finding{"infra/store.bicep", 0, fmt.Sprintf("auditContainer must be %q", constants["AuditContainer"])})
 	}
 	return found
 }

@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -81,11 +82,9 @@ func links(all templates, found *[]Finding) (groups []string) {
 		group := params.prop("groupId").text()
 		groups = append(groups, group)
 		var zones []string
-		params.prop("zoneIds").in(true).walk(func(e *expr) {
-			if name, ok := strings.CutPrefix(e.Text, "zones."); ok && e.Kind == "member_expression" {
-				zones = append(zones, name)
-			}
-		})
+		for _, m := range zoneUse.FindAllStringSubmatch(params.prop("zoneIds").text(), -1) {
+			zones = append(zones, m[1])
+		}
 		for _, want := range groupZones[group] {
 			if !slices.Contains(zones, want) {
 				*found = append(*found, Finding{f.path, d.Line, fmt.Sprintf("%s: its names need zone %s", d.Name, want)})
@@ -94,6 +93,8 @@ func links(all templates, found *[]Finding) (groups []string) {
 	})
 	return groups
 }
+
+var zoneUse = regexp.MustCompile(`\bzones\.(\w+)`)
 
 func checkZones(all templates) (found []Finding) {
 	f := all["network.bicep"]

@@ -86,10 +86,13 @@ func checkUse(f *file, text string) (found []Finding) {
 	return found
 }
 
-// asked are the parameters that azd asks for, or that its hook makes: they alone have no default.
-var asked = []string{"environmentName", "location", "network", "adminKey"}
+// asked are the parameters without a default; azd knows the first and asks for the others.
+var asked = []string{"environmentName", "location", "network"}
 
-var substitution = regexp.MustCompile(`^\$\{([A-Z_]+)(=([^}]*))?\}$`)
+// notInEnvironment are parameters whose value is no text: lists that stand in files, and the month.
+var notInEnvironment = []string{"models", "accounts", "currentMonth"}
+
+var substitution = regexp.MustCompile(`^\$\{([A-Z_]+)\}$`)
 
 // checkParameters: every parameter of main can be set in the azd environment, under a name
 // of ours, and needs no setting but those that azd asks for.
@@ -116,19 +119,16 @@ func checkParameters(root string, main *file) []Finding {
 		case d == nil:
 			add("%s: main.bicep has no such parameter", name)
 		case m == nil:
-			add("%s: must be ${NAME} or ${NAME=default}, not %q", name, p.Value)
+			// A4, B15: with ${NAME=default} azd replaces an empty value too.
+			add("%s: must be ${NAME} without a default, not %q", name, p.Value)
 		case !strings.HasPrefix(m[1], "GW_") && m[1] != "AZURE_ENV_NAME" && m[1] != "AZURE_LOCATION":
 			add("%s: %s must begin with GW_", name, m[1])
 		case d.Required != slices.Contains(asked, name):
 			add("%s: only %v have no default", name, asked)
-		case d.Required && m[2] != "":
-			add("%s: has a default here, so nobody would be asked", name)
-		case !d.Required && d.Value.text() != m[3]:
-			add("%s: the default is %q here and %q in main.bicep", name, m[3], d.Value.text())
 		}
 	}
 	for _, d := range main.Declarations {
-		if _, ok := file.Parameters[d.Name]; d.Kind == "parameter" && !ok && d.Name != "budgetStart" {
+		if _, ok := file.Parameters[d.Name]; d.Kind == "parameter" && !ok && !slices.Contains(notInEnvironment, d.Name) {
 			add("%s of main.bicep is missing", d.Name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"aoaigateway/handler/devstack/tools"
 )
@@ -48,7 +49,7 @@ func Scan(ctx context.Context, root string) ([]Finding, error) {
 	out, err := cmd.Output() // fails when there are findings, which the report has
 	var report scanReport
 	if jerr := json.Unmarshal(out, &report); jerr != nil {
-		return nil, fmt.Errorf("checkov: %w, %w", err, jerr)
+		return nil, fmt.Errorf("checkov failed (%w), and its output cannot be parsed (%w)", err, jerr)
 	}
 	var found []Finding
 	for _, f := range report.Results.Failed {
@@ -84,7 +85,7 @@ func installScanner(ctx context.Context) (string, error) {
 			{filepath.Join(dir, "bin", "python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", list},
 		} {
 			if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-				return fmt.Errorf("%v: %w\n%s", args, err, out)
+				return fmt.Errorf("checkov cannot be installed: %s: %w\n%s", strings.Join(args, " "), err, out)
 			}
 		}
 		return nil

@@ -92,6 +92,7 @@ func TestEachPlantedMistakeIsFound(t *testing.T) {
 			continue // the package's own test plants it
 		}
 		t.Run(m.Mistake, func(t *testing.T) {
+			t.Parallel()
 			dir := copyTree(t)
 			path := filepath.Join(dir, m.File)
 			data, err := os.ReadFile(path)

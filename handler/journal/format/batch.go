@@ -16,8 +16,8 @@ import (
 // Version is the format version of the batches that this program writes, and the newest that it reads.
 const Version = 1
 
-// The bounds of a batch. gzip stores what it cannot compress with less than 1 KiB of framing for 4 MiB, so the gzip
-// member of a batch of MaxRaw bytes fits one append.
+// The bounds of a batch. Data that gzip cannot compress grows by less than 1 KiB for 4 MiB, so
+// a batch of MaxRaw bytes fits one append. MaxHeader bounds its header line.
 const (
 	MaxRaw    = blob.MaxAppend - 16<<10
 	MaxHeader = 4 << 10

@@ -82,7 +82,7 @@ func (c *fileCheck) check(ctx context.Context, blobs blob.Store, s *format.Scann
 			c.checkEnd(l)
 			continue
 		case s.ReadErr() != nil:
-			c.err = fmt.Errorf("journal: %s: %w", c.Name, s.ReadErr())
+			c.err = fmt.Errorf("journal: %s cannot be read: %w", c.Name, s.ReadErr())
 			return
 		case err == nil:
 			err = c.checkBatch(ctx, blobs, l, b)

@@ -115,8 +115,9 @@ func (s *Counter) Charge(limits []policy.Limit, amounts []int64) (windowIDs []in
 	return windowIDs
 }
 
-// SameWindows reports whether two charges were made in the same windows, so that the rest
-// of both can be kept as one. A bucket's charges must be young enough for a refund.
+// SameWindows reports whether the charges a and b were made in the same windows, so that
+// one refund can give both back. Charges of a token bucket must also be young enough for a
+// refund.
 func SameWindows(now time.Time, limits []policy.Limit, a, b []int64) bool {
 	for i, l := range limits {
 		switch {
@@ -131,8 +132,9 @@ func SameWindows(now time.Time, limits []policy.Limit, a, b []int64) bool {
 	return true
 }
 
-// limitStates returns the states of limits before any of them is changed: a new one must
-// not begin with what its soft or hard twin was charged just now.
+// limitStates reads all states before any of them is changed. A limit without a state starts
+// from that of the limit that differs only in being hard or soft, and must not inherit a
+// charge of the same call.
 func (s *Counter) limitStates(limits []policy.Limit) []limitState {
 	list := make([]limitState, len(limits))
 	for i, l := range limits {
@@ -212,7 +214,7 @@ func (s *Counter) Props() (map[string]any, error) {
 func Parse(e table.Entity) (Counter, error) {
 	version, ok := e.Props["v"].(int64)
 	if ok && version != formatVersion {
-		return Counter{}, fmt.Errorf("quota: entity %v has format version %d; this gateway reads version %d", e.Key, version, formatVersion)
+		return Counter{}, fmt.Errorf("quota: entity %s has format version %d; this gateway reads version %d", e.Key, version, formatVersion)
 	}
 	at, ok1 := e.Props["time"].(time.Time)
 	writes, ok2 := e.Props["writes"].(int64)
@@ -220,15 +222,15 @@ func Parse(e table.Entity) (Counter, error) {
 	limits, ok4 := e.Props["limits"].(string)
 	slots, ok5 := e.Props["slots"].(string)
 	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return Counter{}, fmt.Errorf("quota: entity %v was not written by this gateway", e.Key)
+		return Counter{}, fmt.Errorf("quota: entity %s lacks a property that this gateway always writes", e.Key)
 	}
 	s := Counter{Time: at, Writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
 	if err := json.Unmarshal([]byte(limits), &s.limits); err != nil {
-		return Counter{}, fmt.Errorf("quota: entity %v: limits: %w", e.Key, err)
+		return Counter{}, fmt.Errorf("quota: entity %s: the property limits cannot be parsed: %w", e.Key, err)
 	}
 	var err error
 	if s.slots, err = parseSlots(slots); err != nil {
-		return Counter{}, fmt.Errorf("quota: entity %v: %w", e.Key, err)
+		return Counter{}, fmt.Errorf("quota: entity %s: %w", e.Key, err)
 	}
 	return s, nil
 }

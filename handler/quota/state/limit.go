@@ -15,7 +15,7 @@ const grain = 60_000
 type limitState struct {
 	Window  int64 `json:"window,omitempty"`  // Unix seconds at which the window began
 	Charged int64 `json:"charged,omitempty"` // in that window
-	Level   int64 `json:"level,omitempty"`   // parts in the bucket; negative after overage
+	Level   int64 `json:"level,omitempty"`   // what is left in the bucket, in parts of a token (grain); negative after overage
 	At      int64 `json:"at,omitempty"`      // Unix milliseconds at which Level was right
 }
 

@@ -166,6 +166,7 @@ func (r *Gateway) BlobOperation(ctx context.Context, op blob.Op, _ string) (appl
 	return true, nil
 }
 
+// Listen serves the program on a port of its own.
 func (r *Gateway) Listen(logger *slog.Logger) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -184,6 +185,7 @@ func (r *Gateway) Listen(logger *slog.Logger) {
 	})
 }
 
+// HTTP returns the client of the test.
 func (r *Gateway) HTTP() *http.Client {
 	if r.Client != nil {
 		return r.Client
@@ -202,6 +204,7 @@ func (r *Gateway) Subscribe(product, id string) string {
 	return c.Primary
 }
 
+// SetState changes the state of a subscription through the management API.
 func (r *Gateway) SetState(id string, s auth.State) {
 	r.T.Helper()
 	remote := cli.Remote{URL: r.URL, Key: AdminKey, Client: r.HTTP()}
@@ -221,6 +224,7 @@ type Answer struct {
 	Err    error // of reading the body, if the connection broke
 }
 
+// Event returns the value at path in a JSON body.
 func (a Answer) Event(t *testing.T, path ...string) any {
 	t.Helper()
 	var v any
@@ -234,10 +238,12 @@ func (a Answer) Event(t *testing.T, path ...string) any {
 	return v
 }
 
+// Post sends a JSON body with the key of team-a. Headers are written name=value.
 func (r *Gateway) Post(path, body string, headers ...string) Answer {
 	return r.Do(http.MethodPost, path, body, append([]string{"api-key=" + r.Key, "Content-Type=application/json"}, headers...)...)
 }
 
+// Do sends one request and reads the whole answer.
 func (r *Gateway) Do(method, path, body string, headers ...string) Answer {
 	r.T.Helper()
 	req, err := http.NewRequestWithContext(r.T.Context(), method, r.URL+path, strings.NewReader(body))
@@ -288,6 +294,7 @@ func (r *Gateway) Record(id string) gateway.Record {
 	return r.Find("record "+id, func(rec gateway.Record) bool { return rec.ID == id })
 }
 
+// Find waits up to 5 s for an end record that want accepts.
 func (r *Gateway) Find(what string, want func(gateway.Record) bool) gateway.Record {
 	r.T.Helper()
 	deadline := time.Now().Add(5 * time.Second)
@@ -304,11 +311,13 @@ func (r *Gateway) Find(what string, want func(gateway.Record) bool) gateway.Reco
 	}
 }
 
+// RecordOf returns the end record of an answer.
 func (r *Gateway) RecordOf(a Answer) gateway.Record {
 	r.T.Helper()
 	return r.Record(a.Header.Get("X-Gateway-Request-Id"))
 }
 
+// Ends counts the end records in the journal.
 func (r *Gateway) Ends() int {
 	n := 0
 	for _, line := range journaltest.Lines(r.T, r.Blobs) {
@@ -319,6 +328,7 @@ func (r *Gateway) Ends() int {
 	return n
 }
 
+// Events splits a stream into its events.
 func Events(stream []byte) []string {
 	var list []string
 	for e := range bytes.SplitSeq(bytes.TrimSuffix(stream, []byte("\n\n")), []byte("\n\n")) {

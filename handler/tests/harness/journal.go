@@ -67,8 +67,8 @@ func (b *Journal) enter(line gateway.Line) {
 	into[line.ID] = line
 }
 
-// comparison counts what the clients saw and what the journal holds.
-type comparison struct {
+// Comparison counts what the clients saw and what the journal holds.
+type Comparison struct {
 	requests, streams, whole, refused, cut, killed, left, unanswered int
 	beginLines, ends, open, batches, again                           int
 	long, unsent                                                     int
@@ -76,9 +76,9 @@ type comparison struct {
 	lostEnds, lostBegins, unlike []string // a promise is broken unless all are empty
 }
 
-func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
+func (b *Journal) Compare(t *testing.T, sights []Observation) *Comparison {
 	t.Helper()
-	c := &comparison{requests: len(sights), beginLines: len(b.BeginLines), ends: len(b.EndLines), batches: b.batches, again: len(b.again)}
+	c := &Comparison{requests: len(sights), beginLines: len(b.BeginLines), ends: len(b.EndLines), batches: b.batches, again: len(b.again)}
 	for id := range b.BeginLines {
 		if _, ended := b.EndLines[id]; !ended {
 			c.open++
@@ -98,7 +98,7 @@ func (b *Journal) Compare(t *testing.T, sights []Observation) *comparison {
 	return c
 }
 
-func (c *comparison) count(s Observation, b *Journal) {
+func (c *Comparison) count(s Observation, b *Journal) {
 	end, ended := b.EndLines[s.ID]
 	switch {
 	case s.ID == "":
@@ -122,7 +122,7 @@ func (c *comparison) count(s Observation, b *Journal) {
 }
 
 // checkRequest checks the promises for one request.
-func (c *comparison) checkRequest(t *testing.T, s Observation, b *Journal) {
+func (c *Comparison) checkRequest(t *testing.T, s Observation, b *Journal) {
 	t.Helper()
 	end, ended := b.EndLines[s.ID]
 	_, hasBegin := b.BeginLines[s.ID]
@@ -177,7 +177,7 @@ func blobSum(t *testing.T, blobs blob.Store, name string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-func (c *comparison) Table() string {
+func (c *Comparison) Table() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, n int) { _, _ = fmt.Fprintf(w, "%s\t%d\t\n", name, n) }
@@ -203,7 +203,7 @@ func (c *comparison) Table() string {
 	return b.String()
 }
 
-func (c *comparison) Check(t *testing.T, plan KillPlan) {
+func (c *Comparison) Check(t *testing.T, plan KillPlan) {
 	t.Helper()
 	for what, list := range map[string][]string{
 		"complete for the client, no end record": c.lostEnds, "streamed to the client, no begin record": c.lostBegins,

@@ -45,6 +45,7 @@ type Ask struct {
 
 const responsesPath = "/openai/v1/responses"
 
+// Asks are the kinds of requests that clients send in turn.
 var Asks = []Ask{
 	{"chat", ChatPath, `{"messages":[{"role":"user","content":"%s"}]}`, false, true},
 	{"chat stream", ChatPath, `{"messages":[{"role":"user","content":"%s"}],"stream":true}`, true, false},
@@ -180,6 +181,7 @@ type Load struct {
 	sights []Observation
 }
 
+// StartLoad starts the clients.
 func StartLoad(t *testing.T, clients []*Client) *Load {
 	l := &Load{stop: make(chan struct{})}
 	for _, c := range clients {

@@ -54,6 +54,7 @@ func Staged(t *testing.T) string {
 	return dir
 }
 
+// StartAzurite starts storage that ends with the test.
 func StartAzurite(t *testing.T) *azurite.Server {
 	t.Helper()
 	if testing.Short() {
@@ -78,6 +79,7 @@ type Environment struct {
 	Secrets  map[string]string
 }
 
+// NewEnvironment holds the settings of processes with this storage and policy.
 func NewEnvironment(t *testing.T, storage, policy string) *Environment {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
@@ -161,6 +163,7 @@ func StartProcess(t *testing.T, environ []string) *Process {
 	return p
 }
 
+// FreePort returns a port that was free a moment ago.
 func FreePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -191,6 +194,7 @@ func (p *Process) Ready() {
 	}
 }
 
+// Signal sends a signal to the process.
 func (p *Process) Signal(s syscall.Signal) {
 	p.T.Helper()
 	if err := p.Cmd.Process.Signal(s); err != nil {

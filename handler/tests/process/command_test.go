@@ -28,7 +28,10 @@ func newCommandTest(t *testing.T) *commandTest {
 	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
 	p := harness.StartProcess(t, w.Environ())
 	p.Ready()
-	return &commandTest{T: t, gateway: p, local: w.Environ(), remote: []string{"GATEWAY_URL=" + p.URL, "GATEWAY_ADMIN_KEY=" + harness.AdminKey}}
+	return &commandTest{
+		T: t, gateway: p, local: w.Environ(),
+		remote: []string{"GATEWAY_URL=" + p.URL, "GATEWAY_ADMIN_KEY=" + harness.AdminKey},
+	}
 }
 
 // ok runs a command that must succeed and returns what it printed.

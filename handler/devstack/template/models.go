@@ -1,0 +1,88 @@
+package template
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// model is one entry of infra/models.json.
+type model struct {
+	Name     string   `json:"name"`
+	Model    string   `json:"model"`
+	Version  string   `json:"version"`
+	SKU      string   `json:"sku"`
+	Capacity int      `json:"capacity"`
+	Regions  []string `json:"regions"`
+	Retires  string   `json:"retires"`
+}
+
+// account is one entry of infra/accounts.json.
+type account struct {
+	Name       string            `json:"name"`
+	ID         string            `json:"id"`
+	Endpoint   string            `json:"endpoint"`
+	Priority   int               `json:"priority"`
+	Weight     int               `json:"weight"`
+	Credential string            `json:"credential"`
+	Models     map[string]string `json:"models"`
+}
+
+// skus are those of deployments that serve requests at once.
+var skus = []string{
+	"GlobalStandard", "DataZoneStandard", "Standard",
+	"GlobalProvisionedManaged", "DataZoneProvisionedManaged", "ProvisionedManaged",
+}
+
+// notice is how long before its end a model is reported: Azure closes it to new subscriptions months before.
+const notice = 120 * 24 * time.Hour
+
+// checkModels: A6, A14, A15.
+func checkModels(root string, now time.Time) (found []Finding) {
+	const path = "infra/models.json"
+	add := func(format string, args ...any) {
+		found = append(found, Finding{path, 0, fmt.Sprintf(format, args...)})
+	}
+	var models []model
+	if err := strictJSON(filepath.Join(root, path), &models); err != nil {
+		return []Finding{{path, 0, err.Error()}}
+	}
+	var names []string
+	for _, m := range models {
+		if m.Name == "" || m.Model == "" || m.Capacity < 1 || m.Regions == nil {
+			add("%q needs name, model, capacity of 1 or more, and regions ([] is all of them)", m.Name)
+		}
+		if slices.Contains(names, m.Name) {
+			add("%s is there twice", m.Name)
+		}
+		names = append(names, m.Name)
+		if !slices.Contains(skus, m.SKU) {
+			add("%s: sku %q is none of %v", m.Name, m.SKU, skus)
+		}
+		if m.Retires == "" {
+			continue
+		}
+		end, err := time.Parse(time.DateOnly, m.Retires)
+		if err != nil {
+			add("%s: retires must be a date such as 2027-09-21, or empty where it is not known", m.Name)
+		} else if now.Add(notice).After(end) {
+			add("%s retires on %s: choose its successor now; new subscriptions may be refused already", m.Name, m.Retires)
+		}
+	}
+	return append(found, checkAccounts(root)...)
+}
+
+func checkAccounts(root string) (found []Finding) {
+	const path = "infra/accounts.json"
+	var accounts []account
+	if err := strictJSON(filepath.Join(root, path), &accounts); err != nil {
+		return []Finding{{path, 0, err.Error()}}
+	}
+	for _, a := range accounts {
+		if a.Name == "" || len(a.Models) == 0 || a.ID == "" && a.Endpoint == "" {
+			found = append(found, Finding{path, 0, fmt.Sprintf("%q needs name, models, and id or endpoint", a.Name)})
+		}
+	}
+	return found
+}

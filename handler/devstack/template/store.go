@@ -1,0 +1,109 @@
+package template
+
+import (
+	"fmt"
+	"strings"
+)
+
+// checkStore holds what only shows months after a deployment, or at the second one.
+func checkStore(all templates) (found []Finding) {
+	all.each("resource", func(f *file, d *declaration) {
+		add := func(e *expr, text string) {
+			found = append(found, Finding{f.path, max(d.Line, e.line()), d.Name + ": " + text})
+		}
+		p := d.body().prop("properties")
+		switch d.resourceType() {
+		case "Microsoft.OperationalInsights/workspaces/savedSearches": // A2, B1
+			if p.prop("etag").text() != "*" || d.body().prop("etag") != nil {
+				add(p, "etag '*' must stand in properties: without it the second provision ends with 409, and no deployment takes it elsewhere")
+			}
+		case "Microsoft.Insights/diagnosticSettings": // A9
+			if scope := d.body().prop("scope").text(); scope != "account" && p.prop("logAnalyticsDestinationType").text() != "Dedicated" {
+				add(p, "logAnalyticsDestinationType must be Dedicated, or the tables that the documents name stay empty")
+			}
+		case "Microsoft.Consumption/budgets": // A3
+			if start := p.at("timePeriod", "startDate"); start.text() != "budgetStart" {
+				add(start, "startDate must be budgetStart: Azure refuses another month later")
+			}
+		case "Microsoft.Network/virtualNetworks": // B8
+			for i := range p.prop("subnets").count() {
+				if s := p.prop("subnets").item(i); s.at("properties", "defaultOutboundAccess") == nil {
+					add(s, "every subnet must say defaultOutboundAccess: versions of the API differ in the default")
+				}
+			}
+		}
+	})
+	found = append(found, checkRetention(all["store.bicep"])...)
+	found = append(found, checkKept(all["main.bicep"])...)
+	return append(found, checkZoneLoops(all["network.bicep"])...)
+}
+
+// checkRetention: A7, B2 of the services, A22.
+func checkRetention(f *file) (found []Finding) {
+	storage := f.find("resource", "storage")
+	add := func(d *declaration, e *expr, text string) {
+		found = append(found, Finding{f.path, max(d.lineOf(), e.line()), text})
+	}
+	p := storage.body().prop("properties")
+	if e := p.at("networkAcls", "bypass"); e.text() != "AzureServices" {
+		add(storage, e, "storage: bypass must be AzureServices: lifecycle management would not get in, and nothing would be deleted")
+	}
+	if e := p.prop("isHnsEnabled"); e.text() != "false" {
+		add(storage, e, "storage: isHnsEnabled must be false: such accounts cannot seal append blobs")
+	}
+	logs := f.find("resource", "recordLogs")
+	for _, category := range []string{"StorageRead", "StorageDelete"} {
+		if !strings.Contains(logs.body().text(), "'"+category+"'") {
+			add(logs, nil, "recordLogs: lacks "+category+": nobody would see who read prompts or deleted them")
+		}
+	}
+	for secret, value := range map[string]string{"adminSecret": "!empty(adminKey)", "certificate": "private && !empty(tlsPfx)"} { // A13
+		if d := f.find("resource", secret); d == nil || d.Value.Kind != "if" || d.Value.Test != value {
+			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's", secret, value))
+		}
+	}
+	return found
+}
+
+// checkKept: what Azure or other machines must find again stands in an output, which azd keeps and azd env refresh brings.
+func checkKept(main *file) (found []Finding) {
+	for output, want := range map[string]string{
+		"GW_DNS_LABEL":    "edgeLabel",                              // A13
+		"GW_BUDGET_START": "monthlyBudget > 0 ? budgetMonth : ''",   // A3
+		"GW_URL":          "isPrivate && !empty(gatewayHostName) ?", // B10
+	} {
+		if d := main.find("output", output); d == nil || !strings.Contains(d.Value.text(), want) {
+			found = append(found, Finding{main.path, d.lineOf(), output + " must be " + want})
+		}
+	}
+	for variable, want := range map[string]string{
+		"budgetMonth": "empty(budgetStart) ? currentMonth : budgetStart",
+		"regions":     "union(regionList, regionList)", // B6
+		"budget":      "fail('GW_MONTHLY_BUDGET",       // B11
+		"checkedPfx":  "fail('private needs",           // B12
+		"checkedKey":  "fail('GW_ADMIN_KEY",            // A1
+		"edgeLeast":   "fail('GW_EDGE_MIN",             // B13
+		"warm":        "fail('GW_ALWAYS_READY",         // B13
+		"regionList":  "replace(toLower(trim(r)), ' ', '')",
+	} {
+		if d := main.find("variable", variable); d == nil || !strings.Contains(d.Value.text(), want) {
+			found = append(found, Finding{main.path, d.lineOf(), variable + " must have " + want})
+		}
+	}
+	return found
+}
+
+// checkZoneLoops: B2. Azure Monitor's zones exist only with their endpoint: an empty zone hides the public names.
+func checkZoneLoops(f *file) (found []Finding) {
+	for _, name := range []string{"zone", "zoneLink"} {
+		d := f.find("resource", name)
+		if d == nil || !strings.Contains(d.Value.text(), " in zoneItems:") {
+			found = append(found, Finding{f.path, d.lineOf(), name + " must loop over zoneItems, which leaves out zones without an endpoint"})
+		}
+	}
+	d := f.find("variable", "zoneItems")
+	if d == nil || !strings.Contains(d.Value.text(), "monitorPrivateLink || !contains(monitorZones, z.key)") {
+		found = append(found, Finding{f.path, d.lineOf(), "zoneItems must leave out monitorZones without monitorPrivateLink"})
+	}
+	return found
+}
