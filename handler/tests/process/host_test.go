@@ -38,8 +38,8 @@ products:
 // The settings that the templates compute for an instance of 2,048 MB with 50 requests at a time.
 const (
 	shippedConcurrency = 50
-	shippedHostLimit   = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=16777216"
-	shippedBodyLimit   = "GATEWAY_MAX_BODY_MB=15"
+	shippedHostLimit   = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=12582912"
+	shippedBodyLimit   = "GATEWAY_MAX_BODY_MB=11"
 )
 
 // hosted is a gateway behind the stand-in for the Functions host.
@@ -241,7 +241,7 @@ func TestKeylessBodiesNeverEndInstance(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), lasts)
 	defer cancel()
 	mb := 1 << 20
-	sent, wait := h.attack(ctx, shippedConcurrency, []int{0, mb, 4 * mb, 12 * mb, 15 * mb, 16 * mb, 17 * mb, 100 * mb})
+	sent, wait := h.attack(ctx, shippedConcurrency, []int{0, mb, 4 * mb, 8 * mb, 11 * mb, 12 * mb, 13 * mb, 100 * mb})
 	good := 0
 	for ctx.Err() == nil {
 		if a := h.Post(harness.ChatPath, harness.ChatBody); a.Status == http.StatusOK && a.Err == nil {
