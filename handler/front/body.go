@@ -54,7 +54,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.deadline.Clear()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = gateway.BodyBroken.New("The client sent nothing of the request body for %v. Send the body without pauses.", b.limit).WithCause(err)
+		err = gateway.BodyBroken.New("The request body paused for %v. Send it without pauses.", b.limit).WithCause(err)
 	}
 	return n, err
 }

@@ -108,7 +108,7 @@ func (d *delivery) timeoutOr(ctx context.Context, err error) error {
 			"No answer began within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", d.options.AnswerTimeout,
 		).WithCause(cause)
 	case errors.Is(cause, errTotalTimeout):
-		return gateway.Timeout.New("The request took longer than %v, the longest that the gateway allows.", d.options.TotalTimeout).WithCause(cause)
+		return gateway.Timeout.New("The request took longer than %v, the longest allowed.", d.options.TotalTimeout).WithCause(cause)
 	}
 	return err
 }
