@@ -195,6 +195,7 @@ func malformed(t *testing.T, s *site) {
 			t.Errorf("%s: %v", name, r)
 		}
 	}
+	isEmpty("GET "+x+" HTTP/1.0\r\n\r\n", 500, true)(t, s) // HTTP/1.0 without Host
 	target("http://gw.example/openai/abs?x=1", "/openai/abs?x=1")(t, s)
 }
 
