@@ -32,6 +32,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	}
 	found = append(found, program...)
 	found = append(found, checkAzd(root, all)...)
+	found = append(found, checkWorkflow(root)...)
 	found = append(found, checkHost(root, "host.json")...)
 	found = append(found, checkFunctions(root+"/functions", "functions/")...)
 	found = append(found, checkWorkbook(root)...)
