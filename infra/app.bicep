@@ -68,19 +68,23 @@ resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' existing = {
   name: 'dcr-${token}'
 }
 
-resource accounts 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = [for region in regionNames: {
-  name: 'ai-${region}-${token}'
-}]
-
-resource mayModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (region, i) in regionNames: {
-  scope: accounts[i]
-  name: guid(accounts[i].id, identity.id, roles.cognitiveServicesOpenAIUser)
-  properties: {
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.cognitiveServicesOpenAIUser)
-    principalId: identity.properties.principalId
-    principalType: 'ServicePrincipal'
+resource accounts 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = [
+  for region in regionNames: {
+    name: 'ai-${region}-${token}'
   }
-}]
+]
+
+resource mayModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (region, i) in regionNames: {
+    scope: accounts[i]
+    name: guid(accounts[i].id, identity.id, roles.cognitiveServicesOpenAIUser)
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.cognitiveServicesOpenAIUser)
+      principalId: identity.properties.principalId
+      principalType: 'ServicePrincipal'
+    }
+  }
+]
 
 resource mayRows 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: rule
