@@ -37,16 +37,18 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
 
 // One at a time: the account takes one change, and refuses a second with 409.
 @batchSize(1)
-resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = [for d in deployments: {
-  parent: account
-  name: d.name
-  sku: { name: d.sku, capacity: d.capacity }
-  properties: {
-    model: { format: 'OpenAI', name: d.model, version: empty(d.version) ? null : d.version }
-    versionUpgradeOption: 'OnceCurrentVersionExpired'
-    raiPolicyName: 'Microsoft.DefaultV2'
+resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = [
+  for d in deployments: {
+    parent: account
+    name: d.name
+    sku: { name: d.sku, capacity: d.capacity }
+    properties: {
+      model: { format: 'OpenAI', name: d.model, version: empty(d.version) ? null : d.version }
+      versionUpgradeOption: 'OnceCurrentVersionExpired'
+      raiPolicyName: 'Microsoft.DefaultV2'
+    }
   }
-}]
+]
 
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (diagnostics) {
   scope: account

@@ -31,9 +31,11 @@ resource names 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-05-
   parent: endpoint
   name: 'default'
   properties: {
-    privateDnsZoneConfigs: [for (zoneId, i) in zoneIds: {
-      name: 'zone-${i}'
-      properties: { privateDnsZoneId: zoneId }
-    }]
+    privateDnsZoneConfigs: [
+      for (zoneId, i) in zoneIds: {
+        name: 'zone-${i}'
+        properties: { privateDnsZoneId: zoneId }
+      }
+    ]
   }
 }

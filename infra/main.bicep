@@ -275,7 +275,7 @@ var regionBackends = map(regions, r => {
 // The subdomain of an account is its name, unless its entry gives an endpoint.
 var accountBackends = map(accounts, a => {
   name: a.name
-  endpoint: contains(a, 'endpoint') ? a.endpoint : 'https://${last(split(a.id, '/'))}.openai.azure.com'
+  endpoint: a.?endpoint ?? 'https://${last(split(a.?id ?? '', '/'))}.openai.azure.com'
   priority: a.?priority ?? 1
   weight: a.?weight ?? 1
   credential: a.?credential ?? 'managedIdentity'
@@ -327,23 +327,25 @@ module net 'network.bicep' = if (isPrivate) {
 
 // One after the other: two private endpoints in one subnet at a time fail at random.
 @batchSize(1)
-module ai 'ai.bicep' = [for region in regions: {
-  name: 'ai-${region}'
-  scope: group
-  params: {
-    location: region
-    linkLocation: location
-    tags: tags
-    name: 'ai-${region}-${token}'
-    kind: accountKind
-    private: isPrivate
-    deployments: filter(models, m => empty(m.regions) || contains(m.regions, region))
-    diagnostics: aiDiagnostics
-    workspaceId: observe.outputs.workspaceId
-    linksSubnetId: net.?outputs.linksSubnetId ?? ''
-    zones: net.?outputs.zones ?? {}
+module ai 'ai.bicep' = [
+  for region in regions: {
+    name: 'ai-${region}'
+    scope: group
+    params: {
+      location: region
+      linkLocation: location
+      tags: tags
+      name: 'ai-${region}-${token}'
+      kind: accountKind
+      private: isPrivate
+      deployments: filter(models, m => empty(m.regions) || contains(m.regions, region))
+      diagnostics: aiDiagnostics
+      workspaceId: observe.outputs.workspaceId
+      linksSubnetId: net.?outputs.linksSubnetId ?? ''
+      zones: net.?outputs.zones ?? {}
+    }
   }
-}]
+]
 
 module store 'store.bicep' = {
   name: 'store'
@@ -406,34 +408,38 @@ module app 'app.bicep' = {
 }
 
 // In the accounts' own resource groups, which may be of another subscription.
-module attach 'attach.bicep' = [for a in known: {
-  name: 'attach-${a.name}'
-  scope: resourceGroup(split(a.id, '/')[2], split(a.id, '/')[4])
-  params: {
-    accountName: last(split(a.id, '/'))
-    principalId: store.outputs.principalId
+module attach 'attach.bicep' = [
+  for a in known: {
+    name: 'attach-${a.name}'
+    scope: resourceGroup(split(a.id, '/')[2], split(a.id, '/')[4])
+    params: {
+      accountName: last(split(a.id, '/'))
+      principalId: store.outputs.principalId
+    }
   }
-}]
+]
 
 @batchSize(1)
-module attachLink 'link.bicep' = [for a in known: if (isPrivate) {
-  name: 'link-${a.name}'
-  scope: group
-  dependsOn: [app]
-  params: {
-    name: 'pe-${a.name}-${token}'
-    location: location
-    tags: tags
-    subnetId: net.?outputs.linksSubnetId ?? ''
-    serviceId: a.id
-    groupId: 'account'
-    zoneIds: [
-      net.?outputs.zones.openai ?? ''
-      net.?outputs.zones.cognitiveservices ?? ''
-      net.?outputs.zones.aiservices ?? ''
-    ]
+module attachLink 'link.bicep' = [
+  for a in known: if (isPrivate) {
+    name: 'link-${a.name}'
+    scope: group
+    dependsOn: [app]
+    params: {
+      name: 'pe-${a.name}-${token}'
+      location: location
+      tags: tags
+      subnetId: net.?outputs.linksSubnetId ?? ''
+      serviceId: a.id
+      groupId: 'account'
+      zoneIds: [
+        net.?outputs.zones.openai ?? ''
+        net.?outputs.zones.cognitiveservices ?? ''
+        net.?outputs.zones.aiservices ?? ''
+      ]
+    }
   }
-}]
+]
 
 module edge 'edge.bicep' = if (isPrivate) {
   name: 'edge'

@@ -249,22 +249,26 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
 var monitorZones = ['monitor', 'oms', 'ods', 'agentsvc']
 var zoneItems = filter(items(zoneNames), z => monitorPrivateLink || !contains(monitorZones, z.key))
 
-resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = [for z in zoneItems: {
-  name: z.value
-  location: 'global'
-  tags: tags
-}]
-
-resource zoneLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (z, i) in zoneItems: {
-  parent: zone[i]
-  name: 'vnet-${token}'
-  location: 'global'
-  tags: tags
-  properties: {
-    registrationEnabled: false
-    virtualNetwork: { id: vnet.id }
+resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = [
+  for z in zoneItems: {
+    name: z.value
+    location: 'global'
+    tags: tags
   }
-}]
+]
+
+resource zoneLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
+  for (z, i) in zoneItems: {
+    parent: zone[i]
+    name: 'vnet-${token}'
+    location: 'global'
+    tags: tags
+    properties: {
+      registrationEnabled: false
+      virtualNetwork: { id: vnet.id }
+    }
+  }
+]
 
 // Open, because PrivateOnly would cut off every other workspace that is looked up through this network.
 resource monitorScope 'Microsoft.Insights/privateLinkScopes@2021-09-01' = if (monitorPrivateLink) {

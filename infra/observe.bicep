@@ -210,35 +210,37 @@ resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEma
 }
 
 // Without skipQueryValidation the rule is refused at random: the table is seconds old.
-resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for a in alerts: if (!empty(alertEmail)) {
-  name: 'alert-${a.name}-${token}'
-  location: location
-  tags: tags
-  kind: 'LogAlert'
-  dependsOn: [table]
-  properties: {
-    displayName: a.title
-    severity: a.severity
-    enabled: true
-    scopes: [workspace.id]
-    evaluationFrequency: 'PT15M'
-    windowSize: 'PT15M'
-    criteria: {
-      allOf: [
-        {
-          query: a.query
-          timeAggregation: 'Count'
-          operator: 'GreaterThan'
-          threshold: 0
-          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
-        }
-      ]
+resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for a in alerts: if (!empty(alertEmail)) {
+    name: 'alert-${a.name}-${token}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    dependsOn: [table]
+    properties: {
+      displayName: a.title
+      severity: a.severity
+      enabled: true
+      scopes: [workspace.id]
+      evaluationFrequency: 'PT15M'
+      windowSize: 'PT15M'
+      criteria: {
+        allOf: [
+          {
+            query: a.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: 0
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      skipQueryValidation: true
+      autoMitigate: true
+      actions: { actionGroups: [mail.id] }
     }
-    skipQueryValidation: true
-    autoMitigate: true
-    actions: { actionGroups: [mail.id] }
   }
-}]
+]
 
 resource budget 'Microsoft.Consumption/budgets@2024-08-01' = if (monthlyBudget > 0 && !empty(alertEmail)) {
   name: 'budget-${token}'

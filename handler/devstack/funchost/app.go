@@ -20,8 +20,14 @@ type app struct {
 	arguments   []string
 	workingDir  string
 	initTimeout time.Duration
+	timeout     time.Duration // of one invocation; 0 = none
 	functions   []function
 }
+
+const (
+	defaultInitTimeout = 30 * time.Second
+	defaultTimeout     = 30 * time.Minute
+)
 
 type function struct {
 	name    string
@@ -33,6 +39,7 @@ type function struct {
 
 type hostFile struct {
 	Version    string `json:"version"`
+	Timeout    string `json:"functionTimeout"`
 	Extensions struct {
 		HTTP struct {
 			RoutePrefix *string `json:"routePrefix"`
@@ -75,7 +82,7 @@ func readApp(dir string) (*app, error) {
 	if err := readJSON(filepath.Join(dir, "host.json"), &host); err != nil {
 		return nil, err
 	}
-	a := &app{dir: dir, workingDir: dir, initTimeout: 30 * time.Second}
+	a := &app{dir: dir, workingDir: dir, initTimeout: defaultInitTimeout, timeout: defaultTimeout}
 	if err := a.readHost(host); err != nil {
 		return nil, err
 	}
@@ -122,14 +129,14 @@ func (a *app) readHost(host hostFile) error {
 	if d.WorkingDirectory != "" {
 		a.workingDir = filepath.Join(a.dir, d.WorkingDirectory)
 	}
-	if s := host.CustomHandler.Initialization; s != "" {
-		t, err := parseTimeSpan(s)
-		if err != nil {
-			return fmt.Errorf("functions host: host.json: customHandler.initializationTimeout: %w", err)
-		}
-		a.initTimeout = t
+	if err := setTimeSpan(&a.initTimeout, host.CustomHandler.Initialization, "customHandler.initializationTimeout"); err != nil {
+		return err
 	}
-	return nil
+	if host.Timeout == "-1" {
+		a.timeout = 0
+		return nil
+	}
+	return setTimeSpan(&a.timeout, host.Timeout, "functionTimeout")
 }
 
 func isFile(path string) bool {
@@ -137,12 +144,16 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func parseTimeSpan(s string) (time.Duration, error) {
-	t, err := time.Parse("15:04:05", s)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not hh:mm:ss", s)
+func setTimeSpan(to *time.Duration, s, name string) error {
+	if s == "" {
+		return nil
 	}
-	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second, nil
+	t, err := time.Parse("15:04:05", s) // takes fractions of a second too
+	if err != nil {
+		return fmt.Errorf("functions host: host.json: %s: %q is not hh:mm:ss", name, s)
+	}
+	*to = t.Sub(t.Truncate(24 * time.Hour))
+	return nil
 }
 
 var functionName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,127}$`)

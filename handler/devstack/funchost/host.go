@@ -1,10 +1,11 @@
-// Package funchost is a stand-in for the Azure Functions host, as far as a custom handler
-// can see it: it reads host.json and the function folders of a staged app, starts the
-// executable with FUNCTIONS_CUSTOMHANDLER_PORT, polls GET / until it answers, proxies the
-// routes of function.json unbuffered with the host's headers, posts timer invocations as
-// the JSON envelope and insists on the envelope's answer, restarts by the host's rules
-// (exit 0 = dead for good, 200 = wanted restart, the third error with less than 30 minutes
-// between stops the host), and stops the handler by SIGKILL, never by a signal it could catch.
+// Package funchost is a stand-in for the Azure Functions host, as far as a custom handler and
+// its callers can see it: it reads host.json and the function folders of a staged app, starts
+// the executable with FUNCTIONS_CUSTOMHANDLER_PORT, polls GET / until it answers, proxies the
+// routes of function.json with the host's headers, posts timer invocations as the JSON
+// envelope and insists on the envelope's answer, restarts by the host's rules (exit 0 = dead
+// for good, 200 = wanted restart, the third error with less than 30 minutes between stops the
+// host), and stops the handler by SIGKILL, never by a signal it could catch. What it does with
+// a request was recorded from version 4.1037 of the host; the tests list each fact.
 //
 // It is strict where the host is silent or hangs: what the host would swallow is an error
 // line in Options.Log.
@@ -14,93 +15,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"aoaigateway/handler/devstack/kestrel"
 )
-
-// Options of Start.
-type Options struct {
-	AppDir  string        // the staged app: host.json, the executable, one folder a function
-	Addr    string        // default 127.0.0.1:0
-	Env     []string      // of the handler; nil = this process's
-	Fresh   bool          // each death is a lost instance, replaced by fresh host state on the same port
-	Stdout  io.Writer     // the handler's output; nil = discarded
-	Stderr  io.Writer     // nil = Stdout
-	Log     io.Writer     // what the host has to say; nil = discarded
-	Timers  time.Duration // fire every timer this often; 0 = only Trigger does
-	Version string        // host version it claims; default 4.1052.200
-	Idle    time.Duration // activity time-out; default 240 s
-	// CollapseSlashes merges leading slashes, as a rewrite rule of an Application Gateway in
-	// front can. The host itself answers //openai/… with 404, whatever the routes.
-	CollapseSlashes bool
-}
-
-// bodyLimit is what FUNCTIONS_REQUEST_BODY_SIZE_LIMIT says, as the host reads it.
-func (o Options) bodyLimit() int64 {
-	for _, setting := range o.Env {
-		if value, ok := strings.CutPrefix(setting, "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT="); ok {
-			if n, err := strconv.ParseInt(value, 10, 64); err == nil && n >= 0 {
-				return n
-			}
-		}
-	}
-	return 104_857_600
-}
-
-// shared lets several processes' output go to one writer.
-type shared struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (s *shared) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(p)
-}
-
-func (o Options) withDefaults() Options {
-	if o.Addr == "" {
-		o.Addr = "127.0.0.1:0"
-	}
-	if o.Env == nil {
-		o.Env = os.Environ()
-	}
-	if o.Stdout == nil {
-		o.Stdout = io.Discard
-	}
-	if o.Log == nil {
-		o.Log = io.Discard
-	}
-	if o.Version == "" {
-		o.Version = "4.1052.200"
-	}
-	if o.Idle == 0 {
-		o.Idle = 240 * time.Second
-	}
-	o.Stdout, o.Log = &shared{w: o.Stdout}, &shared{w: o.Log}
-	if o.Stderr == nil {
-		o.Stderr = o.Stdout
-	} else {
-		o.Stderr = &shared{w: o.Stderr}
-	}
-	return o
-}
 
 // Host is a running host.
 type Host struct {
 	o         Options
-	app       *app
+	app       *app // valid once up
+	up        atomic.Bool
 	listener  net.Listener
-	server    *http.Server
-	transport *http.Transport
+	server    *kestrel.Server
+	pool      *pool
+	transport *http.Transport // of timers
 	bodyLimit int64
+	memory    memory
+	slots     chan struct{} // one for each concurrent invocation; nil = no bound
 
 	ctx     context.Context // ends with the host
 	stop    context.CancelFunc
@@ -111,32 +46,35 @@ type Host struct {
 	worker  *worker
 	changed chan struct{} // closed and replaced at every change of worker or its readiness
 	starts  int
-	err     error // why the host stopped itself
+	err     error                // why the host stopped itself
+	fired   map[string]time.Time // when each timer fired last
 }
 
 // Start reads the app, listens, starts the handler and returns once it answers. ctx bounds
 // the start only.
 func Start(ctx context.Context, o Options) (*Host, error) {
 	o = o.withDefaults()
-	app, err := readApp(o.AppDir)
-	if err != nil {
-		return nil, err
-	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("functions host: %w", err)
 	}
 	h := &Host{
-		o: o, app: app, listener: l, stopped: make(chan struct{}), changed: make(chan struct{}), bodyLimit: o.bodyLimit(),
-		transport: &http.Transport{
-			MaxIdleConnsPerHost: 512, IdleConnTimeout: time.Minute, DisableCompression: true,
-			ExpectContinueTimeout: time.Second, WriteBufferSize: 64 << 10, ReadBufferSize: 64 << 10,
-		},
+		o: o, listener: l, stopped: make(chan struct{}), changed: make(chan struct{}), bodyLimit: o.bodyLimit(),
+		memory: memory{limit: o.Memory}, pool: &pool{}, transport: &http.Transport{DisableCompression: true},
+		fired: map[string]time.Time{},
+	}
+	if o.Concurrency > 0 {
+		h.slots = make(chan struct{}, o.Concurrency)
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.server = &http.Server{Handler: http.HandlerFunc(h.serve), ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 10}
-	go func() { _ = h.server.Serve(l) }()
+	h.server = &kestrel.Server{Handler: h.serve, BodyLimit: h.bodyLimit}
+	h.loops.Go(func() { h.server.Serve(l) })
+	if h.app, err = readApp(o.AppDir); err != nil {
+		h.Close()
+		return nil, err
+	}
+	h.up.Store(true)
 	h.loops.Go(h.supervise)
 	if o.Timers > 0 {
 		h.loops.Go(h.tick)
@@ -197,8 +135,9 @@ func (h *Host) Err() error {
 // Close kills the handler and stops serving.
 func (h *Host) Close() {
 	h.stop()
-	_ = h.server.Close()
+	h.server.Close()
 	h.loops.Wait()
+	h.pool.close()
 	h.transport.CloseIdleConnections()
 }
 

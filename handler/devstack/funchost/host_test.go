@@ -3,20 +3,15 @@
 package funchost_test
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,337 +19,272 @@ import (
 	"aoaigateway/handler/devstack/funchost"
 )
 
-// TestMain lets the test binary be its own custom handler.
-func TestMain(m *testing.M) {
-	if port := os.Getenv("FUNCTIONS_CUSTOMHANDLER_PORT"); port != "" {
-		handler(port)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// handler is a custom handler that shows what it was sent and dies when told to.
-func handler(port string) {
-	if code, err := strconv.Atoi(os.Getenv("FAKE_EXIT_AT_START")); err == nil {
-		fmt.Println("GATEWAY_BACKENDS: missing")
-		os.Exit(code)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("/openai/echo", func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"uri": r.RequestURI, "host": r.Host, "header": r.Header, "body": len(body),
-			"err": fmt.Sprint(err),
-		})
-	})
-	mux.HandleFunc("/openai/stream", func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).EnableFullDuplex()
-		lines := bufio.NewReader(r.Body)
-		for line, err := lines.ReadString('\n'); err == nil; line, err = lines.ReadString('\n') {
-			_, _ = fmt.Fprintf(w, "data: %s\n", line)
-			_ = http.NewResponseController(w).Flush()
-		}
-	})
-	mux.HandleFunc("/openai/exit/{code}", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.ReadAll(r.Body)
-		if r.URL.Query().Has("late") {
-			_, _ = w.Write([]byte("data: 1\n\n"))
-			_ = http.NewResponseController(w).Flush()
-		}
-		code, _ := strconv.Atoi(r.PathValue("code"))
-		os.Exit(code)
-	})
-	mux.HandleFunc("POST /sweep", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		w.Header().Set("Content-Type", os.Getenv("FAKE_SWEEP_TYPE"))
-		if answer := os.Getenv("FAKE_SWEEP"); answer != "echo" {
-			_, _ = io.WriteString(w, answer)
-			return
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"Outputs": map[string]any{}, "ReturnValue": nil,
-			"Logs": []string{r.UserAgent(), r.Header.Get("X-Forwarded-Proto"), string(body)},
-		})
-	})
-	_ = http.ListenAndServe("127.0.0.1:"+port, mux)
-}
-
-const (
-	hostJSON = `{"version":"2.0","extensions":{"http":{"routePrefix":""}},
-		"customHandler":{"description":{"defaultExecutablePath":%q},"enableProxyingHttpRequest":true,"initializationTimeout":"00:00:10"}}`
-	httpFunction = `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req","authLevel":"anonymous","route":"openai/{*path}"},` +
-		`{"type":"http","direction":"out","name":"res"}]}`
-	sweepFunction = `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"0 */5 * * * *"}]}`
-)
-
-func appDir(t *testing.T, files map[string]string) string {
+func freeAddr(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	all := map[string]string{
-		"host.json": fmt.Sprintf(hostJSON, os.Args[0]), "openai/function.json": httpFunction,
-		"sweep/function.json": sweepFunction,
-	}
-	maps.Copy(all, files)
-	for name, text := range all {
-		if text == "" {
-			continue
-		}
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-func start(t *testing.T, o funchost.Options, env ...string) *funchost.Host {
-	t.Helper()
-	if o.AppDir == "" {
-		o.AppDir = appDir(t, nil)
-	}
-	o.Env = append(os.Environ(), env...)
-	o.Stdout, o.Log = t.Output(), t.Output()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	h, err := funchost.Start(ctx, o)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.Close)
-	return h
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }
 
-type reply struct {
-	status int
-	body   string
-}
-
-func do(t *testing.T, method, url string, body io.Reader, header ...[2]string) (reply, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, body)
+// post sends a body of one byte on a new connection.
+func (s *site) post(path string) (int, error) {
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Post(s.URL()+path, "", strings.NewReader("x"))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	for _, line := range header {
-		req.Header.Add(line[0], line[1])
-	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	if err != nil {
-		return reply{}, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, string(b)}, err
+	return resp.StatusCode, resp.Body.Close()
 }
 
-type echo struct {
-	URI    string
-	Host   string
-	Header http.Header
-	Body   int
-}
-
-func TestProxyHeaders(t *testing.T) {
-	h := start(t, funchost.Options{})
-	got, err := do(t, http.MethodPost, h.URL()+"/openai/echo?b=2&a=%2F;x", strings.NewReader("12345"),
-		[2]string{"X-Forwarded-For", "6.6.6.6"}, [2]string{"X-Forwarded-Proto", "https"}, [2]string{"X-Forwarded-Prefix", "/evil"},
-		[2]string{"Client-Ip", "6.6.6.6:1"}, [2]string{"x-ms-invocation-id", "forged"}, [2]string{"Te", "trailers"}, [2]string{"Keep-Alive", "5"},
-		[2]string{"x-functions-key", "secret"}, [2]string{"Forwarded", "for=6.6.6.6"}, [2]string{"X-Ms-Client-Principal", "me"})
-	if err != nil || got.status != http.StatusOK {
-		t.Fatal(got, err)
-	}
-	var e echo
-	if err := json.Unmarshal([]byte(got.body), &e); err != nil {
-		t.Fatal(err)
-	}
-	if e.URI != "/openai/echo?b=2&a=%2F;x" || e.Body != 5 {
-		t.Errorf("uri %q, body %d", e.URI, e.Body)
-	}
-	if !strings.HasPrefix(e.Host, "127.0.0.1:") || "http://"+e.Host == h.URL() {
-		t.Errorf("host %q is not the handler's own", e.Host)
-	}
-	for name, want := range map[string]string{
-		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Prefix": "",
-		"X-Forwarded-Host": strings.TrimPrefix(h.URL(), "http://"),
-		"Disguised-Host":   strings.TrimPrefix(h.URL(), "http://"), "Te": "", "Keep-Alive": "", "Connection": "",
-		"X-Functions-Key": "secret", "Forwarded": "for=6.6.6.6", "X-Ms-Client-Principal": "me", // passed on: the handler must strip them
+func TestDefaults(t *testing.T) {
+	for name, values := range map[string][2]time.Duration{
+		"idle": {funchost.DefaultIdle, 240 * time.Second}, "initialization": {funchost.DefaultInitTimeout, 30 * time.Second},
+		"function": {funchost.DefaultTimeout, 30 * time.Minute},
 	} {
-		if got := e.Header.Get(name); got != want {
+		if values[0] != values[1] {
+			t.Errorf("%s timeout %v, want %v", name, values[0], values[1])
+		}
+	}
+	if funchost.DefaultMemory != 1536<<20 {
+		t.Errorf("memory %d", funchost.DefaultMemory)
+	}
+}
+
+// Requests in flight when the handler dies: one without a body is sent again to the next
+// process under the same invocation id, one with a body is lost.
+func TestCrashSendsAgain(t *testing.T) {
+	s := start(t, funchost.Options{})
+	var wg sync.WaitGroup
+	for i := range 3 {
+		for _, raw := range []string{
+			get(fmt.Sprintf("/openai/a?do=slow&ms=300&id=%d-get", i)), post(fmt.Sprintf("/openai/a?do=slow&ms=300&id=%d-post", i), "x"),
+			post(fmt.Sprintf("/openai/a?do=slow&ms=300&id=%d-empty", i), ""),
+		} {
+			wg.Go(func() {
+				r := s.send(t, raw)
+				if strings.Contains(raw, "-post") {
+					if !r.empty(500) || r.took < 1800*time.Millisecond {
+						t.Errorf("with a body: %v", r)
+					}
+				} else if seen := r.see(t); seen.Pid != s.Pid() {
+					t.Errorf("answered by process %d, want %d", seen.Pid, s.Pid())
+				}
+			})
+		}
+	}
+	waitFor(t, func() bool { return s.noted("READ") == 9 })
+	s.Kill()
+	wg.Wait()
+	for kind, want := range map[string]int{"-get": 6, "-empty": 6, "-post": 3} {
+		if n := s.noted("READ none") + s.noted("READ length"); s.noted(kind)/2 != want {
+			t.Errorf("%s: delivered %d times, want %d (%d in all)", kind, s.noted(kind)/2, want, n)
+		}
+	}
+}
+
+func TestInvocationIDStays(t *testing.T) {
+	s := start(t, funchost.Options{})
+	first := s.send(t, get(x)).see(t).get("X-Azure-Functions-InvocationId")[0]
+	second := s.send(t, get(x)).see(t).get("X-Azure-Functions-InvocationId")[0]
+	if first == second {
+		t.Error("two requests have one id")
+	}
+	_ = s.send(t, raw("", "fin")) // ten tries
+	if n := s.noted("READ none /openai/r"); n != 10 {
+		t.Errorf("delivered %d times, want 10", n)
+	}
+	ids := s.ids("/openai/r")
+	if len(ids) != 1 {
+		t.Errorf("ids of ten tries: %v", ids)
+	}
+}
+
+// ids returns the invocation ids under which a path was delivered.
+func (s *site) ids(path string) map[string]bool {
+	ids := map[string]bool{}
+	b, _ := os.ReadFile(s.log)
+	for line := range strings.Lines(string(b)) {
+		if _, id, ok := strings.Cut(line, "ID "); ok && strings.Contains(line, path) {
+			ids[strings.Fields(id)[0]] = true
+		}
+	}
+	return ids
+}
+
+// bodies posts n bodies that all stop one byte before their end, and then ends them.
+func bodies(t *testing.T, s *site, n, size int) (replies []reply) {
+	t.Helper()
+	var conns []net.Conn
+	for range n {
+		c := dial(t, s)
+		_, _ = io.WriteString(c, request("POST", x, fmt.Sprintf("Content-Length: %d\r\n", size), strings.Repeat("x", size-1)))
+		conns = append(conns, c)
+	}
+	time.Sleep(100 * time.Millisecond) // all are in the host
+	for _, c := range conns {
+		_, _ = io.WriteString(c, "x")
+		replies = append(replies, answerOf(c, false, time.Now()))
+	}
+	return replies
+}
+
+// A hundredth of the sizes that were recorded: four bodies of 100 MB at a time, or sixteen of
+// 20 MB, end a host with 1,536 MiB; eight of 30 MB, or any number one after the other, do not.
+func TestLargeBodiesEndHost(t *testing.T) {
+	const memory = funchost.DefaultMemory / 100
+	s := start(t, funchost.Options{Memory: memory})
+	for range 5 {
+		if r := bodies(t, s, 1, 1_000_000); r[0].status != 200 {
+			t.Fatal(r)
+		}
+	}
+	for _, r := range bodies(t, s, 8, 300_000) {
+		if r.status != 200 {
+			t.Error(r)
+		}
+	}
+	for _, c := range [][2]int{{4, 1_000_000}, {16, 200_000}} {
+		var log locked
+		s := start(t, funchost.Options{Memory: memory, Log: &log})
+		for _, r := range bodies(t, s, c[0], c[1]) {
+			if r.err == nil {
+				t.Errorf("answered by a host that ends: %v", r)
+			}
+		}
+		select {
+		case <-s.Done():
+		case <-time.After(5 * time.Second):
+			t.Fatal("still running")
+		}
+		const want = "An unhandled exception has occurred. Host is shutting down."
+		if err := s.Err(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(log.String(), want) {
+			t.Errorf("%v; log %s", err, log.String())
+		}
+		if _, err := net.Dial("tcp", s.addr()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("still listening: %v", err)
+		}
+	}
+}
+
+// Chunked bodies take none of the host's memory.
+func TestChunkedTakesNoMemory(t *testing.T) {
+	s := start(t, funchost.Options{Memory: 1 << 20})
+	if r := s.send(t, chunked(x, "400000\r\n"+strings.Repeat("x", 4<<20)+"\r\n0\r\n\r\n")); r.see(t).N != 4<<20 {
+		t.Error(r)
+	}
+}
+
+func TestConcurrencyBound(t *testing.T) {
+	s := start(t, funchost.Options{Concurrency: 2})
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range 6 {
+		wg.Go(func() {
+			if r := s.send(t, get("/openai/a?do=slow&ms=100")); r.status != 200 {
+				t.Error(r)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("six requests of 100 ms, two at a time, took %v", took)
+	}
+}
+
+func TestFrontEndHeaders(t *testing.T) {
+	s := start(t, funchost.Options{FrontEnd: true})
+	seen := s.send(t, get(x, "Client-IP: 6.6.6.6:1", "X-Forwarded-Proto: https", "Disguised-Host: evil")).see(t)
+	for name, want := range map[string]string{
+		"Disguised-Host": "gw.example", "X-Forwarded-Host": "gw.example", "X-Forwarded-Proto": "https", "X-Original-Url": x,
+	} {
+		if got := seen.get(name); len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if ip := e.Header.Get("Client-Ip"); !strings.HasPrefix(ip, "127.0.0.1:") {
+	if ip := seen.get("Client-Ip"); len(ip) != 1 || !strings.HasPrefix(ip[0], "127.0.0.1:") || strings.Contains(seen.Head, "6.6.6.6") {
 		t.Errorf("Client-Ip %q", ip)
 	}
-	for _, name := range []string{
-		"X-Azure-Functions-Invocationid", "X-Azure-Functions-Hostversion", "X-Ms-Invocation-Id", "X-Arr-Log-Id",
-		"Was-Default-Hostname",
-	} {
-		if v := e.Header.Get(name); v == "" || v == "forged" {
-			t.Errorf("%s: %q", name, v)
-		}
-	}
-}
-
-func TestRoutes(t *testing.T) {
-	h := start(t, funchost.Options{})
-	for path, want := range map[string]int{
-		"/": 204, "/openai/echo": 200, "/OpenAI/echo": 404, // routed in any case; the handler itself is strict
-		"/sweep": 404, "/admin/host/status": 404, "/other": 404, "//openai/echo": 404, "/openai//echo": 404,
-	} {
-		got, err := do(t, http.MethodGet, h.URL()+path, nil)
-		if err != nil || got.status != want {
-			t.Errorf("%s: %v %v, want %d", path, got, err, want)
-		}
+	plain := start(t, funchost.Options{}).send(t, get(x, "Client-IP: 6.6.6.6:1")).see(t)
+	if ip := plain.get("Client-IP"); len(ip) != 1 || ip[0] != "6.6.6.6:1" || len(plain.get("X-Arr-Log-Id")) != 0 {
+		t.Errorf("without a front end: %s", plain.Head)
 	}
 }
 
 func TestLeadingSlashes(t *testing.T) {
-	h := start(t, funchost.Options{CollapseSlashes: true})
-	got, err := do(t, http.MethodGet, h.URL()+"//openai/echo?x=1", nil)
-	if err != nil || got.status != http.StatusOK || !strings.Contains(got.body, `"uri":"/openai/echo?x=1"`) {
-		t.Errorf("%v %v", got, err)
-	}
+	s := start(t, funchost.Options{CollapseSlashes: true})
+	target("//openai/a?x=1", "/openai/a?x=1")(t, s)
 }
 
+// The request's body and the answer both pass piece by piece.
 func TestProxyDoesNotBuffer(t *testing.T) {
-	h := start(t, funchost.Options{})
-	in, out := io.Pipe()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL()+"/openai/stream", in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _, _ = io.WriteString(out, "0\n") }() // the headers come with the first byte
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	lines := bufio.NewReader(resp.Body)
-	for i := range 5 {
-		if line, err := lines.ReadString('\n'); err != nil || line != fmt.Sprintf("data: %d\n", i) {
-			t.Fatalf("event %d: %q %v", i, line, err)
-		}
-		_, _ = lines.ReadString('\n')
-		_, _ = fmt.Fprintf(out, "%d\n", i+1)
-	}
-	_ = out.Close()
-}
-
-func TestBodyOverTheLimitIs413(t *testing.T) {
-	h := start(t, funchost.Options{}, "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=1000")
-	for _, body := range []io.Reader{
-		strings.NewReader(strings.Repeat("x", 1001)),
-		io.MultiReader(strings.NewReader(strings.Repeat("x", 1001))),
-	} {
-		got, err := do(t, http.MethodPost, h.URL()+"/openai/echo", body)
-		if err != nil || got.status != http.StatusRequestEntityTooLarge {
-			t.Errorf("%v %v", got, err)
-		}
-	}
-}
-
-func TestHandlerDies(t *testing.T) {
-	h := start(t, funchost.Options{})
-	got, err := do(t, http.MethodPost, h.URL()+"/openai/exit/200", strings.NewReader("x"))
-	if err != nil || got.status != http.StatusBadGateway {
-		t.Errorf("before: %v %v", got, err)
-	}
-	restarted := func(n int) {
-		waitFor(t, func() bool { return h.Starts() == n })
-		if err := h.Ready(t.Context()); err != nil {
+	s := start(t, funchost.Options{})
+	c := dial(t, s)
+	began := time.Now()
+	_, _ = io.WriteString(c, get("/openai/a?do=stream&n=5&ms=400"))
+	var got strings.Builder
+	for part := make([]byte, 4096); !strings.Contains(got.String(), "data: 1"); {
+		n, err := c.Read(part)
+		if err != nil {
 			t.Fatal(err)
 		}
+		got.Write(part[:n])
 	}
-	restarted(2) // until its death is noticed a dead worker still gets requests
-	got, err = do(t, http.MethodPost, h.URL()+"/openai/exit/200?late", strings.NewReader("x"))
-	if got.status != http.StatusOK || !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("after: %v %v", got, err)
-	}
-	restarted(3)
-	if got, err = do(t, http.MethodGet, h.URL()+"/openai/echo", nil); err != nil || got.status != http.StatusOK {
-		t.Errorf("after the restart: %v %v", got, err)
+	if took := time.Since(began); took > 1200*time.Millisecond {
+		t.Errorf("the first event came after %v", took)
 	}
 }
 
-func TestExitCodeZeroIsFinal(t *testing.T) {
-	h := start(t, funchost.Options{})
-	_, _ = do(t, http.MethodPost, h.URL()+"/openai/exit/0", strings.NewReader("x"))
-	waitFor(t, func() bool { return h.Pid() == 0 })
-	started := time.Now()
-	got, err := do(t, http.MethodGet, h.URL()+"/openai/echo", nil)
-	if err != nil || got.status != http.StatusBadGateway {
-		t.Errorf("%v %v", got, err)
-	}
-	if d := time.Since(started); d < 1500*time.Millisecond || d > 5*time.Second {
-		t.Errorf("a refused connection was masked for %v, want about 1.8 s", d)
-	}
-	if h.Starts() != 1 {
-		t.Errorf("%d starts", h.Starts())
-	}
-}
-
-func TestThirdErrorStopsHost(t *testing.T) {
-	h := start(t, funchost.Options{})
-	for i := range 3 {
-		waitFor(t, func() bool { return h.Starts() == i+1 })
-		_, _ = do(t, http.MethodPost, h.URL()+"/openai/exit/1", strings.NewReader("x"))
-	}
-	select {
-	case <-h.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("still running")
-	}
-	if h.Err() == nil || h.Starts() != 3 {
-		t.Errorf("%v after %d starts", h.Err(), h.Starts())
-	}
-	if _, err := do(t, http.MethodGet, h.URL()+"/openai/echo", nil); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("still serving: %v", err)
+func TestKeepAlive(t *testing.T) {
+	s := start(t, funchost.Options{})
+	c := dial(t, s)
+	_, _ = io.WriteString(c, get(x)+post(x, "hello")+request("GET", x, "Connection: close\r\n", "")) // pipelined
+	b, err := io.ReadAll(c)
+	if n := strings.Count(string(b), "HTTP/1.1 200 OK"); err != nil || n != 3 {
+		t.Errorf("%d answers: %v\n%s", n, err, b)
 	}
 }
 
 func TestBadStartIsReported(t *testing.T) {
-	_, err := funchost.Start(t.Context(), funchost.Options{AppDir: appDir(t, nil), Env: append(os.Environ(), "FAKE_EXIT_AT_START=1")})
+	_, err := tryStart(t, funchost.Options{}, "FAKE_EXIT=1")
 	if err == nil || !strings.Contains(err.Error(), "GATEWAY_BACKENDS: missing") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestFreshInstancesReplaceKilled(t *testing.T) {
-	h := start(t, funchost.Options{Fresh: true})
-	url := h.URL()
+	s := start(t, funchost.Options{Fresh: true})
+	url := s.URL()
 	for range 6 {
-		pid := h.Pid()
-		h.Kill()
-		if err := h.Ready(t.Context()); err != nil {
+		pid := s.Pid()
+		s.Kill()
+		if err := s.Ready(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if h.Pid() == pid || h.URL() != url {
-			t.Errorf("pid %d, url %s", h.Pid(), h.URL())
+		if s.Pid() == pid || s.URL() != url {
+			t.Errorf("pid %d, url %s", s.Pid(), s.URL())
 		}
 	}
-	if got, err := do(t, http.MethodGet, url+"/openai/echo", nil); err != nil || got.status != http.StatusOK {
-		t.Errorf("%v %v", got, err)
+	if seen := s.send(t, get(x)).see(t); seen.Pid != s.Pid() {
+		t.Errorf("process %d, want %d", seen.Pid, s.Pid())
 	}
-	if _, err := do(t, http.MethodPost, url+"/openai/exit/1", strings.NewReader("x")); err == nil {
-		t.Error("a lost instance answered")
+	if r := s.send(t, post("/openai/a?do=exit&rc=1", "x")); !errors.Is(r.err, syscall.ECONNRESET) {
+		t.Errorf("a lost instance answered: %v", r)
 	}
 }
 
 func TestInvalidAppIsRefused(t *testing.T) {
+	valid := fmt.Sprintf(hostJSON, "x")
+	openai := fmt.Sprintf(httpFunction, "openai/{*path}")
+	none := map[string]string{"openai/function.json": "", "manage/function.json": "", "healthz/function.json": "", "sweep/function.json": ""}
 	for want, files := range map[string]map[string]string{
-		"no function found": {"openai/function.json": "", "sweep/function.json": ""},
-		"exactly one": {"openai/function.json": strings.Replace(httpFunction, `,{"type":"http","direction":"out","name":"res"}`, "",
-			1)},
-		"cannot be a function's": {"Openai2/function.json": httpFunction},
-		"enableProxying":         {"host.json": strings.Replace(fmt.Sprintf(hostJSON, "x"), `"enableProxyingHttpRequest":true,`, "", 1)},
-		"detected both": {"host.json": strings.Replace(fmt.Sprintf(hostJSON, "x"), `"initializationTimeout"`,
+		"no function found":      none,
+		"exactly one":            {"openai/function.json": strings.Replace(openai, `,{"type":"http","direction":"out","name":"res"}`, "", 1)},
+		"cannot be a function's": {"Openai2/function.json": openai},
+		"enableProxying":         {"host.json": strings.Replace(valid, `"enableProxyingHttpRequest":true,`, "", 1)},
+		"functionTimeout":        {"host.json": strings.Replace(valid, `01:00:00`, "an hour", 1)},
+		"detected both": {"host.json": strings.Replace(valid, `"initializationTimeout"`,
 			`"http":{"routes":[{"route":"{*r}"}]},"initializationTimeout"`, 1)},
 	} {
 		_, err := funchost.Start(t.Context(), funchost.Options{AppDir: appDir(t, files)})
@@ -377,17 +307,5 @@ func TestCloseEndsHandler(t *testing.T) {
 	}
 	if _, err := net.DialTimeout("tcp", strings.TrimPrefix(h.URL(), "http://"), time.Second); err == nil {
 		t.Error("still listening")
-	}
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatal("did not come about in 10 s")
-		case <-time.After(5 * time.Millisecond):
-		}
 	}
 }

@@ -2,6 +2,7 @@ package funchost
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,7 +43,8 @@ func (h *Host) fire(ctx context.Context, f function) (*Invocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.addr+"/"+f.name, bytes.NewReader(envelope(f, time.Now())))
+	body := io.MultiReader(bytes.NewReader(h.envelope(f, time.Now()))) // of unknown length, so it is sent in chunks
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.addr+"/"+f.name, body)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +52,10 @@ func (h *Host) fire(ctx context.Context, f function) (*Invocation, error) {
 	req.Header.Set("User-Agent", "Azure-Functions-Host/"+h.o.Version)
 	req.Header.Set("X-Azure-Functions-InvocationId", uuid.NewString())
 	req.Header.Set("X-Azure-Functions-HostVersion", h.o.Version)
-	resp, err := h.transport.RoundTrip(req)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer h.limitTime(w, cancel)()
+	resp, err := h.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("functions host: %s: %w", f.name, err)
 	}
@@ -56,14 +63,21 @@ func (h *Host) fire(ctx context.Context, f function) (*Invocation, error) {
 	return readAnswer(f.name, resp)
 }
 
-func envelope(f function, now time.Time) []byte {
-	timestamp := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000-07:00") }
-	last := now.Add(-5 * time.Minute)
+// envelope is the JSON of a timer invocation. Only schedules of a minute and more have a status.
+func (h *Host) envelope(f function, now time.Time) []byte {
+	timestamp := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.9999999-07:00") }
+	h.mu.Lock()
+	last := h.fired[f.name]
+	h.fired[f.name] = now
+	h.mu.Unlock()
+	var status any
+	if _, err := strconv.Atoi(strings.Fields(f.cron + " *")[0]); err == nil {
+		next := now.Add(cmp.Or(h.o.Timers, 5*time.Minute)) // the schedule itself is not read
+		status = map[string]any{"Last": timestamp(last), "Next": timestamp(next), "LastUpdated": timestamp(last)}
+	}
 	b, _ := json.Marshal(map[string]any{
 		"Data": map[string]any{f.timer: map[string]any{
-			"Schedule":       map[string]any{"AdjustForDST": true},
-			"ScheduleStatus": map[string]any{"Last": timestamp(last), "Next": timestamp(now), "LastUpdated": timestamp(last)},
-			"IsPastDue":      false,
+			"Schedule": map[string]any{"AdjustForDST": true}, "ScheduleStatus": status, "IsPastDue": false,
 		}},
 		"Metadata": map[string]any{"sys": map[string]any{"MethodName": f.name, "UtcNow": now.UTC(), "RandGuid": uuid.NewString()}},
 	})

@@ -26,6 +26,8 @@ type worker struct {
 	code   int           // valid after exited
 	up     atomic.Bool   // answered GET /
 	kept   bool          // exited with 0: the host goes on sending to its dead port; under Host.mu
+	spared atomic.Bool   // killed for an invocation over functionTimeout, which is no error
+	due    time.Time     // end of the initialization time
 	tail   *tail
 }
 
@@ -50,34 +52,36 @@ func (w *worker) kill() {
 const (
 	errorGap  = 30 * time.Minute
 	maxErrors = 3
+	lastWords = 2 * time.Second // from the decision to stop to the end
 )
 
 // supervise runs one worker after the other until the rules or Close say stop.
 func (h *Host) supervise() {
 	defer close(h.stopped)
-	defer func() { _ = h.server.Close() }()
+	defer h.server.Close()
 	var failures int
 	var last time.Time
+	port, err := h.freePort()
 	for h.ctx.Err() == nil {
-		w, err := h.spawn()
+		if h.o.Fresh && h.Starts() > 0 { // another instance
+			port, err = h.freePort()
+		}
+		var w *worker
+		if err == nil {
+			w, err = h.spawn(port)
+		}
 		if err != nil { // the host would leave its callers hanging; say it instead
 			h.fail(fmt.Errorf("functions host: cannot start the handler: %w", err))
 			return
 		}
-		stopPolling := h.await(w)
-		select {
-		case <-w.exited:
-		case <-h.ctx.Done():
-			w.kill()
-		}
-		stopPolling()
-		h.announce(func() { w.kept = w.code == 0 && !h.o.Fresh })
-		if h.ctx.Err() != nil {
-			return
-		}
-		h.logf("handler exited with code %d", w.code)
+		h.run(w)
 		switch {
-		case h.o.Fresh && w.up.Load(), w.code == 200:
+		case h.ctx.Err() != nil:
+			return
+		case h.o.Fresh && w.up.Load():
+			h.server.ResetAll()
+			continue
+		case w.code == 200, w.spared.Load():
 			continue
 		case w.kept:
 			h.logf("exit code 0: the handler is not started again, its port stays dead")
@@ -89,10 +93,50 @@ func (h *Host) supervise() {
 		}
 		last = time.Now()
 		if failures++; failures == maxErrors {
-			h.fail(fmt.Errorf("functions host: stopped: the handler failed %d times, last with exit code %d\n%s", failures, w.code, w.tail))
+			h.fail(fmt.Errorf("functions host: Exceeded http worker restart retry count. Shutting down Functions Host: "+
+				"the handler failed %d times, last with exit code %d\n%s", failures, w.code, w.tail))
+			h.sleep(lastWords)
 			return
 		}
 	}
+}
+
+// run returns when the worker is gone and its end was judged.
+func (h *Host) run(w *worker) {
+	stopPolling := h.await(w)
+	defer stopPolling()
+	select {
+	case <-w.exited:
+	case <-h.ctx.Done():
+		w.kill()
+	}
+	h.logf("handler exited with code %d", w.code)
+	h.announce(func() { w.kept = w.code == 0 && w.up.Load() && !h.o.Fresh })
+	if w.code == 0 && !w.up.Load() && !h.o.Fresh { // the host notices nothing before the initialization time is over
+		h.sleep(time.Until(w.due))
+	}
+}
+
+func (h *Host) sleep(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-h.ctx.Done():
+	}
+}
+
+var errTimeout = errors.New("the invocation took longer than functionTimeout")
+
+// limitTime kills the worker, with every other request in it, when an invocation is over functionTimeout.
+func (h *Host) limitTime(w *worker, cancel context.CancelCauseFunc) (stop func()) {
+	if h.app.timeout == 0 {
+		return func() {}
+	}
+	t := time.AfterFunc(h.app.timeout, func() {
+		cancel(errTimeout)
+		w.spared.Store(true)
+		w.kill()
+	})
+	return func() { t.Stop() }
 }
 
 func (h *Host) fail(err error) {
@@ -100,16 +144,20 @@ func (h *Host) fail(err error) {
 	h.announce(func() { h.err = err })
 }
 
-func (h *Host) spawn() (*worker, error) {
+// freePort chooses the port that all workers of a host's life get.
+func (h *Host) freePort() (string, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(h.ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	return port, l.Close()
+}
+
+func (h *Host) spawn(port string) (*worker, error) {
 	id := uuid.NewString()
-	w := &worker{addr: "127.0.0.1:" + port, exited: make(chan struct{}), tail: &tail{}}
+	w := &worker{addr: "127.0.0.1:" + port, exited: make(chan struct{}), due: time.Now().Add(h.app.initTimeout), tail: &tail{}}
 	w.cmd = exec.CommandContext(h.ctx, h.app.executable, h.app.arguments...)
 	w.cmd.Dir = h.app.workingDir
 	w.cmd.Env = append(append([]string{}, h.o.Env...),
@@ -138,7 +186,7 @@ func (h *Host) spawn() (*worker, error) {
 // await polls GET / every 25 ms until any status comes, and ends a worker that gives none
 // in the initialization time.
 func (h *Host) await(w *worker) (stop func()) {
-	ctx, cancel := context.WithTimeout(h.ctx, h.app.initTimeout)
+	ctx, cancel := context.WithDeadline(h.ctx, w.due)
 	go func() {
 		client := &http.Client{
 			Transport:     &http.Transport{DisableKeepAlives: true},

@@ -93,7 +93,7 @@ func serveApp(ctx context.Context, o RunOptions, app string, env []string) (*hos
 	}
 	h, err := funchost.Start(ctx, funchost.Options{
 		AppDir: app, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Env: env, Stdout: o.Log, Log: o.Log, Timers: 5 * time.Minute,
-		CollapseSlashes: true,
+		FrontEnd: true, CollapseSlashes: true,
 	})
 	if err != nil {
 		return nil, err

@@ -23,8 +23,9 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkDoors(all)...)
 	found = append(found, checkEdge(all)...)
 	found = append(found, checkLimits(all)...)
-	found = append(found, checkStyle(all)...)
+	found = append(found, checkStyle(root, all)...)
 	found = append(found, checkStore(all)...)
+	found = append(found, checkDefaults(all)...)
 	found = append(found, checkModels(root, time.Now())...)
 	program, err := checkProgram(root, all)
 	if err != nil {
@@ -32,6 +33,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	}
 	found = append(found, program...)
 	found = append(found, checkAzd(root, all)...)
+	found = append(found, checkWorkflow(root)...)
 	found = append(found, checkHost(root, "host.json")...)
 	found = append(found, checkFunctions(root+"/functions", "functions/")...)
 	found = append(found, checkWorkbook(root)...)

@@ -41,6 +41,8 @@ func costTables(root string, all templates) (string, error) {
 	b.WriteByte('\n')
 	write(&b, fmt.Sprintf("a million requests of %.0f s, %.0f at a time on an instance", a["secondsPerRequest"], a["requestsAtATime"]),
 		busy(p, a))
+	b.WriteByte('\n')
+	writeMonths(&b, p, a, all)
 	b.WriteString("<!-- /costs -->")
 	return b.String(), nil
 }
@@ -87,6 +89,56 @@ func busy(p, a map[string]float64) []item {
 		{"private endpoints, traffic", 0, links},
 		{"Application Gateway, one capacity unit for 10 hours", 0, 10 * p["applicationGateway.capacityUnitHour"]},
 	}
+}
+
+// writeMonths are whole months at several loads, beside what API Management costs before the first request.
+func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
+	b.WriteString("| requests a month | public | private |\n|---|---:|---:|\n")
+	for _, load := range []struct {
+		name     string
+		requests float64
+	}{{"none", 0}, {"10,000", 1e4}, {"1 million", 1e6}, {"10 million", 1e7}} {
+		public, private := month(p, a, all, load.requests)
+		fmt.Fprintf(b, "| %s | %s | %s |\n", load.name, dollars(public), dollars(private))
+	}
+	b.WriteString("\n| what else a month costs, whatever the load | |\n|---|---:|\n")
+	warm := a["alwaysReadyInstances"] * a["instanceGB"] * hours * 3600 * p["functions.alwaysReadyGigabyteSecond"]
+	for _, i := range []struct {
+		name  string
+		price float64
+	}{
+		{fmt.Sprintf("`GW_ALWAYS_READY %.0f` (as `GW_PRODUCTION` sets it)", a["alwaysReadyInstances"]), warm},
+		{"one private endpoint more, for another AI region", hours * p["privateLink.endpointHour"]},
+		{"API Management, Developer (no SLA)", p["apiManagement.developerMonth"]},
+		{"API Management, Basic v2", p["apiManagement.basicV2Month"]},
+		{"API Management, Standard v2", p["apiManagement.standardV2Month"]},
+		{"API Management, Premium", p["apiManagement.premiumMonth"]},
+	} {
+		fmt.Fprintf(b, "| %s | %s |\n", i.name, dollars(i.price))
+	}
+}
+
+// month is the bill of a month with so many requests; the free grant of Functions counts once.
+func month(p, a map[string]float64, all templates, requests float64) (public, private float64) {
+	probes := hours * 3600 / a["probeInterval"] * a["probingInstances"]
+	sweeps := hours * 60 / a["sweepMinutes"]
+	functions := func(calls float64) float64 { // calls of a second each, beside the requests
+		seconds := calls + requests*a["secondsPerRequest"]/a["requestsAtATime"]
+		return max(0, seconds*a["instanceGB"]-p["functions.gigabyteSecondsFree"])*p["functions.gigabyteSecond"] +
+			max(0, calls+requests-p["functions.executionsFree"])/1e6*p["functions.millionExecutions"]
+	}
+	public, private = functions(sweeps), functions(sweeps+probes)
+	for _, i := range idle(p, a, all) {
+		if !strings.HasPrefix(i.name, "Functions") {
+			public, private = public+i.public, private+i.private
+		}
+	}
+	for _, i := range busy(p, a) {
+		if !strings.HasPrefix(i.name, "Functions") {
+			public, private = public+i.public*requests/1e6, private+i.private*requests/1e6
+		}
+	}
+	return public, private
 }
 
 func write(b *strings.Builder, title string, items []item) {

@@ -17,7 +17,8 @@ func checkLimits(all templates) (found []Finding) {
 			found = append(found, Finding{f.path, d.lineOf(), fmt.Sprintf("%s must be %s: %s", name, want, kind)})
 		}
 	}
-	need("memory is shared by the requests of an instance", "hostBodyMB", "instanceMemoryMB * 2 / 5 / httpConcurrency")
+	need("memory is shared by the requests of an instance", "hostBodyMB",
+		"min(instanceMemoryMB * 3 / 10 / httpConcurrency, instanceMemoryMB / 170)")
 	if d := f.find("variable", "maxBodyMB"); d == nil || !strings.HasSuffix(d.Value.text(), ": hostBodyMB - 1") ||
 		!strings.Contains(d.Value.text(), "fail(") {
 		found = append(found, Finding{f.path, d.lineOf(), "maxBodyMB must be below the host's limit, or the gateway's 413 never arrives"})
@@ -33,7 +34,7 @@ func checkLimits(all templates) (found []Finding) {
 		}
 	}
 	memory, requests := all["main.bicep"].number("instanceMemoryMB"), all["main.bicep"].number("httpConcurrency")
-	if requests == 0 || memory*2/5/requests < leastBodyMB {
+	if requests == 0 || min(memory*3/10/requests, memory/170) < leastBodyMB {
 		found = append(found, Finding{"infra/main.bicep", 0, fmt.Sprintf(
 			"%d MB of memory and %d requests at a time leave less than %d MB for a body", memory, requests, leastBodyMB)})
 	}

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"aoaigateway/handler/devstack/tools"
 )
@@ -89,7 +90,46 @@ func readTemplates(ctx context.Context, root string) (templates, error) {
 	if err != nil || len(paths) == 0 {
 		return nil, fmt.Errorf("no templates below %s (%w)", root, err)
 	}
-	cmd := exec.CommandContext(ctx, "node", append([]string{"read.mjs"}, paths...)...)
+	texts, err := parse(ctx, home, paths)
+	if err != nil {
+		return nil, err
+	}
+	all := templates{}
+	for path, text := range texts {
+		read, _ := parsed.Load(text)
+		f := *read.(*file)
+		f.path = "infra/" + filepath.Base(path)
+		all[filepath.Base(path)] = &f
+	}
+	for _, name := range []string{"main", "store", "app", "ai", "attach", "observe", "network", "link", "edge"} {
+		if all[name+".bicep"] == nil {
+			return nil, fmt.Errorf("infra/%s.bicep is missing", name)
+		}
+	}
+	return all, nil
+}
+
+// parsed are files by their text: starting node takes longer than everything else.
+var parsed sync.Map
+
+// parse reads files into parsed, those that are not there yet, and returns their texts by path.
+func parse(ctx context.Context, home string, paths []string) (map[string]string, error) {
+	texts := map[string]string{}
+	var unread []string
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		texts[path] = string(data)
+		if _, ok := parsed.Load(texts[path]); !ok {
+			unread = append(unread, path)
+		}
+	}
+	if len(unread) == 0 {
+		return texts, nil
+	}
+	cmd := exec.CommandContext(ctx, "node", append([]string{"read.mjs"}, unread...)...)
 	cmd.Dir, cmd.Stderr = home, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -99,17 +139,10 @@ func readTemplates(ctx context.Context, root string) (templates, error) {
 	if err := json.Unmarshal(out, &byPath); err != nil {
 		return nil, err
 	}
-	all := templates{}
 	for path, f := range byPath {
-		f.path = "infra/" + filepath.Base(path)
-		all[filepath.Base(path)] = f
+		parsed.Store(texts[path], f)
 	}
-	for _, name := range []string{"main", "store", "app", "ai", "attach", "observe", "network", "link", "edge"} {
-		if all[name+".bicep"] == nil {
-			return nil, fmt.Errorf("infra/%s.bicep is missing", name)
-		}
-	}
-	return all, nil
+	return texts, nil
 }
 
 func install(ctx context.Context) (string, error) {

@@ -29,6 +29,7 @@ var envelope = []string{"parent", "dependsOn", "scope", "name", "location", "tag
 
 type typeChecker struct {
 	file     string
+	source   *file
 	findings []Finding
 }
 
@@ -50,7 +51,7 @@ func checkTypes(all templates) ([]Finding, error) {
 		}
 	}
 	all.each("resource", func(f *file, d *declaration) {
-		c.file = f.path
+		c.file, c.source = f.path, f
 		t, ok := types[strings.ToLower(d.Target)].(map[string]any)
 		if !ok {
 			c.add(d.Line, "%s is not in types.json", d.Target)
@@ -81,10 +82,18 @@ func (c *typeChecker) check(e *expr, want any, where string) {
 	if want == nil || want == "any" {
 		return
 	}
+	if value := c.source.resolve(e); value != e {
+		c.check(value, want, where)
+		return
+	}
 	switch e.Kind {
 	case "if":
 		for _, branch := range e.Items {
 			c.check(branch, want, where)
+		}
+	case "call":
+		if list, ok := want.([]any); ok && e.Name == "map" && len(e.Items) == 2 && e.Items[1].Kind == "lambda" {
+			c.check(e.Items[1].Items[0], list[0], where+"[]")
 		}
 	case "for":
 		if list, ok := want.([]any); ok {
@@ -142,12 +151,12 @@ func (c *typeChecker) scalar(e *expr, want any, where string) {
 	}
 	// Unions that Azure leaves open still name all that it takes today, with few exceptions.
 	if e.Kind == "string" && strings.HasPrefix(t, "~") && !slices.Contains(strings.Split(t[1:], "|"), e.Text) &&
-		!slices.Contains(beyondTypes, e.Text) {
+		!slices.Contains(beyondTypes, e.Text) && !strings.HasPrefix(e.Text, "Custom-") {
 		c.add(e.Line, "%s: %q is not one of %s", where, e.Text, t[1:])
 	}
 }
 
-// beyondTypes are values that Azure documents and its types do not list.
+// beyondTypes are values that Azure documents and its types do not list; streams of custom tables begin with Custom-.
 var beyondTypes = []string{"Direct"}
 
 func describe(t any) string {

@@ -63,7 +63,8 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	gateway.host, err = funchost.Start(ctx, funchost.Options{
-		AppDir: app, Env: append(os.Environ(), gateway.services.Env()...), Stdout: os.Stderr, Log: os.Stderr, CollapseSlashes: true,
+		AppDir: app, Env: append(os.Environ(), gateway.services.Env()...), Stdout: os.Stderr, Log: os.Stderr,
+		FrontEnd: true, CollapseSlashes: true,
 	})
 	if err != nil {
 		return err

@@ -53,6 +53,7 @@ var standIns = []row{
 	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
 	{"devstack/azurite devstack/wiremock devstack/aoaisim devstack/funchost devstack/loganalytics", "the services"},
 	{"devstack/child devstack/tools devstack/inputs", "processes, installations, inputs of azd"},
+	{"devstack/kestrel", "the HTTP server of the Functions host"},
 }
 
 // exceptions are imports that the rows forbid, each with its reason.

@@ -1,0 +1,34 @@
+package rules_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// make test runs each package twice whose tests -short leaves out: no test is skipped in both.
+func TestShortTestsRunInMakeTest(t *testing.T) {
+	data, err := os.ReadFile("../../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^NEEDS_MORE\s*:= (.*)$`).FindSubmatch(data)
+	if m == nil {
+		t.Fatal("the Makefile has no NEEDS_MORE")
+	}
+	more := regexp.MustCompile(strings.ReplaceAll(string(m[1]), "$$", "$"))
+	for _, s := range sources(t) {
+		short := false
+		for _, line := range s.lines {
+			short = short || strings.Contains(line, "testing.Short()")
+		}
+		switch {
+		case !short || s.dir == "tests/rules" || more.MatchString("/"+s.dir):
+		case s.dir == "tests/harness": // its users are in the list
+		case s.name == "tests/e2e/wiremock_test.go" && strings.Contains(string(data), "-run WireMock ./handler/tests/e2e"):
+		default:
+			t.Errorf("%s has tests that only run without -short; add its package to NEEDS_MORE in the Makefile", s.name)
+		}
+	}
+}
