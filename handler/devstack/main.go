@@ -99,10 +99,12 @@ func serve(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.
 }
 
 func host(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
-	o := funchost.Options{Stdout: log, Log: log}
+	o := funchost.Options{Stdout: log, Log: log, FrontEnd: true}
 	flags.BoolVar(&o.Fresh, "fresh", false, "each death of the gateway is a lost instance, replaced on the same port")
 	flags.StringVar(&o.Addr, "addr", "127.0.0.1:7071", "address to serve on")
 	flags.DurationVar(&o.Timers, "timers", 0, "fire every timer this often (default: never)")
+	flags.Int64Var(&o.Memory, "memory", 0, "bytes that request bodies may take of the host (default: as on an instance of 2,048 MB)")
+	flags.IntVar(&o.Concurrency, "concurrency", 0, "requests at a time, further ones wait (default: no bound)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func Start(ctx context.Context, o Options) (*Host, error) {
 		h.slots = make(chan struct{}, o.Concurrency)
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.server = &kestrel.Server{Handler: h.serve, BodyLimit: h.bodyLimit, Grace: o.Grace}
+	h.server = &kestrel.Server{Handler: h.serve, BodyLimit: h.bodyLimit}
 	h.loops.Go(func() { h.server.Serve(l) })
 	if h.app, err = readApp(o.AppDir); err != nil {
 		h.Close()

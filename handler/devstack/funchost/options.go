@@ -22,7 +22,6 @@ type Options struct {
 	Timers  time.Duration // fire every timer this often; 0 = only Trigger does
 	Version string        // host version it claims; default 4.1052.200
 	Idle    time.Duration // activity timeout; default 240 s
-	Grace   time.Duration // how long an upload may be slower than 240 B/s; default 5 s
 	Memory  int64         // bytes that the host may take; default 1,536 MiB, as on an instance of 2,048 MB
 	// Concurrency is the platform's perInstanceConcurrency: further requests wait. 0 = no bound.
 	Concurrency int

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Errors of reading a request's body, besides ErrGone.
+// Errors of reading a request's body.
 var (
 	ErrSlow     = errors.New("the upload is slower than 240 bytes per second")
-	ErrBadChunk = errors.New("the chunked encoding is malformed")
+	errBadChunk = errors.New("the chunked encoding is malformed")
 	ErrTooLarge = errors.New("the body is larger than the limit")
 )
 
@@ -56,7 +56,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		_ = b.x.w.Flush()
 	}
 	began := time.Now()
-	allowed := max(b.x.server.Grace, time.Duration(b.got)*time.Second/leastRate)
+	allowed := max(grace, time.Duration(b.got)*time.Second/leastRate)
 	_ = b.x.conn.SetReadDeadline(began.Add(allowed - b.waited))
 	n, err = b.read(p)
 	b.waited += time.Since(began)
@@ -106,8 +106,8 @@ func (b *body) cause(err error) error {
 	case isTimeout(err):
 		return ErrSlow
 	case fromNetwork, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		b.x.cancel(ErrGone)
-		return ErrGone
+		b.x.cancel(errGone)
+		return errGone
 	}
-	return ErrBadChunk
+	return errBadChunk
 }

@@ -31,9 +31,9 @@ type Exchange struct {
 	plain, chunked         bool // the answer's body is written as it is, or in chunks
 }
 
-// ErrGone is the cause of a context whose caller has left. A caller that closes its half of
+// errGone is the cause of a context whose caller has left. A caller that closes its half of
 // the connection counts as one that left.
-var ErrGone = errors.New("the caller has left")
+var errGone = errors.New("the caller has left")
 
 // Context ends when the caller leaves.
 func (x *Exchange) Context() context.Context { return x.ctx }
@@ -72,7 +72,7 @@ func (x *Exchange) watch() {
 	go func() {
 		defer close(x.watched)
 		if _, err := x.r.Peek(1); err != nil && !isTimeout(err) {
-			x.cancel(ErrGone)
+			x.cancel(errGone)
 		}
 	}()
 }
@@ -179,5 +179,5 @@ func (x *Exchange) End() {
 func (x *Exchange) Abort() {
 	x.ended = false
 	reset(x.conn)
-	x.cancel(ErrGone)
+	x.cancel(errGone)
 }

@@ -6,7 +6,6 @@ package kestrel
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -17,8 +16,7 @@ import (
 // Server serves one listener. Its fields are set before Serve.
 type Server struct {
 	Handler   func(*Exchange)
-	BodyLimit int64         // of a chunked body; the handler checks a length that is stated
-	Grace     time.Duration // how long an upload may be slow; default 5 s
+	BodyLimit int64 // of a chunked body; the handler checks a length that is stated
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -28,13 +26,13 @@ type Server struct {
 }
 
 const (
-	leastRate = 240 // bytes per second of an upload, after Grace
+	leastRate = 240             // bytes per second of an upload
+	grace     = 5 * time.Second // in which it may be slower
 	keptAlive = 130 * time.Second
 )
 
 // Serve accepts connections until Close.
 func (s *Server) Serve(l net.Listener) {
-	s.Grace = cmp.Or(s.Grace, 5*time.Second)
 	s.mu.Lock()
 	s.listener = l
 	s.conns = map[*net.TCPConn]bool{}
