@@ -26,28 +26,29 @@ const (
 
 // Options of an Authenticator. A zero number or time means its default.
 type Options struct {
-	TTL      time.Duration // how long an answer about a key is used
-	StaleFor time.Duration // how long the answer about a valid key is used while storage cannot be reached
-	Size     int           // of each of the two caches, of valid and of invalid keys
+	TTL      time.Duration // how long the result of a key's lookup is used without another lookup
+	StaleFor time.Duration // how long the lookup of a valid key is used while the table cannot be read
+	Size     int           // entries in each of the two caches: of valid keys and of invalid keys
 	Entra    *Entra        // checks tokens; nil = no tokens are accepted
 }
 
-// Authenticator proves who sent a request. Safe for concurrent use.
+// Authenticator finds out who sent a request, and refuses unknown callers. Safe for
+// concurrent use.
 type Authenticator struct {
 	options        Options
 	subscriptions  *Subscriptions
-	valid, invalid *lru.Cache[string, keyAnswer] // by key hash; two caches, so that guesses evict no caller
+	valid, invalid *lru.Cache[string, keyAnswer] // by key hash; two caches, so that guessed keys do not evict valid ones
 	flight         singleflight.Group
 }
 
-// keyAnswer is what storage said about a key.
+// keyAnswer is the result of a key's lookup in the table.
 type keyAnswer struct {
 	sub Subscription
-	err error // errInvalidKey, or nil
+	err error // errInvalidKey; nil = the key is valid
 	at  time.Time
 }
 
-// New returns an Authenticator that remembers nothing yet.
+// New returns an Authenticator with empty caches.
 func New(s *Subscriptions, o Options) *Authenticator {
 	o.TTL, o.StaleFor = cmp.Or(o.TTL, defaultTTL), cmp.Or(o.StaleFor, defaultStaleFor)
 	o.Size = max(cmp.Or(o.Size, defaultSize), 1)
@@ -56,8 +57,8 @@ func New(s *Subscriptions, o Options) *Authenticator {
 	return &Authenticator{options: o, subscriptions: s, valid: valid, invalid: invalid}
 }
 
-// Authenticate finds the caller. With an error it still returns what it knows of the
-// caller, for the record. It leaves Caller.IP to the package that knows the connection.
+// Authenticate returns the caller of the request. With an error it still returns what is
+// known of the caller, for the record. It does not set Caller.IP; package front does.
 func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 	key, token := credentials(r.Header, r.URL.RawQuery)
 	entra := a.options.Entra
@@ -77,8 +78,8 @@ func (a *Authenticator) Authenticate(r *http.Request) (gateway.Caller, error) {
 	if err != nil || token == "" || entra == nil {
 		return caller, err
 	}
-	// A token that is sent must be valid. If it were ignored, this use would be counted
-	// without a user.
+	// A request with an invalid token is refused even if its key is valid. Otherwise its
+	// usage would be counted without the user.
 	who, err := entra.Verify(r.Context(), token)
 	caller.User = who.Object
 	return caller, err
@@ -131,15 +132,16 @@ func (a *Authenticator) lookup(ctx context.Context, hash string) (Subscription, 
 	}
 }
 
-// Forget empties both caches, after a change that was made through this instance.
+// Forget empties both caches. The management API calls it after a change of subscriptions.
 func (a *Authenticator) Forget() {
 	a.valid.Purge()
 	a.invalid.Purge()
 }
 
-// credentials returns the first key that is present, in the order of API Management and
-// then of OpenAI's clients. Later ones are ignored, so that a client's dummy key does no
-// harm. A Bearer value that is a JWT is a token, with a key or without.
+// credentials returns the first key that it finds: first in the headers and parameters of
+// API Management, then in those of OpenAI's clients. It ignores the other keys, so that a
+// dummy key which a client sends does no harm. A Bearer value that is a JWT is the token,
+// whether or not there is a key.
 func credentials(h http.Header, query string) (key, token string) {
 	bearer := bearerOf(h)
 	if isJWT(bearer) {
@@ -172,8 +174,8 @@ func bearerOf(h http.Header) string {
 	return strings.TrimSpace(value)
 }
 
-// isJWT recognises a token by its form: three parts, of which the first is a JSON object
-// with alg (RFC 7519).
+// isJWT reports whether s looks like a JWT (RFC 7519): three parts, of which the first is a
+// JSON object with the member alg.
 func isJWT(s string) bool {
 	head, rest, ok := strings.Cut(s, ".")
 	if !ok || strings.Count(rest, ".") != 1 {

@@ -19,33 +19,36 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// App roles of the gateway's registration in Entra.
+// App roles in the gateway's Entra app registration.
 const (
-	AdminRole   = "Gateway.Admin" // may use the management API
-	productRole = "product."      // and a product's name: may call under its limits
+	AdminRole   = "Gateway.Admin" // allows the management API
+	productRole = "product."      // followed by a product's name: allows calls under the product's limits
 )
 
-// productHeader names the product, for a caller with roles for several products.
+// productHeader is the request header in which a caller with roles for several products
+// chooses one.
 const productHeader = "X-Gateway-Product"
 
-// maxToken is the longest token in bytes. Entra's are shorter: it omits groups beyond 200.
+// maxToken is the longest accepted token, in bytes. Entra's tokens are shorter, because
+// Entra lists at most 200 groups in a token.
 const maxToken = 16 << 10
 
-// DefaultAuthority is where Azure's public cloud publishes the keys of its tenants.
+// DefaultAuthority is the base URL at which Azure's public cloud publishes the keys of its
+// tenants.
 const DefaultAuthority = "https://login.microsoftonline.com"
 
 // EntraOptions say which tokens are accepted.
 type EntraOptions struct {
 	Authority string   // empty = DefaultAuthority
 	Tenant    string   // id of the only tenant whose tokens are accepted
-	Audience  []string // client ids and application id URIs that tokens may be for
-	Product   string   // of callers without a product's role; empty = they are refused
+	Audience  []string // accepted audiences: client ids and application id URIs
+	Product   string   // the product of callers that have no role for a product; empty = they are refused
 	Transport http.RoundTripper
 	Logger    *slog.Logger
 }
 
-// Entra checks access tokens of one tenant, of versions 1.0 and 2.0. It does not touch the
-// network before the first token comes. Safe for concurrent use.
+// Entra checks access tokens (versions 1.0 and 2.0) of one tenant. It fetches the tenant's
+// keys when the first token arrives. Safe for concurrent use.
 type Entra struct {
 	options   EntraOptions
 	issuers   []string
@@ -54,16 +57,16 @@ type Entra struct {
 	validator *jwt.Validator
 }
 
-// Identity is the person or application that a valid token stands for.
+// Identity is the user or application that a valid token represents.
 type Identity struct {
-	Object string // oid: the person, or the application's service principal
+	Object string // claim oid: the id of the user, or of the application's service principal
 	App    string // client id of the application that got the token
-	Name   string // for display; it can change
-	Person bool   // a person signed in; false = the application speaks for itself
+	Name   string // for display only, because it can change
+	Person bool   // true = a user signed in; false = the application acts for itself
 	Roles  []string
 }
 
-// NewEntra returns a checker of tokens.
+// NewEntra returns an Entra that checks tokens as o says.
 func NewEntra(o EntraOptions) *Entra {
 	o.Authority = cmp.Or(o.Authority, DefaultAuthority)
 	if o.Logger == nil {
@@ -84,8 +87,8 @@ func NewEntra(o EntraOptions) *Entra {
 	}
 }
 
-// audiences adds the client id to an api://<client id>, and the reverse: which of the two
-// a token names depends only on its version.
+// audiences adds the form api://<client id> to each client id, and the plain client id to
+// each such URI: which form a token has depends only on its version.
 func audiences(given []string) (all []string) {
 	for _, a := range given {
 		all = append(all, a)
@@ -98,11 +101,12 @@ func audiences(given []string) (all []string) {
 	return all
 }
 
-// IsToken reports whether s has the form of a JWT. No subscription key has it.
+// IsToken reports whether s has the form of a JWT. Subscription keys never have this form.
 func IsToken(s string) bool { return isJWT(s) }
 
-// Verify checks a token. Errors are *gateway.Error: Unauthenticated for a token that is not
-// accepted, Unavailable when the tenant's keys cannot be fetched.
+// Verify checks a token and returns its identity. Errors are *gateway.Error:
+// Unauthenticated if the token is not accepted, Unavailable if the tenant's keys cannot be
+// fetched.
 func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 	if len(token) > maxToken {
 		return Identity{}, badToken(gateway.JwtInvalid, fmt.Sprintf("it is longer than %d bytes", maxToken))
@@ -113,12 +117,12 @@ func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := e.check(&c); err != nil { // before a key is fetched: a token of another tenant costs nothing
+		if err := e.check(&c); err != nil { // checked first, so that a token of another tenant causes no fetch of keys
 			return nil, err
 		}
 		key, err := e.keys.Key(ctx, kid)
 		if errors.Is(err, jwks.ErrUnknownKey) {
-			return nil, badToken(gateway.TokenSignatureKeyNotFound, "it is signed with a key that the tenant does not publish")
+			return nil, badToken(gateway.TokenSignatureKeyNotFound, "its signing key (kid) is not among the keys that the tenant publishes")
 		}
 		return key, err
 	})
@@ -128,8 +132,8 @@ func (e *Entra) Verify(ctx context.Context, token string) (Identity, error) {
 	return Identity{Object: c.Object, App: c.app(), Name: c.name(), Person: c.Scopes != "", Roles: c.Roles}, nil
 }
 
-// header checks what the library does not: there is one kid, no name occurs twice, and no
-// extension must be understood (RFC 7515, 4.1.11).
+// header checks what the JWT library does not: that the header has one kid, that no name
+// occurs twice, and that it has no mandatory extension (RFC 7515, 4.1.11).
 func header(token string) (kid string, err error) {
 	first, _, _ := strings.Cut(token, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(first)
@@ -141,29 +145,30 @@ func header(token string) (kid string, err error) {
 		Critical any    `json:"crit"`
 	}
 	if err := jsonv2.Unmarshal(raw, &h); err != nil {
-		return "", badToken(gateway.JwtInvalid, "its header is malformed")
+		return "", badToken(gateway.JwtInvalid, "its header is not valid JSON, or a name occurs twice in it")
 	}
 	if h.Critical != nil || h.ID == "" {
-		return "", badToken(gateway.JwtInvalid, "its header names no key, or an extension that the gateway does not know")
+		return "", badToken(gateway.JwtInvalid, "its header has no kid, or requires an extension (crit)")
 	}
 	return h.ID, nil
 }
 
-// claims are those that Entra's access tokens of both versions carry.
+// claims are the claims of Entra's access tokens, of both versions.
 type claims struct {
 	jwt.RegisteredClaims
 	Tenant  string   `json:"tid"`
 	Object  string   `json:"oid"`
-	App1    string   `json:"appid"` // version 1.0; ID tokens have neither
-	App2    string   `json:"azp"`   // version 2.0
+	App1    string   `json:"appid"` // version 1.0 only
+	App2    string   `json:"azp"`   // version 2.0 only
 	AppName string   `json:"app_displayname"`
 	Name1   string   `json:"upn"`
 	Name2   string   `json:"preferred_username"`
-	Scopes  string   `json:"scp"` // with a person only
+	Scopes  string   `json:"scp"` // present only if a user signed in
 	Roles   []string `json:"roles"`
 }
 
-// UnmarshalJSON refuses a claim that occurs twice, and accepts no other spelling of a name.
+// UnmarshalJSON fails if a claim occurs twice. It accepts names only in their exact
+// spelling.
 func (c *claims) UnmarshalJSON(b []byte) error {
 	type plain claims
 	return jsonv2.Unmarshal(b, (*plain)(c))
@@ -178,19 +183,20 @@ func (c *claims) name() string {
 	return cmp.Or(c.Name2, c.Name1, c.Object)
 }
 
-// check checks Entra's own claims. It also checks times and audience, which the library
-// checks again later, so that no key is fetched for a token that fails there.
+// check checks Entra's own claims. It also checks times and audience, although the library
+// does so later, so that a token which fails there causes no fetch of keys.
 func (e *Entra) check(c *claims) error {
 	switch {
 	case !slices.Contains(e.issuers, c.Issuer) || c.Tenant != e.options.Tenant:
-		return badToken(gateway.TokenIssuerNotAllowed, "it is from another tenant")
+		return badToken(gateway.TokenIssuerNotAllowed, "another tenant issued it")
 	case !uuidForm.MatchString(c.Object) || !uuidForm.MatchString(c.app()):
 		return badToken(gateway.TokenClaimNotFound, "it is not an access token: it must have oid, and azp or appid")
 	}
 	return e.validator.Validate(c)
 }
 
-// refusal maps the library's errors to faults; the first that applies counts.
+// refusal returns the error for the client that corresponds to the library's error. The
+// first match in the list counts.
 func (e *Entra) refusal(err error) error {
 	if known, ok := errors.AsType[*gateway.Error](err); ok {
 		return known
@@ -201,25 +207,25 @@ func (e *Entra) refusal(err error) error {
 		text  string
 	}{
 		{jwt.ErrTokenExpired, gateway.TokenExpired, "it has expired; get a new one"},
-		{jwt.ErrTokenNotValidYet, gateway.TokenNotValidYet, "it is not valid yet; is the clock right?"},
-		{jwt.ErrTokenInvalidAudience, gateway.TokenAudienceNotAllowed, "it is for another application; ask for one for " + e.options.Audience[0]},
-		{jwt.ErrTokenSignatureInvalid, gateway.TokenSignatureInvalid, "its signature is not right, or not RS256"},
-		{jwt.ErrTokenRequiredClaimMissing, gateway.TokenClaimNotFound, "it must have exp, nbf and aud"},
+		{jwt.ErrTokenNotValidYet, gateway.TokenNotValidYet, "it is not valid yet (nbf is in the future); check your clock"},
+		{jwt.ErrTokenInvalidAudience, gateway.TokenAudienceNotAllowed, "it is for another application; get one for " + e.options.Audience[0]},
+		{jwt.ErrTokenSignatureInvalid, gateway.TokenSignatureInvalid, "its signature is wrong, or its algorithm is not RS256"},
+		{jwt.ErrTokenRequiredClaimMissing, gateway.TokenClaimNotFound, "it lacks one of the claims exp, nbf and aud"},
 	} {
 		if errors.Is(err, c.cause) {
 			return badToken(c.fault, c.text)
 		}
 	}
-	return badToken(gateway.JwtInvalid, "it cannot be read")
+	return badToken(gateway.JwtInvalid, "it cannot be parsed as a JWT")
 }
 
-// badToken never repeats content of the token.
+// badToken returns an error that never repeats content of the token.
 func badToken(fault gateway.Fault, text string) *gateway.Error {
 	return fault.New("Access denied: the Entra token is not accepted: %s.", text)
 }
 
-// caller is the caller of a request with a token and no key. Its subscription is the person,
-// or the application when it speaks for itself.
+// caller returns the caller of a request with a token and no key. Its subscription is the
+// user, or the application if no user signed in.
 func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	c := gateway.Caller{Subscription: "entra:" + who.App, Name: who.Name, User: who.Object}
 	if who.Person {
@@ -238,11 +244,11 @@ func (e *Entra) caller(who Identity, wanted string) (gateway.Caller, error) {
 	products = slices.Compact(products)
 	switch {
 	case len(products) == 0:
-		return c, forbidden("Access denied: the Entra token has no role for a product. " +
-			"Ask for an app role such as product.default, then get a new token.")
+		return c, forbidden("Access denied: the Entra token has no role that allows the use of a product. " +
+			"Ask an administrator for an app role such as product.default, then get a new token.")
 	case wanted != "" && !slices.Contains(products, wanted):
 		return c, forbidden("Access denied: " + productHeader + " names a product that the Entra token has no role for. " +
-			"It has: " + strings.Join(products, ", ") + ".")
+			"The token has roles for: " + strings.Join(products, ", ") + ".")
 	case wanted == "" && len(products) > 1:
 		return c, forbidden("Access denied: the Entra token has roles for several products (" + strings.Join(products, ", ") + "). " +
 			"Name one of them in the header " + productHeader + ".")

@@ -26,23 +26,24 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// State of a subscription, in API Management's words.
+// State is the state of a subscription, as in API Management.
 type State string
 
-// The states. Only active subscriptions may call.
+// The states of a subscription. Only active subscriptions may call.
 const (
 	Active    State = "active"
 	Suspended State = "suspended"
 	Cancelled State = "cancelled"
 )
 
-// The names of a subscription's two keys.
+// The names (slots) of a subscription's two keys.
 const (
 	primary   = "primary"
 	secondary = "secondary"
 )
 
-// Subscription is what a key stands for. Its id is stable: usage and limits count by it.
+// Subscription is what a team has: an id, a name, a product and two keys. Usage and limits
+// count by the id, which never changes.
 type Subscription struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
@@ -51,29 +52,31 @@ type Subscription struct {
 	Created time.Time `json:"created"`
 	Changed time.Time `json:"changed"`
 
-	hash map[string]string // by slot; SHA-256 in hex
+	hash map[string]string // SHA-256 of each key in hex, by slot (primary, secondary)
 	rev  table.Rev
 }
 
-// Keys are the keys that were just made. They are shown once.
+// Keys are newly made keys. They are shown only once, because the table has only their
+// hashes.
 type Keys struct {
 	Primary   string `json:"primaryKey,omitempty"`
 	Secondary string `json:"secondaryKey,omitempty"`
 }
 
-// Subscriptions stores subscriptions. Safe for concurrent use.
+// Subscriptions reads and changes the subscriptions in the table. Safe for concurrent use.
 type Subscriptions struct{ store table.Store }
 
-// NewSubscriptions returns the subscriptions in one table.
+// NewSubscriptions returns the subscriptions stored in one table.
 func NewSubscriptions(store table.Store) *Subscriptions { return &Subscriptions{store} }
 
-// uuidForm is the form of Entra's ids.
+// uuidForm is the form of the ids in the tokens of Entra.
 var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$`)
 
-// Create makes a subscription. An empty id or key is generated; a given key is imported.
-// Errors are *gateway.Error: BadRequest for an id or key that is malformed or taken.
+// Create stores a new subscription. It generates the id and the keys that are empty, and
+// uses given keys as they are. Errors are *gateway.Error: BadRequest if the id or a key is
+// malformed or already in use.
 func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys) (Subscription, Keys, error) {
 	if sub.ID == "" {
 		sub.ID = "sub-" + randomHex(6)
@@ -99,12 +102,13 @@ func (s *Subscriptions) Create(ctx context.Context, sub Subscription, keys Keys)
 	}
 	_, err := s.store.Insert(ctx, sub.entity())
 	if errors.Is(err, table.ErrExists) {
-		return sub, keys, gateway.InvalidID.New("There is a subscription %s already.", sub.ID)
+		return sub, keys, gateway.InvalidID.New("The subscription id %s is already in use. Choose another id.", sub.ID)
 	}
 	return sub, keys, storeError(err)
 }
 
-// putKey writes the row of a key. The row grants nothing until its subscription has the hash.
+// putKey writes the row of a key. The key is valid only after its subscription has the hash
+// too.
 func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (hash string, err error) {
 	if *key == "" {
 		*key = randomHex(16)
@@ -122,12 +126,13 @@ func (s *Subscriptions) putKey(ctx context.Context, id string, key *string) (has
 		return "", gerr
 	}
 	if gerr == nil && owner.ID != id {
-		return "", gateway.InvalidKey.New("This key belongs to another subscription.")
+		return "", gateway.InvalidKey.New("This key belongs to another subscription. Give another key.")
 	}
 	return hash, s.adopt(ctx, hash, id)
 }
 
-// adopt points the leftover row of a key to its new subscription.
+// adopt gives the row of a key that an interrupted change left behind to the subscription
+// id.
 func (s *Subscriptions) adopt(ctx context.Context, hash, id string) error {
 	e, err := s.store.Get(ctx, keyRow(hash))
 	if err != nil {
@@ -138,7 +143,7 @@ func (s *Subscriptions) adopt(ctx context.Context, hash, id string) error {
 	return storeError(err)
 }
 
-// Get returns one subscription; NotFound when there is none.
+// Get returns one subscription. The error is NotFound if there is none with this id.
 func (s *Subscriptions) Get(ctx context.Context, id string) (Subscription, error) {
 	if !idForm.MatchString(id) {
 		return Subscription{}, notFound(id)
@@ -173,7 +178,7 @@ func (s *Subscriptions) List(ctx context.Context) ([]Subscription, error) {
 // The old key becomes invalid within the time for which instances cache keys.
 func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscription, Keys, error) {
 	if slot != primary && slot != secondary {
-		return Subscription{}, Keys{}, gateway.InvalidKey.New(`The key to rotate is "primary" or "secondary".`)
+		return Subscription{}, Keys{}, gateway.InvalidKey.New(`The key to rotate must be "primary" or "secondary".`)
 	}
 	if sub, err := s.Get(ctx, id); err != nil {
 		return sub, Keys{}, err
@@ -192,7 +197,7 @@ func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscripti
 		return sub, Keys{}, err
 	}
 	if e, err := s.store.Get(ctx, keyRow(old)); err == nil {
-		_ = s.store.Delete(ctx, e) // it grants nothing any more
+		_ = s.store.Delete(ctx, e) // if this fails, the row remains and is harmless: the subscription no longer has its hash
 	}
 	if slot == primary {
 		return sub, Keys{Primary: key}, nil
@@ -200,7 +205,7 @@ func (s *Subscriptions) Rotate(ctx context.Context, id, slot string) (Subscripti
 	return sub, Keys{Secondary: key}, nil
 }
 
-// SetState suspends, resumes or cancels. A cancelled subscription stays cancelled.
+// SetState changes the state of a subscription. A cancelled subscription stays cancelled.
 func (s *Subscriptions) SetState(ctx context.Context, id string, state State) (Subscription, error) {
 	sub, err := s.Get(ctx, id)
 	if err != nil {
@@ -212,7 +217,8 @@ func (s *Subscriptions) SetState(ctx context.Context, id string, state State) (S
 	return s.change(ctx, id, func(sub *Subscription) { sub.State = state })
 }
 
-// change is a compare-and-swap with a few tries, so that two changes at once both succeed.
+// change edits a subscription by compare-and-swap. It tries a few times, so that
+// simultaneous changes all succeed.
 func (s *Subscriptions) change(ctx context.Context, id string, edit func(*Subscription)) (Subscription, error) {
 	for range 5 {
 		sub, err := s.Get(ctx, id)
@@ -226,10 +232,12 @@ func (s *Subscriptions) change(ctx context.Context, id string, edit func(*Subscr
 			return sub, storeError(err)
 		}
 	}
-	return Subscription{}, gateway.SubscriptionChanging.New("Others are changing the subscription %s. Try again.", id)
+	return Subscription{}, gateway.SubscriptionChanging.New(
+		"The subscription %s was changed by other requests at the same time. Try again.", id)
 }
 
-// byHash finds the subscription of a key's hash; Unauthenticated when there is none.
+// byHash returns the subscription whose key has the hash. The error is Unauthenticated if
+// there is none.
 func (s *Subscriptions) byHash(ctx context.Context, hash string) (Subscription, error) {
 	row, err := s.store.Get(ctx, keyRow(hash))
 	if errors.Is(err, table.ErrNotFound) {
@@ -302,15 +310,16 @@ func hashOf(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// randomHex returns 2n hex digits. With n = 16 that is API Management's form of a key.
+// randomHex returns 2n random hex digits. With n = 16 they have the form of API
+// Management's keys.
 func randomHex(n int) string {
 	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails (crypto/rand)
+	_, _ = rand.Read(b) // cannot fail (crypto/rand)
 	return hex.EncodeToString(b)
 }
 
 func notFound(id string) error {
-	return gateway.SubscriptionNotFound.New("There is no subscription %q.", id)
+	return gateway.SubscriptionNotFound.New("There is no subscription with the id %q.", id)
 }
 
 func storeError(err error) error {

@@ -12,37 +12,38 @@ import (
 	"aoaigateway/handler/openai"
 )
 
-// attempt is one region's part in a call: one request, and a second one where that can
-// help. It belongs to the goroutine that runs it until it has ended.
+// attempt is the work of one region for a call: usually one request, and a second one in
+// the cases that run handles. Only the goroutine that runs it may use it until it has
+// ended.
 type attempt struct {
 	target         target
 	pass           breaker.Pass
-	hasAlternative func() bool // another region could be asked
+	hasAlternative func() bool // reports whether another region could serve the call
 
 	answer  *Answer
-	failure failure // when there is no answer
+	failure failure // set if there is no answer
 	sent    []gateway.Attempt
-	took    time.Duration // of the last request
+	took    time.Duration // how long the last request took
 
-	cancel     context.CancelCauseFunc // nil unless a hedge may win
+	cancel     context.CancelCauseFunc // nil if no hedge can overtake this attempt
 	panicValue any
 }
 
-// tryOptions tell the requests of one attempt apart.
+// tryOptions are the differences between the requests of one attempt.
 type tryOptions struct {
-	withoutUsage bool // without the usage that the gateway asks for
-	renewSecret  bool // with a newer secret
+	withoutUsage bool // do not ask the region to report usage in the stream
+	renewSecret  bool // fetch the secret again before the request is sent
 }
 
-// run asks the region. It asks again with a renewed secret after a 401, and without
-// stream_options after a 400 that names them.
+// run sends the call to the region. It sends it again with a newly fetched secret after a
+// 401, and without stream_options after a 400 that names stream_options.
 func (p *Pool) run(ctx context.Context, call *Call, a *attempt) {
 	_, plain := p.noUsage.Load(a.target.key())
 	plain = plain && call.PlainBody != nil
 	p.try(ctx, call, a, tryOptions{withoutUsage: plain})
 	if refused := a.failure; refused.isUnauthorized() && a.target.Credential != ManagedIdentity {
 		p.try(ctx, call, a, tryOptions{withoutUsage: plain, renewSecret: true})
-		if a.failure.outcome == unsent { // there is no newer secret: the refusal of the old one stands
+		if a.failure.outcome == unsent { // no newer secret could be fetched, so the first refusal is the failure
 			a.failure = refused
 		} else {
 			refused.discard()
@@ -54,13 +55,13 @@ func (p *Pool) run(ctx context.Context, call *Call, a *attempt) {
 	if openai.RefusesStreamOptions(a.answer.Whole) {
 		a.answer.Close()
 		p.try(ctx, call, a, tryOptions{withoutUsage: true})
-		if a.answer != nil && a.answer.Succeeded() { // otherwise the client's own stream_options were refused
+		if a.answer != nil && a.answer.Succeeded() { // if this failed too, the region refuses options that the client itself sent
 			p.noUsage.Store(a.target.key(), struct{}{})
 		}
 	}
 }
 
-// try sends one request and notes it.
+// try sends one request and adds it to the list of attempts in the record.
 func (p *Pool) try(ctx context.Context, call *Call, a *attempt, o tryOptions) {
 	start, t := time.Now(), a.target
 	note := gateway.Attempt{Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t), Start: start.UTC()}

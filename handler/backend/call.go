@@ -13,38 +13,38 @@ import (
 	"aoaigateway/handler/sse"
 )
 
-// Call is one request to whichever region answers.
+// Call is one request that any of several regions may answer.
 type Call struct {
 	Method           string
-	Path             string      // decoded, from the endpoint's root; {deployment} is replaced by the region's name
-	Query            url.Values  // without keys and api-version
-	Header           http.Header // only what a region may see
+	Path             string      // decoded, relative to the region's endpoint; the region's deployment name replaces {deployment}
+	Query            url.Values  // without keys and without api-version
+	Header           http.Header // only headers that a region may see
 	Body             []byte
-	PlainBody        []byte        // Body without the usage that the gateway asks for; nil when it asks for none
-	APIVersion       string        // empty = send none
-	Model            string        // empty = any region will do
-	ModelInBody      bool          // the body names the deployment
+	PlainBody        []byte        // Body without the gateway's own request for usage; nil = Body has none
+	APIVersion       string        // empty = the request is sent without api-version
+	Model            string        // empty = any region can serve the call
+	ModelInBody      bool          // the deployment's name is in the body, not in the path
 	Stream           bool          // the client asked for a stream
-	Need             int64         // tokens that a region charges on arrival, as far as known
-	FirstByteTimeout time.Duration // the model's own; 0 = the pool's
-	Pin              string        // only this region may answer; empty = any
-	PinReason        string        // why, in words that follow "the region that"; clients read it
-	Hedge            bool          // a second region may be asked beside a late one
+	Need             int64         // tokens that the region deducts from its rate limit when the request arrives, as far as known
+	FirstByteTimeout time.Duration // the model's own timeout; 0 = the pool's
+	Pin              string        // name of the only region that may answer; empty = any
+	PinReason        string        // the reason for Pin, in words that complete the sentence "The region that …"; clients see it
+	Hedge            bool          // a second region may be asked when the first one is late
 }
 
-// Hold is what a request has charged to limits for its present attempt.
+// Hold is what the present attempt of a request has charged to limits.
 type Hold interface {
-	// Again is called before each further attempt and charges for it if the charge of the
-	// one before stays. An error ends the call.
+	// Again must be called before each further attempt. If the charge of the previous
+	// attempt stays, Again charges once more. An error ends the call.
 	Again(ctx context.Context) error
-	// Keep is called when an attempt may have used tokens and reported no usage: its
-	// charge stays.
+	// Keep is called when an attempt may have used tokens but reported no usage. The charge
+	// of this attempt stays.
 	Keep()
-	// Hedge charges for an attempt beside the present one. It is called on another
-	// goroutine while Do runs. After an error only the present attempt goes on.
+	// Hedge charges for a second attempt beside the present one. Do calls it on another
+	// goroutine. If it fails, the present attempt continues alone.
 	Hedge(ctx context.Context) (Hold, error)
-	// Release gives back what was not kept. Do calls it, once, on holds that Hedge
-	// returned, and does not wait for a store.
+	// Release gives back what was not kept. Do calls it once on each hold that Hedge
+	// returned. It must not wait for a store.
 	Release(ctx context.Context)
 }
 
@@ -84,8 +84,9 @@ func (c *Call) body(t target, o tryOptions) ([]byte, error) {
 	return openai.WithModel(body, t.deployment)
 }
 
-// Answer is what a region said. Whole holds the body, or only its beginning when Rest is
-// not nil. Of a stream, Lead and First were read and Events yields what follows.
+// Answer is a region's answer. Whole is the body; if Rest is not nil, Whole is only its
+// beginning and Rest is the remainder. In a stream, Lead and First have been read already,
+// and Events returns the events after First.
 type Answer struct {
 	Region     string
 	Deployment string
@@ -97,42 +98,43 @@ type Answer struct {
 	Rest  io.Reader
 
 	Lead   []byte    // comments before the first event
-	First  sse.Event // its slices belong to the answer
+	First  sse.Event // the answer owns its slices
 	Events *sse.Reader
 
-	Pinned string // set on an error of the only region that may answer: why no other was asked
+	Pinned string // set if the answer is an error of the only region that may answer: says why no other region was asked
 
-	UsageAsked bool // the usage chunk is there because the gateway asked for it
+	UsageAsked bool // the gateway, not the client, asked for the usage chunk
 
 	close func()
 	broke func()
 }
 
-// Succeeded reports whether the region did the work: the status is below 300.
+// Succeeded reports whether the region did the work, that is whether the status is below
+// 300.
 func (a *Answer) Succeeded() bool { return a.Status < http.StatusMultipleChoices }
 
-// Broke reports that the region broke the answer off after the commit point.
+// Broke tells the breaker that the region broke the answer off after the commit point.
 func (a *Answer) Broke() {
 	if a.broke != nil {
 		a.broke()
 	}
 }
 
-// Close ends the attempt. It may be called more than once.
+// Close ends the attempt. It may be called again.
 func (a *Answer) Close() {
 	if a.close != nil {
 		a.close()
 	}
 }
 
-// Bounds on what is read after the last event that matters.
+// Limits of Drain.
 const (
 	drainTime   = 250 * time.Millisecond
 	drainEvents = 8
 )
 
-// Drain reads what follows the last event that matters, a little and for a short time, so
-// that the connection can serve the next request.
+// Drain reads what follows the last event, up to a small size and for a short time, so that
+// the connection can be used for another request.
 func (a *Answer) Drain() {
 	if a.Events == nil {
 		return

@@ -10,24 +10,26 @@ import (
 	"aoaigateway/handler/breaker"
 )
 
-// candidates are the regions that may serve one call, and what became of those that were
-// asked. The first-byte timer reads it from a goroutine of its own.
+// candidates are the regions that may serve one call, with the outcomes of their attempts.
+// Fields below mu are guarded by it, because timers of attempts use them on other
+// goroutines.
 type candidates struct {
 	list []target // by priority
-	need int64    // tokens
+	need int64    // tokens that the call needs, as in Call.Need
 
 	mu          sync.Mutex
 	tried       map[string]bool
-	lastOutcome map[string]outcome // of the last attempt at a region
+	lastOutcome map[string]outcome // by region's name: the outcome of its last attempt
 }
 
 func (p *Pool) candidates(call *Call) *candidates {
 	return &candidates{list: p.targets(call), need: call.Need, tried: map[string]bool{}, lastOutcome: map[string]outcome{}}
 }
 
-// next returns an attempt at the best region that was not tried yet. It takes the smallest
-// priority number with a usable region and chooses among its regions by weight. Regions whose
-// headroom is too small come last, whatever their priority.
+// next returns an attempt at the best region that was not tried yet. It considers regions
+// whose breakers let requests pass. Among these, those with the smallest priority number
+// win, and one of them is chosen at random by weight. Regions with too little headroom come
+// last, whatever their priority.
 func (c *candidates) next() *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,8 +40,9 @@ func (c *candidates) next() *attempt {
 	return c.pick(ready)
 }
 
-// nextHedge returns an attempt beside the first. It is never a probe, never goes to a
-// region without headroom, and costs one hedge of the first region's budget.
+// nextHedge returns an attempt beside the first, or nil. A hedge is never a breaker's
+// probe, never goes to a region without headroom, and takes one hedge from the budget of
+// the first region.
 func (c *candidates) nextHedge(first *attempt, stream bool) *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,15 +57,15 @@ func (c *candidates) nextHedge(first *attempt, stream bool) *attempt {
 	return c.pick(healthy)
 }
 
-// hasAlternative reports whether another region could be asked.
+// hasAlternative reports whether another region could serve the call.
 func (c *candidates) hasAlternative() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.list, func(t target) bool { return !c.tried[t.Name] && t.breaker.Ready() })
 }
 
-// record notes how an attempt ended. After a stale connection the region may be asked once
-// more, because it has not seen the request.
+// record stores the outcome of an attempt. After the outcome stale the region may be tried
+// once more, because it has not seen the request.
 func (c *candidates) record(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,7 +76,7 @@ func (c *candidates) record(a *attempt) {
 	c.lastOutcome[name] = now
 }
 
-// pick is called with mu held.
+// pick requires that the caller has locked mu.
 func (c *candidates) pick(wanted func(target) bool) *attempt {
 	for rest := c.list; len(rest) > 0; {
 		n := 1
@@ -103,7 +106,8 @@ func matching(group []target, wanted func(target) bool) (found []target) {
 	return found
 }
 
-// weighted returns the index of a random target, each with its weight as its share.
+// weighted returns the index of a random target. Each target's chance is proportional to
+// its weight.
 func weighted(usable []target) int {
 	sum := 0
 	for _, t := range usable {
@@ -118,11 +122,12 @@ func weighted(usable []target) int {
 	return len(usable) - 1
 }
 
-// probeTime is about how long the probe of a half-open breaker takes.
+// probeTime is about how long a half-open breaker's probe takes. While a probe runs,
+// clients are told to wait this long.
 const probeTime = time.Second
 
-// throttling returns the time until a region may answer again, and whether throttling is
-// what keeps all of them, or some, from answering.
+// throttling returns the time until a region may answer again. all = every region is
+// throttled; some = at least one is.
 func (c *candidates) throttling() (wait time.Duration, all, some bool) {
 	wait, all = math.MaxInt64, len(c.list) > 0
 	for _, t := range c.list {
@@ -140,5 +145,5 @@ func (c *candidates) throttling() (wait time.Duration, all, some bool) {
 	if wait == math.MaxInt64 {
 		wait = 0
 	}
-	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), all, some // rounded up: a short wait must not read as 0 ms
+	return (wait + time.Millisecond - 1).Truncate(time.Millisecond), all, some // rounded up, so that a short wait is not shown as 0 ms
 }

@@ -13,15 +13,15 @@ import (
 	"aoaigateway/handler/sse"
 )
 
-// wholeBody is the size up to which an answer is read whole before it counts.
+// wholeBody is the size, in bytes, up to which the body of an answer is read whole before
+// the commit point.
 const wholeBody = 1 << 20
 
-// commit reads what must be there before the answer counts. Only streams keep the
-// first-byte timer running while the body is read; for other answers the response header
-// already counts as the first byte.
+// commit reads up to the commit point. In streams the first-byte timeout lasts until the
+// first event; in other answers it ends with the response header.
 func (a *Answer) commit(resp *http.Response, firstByte *firstByteTimer, limitIdle func()) failure {
 	if resp.StatusCode < http.StatusOK {
-		return failure{reason: "bad-status", err: fmt.Errorf("backend: a final answer of status %d", resp.StatusCode)}
+		return failure{reason: "bad-status", err: fmt.Errorf("backend: the region answered with the informational status %d", resp.StatusCode)}
 	}
 	body, err := plainBody(resp)
 	if err != nil {
@@ -52,7 +52,8 @@ func isEventStream(h http.Header) bool {
 	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
-// commitStream reads up to the first event. Comments before it are kept in Lead.
+// commitStream reads up to the first event. It keeps the comments before that event in
+// Lead.
 func (a *Answer) commitStream(body io.Reader) failure {
 	a.Events = sse.NewReader(body)
 	for {
@@ -76,21 +77,23 @@ func (a *Answer) commitStream(body io.Reader) failure {
 	}
 }
 
-// plainBody decodes a gzip answer, although the request asked for none.
+// plainBody returns the body without compression. A region may send gzip although the
+// gateway never asks for it.
 func plainBody(resp *http.Response) (io.Reader, error) {
 	if !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
 		return resp.Body, nil
 	}
 	z, err := gzip.NewReader(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("backend: gzip answer: %w", noEOF(err))
+		return nil, fmt.Errorf("backend: the region's answer is not valid gzip: %w", noEOF(err))
 	}
 	resp.Header.Del("Content-Encoding")
 	resp.Header.Del("Content-Length")
 	return z, nil
 }
 
-// noEOF makes sure that an early end is an error wherever it shows.
+// noEOF replaces io.EOF by io.ErrUnexpectedEOF, so that no caller takes an early end for
+// success.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

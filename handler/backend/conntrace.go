@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// connTrace records how far an attempt got on its connection. The transport may still
-// write to it after the attempt has ended.
+// connTrace records how far a request got on its connection. The transport may still update
+// it after the attempt has ended.
 type connTrace struct {
 	since     time.Time
 	reused    atomic.Bool
-	firstByte atomic.Bool // a byte of the answer came
+	firstByte atomic.Bool // the first byte of the answer arrived
 }
 
-// attach returns req with the trace in its context.
+// attach returns a copy of req whose context has the trace.
 func (t *connTrace) attach(req *http.Request) *http.Request {
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn:              func(i httptrace.GotConnInfo) { t.reused.Store(i.Reused) },
@@ -29,11 +29,12 @@ func (t *connTrace) attach(req *http.Request) *http.Request {
 	}))
 }
 
-// staleTime is how soon a closed idle connection fails when it is used. A region that
-// fails while it works on the request takes longer, or resets.
+// staleTime is the longest time in which a request on a closed idle connection fails. A
+// region that fails while it works on the request takes longer, or resets the connection.
 const staleTime = time.Second
 
-// stale reports whether the region had closed the connection before it saw the request.
+// stale reports whether the region had closed the idle connection before it could see the
+// request.
 func (t *connTrace) stale(err error) bool {
 	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
 	return closed && t.reused.Load() && !t.firstByte.Load() && time.Since(t.since) < staleTime

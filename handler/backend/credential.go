@@ -11,15 +11,16 @@ import (
 
 const cognitiveScope = "https://cognitiveservices.azure.com/.default"
 
-// authorize puts the region's credential on a request.
+// authorize adds the region's credential to a request: a token of the gateway's identity,
+// or a secret.
 func (p *Pool) authorize(ctx context.Context, req *http.Request, r *Region, o tryOptions) error {
 	if r.Credential == ManagedIdentity {
 		if p.options.Identity == nil {
-			return errors.New("backend: no identity to ask for a token")
+			return errors.New("backend: the region uses managedIdentity, but the gateway has no identity")
 		}
 		token, err := p.options.Identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{cognitiveScope}})
 		if err != nil {
-			return fmt.Errorf("backend: token for %s: %w", r.Name, err)
+			return fmt.Errorf("backend: cannot get a token for region %s: %w", r.Name, err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token.Token)
 		return nil
@@ -30,7 +31,7 @@ func (p *Pool) authorize(ctx context.Context, req *http.Request, r *Region, o tr
 	}
 	key, err := get(ctx, r.Credential)
 	if err != nil {
-		return fmt.Errorf("backend: secret for %s: %w", r.Name, err)
+		return fmt.Errorf("backend: cannot read the secret of region %s: %w", r.Name, err)
 	}
 	req.Header.Set("Api-Key", key)
 	return nil

@@ -8,8 +8,8 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// exhausted is the answer when no region is left to ask: an error of the gateway's, or the
-// last region's own answer.
+// exhausted returns the result of a call when no region is left to try: an error of the
+// gateway, or the error answer of the last region.
 func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 	var e *gateway.Error
 	if call.Pin != "" {
@@ -28,8 +28,8 @@ func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 	return nil, e
 }
 
-// allFailed says why no region answered. It is nil when the last region's own answer says
-// it better.
+// allFailed returns the error that says why no region answered. It returns nil if the last
+// region's own error answer is to be passed on.
 func allFailed(c *candidates, last failure) *gateway.Error {
 	wait, all, some := c.throttling()
 	retry := max(wait, time.Second)
@@ -39,17 +39,17 @@ func allFailed(c *candidates, last failure) *gateway.Error {
 	}
 	switch {
 	case all:
-		return gateway.RateLimitExceeded.New("All regions that serve this model are at their limit. Try again in %s.", again).
+		return gateway.RateLimitExceeded.New("All regions that serve this model are at their rate limit. Try again in %s.", again).
 			WithRetry(max(wait, time.Millisecond))
 	case some:
 		return unavailable(
-			"Some regions that serve this model are at their limit and no other region can answer now. Try again in " + again + ".",
+			"Some regions that serve this model are at their rate limit, and no other region can answer now. Try again in " + again + ".",
 		)
 	case last.outcome == denied:
 		return gateway.BackendCredentialRefused.New(
-			"The region refused the gateway's own credential. The gateway's operators must renew it.")
+			"The region refused the credential of the gateway. The gateway's operators must renew it.")
 	case last.outcome == unsent:
-		return unavailable("The gateway cannot fetch its own credential for the region now. Its operators find the reason in its log.")
+		return unavailable("The gateway cannot get its credential for the region now. The gateway's log has the reason.")
 	case last.answer != nil:
 		return nil
 	case last.outcome == firstByteTimeout:
@@ -60,23 +60,23 @@ func allFailed(c *candidates, last failure) *gateway.Error {
 	}
 }
 
-// pinnedFailure says why the only region that could answer did not. It is nil when that
-// region's own answer says it.
+// pinnedFailure returns the error that says why the only region that may answer did not. It
+// returns nil if that region's own error answer is to be passed on.
 func pinnedFailure(call *Call, c *candidates, last failure) *gateway.Error {
 	wait, throttled, _ := c.throttling()
 	fault, retry, problem := gateway.BackendConnectionFailure, max(wait, time.Second), "cannot be reached now"
 	switch {
 	case last.outcome == denied:
 		fault, retry = gateway.BackendCredentialRefused, 0
-		problem = "refused the gateway's own credential, which its operators must renew"
+		problem = "refused the credential of the gateway, which the gateway's operators must renew"
 	case last.outcome == unsent:
-		problem = "cannot be asked now because the gateway cannot fetch its own credential for it"
+		problem = "cannot be asked now, because the gateway cannot get its credential for it"
 	case last.answer != nil:
 		return nil
 	case len(c.list) == 0:
 		problem = "does not serve this model, or is no longer in the gateway's settings"
 	case throttled:
-		fault, problem = gateway.RateLimitExceeded, "is at its limit"
+		fault, problem = gateway.RateLimitExceeded, "is at its rate limit"
 	case last.outcome == firstByteTimeout:
 		fault, problem = gateway.Timeout, "did not begin to answer in time"
 	}

@@ -7,21 +7,22 @@ import (
 	"time"
 )
 
-// headroomLife is how long rate-limit headers hold: a region's limits are per minute.
+// headroomLife is how long the values of rate-limit headers are used. A region's limits are
+// per minute.
 const headroomLife = time.Minute
 
 const unknown = -1
 
-// headroom is what the x-ratelimit-remaining headers of a deployment's last answer left,
-// less what was sent there since.
+// headroom is what a deployment has left of its rate limits: the x-ratelimit-remaining
+// headers of its last answer, minus what was sent to it since.
 type headroom struct {
 	mu       sync.Mutex
 	tokens   int64
 	requests int64
-	at       time.Time // of the headers; zero = none came yet
+	at       time.Time // when the headers arrived; zero = none have arrived yet
 }
 
-// update takes in the headers of an answer.
+// update reads the rate-limit headers of an answer.
 func (r *headroom) update(h http.Header) {
 	tokens, requests := remainingHeader(h, "X-Ratelimit-Remaining-Tokens"), remainingHeader(h, "X-Ratelimit-Remaining-Requests")
 	if tokens == unknown && requests == unknown {
@@ -40,7 +41,8 @@ func remainingHeader(h http.Header, name string) int64 {
 	return n
 }
 
-// remaining is called with mu held.
+// remaining returns what is left; unknown if no recent headers say it. The caller has
+// locked mu.
 func (r *headroom) remaining() (tokens, requests int64) {
 	if time.Since(r.at) >= headroomLife {
 		return unknown, unknown
@@ -48,7 +50,8 @@ func (r *headroom) remaining() (tokens, requests int64) {
 	return r.tokens, r.requests
 }
 
-// fits reports whether the remaining rate limit covers need. Unknown limits never refuse.
+// fits reports whether the headroom covers need tokens and one request. An unknown headroom
+// covers everything.
 func (r *headroom) fits(need int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,7 +59,7 @@ func (r *headroom) fits(need int64) bool {
 	return requests != 0 && (tokens == unknown || tokens > 0 && tokens >= need)
 }
 
-// deduct counts a request that is being sent.
+// deduct subtracts a request that is about to be sent.
 func (r *headroom) deduct(need int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +71,7 @@ func (r *headroom) deduct(need int64) {
 	}
 }
 
-// known returns the remaining limits for Health, nil where they are unknown.
+// known returns the headroom for Health; nil = unknown.
 func (r *headroom) known() (tokens, requests *int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

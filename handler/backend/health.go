@@ -8,7 +8,7 @@ import (
 	"aoaigateway/handler/breaker"
 )
 
-// Health is the state of one deployment, for the operators.
+// Health is the state of one deployment, for operators.
 type Health struct {
 	Region     string `json:"region"`
 	Deployment string `json:"deployment,omitempty"`
@@ -16,18 +16,19 @@ type Health struct {
 	WaitMillis int64  `json:"waitMs,omitempty"`
 	Throttled  bool   `json:"throttled,omitempty"`
 
-	// From the region's last rate-limit headers, less what was sent since; absent = not known.
+	// The headroom: values of the last rate-limit headers, minus what was sent since.
+	// Absent = unknown.
 	RemainingTokens   *int64 `json:"remainingTokens,omitempty"`
 	RemainingRequests *int64 `json:"remainingRequests,omitempty"`
 }
 
-// Health lists what the pool knows of its deployments, by priority and name.
+// Health returns the state of all deployments, sorted by priority and name.
 func (p *Pool) Health() []Health {
 	var list []Health
 	for _, r := range p.options.Regions {
 		deployments := slices.Sorted(maps.Values(r.Models))
 		if _, used := p.deployments.Load(deploymentKey{Region: r.Name}); used {
-			deployments = slices.Insert(deployments, 0, "") // operations without a model
+			deployments = slices.Insert(deployments, 0, "") // the state of the region for operations without a model
 		}
 		for _, deployment := range slices.Compact(deployments) {
 			s := p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})
@@ -41,8 +42,8 @@ func (p *Pool) Health() []Health {
 	return list
 }
 
-// report tells the target's breaker how an attempt ended, and the other instances if the
-// breaker stays open for longer than they know.
+// report reports the end of an attempt to the breaker of its deployment. If the breaker now
+// stays open longer than other instances know, it informs them too.
 func (p *Pool) report(a *attempt) {
 	f, b := a.failure, a.target.breaker
 	_, known, _ := b.Status()
@@ -65,15 +66,15 @@ func (p *Pool) report(a *attempt) {
 	p.logChange(a.target.key(), b, change, f.reason)
 }
 
-// countCut counts a failure after the commit point, when the attempt had been reported as
-// a success already.
+// countCut reports a failure after the commit point to the breaker. The same attempt was
+// reported as a success before.
 func (p *Pool) countCut(t target) {
 	if pass, ok := t.breaker.Allow(); ok {
 		p.report(&attempt{target: t, pass: pass, failure: failure{outcome: broken, reason: "cut"}})
 	}
 }
 
-// learn takes over what another instance found out.
+// learn opens a breaker because another instance found that it should be open.
 func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
 	known := func(r Region) bool { return r.Name == at.Region }
 	if !slices.ContainsFunc(p.options.Regions, known) {

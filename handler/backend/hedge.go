@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-var errHedgeLost = errors.New("another region was faster")
+var errHedgeLost = errors.New("backend: another region answered first")
 
 const reasonHedgeLost = "hedge-lost"
 
-// ask runs the first attempt, and a hedge beside it when it is later than it usually is.
-// At most one of the attempts it returns has an answer: the first that reached the commit
-// point. All of them have ended and are reported.
+// ask runs the first attempt. If that takes longer than is usual for its deployment, ask
+// also runs a hedge. At most one of the returned attempts has an answer: the one that
+// reached its commit point first. All returned attempts have ended and were reported to
+// their breakers.
 func (p *Pool) ask(ctx context.Context, call *Call, hold Hold, first *attempt, c *candidates) []*attempt {
 	r := &hedging{pool: p, call: call, hold: hold, done: make(chan *attempt, 2)}
 	defer r.undo(ctx)
@@ -26,7 +27,7 @@ func (p *Pool) ask(ctx context.Context, call *Call, hold Hold, first *attempt, c
 	return r.attempts
 }
 
-// hedging is the state of ask. It belongs to the call's goroutine.
+// hedging is the state of ask. Only the call's goroutine uses it.
 type hedging struct {
 	pool      *Pool
 	call      *Call
@@ -35,11 +36,11 @@ type hedging struct {
 	done      chan *attempt
 	running   int
 	winner    *attempt
-	hedgeHold Hold // nil if no hedge was sent; set before the hedge is done
+	hedgeHold Hold // nil if no hedge was sent; not read before the hedge has ended
 	concluded bool
 }
 
-// race runs the first attempt and, if it is late, a hedge.
+// race runs the first attempt, and a hedge if the first attempt is late.
 func (r *hedging) race(ctx context.Context, first *attempt, c *candidates) {
 	r.start(ctx, first, func(ctx context.Context) { r.pool.run(ctx, r.call, first) })
 	var late <-chan time.Time
@@ -61,12 +62,13 @@ func (r *hedging) race(ctx context.Context, first *attempt, c *candidates) {
 	}
 	for _, a := range r.attempts {
 		if a.panicValue != nil {
-			panic(a.panicValue) // again, on the goroutine of the call
+			panic(a.panicValue) // repeated here, so that it happens on the call's goroutine
 		}
 	}
 }
 
-// start runs an attempt that another one may overtake.
+// start runs an attempt on a goroutine of its own. The attempt is cancelled if the other
+// one wins.
 func (r *hedging) start(ctx context.Context, a *attempt, run func(context.Context)) {
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	r.attempts = append(r.attempts, a)
@@ -77,7 +79,7 @@ func (r *hedging) start(ctx context.Context, a *attempt, run func(context.Contex
 	}()
 }
 
-// runHedge charges for the hedge before it sends it.
+// runHedge charges for the hedge and then sends it.
 func (r *hedging) runHedge(ctx context.Context, hedge *attempt) {
 	hold, err := r.hold.Hedge(ctx)
 	if err != nil {
@@ -88,7 +90,8 @@ func (r *hedging) runHedge(ctx context.Context, hedge *attempt) {
 	r.pool.run(ctx, r.call, hedge)
 }
 
-// finished takes in an attempt that has ended. The first answer ends the other attempt.
+// finished handles the end of an attempt. The first attempt with an answer cancels the
+// other.
 func (r *hedging) finished(a *attempt) {
 	r.running--
 	switch {
@@ -110,9 +113,9 @@ func (r *hedging) finished(a *attempt) {
 	}
 }
 
-// conclude reports the attempts to breakers and latency windows and decides which charges
-// stay. Both holds are equal, so the attempt that did not answer takes the hedge's and the
-// answer takes the call's own.
+// conclude reports the attempts to breakers and latency windows, and decides which charges
+// stay. Both holds have equal amounts, so they may be exchanged: the answer gets the call's
+// own hold, and the other attempt gets the hedge's hold.
 func (r *hedging) conclude(ctx context.Context) {
 	r.concluded = true
 	for _, a := range r.attempts {
@@ -139,8 +142,8 @@ func (r *hedging) conclude(ctx context.Context) {
 	}
 }
 
-// undo gives back what a panic would otherwise leave taken: the breakers' passes, the
-// connections and the hedge's charge. The call's own hold is its owner's to cancel.
+// undo releases what a panic would leave behind: permissions of breakers, connections and
+// the hedge's charge. The caller of Do releases the call's own hold.
 func (r *hedging) undo(ctx context.Context) {
 	if r.concluded {
 		return

@@ -8,18 +8,20 @@ import (
 
 const (
 	latencySize  = 128
-	latencyLeast = 20 // observations below which there is no p95
+	latencyLeast = 20 // with fewer observations the p95 is unknown
 )
 
-// latencyWindow holds how long the last answers of a deployment took to the commit point.
+// latencyWindow holds how long the last answers of a deployment took until their commit
+// points.
 type latencyWindow struct {
 	mu   sync.Mutex
 	last [latencySize]time.Duration
 	seen int
 }
 
-// observe adds one answer. An attempt that lost to a hedge counts with the time it had:
-// without the slow ones the window would shrink, and with it what counts as late.
+// observe adds one duration. An attempt that lost to a hedge is added with the time that it
+// had until then. Without these slow attempts the p95 would fall, and ever more requests
+// would count as late.
 func (w *latencyWindow) observe(took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -27,7 +29,7 @@ func (w *latencyWindow) observe(took time.Duration) {
 	w.seen++
 }
 
-// p95 is the time within which 95 of 100 answers began.
+// p95 returns the time within which 95 % of the recent answers began.
 func (w *latencyWindow) p95() (_ time.Duration, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -9,37 +9,37 @@ import (
 type outcome int
 
 const (
-	answered         outcome = iota // the region's answer, good or refusing the client's own mistake
+	answered         outcome = iota // the region answered; that may be an error that the client itself caused
 	throttled                       // 429
 	serverError                     // 408, 499, 5xx
-	conflict                        // 409 that names a time; without one it is an answer
-	denied                          // 401, 403: the gateway's own credential was refused
-	unsent                          // nothing was sent: the credential cannot be fetched
-	notConnected                    // refused, unreachable, no such host, TLS failure
-	broken                          // reset or garbage before the commit point
-	firstByteTimeout                // nothing came in time
-	errorEvent                      // a stream whose first event is an error
-	stale                           // the region had closed the connection before it saw the request
-	hedgeLost                       // another region was faster
-	clientLeft                      // the client is gone
-	notReserved                     // a hedge whose tokens could not be reserved
+	conflict                        // 409 with a time to wait; a 409 without one is an answer
+	denied                          // 401, 403: the region refused the gateway's credential
+	unsent                          // nothing was sent, because the gateway could not get its credential
+	notConnected                    // connection refused, host unreachable or unknown, TLS failure
+	broken                          // connection reset or invalid data before the commit point
+	firstByteTimeout                // the first-byte timeout ended
+	errorEvent                      // the first event of the stream is an error
+	stale                           // the region had closed the idle connection before it could see the request
+	hedgeLost                       // the other attempt won
+	clientLeft                      // the client disconnected
+	notReserved                     // the limits did not allow a hedge, so it was not sent
 )
 
-// trip is what an outcome tells the breaker.
+// trip says what an outcome means for the breaker.
 type trip int
 
 const (
-	ignore  trip = iota // nothing about the region
-	success             // the region answers
-	counted             // a failure; it trips at once if the region named a time
-	tripNow             // the region is closed at once
+	ignore  trip = iota // says nothing about the region
+	success             // the region works
+	counted             // one failure; the breaker opens at once if the region named a time to wait
+	tripNow             // the breaker opens at once
 )
 
-// decision is what an outcome means.
+// decision says what an outcome means for the call.
 type decision struct {
 	trip       trip
-	failover   bool // the next region is asked
-	keepCharge bool // tokens may have been used: the charge stays
+	failover   bool // try the next region
+	keepCharge bool // the attempt may have used tokens, so its charge stays
 }
 
 var decisions = map[outcome]decision{
@@ -59,7 +59,7 @@ var decisions = map[outcome]decision{
 	notReserved:      {ignore, false, false},
 }
 
-// reasons name in the record the outcomes that a status decides.
+// reasons are the names in the record of the outcomes that follow from a status code.
 var reasons = map[outcome]string{
 	throttled: "throttled", serverError: "server-error", denied: "credential-refused", conflict: "conflict",
 }
@@ -79,13 +79,13 @@ func classify(status int, wait time.Duration) outcome {
 	}
 }
 
-// failure is an attempt that did not answer.
+// failure describes an attempt without an answer.
 type failure struct {
 	outcome outcome
 	reason  string        // for the record: throttled, server-error, connect-failed …
-	wait    time.Duration // named by the region
+	wait    time.Duration // the time to wait that the region named; 0 = none
 	err     error
-	answer  *Answer // the region's own error, passed on when no other region answers
+	answer  *Answer // the region's own error answer; the client gets it if no other region answers
 }
 
 func (f failure) isUnauthorized() bool {
@@ -98,8 +98,8 @@ func (f failure) discard() {
 	}
 }
 
-// preferred returns the failure that tells the client more: one with a region's own
-// message before one without, otherwise the later one.
+// preferred returns the failure that tells the client more: one with a region's own error
+// answer if there is one, otherwise the later one.
 func preferred(earlier, later failure) failure {
 	if later.answer == nil && earlier.answer != nil {
 		return earlier

@@ -33,18 +33,18 @@ func TestMessageWhenAllFail(t *testing.T) {
 	}{
 		{
 			"all throttle", limit, status(429, `{}`, "Retry-After=9"), gateway.RateLimited, 9 * time.Second,
-			"All regions that serve this model are at their limit. Try again in 9 seconds.",
+			"All regions that serve this model are at their rate limit. Try again in 9 seconds.",
 		},
 		{
 			"one throttles, one fails", limit, status(500, `{}`), gateway.Unavailable, time.Second,
-			"are at their limit and no other region can answer now",
+			"are at their rate limit, and no other region can answer now",
 		},
-		{"one fails, one throttles", status(500, `{}`), limit, gateway.Unavailable, time.Second, "are at their limit and no other region"},
+		{"one fails, one throttles", status(500, `{}`), limit, gateway.Unavailable, time.Second, "are at their rate limit, and no other region"},
 		{"one throttles, one cannot be reached", limit, failing(errRefused), gateway.Unavailable, 10 * time.Second, "Try again in 10 seconds"},
 		{"one throttles, one refuses us", limit, status(401, `{}`), gateway.Unavailable, 30 * time.Second, "Try again in 30 seconds"},
 		{
 			"throttled and willing again at once", status(429, `{}`, "retry-after-ms=0.001"), status(429, `{}`, "retry-after-ms=0.001"),
-			gateway.RateLimited, time.Millisecond, "at their limit",
+			gateway.RateLimited, time.Millisecond, "at their rate limit",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -78,18 +78,18 @@ var secretCases = []struct {
 	kind     gateway.Kind
 	words    string
 }{
-	{"cannot be fetched", vault{get: errVault}, "a/no-credential b/no-credential", gateway.Unavailable, "cannot fetch its own credential"},
+	{"cannot be fetched", vault{get: errVault}, "a/no-credential b/no-credential", gateway.Unavailable, "cannot get its credential"},
 	{
 		"was refused and cannot be renewed",
 		vault{refresh: errVault},
 		"a/credential-refused a/no-credential b/credential-refused b/no-credential", gateway.BadGateway,
-		"refused the gateway's own credential",
+		"refused the credential of the gateway",
 	},
 	{
 		"was refused, renewed and refused",
 		vault{},
 		"a/credential-refused a/credential-refused b/credential-refused b/credential-refused",
-		gateway.BadGateway, "refused the gateway's own credential",
+		gateway.BadGateway, "refused the credential of the gateway",
 	},
 }
 

@@ -1,15 +1,16 @@
 // Package backend answers a request from one of several regions.
 //
-// Each region gets at most one request per call, and a second one only in three cases: its
-// secret was just renewed, it turned out not to know stream_options, or it had closed the
-// connection before it saw the request. Where a call allows it, a hedge goes to a second
-// region when the first one is later than 95 of 100 of its recent answers.
+// Each region gets at most one request per call. It gets a second one only in three cases:
+// its secret was fetched again, it refused stream_options, or it had closed the idle
+// connection before it saw the request. Where a call allows it, a second region gets a
+// hedge when the first region takes longer than in 95 of 100 recent answers.
 //
-// Do returns at the commit point: for a stream the first whole event that is no error, for
-// a body up to wholeBody its last byte, otherwise its first bytes. Before the commit point
-// nothing has reached the client, so a failed attempt is followed by one at the next
-// region. After it nothing is tried again. The table in outcome.go says what each outcome
-// means for the breaker, for the request and for what it holds. README.md explains the words.
+// Do returns at the commit point. That is, in a stream, the first whole event if that is no error; in
+// a body of up to wholeBody bytes, its last byte; in a longer body, its first bytes. Before
+// the commit point the client has received nothing, so a failed attempt can be followed by
+// an attempt at the next region. After it there are no further attempts. The table in
+// outcome.go says what each outcome means for the breaker, the call and its charge.
+// README.md explains the words.
 package backend
 
 import (
@@ -30,7 +31,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// The defaults of Options and of their settings.
+// The defaults of Options, which are also the defaults of the settings.
 const (
 	DefaultFirstByteTimeout       = 100 * time.Second
 	DefaultStreamFirstByteTimeout = time.Minute
@@ -41,14 +42,14 @@ const (
 type Options struct {
 	Regions                []Region
 	Secrets                secret.Source
-	Identity               azcore.TokenCredential // nil when no region uses it
-	Transport              http.RoundTripper      // default NewTransport(nil)
+	Identity               azcore.TokenCredential // nil = no region uses a managed identity
+	Transport              http.RoundTripper      // default: NewTransport(nil)
 	Logger                 *slog.Logger
-	FirstByteTimeout       time.Duration // until the first byte of a whole answer
+	FirstByteTimeout       time.Duration // until the first byte of an answer that is no stream
 	StreamFirstByteTimeout time.Duration // until the first event of a stream
 	IdleTimeout            time.Duration // between two bytes of an answer
 	Breaker                breaker.Options
-	Shared                 table.Store // breaker states of all instances; nil = states stay in this process
+	Shared                 table.Store // the table in which instances share breaker states; nil = states are not shared
 }
 
 func (o Options) withDefaults() Options {
@@ -62,12 +63,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Pool is the set of regions. Safe for concurrent use.
+// Pool chooses among all regions. Safe for concurrent use.
 type Pool struct {
 	options     Options
 	deployments sync.Map          // deploymentKey → *deploymentState
-	noUsage     sync.Map          // deploymentKey → struct{}: deployments that refuse stream_options
-	shared      *breakersync.Sync // nil = states stay in this process
+	noUsage     sync.Map          // deploymentKey → struct{}: deployments that refused stream_options
+	shared      *breakersync.Sync // nil = breaker states are not shared
 }
 
 // New returns a pool whose breakers are all closed.
@@ -80,16 +81,16 @@ func New(o Options) *Pool {
 	return p
 }
 
-// Close ends the sharing of breaker states.
+// Close ends the sharing of breaker states between instances.
 func (p *Pool) Close() { p.shared.Close() }
 
-// Serves reports whether any region has the model.
+// Serves reports whether any region serves the model.
 func (p *Pool) Serves(model string) bool {
 	return slices.ContainsFunc(p.options.Regions, func(r Region) bool { return r.Models[model] != "" })
 }
 
-// Home is the region for calls that must always go to the same one: the first by
-// priority. It is empty when there is no region.
+// Home returns the name of the region for calls that must always go to the same one: the
+// first by priority. It returns "" if there is no region.
 func (p *Pool) Home() string {
 	if len(p.options.Regions) == 0 {
 		return ""
@@ -97,7 +98,7 @@ func (p *Pool) Home() string {
 	return p.options.Regions[0].Name
 }
 
-// Models lists the names clients may use, in order.
+// Models returns the names that clients may use, sorted.
 func (p *Pool) Models() []string {
 	var names []string
 	for _, r := range p.options.Regions {
@@ -109,9 +110,9 @@ func (p *Pool) Models() []string {
 	return slices.Compact(names)
 }
 
-// Do answers the call from the first region that can. attempts lists every request that
-// was sent, also when the result is an error, which is a *gateway.Error. A nil hold means
-// that attempts are not charged to any limit.
+// Do returns the answer of the first region that can answer the call. An error is a
+// *gateway.Error. attempts lists every request that was sent, also if there is an error. If
+// hold is nil, attempts are not charged to limits.
 func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, attempts []gateway.Attempt, err error) {
 	p.shared.AwaitFirstRead(ctx)
 	c := p.candidates(call)
@@ -150,7 +151,7 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 	}
 }
 
-// sentBy lists what the attempts sent, in the order of time.
+// sentBy returns all requests that the attempts sent, sorted by time.
 func sentBy(attempts []*attempt) (sent []gateway.Attempt) {
 	for _, a := range attempts {
 		sent = append(sent, a.sent...)

@@ -9,23 +9,24 @@ import (
 	"aoaigateway/handler/breakersync"
 )
 
-// ManagedIdentity as a region's credential means the gateway's own identity. Any other
-// value is the name of a secret.
+// ManagedIdentity as a region's credential stands for the gateway's own identity. Any other
+// credential is the name of a secret.
 const ManagedIdentity = "managedIdentity"
 
-// Region is one resource of the service.
+// Region is one Azure OpenAI (or Foundry) resource that the gateway may send requests to.
 type Region struct {
 	Name       string
 	Endpoint   *url.URL
-	Priority   int // lower is asked first
-	Weight     int // share among regions of one priority
+	Priority   int // regions with a lower number are tried first
+	Weight     int // share of the calls, among regions of the same priority
 	Credential string
-	APIVersion string            // replaces the client's on classic paths; empty = the client's
+	APIVersion string            // replaces the client's api-version on classic paths; empty = the client's stays
 	Models     map[string]string // name that clients use → the region's deployment
-	Routes     map[string]Route  // by model: replaces Priority and Weight for it
+	Routes     map[string]Route  // by model: priority and weight for this model
 }
 
-// Route is a region's priority and weight for one model. Zero fields mean the region's own.
+// Route is a region's priority and weight for one model. A zero field means that the
+// region's own value applies.
 type Route struct{ Priority, Weight int }
 
 func (r *Region) route(model string) Route {
@@ -33,20 +34,21 @@ func (r *Region) route(model string) Route {
 	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
 }
 
-// deploymentKey names a deployment in a region.
+// deploymentKey identifies a deployment in a region.
 type deploymentKey = breakersync.Key
 
-// deploymentState is what this process knows of a deployment.
+// deploymentState is what this process knows about a deployment.
 type deploymentState struct {
 	breaker     *breaker.Breaker
 	headroom    headroom
-	whole       latencyWindow // of answers that are no stream
+	whole       latencyWindow // for answers that are no stream
 	stream      latencyWindow
 	wholeHedge  hedgeBudget
 	streamHedge hedgeBudget
 }
 
-// latency returns the window and the hedge budget for streams or for whole answers.
+// latency returns the latency window and the hedge budget, for streams or for other
+// answers.
 func (s *deploymentState) latency(stream bool) (*latencyWindow, *hedgeBudget) {
 	if stream {
 		return &s.stream, &s.streamHedge
@@ -62,17 +64,17 @@ func (p *Pool) deployment(at deploymentKey) *deploymentState {
 	return s.(*deploymentState)
 }
 
-// target is a region with the deployment that a call needs there.
+// target is a region with the deployment that serves a call there.
 type target struct {
 	*Region
 	deployment string // empty for calls without a model
-	route      Route  // for the call's model
+	route      Route  // priority and weight for the call's model
 	*deploymentState
 }
 
 func (t target) key() deploymentKey { return deploymentKey{Region: t.Name, Deployment: t.deployment} }
 
-// targets lists where a call could go, best priority first.
+// targets returns where a call can be sent, sorted by priority.
 func (p *Pool) targets(call *Call) []target {
 	var list []target
 	for i := range p.options.Regions {

@@ -13,12 +13,12 @@ import (
 )
 
 var (
-	errFirstByte = errors.New("no first byte in time")
-	errIdle      = errors.New("the region fell silent in the middle of its answer")
+	errFirstByte = errors.New("backend: the region sent nothing within the first-byte timeout")
+	errIdle      = errors.New("backend: the region sent nothing more of its answer within the idle timeout")
 )
 
-// roundTrip sends one request and reads up to the commit point. Up to there the
-// first-byte timer limits the wait, afterwards the idle timeout does.
+// roundTrip sends one request and reads up to the commit point. Until then the first-byte
+// timeout applies, afterwards the idle timeout.
 func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptions) (*Answer, failure) {
 	t := a.target
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -31,7 +31,7 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptio
 		return nil, failure{outcome: unsent, reason: "no-credential", err: err}
 	}
 	trace := &connTrace{since: time.Now()}
-	resp, err := p.options.Transport.RoundTrip(trace.attach(req)) //nolint:bodyclose // Answer.Close does
+	resp, err := p.options.Transport.RoundTrip(trace.attach(req)) //nolint:bodyclose // Answer.Close closes it
 	if err != nil {
 		stop()
 		return nil, transportFailure(ctx, trace, err)
@@ -54,7 +54,7 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptio
 	return answer.judge(f)
 }
 
-// judge turns what was read up to the commit point into an answer or a failure.
+// judge decides whether what was read up to the commit point is an answer or a failure.
 func (a *Answer) judge(f failure) (*Answer, failure) {
 	f.wait = backoff.RetryAfter(a.Header)
 	if f.outcome == answered {
@@ -107,8 +107,9 @@ func (p *Pool) firstByteTimeout(call *Call) time.Duration {
 	}
 }
 
-// firstByteTimer cancels an attempt that has brought nothing when its time is over and
-// another region is open. While no other region is open it looks again every second.
+// firstByteTimer cancels an attempt that has received nothing when the first-byte timeout
+// ends and another region can serve the call. If no other region can, it checks again every
+// second.
 type firstByteTimer struct {
 	mu      sync.Mutex
 	timer   *time.Timer

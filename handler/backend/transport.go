@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// NewTransport returns the transport for regions. It keeps connections for the next
-// request and never decompresses. It gives up a region that cannot be connected within
-// 5 s and a silent HTTP/2 connection within 25 s. roots adds trusted certificates for
-// local work; nil means the system's.
+// NewTransport returns the transport for requests to regions. It reuses connections and
+// never decompresses. It gives up after 5 s if it cannot connect, and after 25 s if an
+// HTTP/2 connection is silent. roots are certificates to trust, for stand-ins; nil = the
+// system's.
 func NewTransport(roots *x509.CertPool) *http.Transport {
 	dial := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
@@ -22,10 +22,10 @@ func NewTransport(roots *x509.CertPool) *http.Transport {
 		ForceAttemptHTTP2:      true,
 		MaxIdleConnsPerHost:    512,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
-		MaxResponseHeaderBytes: 256 << 10, // a region's headers must not fill the memory
+		MaxResponseHeaderBytes: 256 << 10, // so that a region's headers cannot fill the memory
 		IdleConnTimeout:        90 * time.Second,
 		ExpectContinueTimeout:  time.Second,
 		DisableCompression:     true,
-		ReadBufferSize:         8 << 10, // an idle stream keeps it; larger reads bypass it
+		ReadBufferSize:         8 << 10, // small, because idle streams keep this buffer; larger reads bypass it
 	}
 }

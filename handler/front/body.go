@@ -11,26 +11,26 @@ import (
 	"aoaigateway/handler/idle"
 )
 
-// The rest of a body that the gateway does not want is read within these limits.
+// Limits on draining, that is on reading the rest of a body that the gateway does not need.
 const (
 	drainSize = 128 << 20
 	drainIdle = 5 * time.Second
 	drainTime = 2 * time.Minute
 )
 
-// clientBody is a request's body. It gives up a client that sends nothing for the idle
-// timeout.
+// clientBody is the body of a request. Its Read fails when the client sends nothing for the
+// idle timeout.
 type clientBody struct {
 	io.ReadCloser
 
 	control  *http.ResponseController
 	deadline idle.Deadline
 	limit    time.Duration
-	waits    bool // the client sends nothing before it is asked to (Expect: 100-continue)
-	ended    bool // at its end, or broken
+	waits    bool // the client waits for "100 Continue" before it sends the body (Expect: 100-continue)
+	ended    bool // the body was read to its end, or reading failed
 }
 
-// newClientBody takes the place of the body of r.
+// newClientBody replaces the body of r by a clientBody.
 func newClientBody(r *http.Request, control *http.ResponseController, idleTimeout time.Duration) *clientBody {
 	b := &clientBody{
 		ReadCloser: r.Body, control: control, deadline: idle.NewDeadline(idleTimeout, control.SetReadDeadline), limit: idleTimeout,
@@ -42,8 +42,9 @@ func newClientBody(r *http.Request, control *http.ResponseController, idleTimeou
 	return b
 }
 
-// Read implements io.Reader. At the end of the body the deadline must go, because it would
-// end the request's context later. After a failure it stays: net/http would read on.
+// Read implements io.Reader. At the end of the body it clears the read deadline, which
+// would otherwise cancel the request's context later. After a failure the deadline stays,
+// so that net/http does not read the rest of the body.
 func (b *clientBody) Read(p []byte) (int, error) {
 	b.waits = false
 	b.deadline.Extend()
@@ -53,13 +54,13 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.deadline.Clear()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = gateway.BodyBroken.New("The request body stopped for %v. Send it without pauses.", b.limit).WithCause(err)
+		err = gateway.BodyBroken.New("The request body paused for %v. Send it without pauses.", b.limit).WithCause(err)
 	}
 	return n, err
 }
 
-// drain reads the rest of the body and throws it away. The Functions host sends a body to
-// its end before it reads the answer, and loses an answer whose connection closes earlier.
+// drain reads the rest of the body and discards it. The Functions host sends the whole body
+// before it reads the answer; if the connection closes earlier, the host loses the answer.
 func (b *clientBody) drain() {
 	if b.ended || b.waits {
 		return
@@ -67,7 +68,7 @@ func (b *clientBody) drain() {
 	b.deadline, b.limit = idle.NewDeadline(drainIdle, b.control.SetReadDeadline), drainIdle
 	buf := make([]byte, 32<<10)
 	for n, start := 0, time.Now(); !b.ended && n < drainSize && time.Since(start) < drainTime; {
-		m, _ := b.Read(buf) // an error ends the body
+		m, _ := b.Read(buf) // after an error b.ended is true, which ends the loop
 		n += m
 	}
 }

@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// hops says what stands between the client and the gateway.
+// hops says which servers stand between the client and the gateway.
 type hops struct {
-	fronted bool // the Application Gateway
-	inAzure bool // the front end of App Service
+	fronted bool // true = the Application Gateway, which names the client in X-Gateway-Client-IP
+	inAzure bool // true = the front end of App Service and the Functions host
 }
 
-// clientIP is the address that a trusted hop names, or empty. X-Forwarded-For is never
-// trusted: the Functions host overwrites it with its own peer.
+// clientIP returns the client's address as a trusted server names it, or "" if none does.
+// It ignores X-Forwarded-For, because the Functions host overwrites this header with the
+// address of its own peer.
 func (h hops) clientIP(r *http.Request) string {
 	switch {
 	case h.fronted:
@@ -27,7 +28,7 @@ func (h hops) clientIP(r *http.Request) string {
 	}
 }
 
-// parseIP reads an address with or without a port. It returns "" for anything else.
+// parseIP returns the address in s, which may carry a port, or "" if s is not an address.
 func parseIP(s string) string {
 	s = strings.TrimSpace(s)
 	if host, _, err := net.SplitHostPort(s); err == nil {

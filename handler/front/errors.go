@@ -11,7 +11,8 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// message never shows the text of a defect.
+// message is the text that the client sees. For an internal error it hides the cause, which
+// only the log has.
 func message(e *gateway.Error) string {
 	if e.Kind == gateway.Internal || e.Message == "" {
 		return "The gateway failed to serve the request. The response's X-Gateway-Request-Id helps its operators find out why."
@@ -19,8 +20,8 @@ func message(e *gateway.Error) string {
 	return e.Message
 }
 
-// errorBody is API Management's error shape and OpenAI's in one, so that clients of
-// either find what they look for.
+// errorBody has the fields of API Management's errors and of OpenAI's errors, so that
+// clients of both find the fields that they read.
 func errorBody(e *gateway.Error) []byte {
 	type openAI struct {
 		Code    string  `json:"code"`
@@ -37,7 +38,7 @@ func errorBody(e *gateway.Error) []byte {
 	return append(body, '\n')
 }
 
-// writeError renders e. It returns the error of the client's connection, if any.
+// writeError sends e to the client. It returns an error if the client's connection fails.
 func writeError(w http.ResponseWriter, e *gateway.Error) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -55,7 +56,9 @@ func writeError(w http.ResponseWriter, e *gateway.Error) error {
 	return err
 }
 
-// operationNotFound is API Management's answer to a path or a method it does not know.
+// operationNotFound is API Management's answer to an unknown path, or to an unknown method
+// of a known path. allow lists the methods that the path takes; empty = the path is
+// unknown.
 func operationNotFound(allow []string) *gateway.Error {
 	e := gateway.OperationNotFound.Because(nil)
 	if len(allow) > 0 {

@@ -1,6 +1,6 @@
-// Package front is where requests arrive. It routes them, makes one record of each
-// inference request, renders every error, owns the deadlines of the client's connection
-// and makes sure that the record is durable before the answer is complete.
+// Package front receives all requests. It routes them, keeps one record of each inference
+// request, renders every error, sets the deadlines of the client's connection and makes
+// sure that the record is durable before the answer is complete.
 package front
 
 import (
@@ -29,20 +29,20 @@ type Options struct {
 	Audit             *audit.Log
 	Proxy             *proxy.Proxy
 	Admin             func(http.ResponseWriter, *http.Request) error // everything below /manage
-	Timer             []Step                                         // tasks of the timer's run
+	Timer             []Step                                         // tasks that the timer runs
 	Logger            *slog.Logger
-	Fronted           bool          // X-Gateway-Client-IP of the Application Gateway names the client
+	Fronted           bool          // the Application Gateway stands in front and names the client in X-Gateway-Client-IP
 	InAzure           bool          // in Azure, where RemoteAddr is the Functions host and never the client
-	ClientIdleTimeout time.Duration // how long a client may pause inside its body, or take nothing of its answer
+	ClientIdleTimeout time.Duration // how long a client may send nothing of its body, or accept nothing of its answer
 }
 
-// Handler is the gateway's HTTP surface.
+// Handler is the gateway's http.Handler.
 type Handler struct {
 	options Options
 	routes  *httprouter.Router
 }
 
-// New builds the route table.
+// New returns a Handler with all routes.
 func New(o Options) *Handler {
 	o.ClientIdleTimeout = cmp.Or(o.ClientIdleTimeout, DefaultClientIdleTimeout)
 	h := &Handler{options: o, routes: httprouter.New()}
@@ -72,9 +72,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.routes.ServeHTTP(out, r)
 }
 
-// recoverPanic renders a panic as an error, or aborts the connection if the answer had
-// begun: after a clean end it would pass for complete. ErrAbortHandler is how handlers
-// abort a connection and must reach the server.
+// recoverPanic renders a panic as an error. If the answer had begun, it aborts the
+// connection instead: after a clean end the client would take the answer for complete.
+// http.ErrAbortHandler passes on to the server, which aborts the connection.
 func (h *Handler) recoverPanic(w *response, r *http.Request) {
 	v := recover()
 	if v == nil {
@@ -91,7 +91,7 @@ func (h *Handler) recoverPanic(w *response, r *http.Request) {
 	_ = writeError(w, gateway.Panic.Because(nil))
 }
 
-// readiness answers the host's start-up probe.
+// readiness answers the start-up probe of the Functions host.
 func readiness(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
 func health(w http.ResponseWriter, _ *http.Request) {
@@ -109,7 +109,8 @@ func (h *Handler) manage(w http.ResponseWriter, r *http.Request) {
 	_ = writeError(w, e)
 }
 
-// unknown answers what no route takes. Below /openai even that leaves a record.
+// unknown answers requests that match no route. Below /openai such a request also leaves a
+// record.
 func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/openai" || strings.HasPrefix(r.URL.Path, "/openai/") {
 		h.inference(w, r)
@@ -118,7 +119,8 @@ func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
 	_ = writeError(w, operationNotFound(nil))
 }
 
-// typed returns the *gateway.Error in err. Any other error is a defect of the gateway.
+// typed returns the *gateway.Error in err. It wraps any other error, which is a defect of
+// the gateway, as an internal error.
 func typed(err error) *gateway.Error {
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
 		return e

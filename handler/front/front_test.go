@@ -156,7 +156,7 @@ func TestClientBodyDeadline(t *testing.T) {
 		c.read = nil
 		b = bodyOf(c, io.MultiReader(strings.NewReader("a"), late{}))
 		_, err := io.ReadAll(b)
-		if gateway.KindOf(err) != gateway.BodyIncomplete || !strings.Contains(err.Error(), "stopped for 1m0s") || len(c.read) != 1 {
+		if gateway.KindOf(err) != gateway.BodyIncomplete || !strings.Contains(err.Error(), "paused for 1m0s") || len(c.read) != 1 {
 			t.Errorf("a body that stops: %v, deadlines %v", err, c.read)
 		}
 	})

@@ -53,8 +53,8 @@ func (h *Handler) infer(w http.ResponseWriter, r *http.Request, rec *gateway.Rec
 	return h.options.Proxy.Serve(proxy.Inference{W: w, R: r, Match: m, Record: rec, Audit: x})
 }
 
-// refuse records an error and then renders it. If the record cannot be made durable, the
-// client gets that error instead, unless e already asks it to try again later.
+// refuse records the error e and then renders it. If the record cannot be made durable, it
+// renders that failure instead, unless e already asks the client to try again later.
 func refuse(ctx context.Context, w http.ResponseWriter, e *gateway.Error, rec *gateway.Record, x *audit.Exchange) error {
 	if x.Ended() {
 		rec.Status = e.Kind.Status()

@@ -39,7 +39,8 @@ func recordError(rec *gateway.Record, e *gateway.Error) {
 	}
 }
 
-// recordPanic is deferred by every request. It completes the record of one that a panic ends.
+// recordPanic is deferred by every request. If the record has no end yet, the request is
+// ending in a panic, and recordPanic completes the record.
 func recordPanic(ctx context.Context, rec *gateway.Record, x *audit.Exchange) {
 	if !x.Ended() {
 		recordError(rec, gateway.Panic.Because(nil))
@@ -47,10 +48,10 @@ func recordPanic(ctx context.Context, rec *gateway.Record, x *audit.Exchange) {
 	}
 }
 
-// longestURL is how much of a URL the record keeps.
+// longestURL is the number of bytes of a URL that the record keeps.
 const longestURL = 2048
 
-// loggedURL is the URL without keys.
+// loggedURL is the URL for the record, without keys.
 func loggedURL(u *url.URL) string {
 	clean := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: headers.CleanQuery(u.Query()).Encode()}
 	s := clean.String()
@@ -59,8 +60,8 @@ func loggedURL(u *url.URL) string {
 
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// newID is 26 letters that sort by time: 48 bits of milliseconds and 80 random bits, the
-// layout of a ULID.
+// newID returns 26 characters that sort by time, in the layout of a ULID: 48 bits of
+// milliseconds, then 80 random bits.
 func newID(now time.Time) string {
 	var b [18]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli()))
@@ -68,8 +69,8 @@ func newID(now time.Time) string {
 	return idEncoding.EncodeToString(b[2:])
 }
 
-// logRequest writes the one line of a request. The cause of an error that is not the
-// caller's stands only here.
+// logRequest logs one line about a request. For a 5xx status the line has the cause of the
+// error, which the client does not see.
 func logRequest(ctx context.Context, logger *slog.Logger, rec *gateway.Record, cause error, aborted bool) {
 	attrs := []slog.Attr{
 		slog.String("record_id", rec.ID), slog.String("operation", rec.Operation), slog.Int("status", rec.Status),

@@ -8,12 +8,12 @@ import (
 	"aoaigateway/handler/idle"
 )
 
-// unreadBodyTime limits the reading of a body that the gateway did not want: net/http
-// reads on before it sends a short answer, for as long as the client sends.
+// unreadBodyTime limits how long net/http reads the rest of an unread request body before
+// it sends a short answer. Without a limit the client could prolong this at will.
 const unreadBodyTime = time.Second
 
-// response writes to the client. It knows whether anything has left, and it gives up a
-// client that takes nothing for the idle timeout. Its first byte waits for the end of the
+// response writes to the client. It knows whether the answer has begun, and fails when the
+// client accepts nothing for the idle timeout. Before its first byte it drains the
 // request's body.
 type response struct {
 	http.ResponseWriter
@@ -32,7 +32,7 @@ func newResponse(w http.ResponseWriter, r *http.Request, idleTimeout time.Durati
 	}
 }
 
-// Unwrap lets a http.ResponseController reach the connection.
+// Unwrap lets an http.ResponseController reach the connection.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
@@ -41,7 +41,8 @@ func (w *response) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write implements http.ResponseWriter. The deadline also covers the flush that follows.
+// Write implements http.ResponseWriter. The deadline that it sets also covers the flush
+// that follows.
 func (w *response) Write(p []byte) (int, error) {
 	w.start()
 	w.deadline.Extend()
@@ -55,21 +56,21 @@ func (w *response) start() {
 	}
 }
 
-// abortDelay separates the last bytes of an answer from the reset that aborts it. Without
-// it the Functions host can lose the bytes.
+// abortDelay is the time between the last bytes of an answer and the reset that aborts it.
+// Without it the Functions host can lose the bytes.
 const abortDelay = 50 * time.Millisecond
 
-// flushBeforeAbort sends what was written and waits for abortDelay.
+// flushBeforeAbort sends the bytes that are still buffered and waits for abortDelay.
 func (w *response) flushBeforeAbort(ctx context.Context) {
 	if !w.started || ctx.Err() != nil {
 		return
 	}
-	_ = w.control.Flush() // the connection is aborted next
+	_ = w.control.Flush() // an error does not matter: the connection is aborted next
 	time.Sleep(abortDelay)
 }
 
-// done leaves the connection to the server: for the unread body, for the bytes still
-// buffered and for the next request, whose read deadline the server sets anew.
+// done removes the write deadline and limits how long the server reads the rest of the
+// request's body. For the next request the server sets its own read deadline.
 func (w *response) done() {
 	w.deadline.Clear()
 	_ = w.control.SetReadDeadline(time.Now().Add(unreadBodyTime))

@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// Step is one task of the timer's run; its result is a line for the invocation's log.
+// Step is one task of the timer. Run returns a line for the invocation's log.
 type Step struct {
 	Name string
 	Run  func(context.Context) (string, error)
 }
 
-// timerTimeout bounds all steps of one run; the timer's period is 5 minutes.
+// timerTimeout limits all steps of one run together. The timer's period is 5 minutes.
 const timerTimeout = 4 * time.Minute
 
-// timer answers POST /sweep. The Functions host sends its invocation envelope and expects
-// the envelope of the result: status 200, Content-Type application/json, a JSON object. An
-// empty body would leave the invocation open until functionTimeout, which kills the process.
+// timer answers POST /sweep, which the Functions host sends with its invocation envelope.
+// The host expects the envelope of a result: status 200, Content-Type application/json and
+// a JSON object. After an empty body the host would wait until functionTimeout and then
+// kill the process.
 type timer struct {
 	steps  []Step
 	logger *slog.Logger
@@ -32,8 +33,8 @@ type invocationAnswer struct {
 	ReturnValue any            `json:"ReturnValue"`
 }
 
-// ServeHTTP refuses every request with X-Forwarded-Proto. The host sets this header on each
-// request that it proxies from outside, and never on the timer's.
+// ServeHTTP answers 404 to every request with X-Forwarded-Proto. The host sets this header
+// on each request that it proxies from outside, and never on the timer's requests.
 func (h *timer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if _, proxied := r.Header["X-Forwarded-Proto"]; proxied {
@@ -53,7 +54,7 @@ func (h *timer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *timer) run(ctx context.Context, step Step) string {
 	line, err := step.Run(ctx)
 	if err != nil {
-		h.logger.Error("sweep step failed", "step", step.Name, "error", err)
+		h.logger.Error("timer step failed", "step", step.Name, "error", err)
 		return fmt.Sprintf("%s failed: %v", step.Name, err)
 	}
 	return step.Name + ": " + line

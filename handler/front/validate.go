@@ -8,14 +8,15 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// maxHeader bounds a request's URL and headers, names and values together. The server must
-// let more than that through, so that the refusal is ours and has a record.
+// maxHeader is the largest size in bytes of a request's URL and headers (names and values)
+// together. http.Server must accept more than that, so that the gateway itself refuses the
+// request and records it.
 const maxHeader = 64 << 10
 
 // trimSlashes reduces the slashes at the beginning of a path to one, because some clients send two.
 func trimSlashes(path string) string { return "/" + strings.TrimLeft(path, "/") }
 
-// checkPath refuses paths that two readers could understand differently.
+// checkPath refuses paths that two programs could understand differently.
 func checkPath(u *url.URL) error {
 	escaped := strings.ToLower(u.EscapedPath())
 	for _, bad := range []string{"%2f", "%5c", "%00", "%25", "\\"} {
@@ -46,7 +47,7 @@ func checkHeader(r *http.Request) error {
 	}
 	if n > maxHeader {
 		return gateway.RequestHeaderFieldsTooLarge.New(
-			"The URL and the headers of the request are %d bytes long; this gateway takes at most %d.", n, maxHeader)
+			"The URL and the headers of the request are %d bytes long; at most %d are allowed.", n, maxHeader)
 	}
 	return nil
 }

@@ -186,7 +186,7 @@ var (
 	})
 	RateLimitExceeded = define(Fault{
 		Kind: RateLimited, Code: "RateLimitExceeded", Fixer: ByWaiting,
-		Meaning: "A limit per minute or on concurrent requests is used up, or every region is at its limit.",
+		Meaning: "A limit per minute or on concurrent requests is used up, or every region is at its rate limit.",
 	})
 	QuotaUsedUp = define(Fault{
 		Kind: QuotaExceeded, Code: "QuotaExceeded", Fixer: ByWaiting,
@@ -209,7 +209,7 @@ var (
 	})
 	BackendCredentialRefused = define(Fault{
 		Kind: BadGateway, Code: "BackendCredentialRefused", Fixer: ByOperator,
-		Meaning: "A region refuses the gateway's own credential.",
+		Meaning: "A region refuses the credential of the gateway.",
 	})
 	Timeout = define(Fault{
 		Kind: TimedOut, Code: "Timeout", Fixer: ByWaiting,

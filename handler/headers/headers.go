@@ -1,5 +1,5 @@
-// Package headers says which headers and query parameters pass the gateway, in which
-// direction.
+// Package headers decides which headers and query parameters the gateway passes on, from
+// the client to a region and back.
 package headers
 
 import (
@@ -11,15 +11,16 @@ import (
 	"strings"
 )
 
-// neverUpstream are request headers that stay here: the caller's credentials, what the
-// platform and the edge added, and what belongs to one hop (RFC 9110, 7.6.1).
+// neverUpstream are request headers that are not sent to a region: credentials of the
+// caller, headers that the platform and the Application Gateway added, and headers of a
+// single hop (RFC 9110, 7.6.1).
 var neverUpstream = headerSet(
 	"Authorization", "Api-Key", "Ocp-Apim-Subscription-Key", "Cookie", "X-Functions-Key",
 	"Forwarded", "Client-Ip", "Disguised-Host", "Was-Default-Hostname",
 	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
 	"Host", "Content-Length", "Accept-Encoding", "X-Ms-Invocation-Id",
-	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", // the operation was found by the real one
+	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override", // the gateway has checked the real method, and these could change it
 )
 
 var neverUpstreamPrefix = []string{
@@ -35,7 +36,7 @@ func headerSet(names ...string) map[string]bool {
 	return set
 }
 
-// Upstream returns the headers of a request that a region may see.
+// Upstream returns a copy of the request headers that a region may see.
 func Upstream(in http.Header) http.Header {
 	out := make(http.Header, len(in))
 	for name, values := range in {
@@ -55,7 +56,8 @@ func hasPrefix(name string, prefixes []string) bool {
 	return false
 }
 
-// namedByConnection: a header that Connection lists belongs to that hop too.
+// namedByConnection reports whether the Connection header lists name. Such a header belongs
+// to this hop only.
 func namedByConnection(in http.Header, name string) bool {
 	for _, list := range in["Connection"] {
 		for token := range strings.SplitSeq(list, ",") {
@@ -67,8 +69,8 @@ func namedByConnection(in http.Header, name string) bool {
 	return false
 }
 
-// CleanQuery drops what a query may carry of keys; the names are compared without case,
-// as API Management does.
+// CleanQuery removes parameters that can contain keys. As in API Management, the case of a
+// name does not matter.
 func CleanQuery(q url.Values) url.Values {
 	out := make(url.Values, len(q))
 	for name, values := range q {
@@ -81,15 +83,15 @@ func CleanQuery(q url.Values) url.Values {
 	return out
 }
 
-// neverDownstream are the headers of an answer that clients do not get: what belongs to
-// one hop, and what only the region itself may set.
+// neverDownstream are headers of an answer that clients do not get: headers of a single
+// hop, and headers whose meaning is limited to the region's own host.
 var neverDownstream = map[string]bool{
 	"Set-Cookie": true, "Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true,
 	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true,
 	"Alt-Svc": true, "Strict-Transport-Security": true,
 }
 
-// Downstream copies the headers of a region's answer that the client of r may see.
+// Downstream copies from a region's answer the headers that the client of r may see.
 func Downstream(to, from http.Header, r *http.Request) {
 	for name, values := range from {
 		if !neverDownstream[name] && !strings.HasPrefix(name, "X-Gateway-") {
@@ -103,14 +105,14 @@ func Downstream(to, from http.Header, r *http.Request) {
 	}
 }
 
-// HasBody says whether an answer may have a body and a length (RFC 9110, 6.4.1). The
-// Functions host answers 500 in the place of a 204 with a length.
+// HasBody reports whether an answer with this status may have a body and a Content-Length
+// (RFC 9110, 6.4.1). The Functions host turns a 204 with a Content-Length into a 500.
 func HasBody(status int) bool {
 	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// visible percent-encodes the bytes that are not visible ASCII. The Functions host answers
-// 500 in the place of an answer whose header values have others.
+// visible percent-encodes all bytes that are not visible ASCII. The Functions host turns an
+// answer with such bytes in its headers into a 500.
 func visible(values []string) []string {
 	bad := func(c rune) bool { return (c < ' ' && c != '\t') || c > '~' }
 	if !slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, bad) }) {
@@ -131,7 +133,7 @@ func visible(values []string) []string {
 	return out
 }
 
-// ownURL puts the host the client used in the place of a region's.
+// ownURL replaces the host of a region by the host that the client used.
 func ownURL(location string, r *http.Request) string {
 	u, err := url.Parse(location)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package meter finds out what an answer used: from the usage that the service reports, or
-// by counting where it reports none.
+// Package meter determines the tokens that an answer used. It reads the usage that the
+// service reports, or counts tokens where the service reports none.
 package meter
 
 import (
@@ -13,17 +13,17 @@ import (
 // Meter collects what one answer used.
 type Meter struct {
 	Usage    gateway.Usage
-	Known    bool   // Usage is the service's own
-	Answered string // the model as the answer names it; empty until it does
+	Known    bool   // true = the service reported Usage; false = it is counted or estimated
+	Answered string // the name of the model in the answer; empty until it is known
 
 	kind  openai.Kind
 	model string
 }
 
-// New returns a Meter for an answer of model, which the client asked for by this name.
+// New returns a Meter for one answer. model is the name that the client asked for.
 func New(kind openai.Kind, model string) Meter { return Meter{kind: kind, model: model} }
 
-// Read takes usage and model from an answer, or from one event of it.
+// Read takes usage and model name from an answer, or from one event of a stream.
 func (m *Meter) Read(raw []byte) {
 	if u, ok := openai.ParseUsage(raw); ok {
 		m.Usage, m.Known = u, true
@@ -33,7 +33,8 @@ func (m *Meter) Read(raw []byte) {
 	}
 }
 
-// ReadWhole takes the usage of a whole answer, or counts its output.
+// ReadWhole takes the usage from a whole answer, or counts its output tokens if it reports
+// none.
 func (m *Meter) ReadWhole(answer []byte) {
 	if m.kind.Metered() {
 		m.Read(answer)
@@ -41,7 +42,7 @@ func (m *Meter) ReadWhole(answer []byte) {
 	}
 }
 
-// ReadTail takes the usage near the end of a long answer, where the service puts it.
+// ReadTail takes the usage from the last bytes of a long answer, where the service puts it.
 func (m *Meter) ReadTail(tail []byte) {
 	if i := bytes.LastIndex(tail, []byte(`"usage"`)); i >= 0 && m.kind.Metered() {
 		m.Read(append([]byte("{"), tail[i:]...))
@@ -55,7 +56,7 @@ func (m *Meter) CountOutput(answer []byte) {
 	}
 }
 
-// EstimatePrompt completes the usage of an answer that did not report it.
+// EstimatePrompt adds estimated prompt tokens if the answer did not report its usage.
 func (m *Meter) EstimatePrompt(request []byte) {
 	if !m.Known && m.kind.Metered() {
 		m.Usage.Estimated = true
@@ -64,5 +65,6 @@ func (m *Meter) EstimatePrompt(request []byte) {
 	}
 }
 
-// name is the model's own name if the answer has it: a deployment may have any name.
+// name returns the model name in the answer if there is one, because the client may have
+// used a deployment name that says nothing about the model.
 func (m *Meter) name() string { return cmp.Or(m.Answered, m.model) }

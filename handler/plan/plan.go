@@ -1,6 +1,6 @@
-// Package plan decides what to do about one inference request: what to send, where it may
-// go and what it may cost. Everything here is pure: it depends on the request and on the
-// rules that it is given, and changes nothing else.
+// Package plan decides how to serve one inference request: what to send, to which regions,
+// and what it may cost. Its functions depend only on the request and on the rules that they
+// are given, and have no side effects.
 package plan
 
 import (
@@ -16,7 +16,7 @@ import (
 	"aoaigateway/handler/quota"
 )
 
-// Input is what a plan depends on in the request.
+// Input is the part of the request that a plan depends on.
 type Input struct {
 	Method string
 	URL    *url.URL
@@ -25,29 +25,29 @@ type Input struct {
 	Body   []byte
 }
 
-// Rules are what a plan depends on in the gateway.
+// Rules are the settings and the state of the gateway that a plan depends on.
 type Rules struct {
 	Product         policy.Product
 	Model           func(name string) (policy.Model, bool)
 	Serves          func(model string) bool
-	Home            string                   // the region of operations that name no model
-	APIVersionFloor string                   // empty = none
-	UsualOutput     func(model string) int64 // tokens of a model's recent answers
+	Home            string                   // the region that serves operations without a model
+	APIVersionFloor string                   // on classic paths the api-version that replaces older ones; empty = none
+	UsualOutput     func(model string) int64 // the average output tokens of a model's recent answers
 }
 
-// Plan is what to do about one request. Only a pin is added to it later.
+// Plan says how to serve one request. After New only a pin is added to it.
 type Plan struct {
 	Kind       openai.Kind
-	Request    openai.Request // what the body says; zero if it was not read
-	APIVersion string         // the client's
+	Request    openai.Request // the parsed body; zero if the body was not parsed
+	APIVersion string         // as the client sent it
 	Model      string         // as the client names it
 	Call       backend.Call
 	Object     string // id of the stored response that the request refers to; empty = none
 	Cost       quota.Cost
-	Invocation string // the host's id of the request, if the region must not get it twice; empty = it may
+	Invocation string // the host's id of the request, if the request must reach a region only once; empty = it may be sent again
 }
 
-// New makes the plan. On an error the plan has what was understood until then, for the
+// New makes the plan. With an error it returns what it had found until then, for the
 // record.
 func New(r Rules, in Input) (p Plan, err error) {
 	p.Kind = in.Match.Kind
@@ -93,9 +93,9 @@ func New(r Rules, in Input) (p Plan, err error) {
 	return p, nil
 }
 
-// onceOnly returns the invocation id of a request that the Functions host would repeat
-// although it creates something. The host repeats requests without a body when the gateway
-// dies. A second cancellation does no harm.
+// onceOnly returns the invocation id of a request that must not be executed twice,
+// otherwise "". The Functions host repeats requests without a body when the gateway dies,
+// and a repeated POST would create a second object. Repeating a cancellation does no harm.
 func onceOnly(in Input) string {
 	if in.Method != http.MethodPost || len(in.Body) > 0 || strings.HasSuffix(in.URL.Path, "/cancel") {
 		return ""
@@ -103,21 +103,22 @@ func onceOnly(in Input) string {
 	return in.Header.Get("X-Azure-Functions-Invocationid")
 }
 
-// Describe enters into the record what the plan understood.
+// Describe copies the plan into the record.
 func (p *Plan) Describe(rec *gateway.Record) {
 	rec.Stream, rec.EndUser = p.Request.Stream, p.Request.EndUser
 	rec.Model, rec.APIVersion = p.Model, p.APIVersion
 }
 
-// KeepsResponse reports whether the region will keep a response that later requests may name.
+// KeepsResponse reports whether the region will store the response, so that later requests
+// can refer to it.
 func (p *Plan) KeepsResponse() bool { return p.Kind == openai.Responses && !p.Request.Unstored }
 
-// readRequest parses bodies that the gateway meters or that name the deployment, and
-// refuses requests that could slip past the product's hard limits.
+// readRequest parses bodies whose tokens are metered or that name the deployment. It
+// refuses requests whose tokens the product's hard limits could not count.
 func readRequest(product policy.Product, in Input) (req openai.Request, err error) {
 	kind := in.Match.Kind
 	isJSON := strings.HasPrefix(in.Header.Get("Content-Type"), "application/json")
-	if kind.Metered() || kind == openai.BodyModel && isJSON { // a multipart body is passed on unread
+	if kind.Metered() || kind == openai.BodyModel && isJSON { // other bodies, such as multipart, are passed on unparsed
 		if req, err = openai.ParseRequest(kind, in.Body); err != nil {
 			return req, gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
 		}
@@ -128,7 +129,7 @@ func readRequest(product policy.Product, in Input) (req openai.Request, err erro
 		return req, gateway.OperationNotMetered.New(
 			"Background responses end after their answer, so the gateway cannot hold their tokens against this product's hard limits. " +
 				"Send the request without \"background\".")
-	case !kind.Metered() && in.Match.Response == "": // operations on a stored response use no tokens
+	case !kind.Metered() && in.Match.Response == "": // otherwise the operation is about a stored response and uses no tokens
 		return req, gateway.OperationNotMetered.New(
 			"The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. " +
 				"Use a product without hard limits for it.")
@@ -136,9 +137,8 @@ func readRequest(product policy.Product, in Input) (req openai.Request, err erro
 	return req, nil
 }
 
-// chooseModel returns the name the client asked for: from the path where the route has
-// one, otherwise from the body. The body of such a route is ignored because clients put
-// placeholders into it.
+// chooseModel returns the model that the client asked for. If the route has the model in
+// its path, the body is ignored, because clients put placeholders into it.
 func chooseModel(r Rules, match openai.Match, inBody string) (string, error) {
 	name := match.Deployment
 	if name == "" {
@@ -157,7 +157,8 @@ func chooseModel(r Rules, match openai.Match, inBody string) (string, error) {
 	return name, nil
 }
 
-// upstreamVersion is the api-version to send: on classic paths at least the floor.
+// upstreamVersion returns the api-version to send to the region. On classic paths it is at
+// least the floor.
 func upstreamVersion(surface, client, floor string) (string, error) {
 	switch {
 	case surface != openai.Classic:
@@ -169,7 +170,8 @@ func upstreamVersion(surface, client, floor string) (string, error) {
 	}
 }
 
-// takeVersion removes the api-version, whose name the service reads without case.
+// takeVersion removes the api-version from the query and returns it. The service ignores
+// the case of this parameter's name.
 func takeVersion(query url.Values) (version string) {
 	for name, values := range query {
 		if strings.EqualFold(name, "api-version") {
@@ -180,16 +182,18 @@ func takeVersion(query url.Values) (version string) {
 	return version
 }
 
-// upstreamPath leaves a slot in the path for the region's own deployment name.
+// upstreamPath returns the path with {deployment} in the place of the model. The pool puts
+// the region's deployment name there.
 func upstreamPath(path string, m openai.Match) string {
-	path = strings.TrimRight(path, "/") // the operation was found without it
+	path = strings.TrimRight(path, "/") // openai.Find ignores trailing slashes too
 	if m.Deployment == "" {
 		return path
 	}
 	return strings.Replace(path, "/deployments/"+m.Deployment, "/deployments/{deployment}", 1)
 }
 
-// capOutput writes the product's output cap into a metered request that names none.
+// capOutput writes the product's output cap into the body of a metered request that names
+// none.
 func capOutput(product policy.Product, kind openai.Kind, req *openai.Request, body []byte) ([]byte, error) {
 	if product.MaxOutputTokens == 0 || !kind.Metered() || req.MaxOutput > 0 {
 		return body, nil
@@ -198,13 +202,14 @@ func capOutput(product policy.Product, kind openai.Kind, req *openai.Request, bo
 	return openai.WithMaxOutput(kind, body, product.MaxOutputTokens)
 }
 
-// needsUsage reports whether the gateway must ask for the usage chunk of a stream. With
-// data sources the service refuses stream_options.
+// needsUsage reports whether the gateway must ask for the usage chunk of a stream. It must
+// not ask when the request has data sources, because then the service refuses
+// stream_options.
 func needsUsage(kind openai.Kind, req openai.Request) bool {
 	return req.Stream && !req.IncludeUsage && !req.DataSources && (kind == openai.Chat || kind == openai.Completions)
 }
 
-// referredResponse is the id of the stored response that the request needs.
+// referredResponse returns the id of the stored response that the request refers to, or "".
 func referredResponse(match openai.Match, req openai.Request) string {
 	if match.Response == "" && match.Kind == openai.Responses {
 		return req.Previous
@@ -213,14 +218,15 @@ func referredResponse(match openai.Match, req openai.Request) string {
 }
 
 // repeatable reports whether two regions may work on the same request. A stored response
-// would stay behind in one of them, and a background response would be computed twice.
+// would remain in the region whose answer is not used, and a background response would be
+// computed twice.
 func repeatable(kind openai.Kind, req openai.Request) bool {
 	return kind != openai.Responses || req.Unstored && !req.Background
 }
 
-// costOf is what limits hold until the usage is known. A request whose bytes do not bound
-// its tokens is bounded by the model's context window; 0 means that the policy does not
-// know it, and hard limits refuse that.
+// costOf returns what the limits hold until the usage is known. If the size of the request
+// does not bound its tokens, the model's context window does. If the policy has no context
+// window for the model, the bound is 0, and hard limits refuse the request.
 func costOf(kind openai.Kind, req openai.Request, usualOutput, contextWindow int64) quota.Cost {
 	var cost quota.Cost
 	if kind != openai.Embeddings {
@@ -235,13 +241,13 @@ func costOf(kind openai.Kind, req openai.Request, usualOutput, contextWindow int
 		return cost
 	}
 	cost.Bound = contextWindow * req.Choices
-	cost.BoundOutput = cost.Bound // prompt and output are not known apart, and output costs more
+	cost.BoundOutput = cost.Bound // the bound covers prompt and output together, and output costs more, so all of it counts as output
 	return cost
 }
 
 func capitalize(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// Printable shortens what a client sent to what a message or a record can show.
+// Printable cuts text from the client to 128 bytes of valid UTF-8, for messages and the record.
 func Printable(s string) string {
 	const longest = 128
 	return strings.ToValidUTF8(s[:min(len(s), longest)], "�")

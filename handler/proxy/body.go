@@ -8,8 +8,9 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// readBody reads a request's body whole, because failover needs it again. A body that is
-// announced too long is refused unread.
+// readBody reads the whole body of a request, because a further attempt at another region
+// needs it again. If the announced length is over the limit, it reads nothing and refuses
+// the request.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -30,13 +31,14 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// readAll is io.ReadAll for bodies whose announced length is known, or -1. The buffer is
-// never larger than announced, and grows to four times what has arrived at most.
+// readAll works as io.ReadAll. announced is the body's Content-Length, -1 = unknown. The
+// buffer is never larger than announced, and never larger than four times the bytes that
+// have arrived.
 func readAll(r io.Reader, announced int64) ([]byte, error) {
 	const first = 1 << 20
 	size := int64(first)
 	if announced >= 0 {
-		size = min(announced+1, first) // one more byte, so that the end is found
+		size = min(announced+1, first) // one byte more than announced, so that Read can report the end without another buffer
 	}
 	body := make([]byte, 0, size)
 	for {
@@ -59,5 +61,5 @@ func readAll(r io.Reader, announced int64) ([]byte, error) {
 }
 
 func tooLarge(limit int64) error {
-	return gateway.RequestEntityTooLarge.New("The request body is longer than %d bytes, the most this gateway takes.", limit)
+	return gateway.RequestEntityTooLarge.New("The request body is longer than %d bytes, the most that the gateway accepts.", limit)
 }

@@ -21,14 +21,14 @@ import (
 )
 
 var (
-	errAnswerTimeout = errors.New("no answer in time")
-	errTotalTimeout  = errors.New("request over its total time")
-	errClientWrite   = errors.New("client does not take the answer")
-	errNotRecorded   = errors.New("answer cannot be recorded")
+	errAnswerTimeout = errors.New("no answer began within the answer timeout")
+	errTotalTimeout  = errors.New("the request took longer than the total timeout")
+	errClientWrite   = errors.New("the client did not accept the answer")
+	errNotRecorded   = errors.New("the answer cannot be recorded")
 )
 
-// delivery is one planned request while its answer is fetched and passed on. It belongs to
-// the request's goroutine.
+// delivery is one planned request while the gateway fetches its answer and passes it on.
+// Only the request's goroutine uses it.
 type delivery struct {
 	in          Inference
 	plan        *plan.Plan
@@ -36,18 +36,18 @@ type delivery struct {
 	outputs     *meter.Averages
 	reservation *quota.Reservation
 	meter       meter.Meter
-	owner       *affinity.Pending // the note of who owns a new response; nil until it is begun
+	owner       *affinity.Pending // the write that notes which subscription owns a new response; nil = not begun
 	answer      *backend.Answer   // nil until a region has answered
 }
 
-// run asks the pool and passes its answer on.
+// run gets an answer from the pool and passes it on.
 func (d *delivery) run() error {
 	ctx, cancel := context.WithTimeoutCause(d.in.R.Context(), d.options.TotalTimeout, errTotalTimeout)
 	defer cancel()
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	if lost := d.reservation.Done(); lost != nil {
-		go func() { // a lost slot may be taken by another request
+		go func() { // ends the request, because another request may take its lost slot
 			select {
 			case <-lost:
 				cut(d.reservation.Err())
@@ -83,7 +83,7 @@ func (d *delivery) runWhole(ctx context.Context) error {
 	}
 }
 
-// ask gets an answer's beginning and notes where it came from.
+// ask gets the beginning of an answer from the pool and records which region sent it.
 func (d *delivery) ask(ctx context.Context) error {
 	var charged backend.Hold
 	if d.plan.Kind.Metered() {
@@ -106,12 +106,13 @@ func (d *delivery) ask(ctx context.Context) error {
 	return nil
 }
 
-// capture starts the recording of the answer.
+// capture starts the recording of the answer's body.
 func (d *delivery) capture() *audit.Capture {
 	return d.in.Audit.Response(d.answer.Header.Get("Content-Type"))
 }
 
-// rememberOwner begins to note which region keeps the response, once raw names it.
+// rememberOwner starts the write that notes which region keeps the response, if raw
+// contains the response's id.
 func (d *delivery) rememberOwner(raw []byte) {
 	if d.owner != nil || !d.plan.KeepsResponse() {
 		return
@@ -121,10 +122,10 @@ func (d *delivery) rememberOwner(raw []byte) {
 	}
 }
 
-// whole passes on an answer that was read whole.
+// whole passes on an answer whose body was read whole.
 func (d *delivery) whole() error {
 	a := d.answer
-	_, _ = d.capture().Write(a.Whole) // never fails: it is small enough to stand in the record
+	_, _ = d.capture().Write(a.Whole) // cannot fail: a body of this size fits into the record itself
 	if a.Succeeded() {
 		d.meter.ReadWhole(a.Whole)
 		d.rememberOwner(a.Whole)
@@ -144,10 +145,10 @@ func (d *delivery) whole() error {
 	return nil
 }
 
-// tail is how much of a long body waits for the end record.
+// tail is how many bytes of a long body are held back until the end record is durable.
 const tail = 64 << 10
 
-// long passes a body on while it arrives, except its last bytes.
+// long passes on the body of an answer while it arrives, and holds back its last bytes.
 func (d *delivery) long() error {
 	a := d.answer
 	if err := d.beginDurable(); err != nil {
@@ -180,8 +181,8 @@ func (d *delivery) long() error {
 	return nil
 }
 
-// beginDurable waits for the begin record. When that fails the answer is given up unread,
-// and its charge stays because the region may have worked for it.
+// beginDurable waits until the begin record is durable. If that fails, the client gets no
+// answer, but the charge stays because the region may have worked for it.
 func (d *delivery) beginDurable() error {
 	err := d.in.Audit.BeginDurable(d.in.R.Context())
 	if err != nil && d.answer.Succeeded() {
@@ -190,8 +191,8 @@ func (d *delivery) beginDurable() error {
 	return err
 }
 
-// copyHolding copies src to the client and to the record, and returns the last bytes,
-// which the client does not have yet.
+// copyHolding copies src to the client and to the record. It returns the last bytes, which
+// the client has not received yet.
 func copyHolding(w io.Writer, capture *audit.Capture, src io.Reader) (held []byte, err error) {
 	buf := make([]byte, 32<<10)
 	for {

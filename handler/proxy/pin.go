@@ -10,8 +10,8 @@ import (
 	"aoaigateway/handler/plan"
 )
 
-// pin looks up the region that keeps the response which the plan refers to. Only that
-// region may answer.
+// pin looks up the region that keeps the response which the plan refers to, and allows the
+// call to go to that region only.
 func pin(ctx context.Context, owners *affinity.Store, subscription string, p *plan.Plan) error {
 	if p.Object == "" {
 		return nil
@@ -27,7 +27,7 @@ func pin(ctx context.Context, owners *affinity.Store, subscription string, p *pl
 	return nil
 }
 
-// responseNotFound uses the service's own words.
+// responseNotFound is an error with the same text as the service's own.
 func responseNotFound(kind openai.Kind, id string) error {
 	if kind == openai.Responses {
 		return gateway.PreviousResponseNotFound.New("Previous response with id '%s' not found.", plan.Printable(id))

@@ -1,13 +1,4 @@
 // Package proxy serves one inference request in three steps.
-//
-//	plan     what to send, where it may go and what it may cost: package plan
-//	deliver  asks a region and passes its answer on: whole, long or as a stream
-//	settle   usage, price, the end record
-//
-// It keeps two promises. First, nothing that completes an answer leaves before the end
-// record is durable: a whole body waits for it, and the terminal event of a stream and the
-// last 64 KiB of a long body are held back. Second, a cut shows as a cut: once bytes have
-// left, a failure ends in an error event and an aborted connection, never in a clean end.
 package proxy
 
 import (
@@ -31,11 +22,11 @@ import (
 	"aoaigateway/handler/redact"
 )
 
-// ErrAborted says that bytes have left and that the answer cannot be completed. Whoever
-// owns the connection must abort it.
+// ErrAborted says that the client has received bytes of an answer that cannot be completed.
+// The owner of the connection must abort it.
 var ErrAborted = errors.New("proxy: answer broken off")
 
-// The defaults of Options. Those with a setting are its default too.
+// The defaults of Options. Defaults that are exported are also the defaults of settings.
 const (
 	DefaultMaxBody          = 100 << 20
 	DefaultHeartbeat        = 20 * time.Second
@@ -52,12 +43,12 @@ type Options struct {
 	Policy  *policy.Policy
 	Logger  *slog.Logger
 
-	APIVersionFloor  string        // older api-versions on classic paths become this one; empty = none
-	MaxBody          int64         // bytes of a request body
-	Heartbeat        time.Duration // a stream is silent this long before a comment is sent
-	StreamBeginAfter time.Duration // a stream without its first event is begun then
-	AnswerTimeout    time.Duration // until a whole answer must have begun
-	TotalTimeout     time.Duration // of any request
+	APIVersionFloor  string        // on classic paths the api-version that replaces older ones; empty = the client's passes unchanged
+	MaxBody          int64         // the largest request body, in bytes
+	Heartbeat        time.Duration // after this long without an event the gateway sends a comment on a stream
+	StreamBeginAfter time.Duration // a stream that has no event by then begins with a comment
+	AnswerTimeout    time.Duration // how long a whole answer may take to begin
+	TotalTimeout     time.Duration // how long any request may take
 }
 
 func (o Options) withDefaults() Options {
@@ -77,7 +68,7 @@ type Proxy struct {
 	redactions map[string]*redact.Rules // by product
 }
 
-// New returns a Proxy over its parts.
+// New returns a Proxy that uses the parts in o.
 func New(o Options) *Proxy {
 	return &Proxy{o.withDefaults(), &meter.Averages{}, redactions(o.Policy)}
 }
@@ -94,7 +85,7 @@ func redactions(pol *policy.Policy) map[string]*redact.Rules {
 	return found
 }
 
-// Inference is one authenticated request and where its record is kept.
+// Inference is one authenticated request, and the record that is kept of it.
 type Inference struct {
 	W      http.ResponseWriter
 	R      *http.Request
@@ -103,9 +94,9 @@ type Inference struct {
 	Audit  *audit.Exchange
 }
 
-// Serve answers the request. A *gateway.Error means that nothing was written and that the
-// error is still to be rendered and recorded. ErrAborted means that the record is complete
-// and the connection is to be aborted. Nil means that everything is done.
+// Serve answers the request. A *gateway.Error means that nothing was written to the client;
+// the caller must render and record the error. ErrAborted means that the record is complete
+// and the caller must abort the connection. Nil means that everything is done.
 func (p *Proxy) Serve(in Inference) error {
 	product, ok := p.options.Policy.Product(in.Record.Product)
 	if !ok {
@@ -148,7 +139,7 @@ func (p *Proxy) Serve(in Inference) error {
 	return d.run()
 }
 
-// limitRecording has the record keep no more than the product allows.
+// limitRecording limits what the record keeps of the bodies to what the product allows.
 func (p *Proxy) limitRecording(record *audit.Exchange, product policy.Product) {
 	if product.Log == policy.LogNone {
 		record.MetadataOnly()
@@ -163,8 +154,8 @@ func (p *Proxy) rules(product policy.Product) plan.Rules {
 	}
 }
 
-// setLimitHeaders tells the client what its limits leave. The headers have names of their
-// own because the x-ratelimit headers of a region describe the region.
+// setLimitHeaders tells the client how much its limits have left. The headers have names of
+// their own, because a region's x-ratelimit headers describe the region.
 func setLimitHeaders(h http.Header, left quota.Remaining) {
 	for name, l := range map[string]quota.Left{
 		"X-Gateway-Remaining-Tokens": left.Tokens, "X-Gateway-Remaining-Requests": left.Requests, "X-Gateway-Remaining-Quota-Tokens": left.Quota,
@@ -175,8 +166,8 @@ func setLimitHeaders(h http.Header, left quota.Remaining) {
 	}
 }
 
-// hold lets the pool charge for attempts. Hedge and Release differ from the reservation's:
-// an answer does not wait for the release of a hedge.
+// hold lets the pool charge for attempts. It replaces two methods of the reservation: Hedge
+// returns a backend.Hold, and Release does not delay the answer.
 type hold struct{ *quota.Reservation }
 
 func (h hold) Hedge(ctx context.Context) (backend.Hold, error) {
@@ -188,5 +179,5 @@ func (h hold) Hedge(ctx context.Context) (backend.Hold, error) {
 }
 
 func (h hold) Release(ctx context.Context) {
-	go h.Reservation.Release(context.WithoutCancel(ctx)) // the limiter bounds it
+	go h.Reservation.Release(context.WithoutCancel(ctx)) // has a time limit of its own
 }

@@ -13,13 +13,13 @@ import (
 	"aoaigateway/handler/quota"
 )
 
-// settle ends the request: usage and price go into the record, the reservation becomes
-// what was used, the end record and the owner of a new response become durable. All
-// writes run in parallel.
+// settle ends the request. It puts usage and price into the record, settles the
+// reservation, and makes the end record and the owner of a new response durable. All writes
+// run in parallel.
 func (d *delivery) settle() error {
 	rec := d.in.Record
 	rec.TotalMilli = time.Since(rec.Time).Milliseconds()
-	worked := d.answer != nil && d.answer.Succeeded() // then missing usage must be estimated
+	worked := d.answer != nil && d.answer.Succeeded() // if so, usage that was not reported must be estimated
 	if worked {
 		d.meter.EstimatePrompt(d.plan.Call.Body)
 	}
@@ -34,7 +34,8 @@ func (d *delivery) settle() error {
 	err := d.in.Audit.End(ctx)
 	settled.Wait()
 	if ownerErr := d.owner.Wait(); ownerErr != nil {
-		d.options.Logger.Error("region of a response not recorded", "record_id", rec.ID, "error", ownerErr)
+		d.options.Logger.Error("the region that keeps a new response could not be stored; later requests cannot find the response",
+			"record_id", rec.ID, "error", ownerErr)
 		if d.in.Audit.Withhold() {
 			err = ownerErr
 		}
@@ -42,7 +43,7 @@ func (d *delivery) settle() error {
 	return err
 }
 
-// settleReservation charges what was used, or gives the reservation back if nothing was.
+// settleReservation charges the usage, or releases the reservation if nothing was used.
 func (d *delivery) settleReservation(ctx context.Context, used bool) {
 	if !used {
 		d.reservation.Release(ctx)
@@ -50,11 +51,11 @@ func (d *delivery) settleReservation(ctx context.Context, used bool) {
 	}
 	err := d.reservation.Settle(ctx, d.meter.Usage)
 	if err != nil && !errors.Is(err, quota.ErrPending) { // pending settlements go on in the background
-		d.options.Logger.Warn("settle failed", "record_id", d.in.Record.ID, "error", err)
+		d.options.Logger.Warn("the usage of a request could not be charged", "record_id", d.in.Record.ID, "error", err)
 	}
 }
 
-// priceOf is nil where the policy has no price.
+// priceOf returns the price of usage, or nil if the policy has no price for the model.
 func priceOf(pol *policy.Policy, kind openai.Kind, model string, usage gateway.Usage) *gateway.Cost {
 	m, ok := pol.Cost(usage, model)
 	if !ok || !kind.Metered() {
@@ -63,7 +64,8 @@ func priceOf(pol *policy.Policy, kind openai.Kind, model string, usage gateway.U
 	return &gateway.Cost{Millionths: m.Millionths, Currency: m.Currency, PriceVersion: m.PriceVersion}
 }
 
-// abandon settles an answer that broke off after bytes of it had left.
+// abandon settles a request whose answer broke off after the client had received bytes of
+// it.
 func (d *delivery) abandon(err error) error {
 	rec := d.in.Record
 	switch {
@@ -81,20 +83,20 @@ func (d *delivery) abandon(err error) error {
 	return ErrAborted
 }
 
-// isRegionsFault reports whether the region broke the answer off: nobody else has a
-// reason to.
+// isRegionsFault reports whether the region broke the answer off, rather than the client, a
+// failure of the journal or the loss of the request's slot.
 func (d *delivery) isRegionsFault(err error) bool {
 	return d.in.R.Context().Err() == nil && !errors.Is(err, errClientWrite) && !errors.Is(err, errNotRecorded) && d.reservation.Err() == nil
 }
 
-// slotLost reports whether the request was cut because it lost its slot in a hard limit on
-// concurrent requests.
+// slotLost reports whether the gateway ended the request because the request lost its slot
+// in a hard limit on concurrent requests.
 func (d *delivery) slotLost() bool {
 	return d.in.R.Context().Err() == nil && d.reservation.Err() != nil
 }
 
-// timeoutOr replaces the pool's error by our own time limit's when that ended ctx: a time
-// limit and a client that leaves both end the context.
+// timeoutOr returns the error that explains why ctx ended: our own time limit or a lost
+// slot. If neither ended ctx, it returns err.
 func (d *delivery) timeoutOr(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if e, ok := errors.AsType[*gateway.Error](cause); ok {
@@ -103,10 +105,10 @@ func (d *delivery) timeoutOr(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(cause, errAnswerTimeout):
 		return gateway.Timeout.New(
-			"No answer within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", d.options.AnswerTimeout,
+			"No answer began within %v. Ask for a stream (\"stream\": true) to get long answers as they are written.", d.options.AnswerTimeout,
 		).WithCause(cause)
 	case errors.Is(cause, errTotalTimeout):
-		return gateway.Timeout.New("No answer within %v, the longest this gateway waits.", d.options.TotalTimeout).WithCause(cause)
+		return gateway.Timeout.New("The request took longer than %v, the longest allowed.", d.options.TotalTimeout).WithCause(cause)
 	}
 	return err
 }

@@ -14,8 +14,8 @@ import (
 	"aoaigateway/handler/sse"
 )
 
-// runStream answers a request for a stream. If no region has begun by StreamBeginAfter,
-// the answer begins with a comment, after its begin record is durable.
+// runStream answers a request for a stream. If no region has sent an event by
+// StreamBeginAfter, it makes the begin record durable and begins the answer with a comment.
 func (d *delivery) runStream(ctx context.Context) error {
 	out := sse.NewWriter(d.in.W, d.options.Heartbeat)
 	defer out.Stop()
@@ -36,8 +36,8 @@ func (d *delivery) runStream(ctx context.Context) error {
 	}
 }
 
-// unanswered ends a stream that no region answered: as an ordinary error if nothing has
-// left yet, otherwise with an error event.
+// unanswered ends a stream that no region answered. It returns an ordinary error if the
+// client has received nothing yet; otherwise it sends an error event.
 func (d *delivery) unanswered(out *sse.Writer, err error) error {
 	if !out.Stop() {
 		return err
@@ -47,11 +47,11 @@ func (d *delivery) unanswered(out *sse.Writer, err error) error {
 	return d.abandon(err)
 }
 
-// notStreamed ends a stream that had begun when the region answered with something else,
-// usually an error. The error event repeats the region's words.
+// notStreamed ends a stream that had begun when the region sent an answer that is no
+// stream, usually an error. The error event has the region's message.
 func (d *delivery) notStreamed(out *sse.Writer) error {
 	a := d.answer
-	_, _ = d.capture().Write(a.Whole) // never fails: it is small enough to stand in the record
+	_, _ = d.capture().Write(a.Whole) // cannot fail: a body of this size fits into the record itself
 	if a.Succeeded() {
 		d.meter.ReadWhole(a.Whole)
 	}
@@ -64,7 +64,7 @@ func (d *delivery) notStreamed(out *sse.Writer) error {
 	return d.abandon(err)
 }
 
-// stream passes events on unchanged as they come and holds the terminal one.
+// stream passes each event on unchanged when it arrives, and holds the terminal event back.
 func (d *delivery) stream(out *sse.Writer) error {
 	if err := d.beginDurable(); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (d *delivery) stream(out *sse.Writer) error {
 	return d.broken(out, t, err)
 }
 
-// pass hands events on until the terminal one, which it returns, or until an error.
+// pass passes events on. It returns the terminal event, which it has not sent, or an error.
 func (d *delivery) pass(out *sse.Writer, t *tap) (held []byte, err error) {
 	a := d.answer
 	if len(a.Lead) > 0 {
@@ -113,7 +113,8 @@ func (d *delivery) pass(out *sse.Writer, t *tap) (held []byte, err error) {
 	return nil, err
 }
 
-// completeDraining reads the region's connection empty while the end record is written.
+// completeDraining completes the stream, and meanwhile reads the rest of the region's
+// answer so that the connection can be used again.
 func (d *delivery) completeDraining(out *sse.Writer, t *tap, held []byte) error {
 	var drained sync.WaitGroup
 	drained.Go(d.answer.Drain)
@@ -123,7 +124,7 @@ func (d *delivery) completeDraining(out *sse.Writer, t *tap, held []byte) error 
 	return err
 }
 
-// complete sends the terminal event once the end record is durable.
+// complete sends the terminal event after the end record is durable.
 func (d *delivery) complete(out *sse.Writer, t *tap, held []byte) error {
 	t.finish()
 	d.in.Record.Outcome = gateway.Complete
@@ -139,8 +140,8 @@ func (d *delivery) complete(out *sse.Writer, t *tap, held []byte) error {
 	return nil
 }
 
-// broken ends a stream that will not be completed. An error event of the region's own was
-// passed on and is not repeated.
+// broken ends a stream that cannot be completed. If the region has sent an error event
+// itself, the client has it already, and broken sends no second one.
 func (d *delivery) broken(out *sse.Writer, t *tap, err error) error {
 	out.Stop()
 	switch {
@@ -155,13 +156,14 @@ func (d *delivery) broken(out *sse.Writer, t *tap, err error) error {
 	return d.abandon(err)
 }
 
-// sendError writes err as an error event. The text of an error of no type is not for clients.
+// sendError sends err as an error event. If err is no *gateway.Error, its text is internal,
+// and the client gets a general message.
 func (d *delivery) sendError(out *sse.Writer, err error) {
 	code, message := "server_error", "The answer could not be completed."
 	if e, ok := errors.AsType[*gateway.Error](err); ok {
 		code, message = e.Code, e.Message
 	}
-	_ = send(out, openai.ErrorEvent(d.plan.Kind, code, message)) // the connection is aborted next
+	_ = send(out, openai.ErrorEvent(d.plan.Kind, code, message)) // an error does not matter: the connection is aborted next
 }
 
 func send(out *sse.Writer, b []byte) error {

@@ -9,13 +9,14 @@ import (
 	"aoaigateway/handler/sse"
 )
 
-// tap reads a copy of a stream: for usage, for the record and for its end.
+// tap reads a copy of a stream. It finds the usage and the end of the stream, and records
+// the answer.
 type tap struct {
 	delivery *delivery
 	capture  *audit.Capture
-	assemble *assemble.Assembler // nil for streams that are not metered
-	partial  bool                // record the object even if it is not whole: the record has nothing else
-	failed   bool                // the region sent an error event of its own
+	assemble *assemble.Assembler // nil for streams whose tokens are not metered
+	partial  bool                // record the assembled object even if it is incomplete, because the record keeps no events
+	failed   bool                // the region sent an error event
 }
 
 func newTap(d *delivery) *tap {
@@ -27,7 +28,7 @@ func newTap(d *delivery) *tap {
 		t.assemble = assemble.New(assemble.Completion)
 	case openai.Responses:
 		t.assemble = assemble.New(assemble.Response)
-	default: // passed on unread
+	default: // passed on unread // such a stream is passed on without being parsed
 		return t
 	}
 	t.partial = t.capture.ExpectAssembled()
@@ -36,7 +37,7 @@ func newTap(d *delivery) *tap {
 
 var usageMember = []byte(`"usage":{`)
 
-// record keeps bytes of the region's.
+// record adds bytes from the region to the record.
 func (t *tap) record(raw []byte) error {
 	if _, err := t.capture.Write(raw); err != nil {
 		return notRecorded(err)
@@ -44,7 +45,7 @@ func (t *tap) record(raw []byte) error {
 	return nil
 }
 
-// see takes one event in and returns what it is. An error means that it cannot be recorded.
+// see processes one event and returns its kind. It fails if the event cannot be recorded.
 func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 	if err := t.record(e.Raw); err != nil {
 		return openai.Content, err
@@ -67,9 +68,9 @@ func (t *tap) see(e sse.Event) (openai.ChunkKind, error) {
 	return kind, nil
 }
 
-// rememberOwner notes which region keeps the response. Clients of background responses
-// leave on purpose as soon as they have its id and come back later, so for them the note
-// must be durable before the id leaves.
+// rememberOwner notes which region keeps the response. The client of a background response
+// may disconnect as soon as it has the id, and ask for the response later. For such a
+// response the note must be durable before the client receives the id.
 func (t *tap) rememberOwner(data []byte) error {
 	d := t.delivery
 	if d.owner != nil {
@@ -85,8 +86,8 @@ func (t *tap) rememberOwner(data []byte) error {
 	return nil
 }
 
-// finish hands the assembled object to the record, unless it grew too large to be whole,
-// and counts its output if no usage came.
+// finish records the assembled object, unless that was cut for its size and the record has
+// the events, and counts the output tokens if the region reported no usage.
 func (t *tap) finish() {
 	if t.assemble == nil {
 		return

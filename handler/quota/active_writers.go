@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// activeWriters counts the counters that run. A WaitGroup does not do here, because new
-// ones may start while Close waits.
+// activeWriters counts the counters whose run goroutine is active. It is no sync.WaitGroup,
+// because a goroutine may start while Close waits.
 type activeWriters struct {
 	mu   sync.Mutex
 	n    int
-	idle chan struct{} // closed when n falls to 0; nil = nothing waits
+	idle chan struct{} // closed when n falls to 0; nil = nobody waits
 }
 
 func (w *activeWriters) started() {

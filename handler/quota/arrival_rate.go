@@ -5,17 +5,18 @@ import (
 	"time"
 )
 
-// arrivalRate is what requests have recently held in a counter. The zero value means none.
+// arrivalRate measures how many requests a counter recently had, and how much they held.
+// The zero value means none.
 type arrivalRate struct {
 	lastAt       time.Time
-	requests     float64                   // of about the last 2 s: each weighs e^(-age / 2 s)
-	amounts      []float64                 // likewise, one for each limit
-	recent       [leaseThreshold]time.Time // the last arrivals, a ring
-	oldest       int                       // index in recent
-	othersWrites float64                   // writes of other instances per second
+	requests     float64                   // requests of about the last 2 s: each weighs e^(-age / 2 s)
+	amounts      []float64                 // what they held in each limit, with the same weights
+	recent       [leaseThreshold]time.Time // times of the last arrivals, a ring buffer
+	oldest       int                       // index of the oldest time in recent
+	othersWrites float64                   // how often other instances write the entity, per second
 }
 
-// record adds one request and what it holds.
+// record adds one request and the amounts that it holds.
 func (a *arrivalRate) record(now time.Time, amounts []int64) {
 	if a.amounts == nil {
 		a.amounts = make([]float64, len(amounts))
@@ -29,24 +30,27 @@ func (a *arrivalRate) record(now time.Time, amounts []int64) {
 	a.oldest = (a.oldest + 1) % leaseThreshold
 }
 
-// decay is what a request of that age still weighs.
+// decay returns the weight of a request of this age, from 1 down to 0.
 func decay(age time.Duration) float64 {
 	return math.Exp(-age.Seconds() / leaseLife.Seconds())
 }
 
-// recordOthers adds what other instances wrote between two readings.
+// recordOthers updates othersWrites: other instances made this many writes between two
+// readings.
 func (a *arrivalRate) recordOthers(writes int64, within time.Duration) {
 	a.othersWrites = (a.othersWrites*leaseLife.Seconds() + float64(writes)) / (leaseLife + within).Seconds()
 }
 
-// likelyCurrent reports whether a reading of that age is more likely than not the newest.
-// Then a write based on it costs less than another read.
+// likelyCurrent reports whether, with more than 50 % probability, nobody has written the
+// entity since a reading of this age. If so, a write based on that reading costs less than
+// reading again.
 func (a *arrivalRate) likelyCurrent(age time.Duration) bool {
 	return a.othersWrites*age.Seconds() < math.Ln2
 }
 
-// warrantsLease reports whether the counter saw at least four requests within the last
-// 2 s, of which at least one was here. A request elsewhere makes two writes at most.
+// warrantsLease reports whether a lease pays: all instances together had at least four
+// requests within the last 2 s, at least one of them here. A request of another instance is
+// counted as two writes.
 func (a *arrivalRate) warrantsLease(now time.Time) bool {
 	ours := 0
 	for _, at := range a.recent {
@@ -57,9 +61,9 @@ func (a *arrivalRate) warrantsLease(now time.Time) bool {
 	return ours > 0 && float64(ours)+a.othersWrites*leaseLife.Seconds()/2 >= leaseThreshold
 }
 
-// leaseSize is how much to lease from what the limits have left: what arrived in the last
-// 2 s, but of no limit more than a sixteenth of the rest. It is nil when that would not
-// cover one more request.
+// leaseSize returns how much to lease in each limit: what requests held in the last 2 s,
+// but at most a sixteenth of what the limit has left. It returns nil if a lease of this
+// size would not cover one more request.
 func (a *arrivalRate) leaseSize(now time.Time, left []int64) []int64 {
 	if !a.warrantsLease(now) {
 		return nil

@@ -12,11 +12,12 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// compiledCounter is the limits of a product that count by the same property of a request.
+// compiledCounter has the limits of a product that count by the same property of a request.
+// These limits share one counter per value of the property.
 type compiledCounter struct {
 	product    string
 	by         policy.By
-	limits     []policy.Limit // that count in windows
+	limits     []policy.Limit // limits that count in windows
 	concurrent []policy.Limit
 }
 
@@ -28,11 +29,11 @@ func (p *compiledCounter) all() []policy.Limit {
 	return slices.Concat(p.limits, p.concurrent)
 }
 
-// compiledProduct is a product's limits in the form that Reserve uses.
+// compiledProduct is a product's limits in the form that Reserve needs.
 type compiledProduct struct {
 	policy.Product
-	counters  []*compiledCounter // in the order in which every instance reserves
-	hardSlots bool               // at least one of its limits is concurrent and hard
+	counters  []*compiledCounter // in the order in which every instance makes its holds
+	hardSlots bool               // at least one of its limits on concurrent requests is hard
 }
 
 // compile groups a product's limits into counters.
@@ -57,14 +58,15 @@ func compile(p policy.Product) *compiledProduct {
 	return out
 }
 
-// counterKey is the value that the limits count by, for one request. Callers without a
-// user share one counter per subscription. Callers without a subscription have one each.
+// counterKey returns the value that the limits count by, for one request. For limits by
+// user, all callers without a user share one counter per subscription. A caller without a
+// subscription has a counter of its own.
 func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, error) {
 	switch p.by {
 	case policy.ByIP:
 		if c.IP == "" {
 			return "", gateway.CallerIPNotAllowed.
-				New("The gateway does not know the caller's address, and the product %s has a limit by address.", p.product).
+				New("The product %s has a limit by IP address, but the gateway does not know the caller's address.", p.product).
 				WithLimit(p.all()[0].Name)
 		}
 		return c.IP, nil
@@ -87,8 +89,8 @@ func (p *compiledCounter) counterKey(c gateway.Caller, model string) (string, er
 
 const plainKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@|"
 
-// entityKey builds a key that people can read. A byte that a key may not contain becomes
-// =HH, and a key that is too long ends in a hash.
+// entityKey builds a readable key of the table. Bytes that keys may not contain are written
+// as =HH. A key that is too long is cut and ends in a hash.
 func entityKey(product string, by policy.By, value string) table.Key {
 	var b strings.Builder
 	for _, c := range []byte(product + "|" + string(by) + "|" + value) {

@@ -9,38 +9,38 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// counter is one entity of the table as this instance sees it, with the requests that
-// wait for it.
+// counter is this instance's view of one entity of the table, and the queue of requests
+// that wait for it.
 type counter struct {
 	limiter    *Limiter
-	limits     []policy.Limit // that count in windows
+	limits     []policy.Limit // limits that count in windows
 	concurrent []policy.Limit
-	hard       bool // at least one of all these is hard
+	hard       bool // at least one limit in limits or concurrent is hard
 
 	mu           sync.Mutex
 	queue        []*update // in order of arrival
-	running      bool      // run is active
+	running      bool      // the goroutine of run is active
 	lastUse      time.Time
-	failingUntil time.Time // the store failed lately: soft holds do not wait for it
+	failingUntil time.Time // the store has failed recently: until then soft holds do not wait for it
 	lastErr      error
 	arrivals     arrivalRate
 
 	lease         lease
-	left          []int64 // what the entity had left beside the lease, when last known
-	renewLease    bool    // before its end
-	returnLease   bool    // before its end
+	left          []int64 // what the entity had left at the last write or reading, without the lease
+	renewLease    bool    // renew the lease now, before its end
+	returnLease   bool    // give the lease back now, before its end
 	leaseReturned time.Time
 	slots         slotUse
 	degraded      degraded
 	timer         *time.Timer
-	timerAt       time.Time // when timer fires; zero = it is not set
+	timerAt       time.Time // when timer fires; zero = the timer is not set
 
-	// The fields below belong to run, of which at most one is active.
+	// Only run uses the fields below, and at most one run is active.
 	writer    writer
-	pending   *change         // sent, with an outcome that is not yet known
-	failing   bool            // the store failed, and has not answered since
-	failures  backoff.Backoff // of the store
-	conflicts backoff.Backoff // with other writers
+	pending   *change         // the change that was sent and whose outcome is not known yet; nil = none
+	failing   bool            // the store has failed and no call has succeeded since
+	failures  backoff.Backoff // pauses after failures of the store
+	conflicts backoff.Backoff // pauses after conflicts with other writers
 }
 
 func newCounter(l *Limiter, p *compiledCounter, counterKey string) *counter {
@@ -52,7 +52,7 @@ func newCounter(l *Limiter, p *compiledCounter, counterKey string) *counter {
 	}
 }
 
-// firstHard is the limit to name when the counter as a whole refuses.
+// firstHard returns the limit that the refusal names if the counter as a whole refuses.
 func (c *counter) firstHard() policy.Limit {
 	for _, limits := range [][]policy.Limit{c.limits, c.concurrent} {
 		if i := slices.IndexFunc(limits, func(l policy.Limit) bool { return l.Hard }); i >= 0 {
@@ -62,14 +62,15 @@ func (c *counter) firstHard() policy.Limit {
 	return policy.Limit{}
 }
 
-// idle reports whether the counter can be forgotten without losing more than a reading.
+// idle reports whether the counter can be removed from memory: all that would be lost is
+// its last reading.
 func (c *counter) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.running && c.lease.empty() && c.slots.inUse == 0
 }
 
-// The functions from here to setTimer are called with mu held.
+// The functions from here to setTimer require that the caller has locked mu.
 
 // enqueue adds an update, and starts run if it is not active.
 func (c *counter) enqueue(u *update) *update {
@@ -87,7 +88,8 @@ func (c *counter) startWriter() {
 	}
 }
 
-// needsWrite reports whether the lease or the slots need a write without a waiting request.
+// needsWrite reports whether the lease or the slots require a write although no request
+// waits.
 func (c *counter) needsWrite(now time.Time) bool {
 	if !c.lease.empty() && (c.renewLease || c.returnLease) || c.slots.recorded != c.slots.inUse+c.lease.slots {
 		return true
@@ -96,7 +98,8 @@ func (c *counter) needsWrite(now time.Time) bool {
 	return !at.IsZero() && !now.Before(at)
 }
 
-// nextWriteAt is when the lease ends or the slots must be renewed; zero = never.
+// nextWriteAt returns when the lease ends or the slots must be renewed, whichever is
+// earlier; zero = neither.
 func (c *counter) nextWriteAt() (at time.Time) {
 	if !c.lease.empty() {
 		at = c.lease.until
@@ -109,8 +112,8 @@ func (c *counter) nextWriteAt() (at time.Time) {
 	return at
 }
 
-// setTimer wakes the counter when its next write is due. A timer that is not needed is
-// stopped, because it would keep a forgotten counter in memory.
+// setTimer starts run when its next write is due. If none is due it stops the timer, which
+// would keep an unused counter in memory.
 func (c *counter) setTimer() {
 	at := c.nextWriteAt()
 	switch {
@@ -139,7 +142,7 @@ func (c *counter) wake() {
 	}
 }
 
-// flush returns the lease now, not at its end.
+// flush gives the lease back before its end.
 func (c *counter) flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// counterID finds a counter without building its entity's key.
+// counterID identifies a counter in memory. It is cheaper to build than the entity's key.
 type counterID struct {
 	compiled   *compiledCounter
 	counterKey string
@@ -13,16 +13,16 @@ type counterID struct {
 
 const (
 	generationSize = 4096        // counters per generation
-	idleAfter      = time.Minute // a counter without use for longer is forgotten first
+	idleAfter      = time.Minute // a counter that was not used for this long may be removed from memory
 )
 
-// counters keeps the counters of the last 4,096 to 8,192 keys in two generations, and
-// besides them every counter that is in use: one with a lease, a slot or a running write
-// must be reachable for Close. (An LRU cache would drop those too.) A forgotten counter
-// costs one read when its key comes back. Reservations may go on using it: two counters
-// of one key behave as two instances do.
+// counters keeps recently used counters in memory, in two generations of 4,096. It also
+// keeps every counter that is in use, that is one with a lease, a slot or a running write,
+// because Close must find it. (An LRU cache would evict such counters too.) When a removed
+// counter is needed again, that costs one read. Reservations of the removed counter may
+// continue: two counters of one key then behave as two instances do.
 type counters struct {
-	mu         sync.Mutex // locked before a counter's
+	mu         sync.Mutex // always locked before the mu of a counter
 	young, old map[counterID]*counter
 }
 
@@ -46,8 +46,8 @@ func (cs *counters) get(l *Limiter, p *compiledCounter, counterKey string) *coun
 	return found
 }
 
-// rotate makes the young generation the old one, and forgets what is idle in the old one.
-// Called with mu held.
+// rotate makes the young generation the old one. Idle counters of the previous old
+// generation are removed from memory. The caller has locked mu.
 func (cs *counters) rotate() {
 	keep := map[counterID]*counter{}
 	for id, c := range cs.young {
@@ -69,7 +69,7 @@ func (c *counter) lastUsed() time.Time {
 	return c.lastUse
 }
 
-// each visits all counters.
+// each calls visit for all counters.
 func (cs *counters) each(visit func(*counter)) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -7,57 +7,57 @@ import (
 	"aoaigateway/handler/quota/state"
 )
 
-// change is what one compare-and-swap does for a batch of updates.
+// change is what one compare-and-swap of the entity does for a batch of updates.
 type change struct {
 	base  *reading
 	next  state.Counter
-	write *write // once it is to be sent
+	write *write // nil until the change is sent
 
-	at        time.Time // when it was decided, by this machine's clock
+	at        time.Time // when it was decided, by the clock of this machine
 	decisions []decision
-	stale     bool // the reading is too old for this decision: read again, then decide again
+	stale     bool // the reading is too old for this decision: read again and decide again
 	dirty     bool // the entity must be written
 
-	admitted, refused int     // holds
-	adjusted          bool    // an adjustment changed the entity
-	freesSlots        bool    // an adjustment gives a slot back
-	newSlots          int64   // slots of the admitted holds
-	charged           []int64 // the admitted holds and the new lease
+	admitted, refused int     // numbers of holds
+	adjusted          bool    // a settlement or refund changed the entity
+	freesSlots        bool    // a settlement or refund gives a slot back
+	newSlots          int64   // slots for the admitted holds
+	charged           []int64 // charged for the admitted holds and for the new lease
 
 	lease     leaseChange
-	left      []int64 // what the limits have left in the entity afterwards
-	slots     int64   // what the entity then counts as this writer's
-	available int64   // slots that all instances could still take afterwards
+	left      []int64 // what each limit has left in the entity after the write
+	slots     int64   // slots that the entity counts for this writer after the write
+	available int64   // slots that all instances could still take after the write
 }
 
-// leaseChange is what a change does with the lease.
+// leaseChange is what a change does to the lease.
 type leaseChange struct {
 	action    leaseAction
-	wanted    bool    // a lease is needed, and may be taken
-	returned  bool    // the lease, or a part of it, goes back
-	size      []int64 // of the lease afterwards
-	charged   []int64 // what is added to the lease once the change is certain
-	windowIDs []int64 // where that is charged
-	slots     int64   // spare slots that are added
+	wanted    bool    // a lease pays, and may be taken
+	returned  bool    // all or a part of the lease is given back
+	size      []int64 // the size of the lease after the change
+	charged   []int64 // added to the lease after the write is known to be applied
+	windowIDs []int64 // the windows of these charges
+	slots     int64   // free slots that are added to the lease
 }
 
 type leaseAction int
 
 const (
 	leaseUntouched leaseAction = iota
-	leaseResized               // it stays in use and becomes larger or smaller
-	leaseReplaced              // all of it goes back, and a new lease may be taken
+	leaseResized               // the lease stays in use and becomes larger or smaller
+	leaseReplaced              // the whole lease is given back, and a new one may be taken
 )
 
-// decision is what a change does for one update.
+// decision is the result of a change for one update.
 type decision struct {
 	update    *update
-	windowIDs []int64       // where a hold was charged
-	denied    *state.Denial // why a hold was refused
+	windowIDs []int64       // the windows in which a hold was charged
+	denied    *state.Denial // why a hold was refused; nil = admitted
 	left      []int64
 }
 
-// decide applies a batch to the newest reading, and the lease with it.
+// decide applies a batch of updates, and changes of the lease, to the newest reading.
 func (c *counter) decide(batch []*update) *change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,8 +84,8 @@ func (c *counter) decide(batch []*update) *change {
 	return ch
 }
 
-// chooseLeaseAction keeps the lease in use only if no other request is affected by that.
-// Holds that wait are served from the whole lease before more is charged.
+// chooseLeaseAction keeps the lease if that disadvantages no other request. Waiting holds
+// are served from the whole lease before more is charged.
 func (c *counter) chooseLeaseAction(ch *change, batch []*update) leaseAction {
 	switch {
 	case wantsHold(batch):
@@ -102,14 +102,14 @@ func (c *counter) chooseLeaseAction(ch *change, batch []*update) leaseAction {
 	return leaseResized
 }
 
-// canWait reports whether a change does nothing but refuse, and return a lease that was
-// too small. The return can wait while the refusal is remembered.
+// canWait reports whether the write may be delayed, because the change only refuses holds
+// and gives back a lease that was too small.
 func (c *counter) canWait(ch *change) bool {
 	return ch.refused > 0 && ch.admitted == 0 && !ch.adjusted && !ch.freesSlots &&
 		!c.needsWrite(ch.at) && ch.at.Sub(c.leaseReturned) < refusalMemory
 }
 
-// wantsHold reports whether the batch has a hold to make.
+// wantsHold reports whether the batch contains a hold that is to be made.
 func wantsHold(batch []*update) bool {
 	return slices.ContainsFunc(batch, func(u *update) bool { return u.final == nil && !u.hold.ended })
 }
@@ -128,7 +128,7 @@ func (c *counter) apply(ch *change, u *update) {
 	ch.decisions = append(ch.decisions, d)
 }
 
-// admit decides about one hold.
+// admit admits or refuses one hold.
 func (c *counter) admit(ch *change, d *decision) {
 	h, slot := d.update.hold, int64(0)
 	if h.needsSlot && !h.hasSlot {
@@ -151,8 +151,8 @@ func (c *counter) admit(ch *change, d *decision) {
 	}
 }
 
-// chargeLease charges the new lease. It charges nothing near a limit, or when the old
-// lease has ended and no request wants a new one.
+// chargeLease charges the new lease. It charges nothing if a limit is almost used up, or if
+// the old lease has ended and no request needs a new one.
 func (c *counter) chargeLease(ch *change) {
 	l := &ch.lease
 	if l.wanted {
@@ -167,8 +167,8 @@ func (c *counter) chargeLease(ch *change) {
 	l.windowIDs, ch.left = ch.next.WindowIDs(c.limits), ch.next.Left(c.limits)
 }
 
-// countSlots decides how many slots the entity counts as this writer's: those in use, and
-// a few more while requests come often and the limits are far.
+// countSlots decides how many slots the entity counts for this writer: those in use, and a
+// few free ones if requests are frequent and the limits have enough left.
 func (c *counter) countSlots(ch *change) {
 	if len(c.concurrent) == 0 {
 		return
@@ -185,9 +185,9 @@ func (c *counter) countSlots(ch *change) {
 	ch.next.SetSlots(c.writer.name, ch.slots)
 }
 
-// withdrawLease decides whether the entity must be written, and takes out of the lease
-// what the change returns. The return is an update of its own, so that it is made later
-// if this change comes to nothing.
+// withdrawLease decides whether the entity must be written, and takes out of the lease what
+// the change gives back. The giving back is an update of its own, so that it is done later
+// if this change is not applied.
 func (c *counter) withdrawLease(ch *change) {
 	recorded := ch.base.Slots(c.writer.name)
 	ch.dirty = ch.adjusted || ch.admitted > 0 || ch.slots != recorded ||
@@ -207,8 +207,8 @@ func (c *counter) withdrawLease(ch *change) {
 	}
 }
 
-// resizeLease takes what is too much out of the lease at once. What is to be added waits
-// until the change is certain.
+// resizeLease takes a surplus out of the lease at once. An addition is made after the write
+// is known to be applied.
 func (c *counter) resizeLease(ch *change) {
 	back := make([]int64, len(ch.lease.size))
 	ch.lease.charged = make([]int64, len(ch.lease.size))
@@ -225,7 +225,7 @@ func (c *counter) resizeLease(ch *change) {
 	ch.lease.slots = max(more, 0)
 }
 
-// returnFromLease makes the return of a part of the lease an update of this change.
+// returnFromLease adds an update to this change that gives a part of the lease back.
 func (c *counter) returnFromLease(ch *change, amounts []int64) {
 	u := c.enqueueReturn(amounts, c.lease.windowIDs)
 	ch.decisions = append(ch.decisions, decision{update: u})

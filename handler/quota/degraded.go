@@ -8,20 +8,21 @@ import (
 	"aoaigateway/handler/quota/state"
 )
 
-// degraded is the state of degraded mode, in which soft limits go on while the store
-// cannot be reached. A counter then admits requests at the rate of its last write, or at
-// the rate of its limits if that is higher. It admits none while a limit that was used up
-// is closed. A counter that has never written begins with all of its limits. The fields
-// are guarded by the counter's mu.
+// degraded is the state of a counter in degraded mode, in which soft limits admit requests
+// while the store cannot be reached. A counter then admits requests at the rate of its last
+// write, or at the rate of its limits if that is higher. If the store's last decision was a
+// refusal, it refuses until the end of that refusal. A counter that has never reached the
+// store begins with the whole amount of its limits. All fields are guarded by the counter's
+// mu.
 type degraded struct {
-	lastCharged []int64      // what the last write charged, for about 2 s
-	denied      state.Denial // the last decision, if it was a refusal
-	deniedUntil time.Time    // the end of that refusal
-	budget      []float64    // what may still be held; nil = the mode has not begun
+	lastCharged []int64      // what the last write charged, for requests of about 2 s
+	denied      state.Denial // the store's last decision, if that was a refusal
+	deniedUntil time.Time    // until when that refusal is valid
+	budget      []float64    // what may still be held in each limit; nil = the counter is not in degraded mode
 	at          time.Time
 }
 
-// reserveDegraded makes a hold without the store. Called with mu held.
+// reserveDegraded makes a hold without the store. The caller has locked mu.
 func (c *counter) reserveDegraded(now time.Time, h *hold) result {
 	d := &c.degraded
 	if now.Before(d.deniedUntil) {
@@ -53,12 +54,12 @@ func (c *counter) reserveDegraded(now time.Time, h *hold) result {
 		d.budget[i] -= float64(n)
 	}
 	if c.takeSlot(h); h.hasSlot {
-		c.startWriter() // the entity must count the slot as soon as it can
+		c.startWriter() // writes the slot to the entity as soon as the store can be reached
 	}
 	return result{degraded: true}
 }
 
-// recordDecision keeps the last decision of the store about a hold. Called with mu held.
+// recordDecision keeps the store's last decision about a hold. The caller has locked mu.
 func (d *degraded) recordDecision(now time.Time, denied *state.Denial) {
 	d.deniedUntil = time.Time{}
 	if denied != nil {
@@ -66,7 +67,8 @@ func (d *degraded) recordDecision(now time.Time, denied *state.Denial) {
 	}
 }
 
-// rate is what a limit allows in 2 s. A window longer than an hour counts as an hour.
+// rate returns how much the counter may hold in a limit every 2 s. A limit per day or month
+// is treated as a limit per hour.
 func (d *degraded) rate(i int, l policy.Limit) float64 {
 	per := time.Hour
 	if l.Per == policy.Minute {
@@ -79,9 +81,9 @@ func (d *degraded) rate(i int, l policy.Limit) float64 {
 	return own
 }
 
-// degradedRefusal refuses a request that comes faster than degraded mode allows.
+// degradedRefusal is the error for a request that arrives faster than degraded mode allows.
 func degradedRefusal(l policy.Limit, wait time.Duration) *gateway.Error {
 	e := quotaRefusal(state.Denial{Limit: policy.Limit{Name: l.Name, Unit: l.Unit, Per: policy.Minute}, Wait: max(wait, time.Second)})
-	e.Message += " The limit " + l.Name + " cannot be counted exactly now."
+	e.Message += " The limit " + l.Name + " is counted only approximately now, because its store cannot be reached."
 	return e
 }

@@ -1,5 +1,5 @@
-// Package quota decides whether a request may go on. Any number of instances share the
-// limits through one table. README.md explains the words and the mechanism.
+// Package quota decides whether a request may proceed. All instances share the limits
+// through one table. README.md explains the words and the mechanism.
 //
 // Every product × counter key is a counter, and a counter is one entity: its format
 // version; for each limit {window, charged}, or for a soft limit per minute a token bucket

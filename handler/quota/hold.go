@@ -9,56 +9,57 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// hold is what one attempt was charged in one counter. Its fields are guarded by the
+// hold is what one attempt has charged in one counter. Its fields are guarded by the
 // counter's mu.
 type hold struct {
 	amounts   []int64 // one for each limit that counts in windows
-	windowIDs []int64 // where they were charged
-	charged   bool    // the entity contains it
-	ended     bool    // an adjustment follows; a hold that is not charged yet must not be charged any more
+	windowIDs []int64 // the windows in which they were charged
+	charged   bool    // the entity contains the charge
+	ended     bool    // no longer needed; if it is not charged yet, it must not be charged
 
-	needsSlot bool   // or has one already
+	needsSlot bool   // a limit on concurrent requests applies: the hold needs a slot, or has one
 	hasSlot   bool   // it is counted in slotUse.inUse
-	onLost    func() // reports that a hard limit's slot was lost; nil = there is no such limit
+	onLost    func() // called when the hold loses its slot in a hard limit; nil = no such limit
 }
 
-// update waits for the counter's writer: a hold that is to be made, or a hold that is to
-// be adjusted to the amounts in final. All fields are guarded by the counter's mu.
+// update waits in the counter's queue. It makes a hold, or changes a hold to the amounts in
+// final. All fields are guarded by the counter's mu.
 type update struct {
 	hold         *hold
 	final        []int64 // nil = make the hold
 	freesSlot    bool
 	since        time.Time
-	resolved     bool // it leaves the queue
-	mayBeApplied bool // perhaps the entity contains it already, so its refunds must not be made again
+	resolved     bool // remove it from the queue
+	mayBeApplied bool // the entity may contain the update already, so a refund must not be made again
 
 	done      chan struct{} // closed when the fields below are set
 	completed bool
 	result
 }
 
-// result is what became of a hold.
+// result is the result of making a hold.
 type result struct {
 	err      error
-	degraded bool    // made without the store
+	degraded bool    // admitted without the store
 	left     []int64 // what each limit has left
 }
 
-// How long requests wait.
+// The longest waits of a request.
 const (
-	hardHoldWait = 2 * time.Second        // for a hard limit's store
-	softHoldWait = time.Second            // for a soft limit's store, and for a contended entity
-	settleWait   = 200 * time.Millisecond // for a settlement, at the end of an answer
+	hardHoldWait = 2 * time.Second        // for the store, in a hard limit
+	softHoldWait = time.Second            // for the store in a soft limit, and for an entity that others keep changing
+	settleWait   = 200 * time.Millisecond // for a settlement at the end of an answer
 )
 
-// alreadySettled is the channel of settlements that need no store.
+// alreadySettled is the closed channel that settle returns when no write is needed.
 var alreadySettled = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// reserve makes a hold out of the lease, or waits for the store.
+// reserve makes a hold from the lease if possible. Otherwise it waits for a write to the
+// store.
 func (c *counter) reserve(ctx context.Context, h *hold) result {
 	c.mu.Lock()
 	now := time.Now()
@@ -91,8 +92,8 @@ func (c *counter) reserve(ctx context.Context, h *hold) result {
 	return u.result
 }
 
-// stopWaiting ends the wait for a hold whose result has not come. cause is the error of
-// the caller's context; nil = the store took too long.
+// stopWaiting ends the wait for a hold that has no result yet. cause is the error of the
+// caller's context; nil = the store took too long.
 func (c *counter) stopWaiting(u *update, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,14 +108,15 @@ func (c *counter) stopWaiting(u *update, cause error) {
 	}
 }
 
-// refuse ends the wait for a hold that may still be part of the pending write. Called with
-// mu held.
+// refuse ends the wait for a hold with an error. The pending write may contain the hold;
+// then it is given back. The caller has locked mu.
 func (c *counter) refuse(u *update, err error) {
 	u.complete(result{err: err})
 	c.cancel(u.hold)
 }
 
-// degrade lets a request go on without the store. Called with mu held.
+// degrade ends the wait for a hold and admits the request in degraded mode. The caller has
+// locked mu.
 func (c *counter) degrade(u *update) {
 	g := c.reserveDegraded(time.Now(), u.hold)
 	if g.err != nil {
@@ -124,7 +126,8 @@ func (c *counter) degrade(u *update) {
 	u.complete(g)
 }
 
-// cancel gives a hold back, whether or not the entity contains it. Called with mu held.
+// cancel gives a hold back, whether or not the entity contains its charge. The caller has
+// locked mu.
 func (c *counter) cancel(h *hold) {
 	u := &update{hold: h, final: make([]int64, len(h.amounts)), freesSlot: h.needsSlot}
 	c.releaseSlot(h)
@@ -132,9 +135,9 @@ func (c *counter) cancel(h *hold) {
 	c.enqueue(u)
 }
 
-// settle changes a hold to final, in the lease if that has the same effect, otherwise in
-// the entity and in the background. The channel is closed when that is done or was given
-// up. It ends the hold and frees its slot.
+// settle changes a hold to the amounts in final and frees its slot. It uses the lease if
+// the result is the same; otherwise the entity is written in the background. The channel is
+// closed when the change is done or was given up.
 func (c *counter) settle(h *hold, final []int64) <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,7 +153,7 @@ func (c *counter) settle(h *hold, final []int64) <-chan struct{} {
 	return c.enqueue(u).done
 }
 
-// complete, deltas and noop are called with the counter's mu held.
+// complete, deltas and noop require that the caller has locked the counter's mu.
 
 func (u *update) complete(g result) {
 	if !u.completed {
@@ -159,7 +162,7 @@ func (u *update) complete(g result) {
 	}
 }
 
-// deltas are the changes that the entity still needs.
+// deltas returns what must be added to the entity in each limit.
 func (u *update) deltas(limits []policy.Limit) []int64 {
 	d := slices.Clone(u.final)
 	for i := range limits {
@@ -173,8 +176,8 @@ func (u *update) deltas(limits []policy.Limit) []int64 {
 	return d
 }
 
-// noop reports whether the entity needs no change for this update. It is called while no
-// change is pending, because only then charged is certain.
+// noop reports whether the update needs no change of the entity. It must not be called
+// while a change is pending, because until then charged is not certain.
 func (u *update) noop(limits []policy.Limit) bool {
 	if u.final == nil {
 		return u.hold.ended

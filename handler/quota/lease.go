@@ -8,31 +8,31 @@ import (
 )
 
 const (
-	leaseLife      = 2 * time.Second        // after that nothing is taken from a lease
-	leaseThreshold = 4                      // requests within leaseLife that are needed for a lease
-	leaseShare     = 16                     // a lease is at most this part of what its limit has left
-	renewBefore    = leaseLife / 4          // a lease in use is renewed this long before its end
-	spareSlotLife  = 250 * time.Millisecond // of free slots that other instances may be waiting for
+	leaseLife      = 2 * time.Second        // a lease can be used for this long
+	leaseThreshold = 4                      // a lease needs this many requests within leaseLife
+	leaseShare     = 16                     // a lease is at most 1/leaseShare of what its limit has left
+	renewBefore    = leaseLife / 4          // a lease that is in use is renewed this long before its end
+	spareSlotLife  = 250 * time.Millisecond // how long free slots are kept that other instances may need
 )
 
-// lease is an amount that was charged in advance and belongs to this instance alone. The
-// entity does not know its owner, so nobody else can take it back. Its fields are guarded
-// by the counter's mu.
+// lease is an amount that this instance has charged in advance. The entity does not contain
+// its owner, so no other instance can give it back. Its fields are guarded by the counter's
+// mu.
 type lease struct {
-	amounts   []int64   // one for each limit; nil = none
-	windowIDs []int64   // where they were charged; shared with holds and never changed
-	slots     int64     // free slots that the entity counts as this writer's
-	until     time.Time // when the rest goes back
-	renewAt   time.Time // zero = not before its end
+	amounts   []int64   // what is left of the lease in each limit; nil = no lease
+	windowIDs []int64   // the windows in which it was charged; shared with holds, so never changed
+	slots     int64     // free slots that the entity counts for this writer
+	until     time.Time // when the rest is given back
+	renewAt   time.Time // when the lease is renewed; zero = at its end
 }
 
 func (l *lease) empty() bool {
 	return l.slots == 0 && !anyNonZero(l.amounts)
 }
 
-// All functions below are called with mu held.
+// All functions below require that the caller has locked mu.
 
-// holdFromLease makes a hold out of the lease, if the lease covers it.
+// holdFromLease makes a hold from the lease if the lease covers it.
 func (c *counter) holdFromLease(now time.Time, h *hold) (left []int64, ok bool) {
 	l := &c.lease
 	takesSlot := h.needsSlot && !h.hasSlot
@@ -61,9 +61,9 @@ func (c *counter) holdFromLease(now time.Time, h *hold) (left []int64, ok bool) 
 	return left, true
 }
 
-// settleInLease settles a hold with the lease alone: what is left over goes into the
-// lease, what is missing comes out of it. It reports false, and changes nothing, where
-// that would differ from settling in the entity.
+// settleInLease settles a hold against the lease: a surplus is added to the lease, a
+// deficit is taken from it. If settling in the entity would give another result, it changes
+// nothing and returns false.
 func (c *counter) settleInLease(now time.Time, h *hold, final []int64) bool {
 	if !h.charged || !c.arrivals.warrantsLease(now) || c.returnLease {
 		return false
@@ -99,7 +99,8 @@ func (c *counter) settleInLease(now time.Time, h *hold, final []int64) bool {
 	return true
 }
 
-// extendLease adds to the lease what a change charged for it, now that this is certain.
+// extendLease adds to the lease what a change has charged for it, after the write is known
+// to be applied.
 func (c *counter) extendLease(ch *change) {
 	l := &ch.lease
 	nothing := l.action == leaseReplaced && !anyNonZero(l.charged) && l.slots == 0
@@ -122,7 +123,8 @@ func (c *counter) extendLease(ch *change) {
 	}
 }
 
-// leaseLifetime ends a lease with the first of its windows at the latest.
+// leaseLifetime returns how long a lease may last: leaseLife, or less if one of its windows
+// ends earlier.
 func (c *counter) leaseLifetime(windowIDs []int64, now time.Time) time.Duration {
 	return state.UntilEnd(now, c.limits, windowIDs, leaseLife)
 }

@@ -15,20 +15,20 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Options are what a Limiter works with.
+// Options of a Limiter.
 type Options struct {
-	Store  table.Store // must not retry; see the package documentation
+	Store  table.Store // a store that does not repeat calls; see the package documentation
 	Policy *policy.Policy
-	Logger *slog.Logger // nil = silent
+	Logger *slog.Logger // nil = nothing is logged
 }
 
-// Limiter keeps the limits of a policy. Safe for concurrent use.
+// Limiter enforces the limits of a policy. Safe for concurrent use.
 type Limiter struct {
 	store   table.Store
 	policy  *policy.Policy
 	log     *slog.Logger
-	started time.Time // its monotonic reading measures the time since then
-	process string    // random, so that the names of writers are unique
+	started time.Time // base of monotonic time measurement
+	process string    // random part of the names of this process's writers
 
 	writerNames atomic.Int64
 
@@ -38,15 +38,16 @@ type Limiter struct {
 }
 
 const (
-	maxCost = int64(1) << 50 // tokens, or millionths; keeps every sum far from overflow
-	idBytes = 6              // of Limiter.process
+	maxCost = int64(1) << 50 // the largest cost, in tokens or millionths of the currency; keeps every sum far from overflow
+	idBytes = 6              // length of Limiter.process in bytes
 	base36  = 36
 )
 
-// New returns a Limiter. It does not touch the store before the first request with a limit.
+// New returns a Limiter. It does not use the store before the first request of a product
+// with limits.
 func New(o Options) *Limiter {
 	random := make([]byte, idBytes)
-	_, _ = rand.Read(random) // never fails
+	_, _ = rand.Read(random) // cannot fail
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -60,19 +61,19 @@ func New(o Options) *Limiter {
 	return l
 }
 
-// Cost is what a request may use, as far as it is known before the request is sent. The
-// output parts are for limits on cost, because output has its own price; 0 = all of it
-// may be output.
+// Cost is what a request may use, as far as that is known before it is sent. The output
+// parts are for limits on cost, because output has a price of its own; 0 = all tokens may
+// be output.
 type Cost struct {
 	Estimate       int64 // tokens that soft limits hold
 	Bound          int64 // tokens that no answer can exceed; hard limits hold them
-	EstimateOutput int64 // of Estimate
-	BoundOutput    int64 // of Bound
+	EstimateOutput int64 // the part of Estimate that is output
+	BoundOutput    int64 // the part of Bound that is output
 }
 
-// Reserve holds the cost of one request in every limit of the caller's product. If one of
-// them refuses, it holds nothing and returns the *gateway.Error for the client. The caller
-// defers Release. A product without limits costs no store operation.
+// Reserve holds the cost of one request in every limit of the caller's product. If a limit
+// refuses the request, nothing is held and the error is the *gateway.Error for the client.
+// The caller must defer Release. A product without limits needs no store.
 func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, cost Cost) (*Reservation, error) {
 	product, ok := l.products[c.Product]
 	if !ok {
@@ -101,7 +102,8 @@ func (l *Limiter) Reserve(ctx context.Context, c gateway.Caller, model string, c
 	return r, nil
 }
 
-// fits refuses a request that a hard limit could never admit, or that has no price.
+// fits refuses a request that exceeds the whole amount of a hard limit, or that has no
+// price although a limit counts cost.
 func fits(product *compiledProduct, model string, r *Reservation) error {
 	for _, limit := range product.Limits {
 		switch {
@@ -114,23 +116,25 @@ func fits(product *compiledProduct, model string, r *Reservation) error {
 	return nil
 }
 
-// Close returns all leases. It waits until they and all settlements have reached the
-// store, were given up, or ctx ends. The limiter stays usable.
+// Close gives all leases back. It returns when they and all settlements have reached the
+// store or were given up, or with an error when ctx ends. The Limiter can still be used.
 func (l *Limiter) Close(ctx context.Context) error {
 	l.counters.each((*counter).flush)
 	if err := l.activeWriters.wait(ctx); err != nil {
-		return fmt.Errorf("quota: some settlements are not stored yet: %w", err)
+		return fmt.Errorf("quota: not all settlements and leases were written to the table: %w", err)
 	}
 	return nil
 }
 
-// now is the store's time: this process's monotonic time plus the store's offset.
+// now returns the store's time: this process's monotonic time plus its offset from the
+// store's clock.
 func (l *Limiter) now() time.Time {
 	return l.started.Add(time.Since(l.started)).Add(l.store.Offset())
 }
 
-// newWriterName returns a name that no other writer has. The process's name is not enough:
-// when a counter was forgotten, two counters of one key may work in one process.
+// newWriterName returns a name that no other writer has. The process's name alone is not
+// unique: two counters of one key can work in one process after the first was removed from
+// memory.
 func (l *Limiter) newWriterName() string {
 	return l.process + "-" + strconv.FormatInt(l.writerNames.Add(1), base36)
 }

@@ -11,7 +11,7 @@ import (
 	"aoaigateway/handler/quota/state"
 )
 
-// quotaRefusal has API Management's own wording for a limit that is used up.
+// quotaRefusal is the error for a limit that is used up, with API Management's wording.
 func quotaRefusal(denied state.Denial) *gateway.Error {
 	e := gateway.QuotaUsedUp.Because(nil)
 	minute := denied.Limit.Per == policy.Minute
@@ -36,7 +36,7 @@ func quotaRefusal(denied state.Denial) *gateway.Error {
 	return e
 }
 
-// unitNoun is what a limit on tokens or cost counts.
+// unitNoun names what a limit counts, for limits on tokens or cost.
 func unitNoun(l policy.Limit) string {
 	if l.Unit == policy.Cost {
 		return "Cost"
@@ -44,13 +44,14 @@ func unitNoun(l policy.Limit) string {
 	return "Token"
 }
 
-// jittered adds up to 3 %, and at most one minute, so that refused clients do not return
-// together.
+// jittered lengthens d by a random time of up to 3 %, at most one minute, so that refused
+// clients do not all return at the same moment.
 func jittered(d time.Duration) time.Duration {
 	return d + rand.N(min(d*3/100, time.Minute)+1) //nolint:gosec // a wait needs no secret randomness
 }
 
-// durationText writes a time in its two largest units, rounded up: "3 hours 12 minutes".
+// durationText writes a duration in its two largest units, rounded up: "3 hours 12
+// minutes".
 func durationText(seconds int64) string {
 	units := []struct {
 		name string
@@ -81,7 +82,7 @@ func plural(n int64, name string) string {
 	return fmt.Sprintf("%d %ss", n, name)
 }
 
-// neverFits refuses a request that a hard limit could not admit even when it is unused.
+// neverFits is the error for a request that exceeds the whole amount of a hard limit.
 func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	e := gateway.QuotaUsedUp.Because(nil)
 	what := "quota"
@@ -98,26 +99,29 @@ func neverFits(l policy.Limit, bound int64) *gateway.Error {
 	return e.WithLimit(l.Name)
 }
 
-// unpriced refuses a model that a limit on cost cannot count.
+// unpriced is the error for a model without a price when a limit counts cost.
 func unpriced(l policy.Limit, model string) *gateway.Error {
 	return gateway.ModelNotPriced.
 		New("The limit %s counts cost, and the gateway's policy has no price for the model %q.", l.Name, model).
 		WithLimit(l.Name)
 }
 
-// contentionError refuses a hold after too many conflicts with other instances.
+// contentionError is the error for a hold that met too many conflicts with other instances.
 func contentionError(l policy.Limit) *gateway.Error {
-	return gateway.RateLimitExceeded.New("Too many requests are being counted against the limit %s. Try again in 1 second.", l.Name).
+	return gateway.RateLimitExceeded.New(
+		"Too many simultaneous requests use the limit %s, so this one could not be counted in time. Try again in 1 second.", l.Name).
 		WithLimit(l.Name).WithRetry(time.Second)
 }
 
-// storeUnavailable refuses because a hard limit cannot be checked.
+// storeUnavailable is the error when the store of a hard limit cannot be reached.
 func storeUnavailable(l policy.Limit, cause error) *gateway.Error {
-	return gateway.LimitUnavailable.New("The limit %s cannot be checked now. Try again in 1 second.", l.Name).
+	return gateway.LimitUnavailable.New(
+		"The limit %s cannot be checked now, because its store does not answer. Try again in 1 second.", l.Name).
 		WithLimit(l.Name).WithRetry(time.Second).WithCause(cause)
 }
 
-// slotLostError ends a request whose slot could not be renewed.
+// slotLostError is the error for a request that was ended because its slot could not be
+// renewed.
 func slotLostError(l policy.Limit) *gateway.Error {
 	return gateway.ConcurrencySlotLost.
 		New("The gateway could not renew this request's slot in the limit %s, so it ended the request. Try again in 1 second.", l.Name).

@@ -10,31 +10,31 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// ErrPending reports that a settlement has not reached the store in time. It goes on in
-// the background, and the caller has nothing to do.
-var ErrPending = errors.New("quota: the settlement goes on in the background")
+// ErrPending reports that the settlement had not reached the store when Settle returned. It
+// continues in the background; the caller need not do anything.
+var ErrPending = errors.New("quota: the settlement is not stored yet and continues in the background")
 
-// Reservation is what one request holds. It belongs to the request's goroutine.
+// Reservation is what one request holds. Only the request's goroutine may use it.
 type Reservation struct {
 	cost  Cost
 	model policy.Model
-	holds []counterHold // one for each counter, in their fixed order
-	kept  bool          // the present attempt's hold stays charged
-	ended bool          // settled or released
+	holds []counterHold // one hold for each counter, in the fixed order of counters
+	kept  bool          // Keep was called: the hold of the present attempt stays charged
+	ended bool          // Settle or Release was called
 
-	done chan struct{} // closed once lost is set; nil = no slot can be lost
+	done chan struct{} // closed after lost is set; nil = the request has no slot that it can lose
 	lost atomic.Pointer[gateway.Error]
 }
 
-// counterHold is the present attempt's hold in one counter.
+// counterHold is the hold of the present attempt in one counter.
 type counterHold struct {
 	counter *counter
 	hold    *hold
 	result
 }
 
-// reserve makes a hold in every counter, or in none. Further attempts do not count as
-// requests and need no slot.
+// reserve makes a hold in every counter, or in none. For a further attempt, requests is 0
+// and no slot is needed.
 func (r *Reservation) reserve(ctx context.Context, requests int64) error {
 	parts := slices.Clone(r.holds)
 	for i := range parts {
@@ -54,8 +54,8 @@ func (r *Reservation) reserve(ctx context.Context, requests int64) error {
 	return nil
 }
 
-// requestSlot marks the hold as one that needs a slot, if the counter has a limit on
-// concurrent requests.
+// requestSlot marks the hold as needing a slot if the counter has a limit on concurrent
+// requests.
 func (r *Reservation) requestSlot(s *counter, h *hold) {
 	h.needsSlot = len(s.concurrent) > 0
 	for _, l := range s.concurrent {
@@ -72,12 +72,12 @@ func (r *Reservation) loseSlot(l policy.Limit) {
 	}
 }
 
-// Done is closed when the slot in a hard limit on concurrent requests could not be renewed
-// in time. Then the request must end, because another request may soon take the slot. Done
-// is nil, and so never ready, without such a limit.
+// Done returns a channel that is closed if the request's slot in a hard limit on concurrent
+// requests could not be renewed in time. The request must then end, because another request
+// may soon take the slot. Without such a limit the channel is nil.
 func (r *Reservation) Done() <-chan struct{} { return r.done }
 
-// Err is the reason why Done is closed; nil before.
+// Err returns why Done is closed, or nil while it is open.
 func (r *Reservation) Err() error {
 	if e := r.lost.Load(); e != nil {
 		return e
@@ -85,7 +85,7 @@ func (r *Reservation) Err() error {
 	return nil
 }
 
-// amounts are what an attempt holds in each limit.
+// amounts returns what an attempt holds in each limit.
 func (r *Reservation) amounts(limits []policy.Limit, requests int64) []int64 {
 	out := make([]int64, len(limits))
 	for i, l := range limits {
@@ -94,8 +94,8 @@ func (r *Reservation) amounts(limits []policy.Limit, requests int64) []int64 {
 	return out
 }
 
-// amount is what an attempt holds in one limit. A soft limit never holds more than its
-// whole amount: otherwise a long prompt could never pass.
+// amount returns what an attempt holds in one limit. In a soft limit it is at most the
+// whole amount of the limit; otherwise a very long prompt would always be refused.
 func (r *Reservation) amount(l policy.Limit, requests int64) int64 {
 	estimate, bound := r.cost.Estimate, r.cost.Bound
 	switch l.Unit {
@@ -112,9 +112,10 @@ func (r *Reservation) amount(l policy.Limit, requests int64) int64 {
 	return min(estimate, l.Amount)
 }
 
-// Again is called before each further attempt. If the attempt before it was kept, Again
-// holds the cost once more, or returns the *gateway.Error that refuses it. Otherwise the
-// attempt before has left its hold. A further attempt does not count as a request.
+// Again must be called before each further attempt. If Keep was called for the previous
+// attempt, Again holds the cost once more, or returns the *gateway.Error that refuses this.
+// Otherwise the new attempt takes over the hold. A further attempt does not count as a
+// request.
 func (r *Reservation) Again(ctx context.Context) error {
 	if r.ended || !r.kept {
 		return nil
@@ -132,14 +133,14 @@ func (r *Reservation) Again(ctx context.Context) error {
 	return nil
 }
 
-// Keep is called when the present attempt was sent, was not refused, and brought no usage:
-// the service may have used tokens for it, so its hold stays charged.
+// Keep is called when an attempt was sent and neither refused nor answered with its usage.
+// The service may have used tokens, so the hold of this attempt stays charged.
 func (r *Reservation) Keep() { r.kept = true }
 
-// Hedge holds the request's cost once more, for an attempt beside the present one, or
-// returns the *gateway.Error that refuses it. It does not count as a request and takes no
-// slot. The new reservation is settled or released on its own. Another goroutine may call
-// Hedge while the request's goroutine does not use the reservation.
+// Hedge makes a second reservation of the same cost, for an attempt beside the present one,
+// or returns the *gateway.Error that refuses it. It does not count as a request and takes
+// no slot. The second reservation is settled or released separately. Another goroutine may
+// call Hedge while the request's goroutine does not use the reservation.
 func (r *Reservation) Hedge(ctx context.Context) (*Reservation, error) {
 	hedge := &Reservation{cost: r.cost, model: r.model, holds: slices.Clone(r.holds)}
 	if err := hedge.reserve(ctx, 0); err != nil {
@@ -148,10 +149,11 @@ func (r *Reservation) Hedge(ctx context.Context) (*Reservation, error) {
 	return hedge, nil
 }
 
-// Settle replaces the hold by what was used. Only the first call counts. It waits up to
-// 200 ms for the store, even when ctx has ended; after that it returns ErrPending and goes
-// on in the background. A kept attempt keeps at least its hold, and so does an estimated
-// usage in hard limits. Overage is charged to the current window.
+// Settle replaces the hold by the usage u. Only the first call has an effect. It waits up
+// to 200 ms for the store, even after ctx has ended; then it returns ErrPending and
+// continues in the background. An attempt for which Keep was called stays charged with at
+// least its hold, and so does estimated usage in hard limits. Overage is charged to the
+// current window.
 func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
 	tokens := min(max(u.Total, 0), maxCost)
 	cost := min(r.model.Price.Of(u), maxCost)
@@ -171,8 +173,9 @@ func (r *Reservation) Settle(ctx context.Context, u gateway.Usage) error {
 	})
 }
 
-// Release gives back what was not kept. After Settle it does nothing, so callers defer it.
-// The request stays counted in limits on requests. It waits as Settle does.
+// Release gives back all holds except those that Keep marked. After Settle it does nothing,
+// so callers can defer it. Limits on requests still count the request. Release waits as
+// long as Settle does.
 func (r *Reservation) Release(ctx context.Context) {
 	_ = r.finish(ctx, func(l policy.Limit, held int64) int64 {
 		if r.kept || l.Unit == policy.Requests {
@@ -182,7 +185,8 @@ func (r *Reservation) Release(ctx context.Context) {
 	})
 }
 
-// finish changes every hold to what final returns, and waits briefly for the store.
+// finish changes every hold to the amount that final returns, and waits up to settleWait
+// for the store.
 func (r *Reservation) finish(ctx context.Context, final func(l policy.Limit, held int64) int64) error {
 	if r.ended {
 		return nil
@@ -215,23 +219,24 @@ func (r *Reservation) finish(ctx context.Context, final func(l policy.Limit, hel
 	return nil
 }
 
-// Degraded reports whether a soft limit admitted the request without its store.
+// Degraded reports whether a soft limit admitted the request in degraded mode.
 func (r *Reservation) Degraded() bool {
 	return slices.ContainsFunc(r.holds, func(p counterHold) bool { return p.degraded })
 }
 
-// Left is what a limit had left after the reservation.
+// Left is what one limit had left after the reservation.
 type Left struct {
-	Limit  string // the limit's name; empty = there is no such limit, or its store cannot be reached
+	Limit  string // name of the limit; empty = there is no such limit, or its store cannot be reached
 	Amount int64
 	Left   int64
 }
 
-// Remaining is the tightest limit of each sort, for response headers.
+// Remaining has, for each kind of limit, the one with the least left. It is for response
+// headers.
 type Remaining struct {
-	Tokens   Left // per minute
-	Requests Left // per minute
-	Quota    Left // tokens per anything longer
+	Tokens   Left // limits on tokens per minute
+	Requests Left // limits on requests per minute
+	Quota    Left // limits on tokens per longer period
 }
 
 // Remaining returns what the limits had left after this reservation.

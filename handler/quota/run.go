@@ -8,12 +8,13 @@ import (
 )
 
 const (
-	refusalMemory   = 250 * time.Millisecond // an older reading refuses nobody
-	storeFailingFor = time.Second            // after a failure, soft holds do not wait for the store
-	settleTimeout   = 30 * time.Second       // then an adjustment is given up
+	refusalMemory   = 250 * time.Millisecond // an older reading must not be used to refuse a request
+	storeFailingFor = time.Second            // for this long after a failure, soft holds do not wait for the store
+	settleTimeout   = 30 * time.Second       // a settlement that could not be written for this long is given up
 )
 
-// run is the counter's only writing goroutine. It ends when nothing is left to write.
+// run is the only goroutine that writes the counter's entity. It ends when there is nothing
+// left to write.
 func (c *counter) run() {
 	defer c.limiter.activeWriters.ended()
 	for c.hasWork() {
@@ -21,7 +22,8 @@ func (c *counter) run() {
 	}
 }
 
-// hasWork drops what is out of date and reports whether there is anything left to write.
+// hasWork removes updates that need no write or are too old, and reports whether there is
+// anything left to write.
 func (c *counter) hasWork() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,7 +35,8 @@ func (c *counter) hasWork() bool {
 	late := func(u *update) bool { return now.Sub(u.since) > settleTimeout }
 	leaseIsLate := !c.lease.empty() && now.Sub(c.lease.until) > settleTimeout
 	if leaseIsLate || slices.ContainsFunc(c.queue, late) {
-		c.limiter.log.Warn("a quota settlement was given up", "counter", c.writer.key.Partition, "error", c.lastErr)
+		c.limiter.log.Warn("quota settlements could not be written for 30 s and were given up",
+			"counter", c.writer.key.Partition, "error", c.lastErr)
 		c.drop(late)
 	}
 	if leaseIsLate {
@@ -54,7 +57,7 @@ func (c *counter) hasWork() bool {
 	return false
 }
 
-// drop completes the matching updates without a write. Called with mu held.
+// drop completes the matching updates without a write. The caller has locked mu.
 func (c *counter) drop(match func(*update) bool) {
 	c.queue = slices.DeleteFunc(c.queue, func(u *update) bool {
 		if match(u) {
@@ -65,7 +68,7 @@ func (c *counter) drop(match func(*update) bool) {
 	})
 }
 
-// step finds out what became of the last write, or makes the next one.
+// step finds out the outcome of the pending write, or makes the next write.
 func (c *counter) step() {
 	if c.pending != nil {
 		c.reconcile()
@@ -105,7 +108,8 @@ func (c *counter) load() bool {
 	return true
 }
 
-// send sends the pending change. Without a clear answer the next step reconciles.
+// send sends the pending change. If the store's answer is not clear, the next step calls
+// reconcile.
 func (c *counter) send() {
 	done, err := c.writer.send(c.pending.write)
 	switch {
@@ -117,7 +121,7 @@ func (c *counter) send() {
 	}
 }
 
-// reconcile reads the entity to find out what became of the pending change.
+// reconcile reads the entity to find out whether the pending change was applied.
 func (c *counter) reconcile() {
 	if !c.load() {
 		return
@@ -126,7 +130,7 @@ func (c *counter) reconcile() {
 	switch ch.write.outcome(c.writer.latest) {
 	case applied:
 		c.finish(ch)
-	case notYet: // the write may still arrive, so only the same bytes may be sent
+	case notYet: // the write may still be on its way, so nothing else may be sent
 		c.pause(&c.conflicts)
 		c.send()
 	case notApplied:
@@ -139,8 +143,8 @@ func (c *counter) reconcile() {
 	}
 }
 
-// assumeLess treats a change whose outcome cannot be known in the way that grants less:
-// its holds and charges are made again, its refunds are not.
+// assumeLess handles a change whose outcome cannot be found out, so that no limit is
+// exceeded: holds and charges are made again, refunds are not.
 func (c *counter) assumeLess(ch *change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +156,7 @@ func (c *counter) assumeLess(ch *change) {
 	}
 }
 
-// finish completes the updates of a change that is now certain.
+// finish completes the updates of a change that is known to be applied.
 func (c *counter) finish(ch *change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +199,8 @@ func (c *counter) conclude(d decision) {
 	}
 }
 
-// serveFromLease makes holds out of the new lease for requests that came meanwhile.
+// serveFromLease makes holds from the new lease for requests that arrived while it was
+// written.
 func (c *counter) serveFromLease() {
 	now := time.Now()
 	for _, u := range c.queue {
@@ -209,7 +214,8 @@ func (c *counter) serveFromLease() {
 	}
 }
 
-// lostRace ends the wait of holds that waited long enough, and pauses.
+// lostRace handles a conflict with another writer: it refuses holds that have waited too
+// long, and pauses.
 func (c *counter) lostRace() {
 	c.endWaits(func(u *update) bool { return time.Since(u.since) >= softHoldWait }, contentionError(c.firstHard()))
 	c.pause(&c.conflicts)
@@ -220,11 +226,12 @@ func (c *counter) storeAnswered() {
 	c.failures.Reset()
 }
 
-// storeFailed records a failure of the store, lets soft holds go on without it, and pauses.
+// storeFailed handles a failure of the store: soft holds stop waiting for it, and the
+// writer pauses.
 func (c *counter) storeFailed(err error) {
 	c.mu.Lock()
 	if !c.failing {
-		c.limiter.log.Warn("the quota table failed", "counter", c.writer.key.Partition, "error", err)
+		c.limiter.log.Warn("the quota table cannot be read or written", "counter", c.writer.key.Partition, "error", err)
 	}
 	c.failing, c.lastErr = true, err
 	c.failingUntil = time.Now().Add(storeFailingFor)
@@ -235,8 +242,8 @@ func (c *counter) storeFailed(err error) {
 	c.pause(&c.failures)
 }
 
-// endWaits ends the wait of the matching holds: under hard limits with hardErr, otherwise
-// in degraded mode. A hold that is part of the pending write stays queued.
+// endWaits ends the wait of the matching holds: with hardErr if the counter has a hard
+// limit, otherwise in degraded mode. A hold in the pending write stays in the queue.
 func (c *counter) endWaits(match func(*update) bool, hardErr error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +265,8 @@ func (c *counter) isPending(u *update) bool {
 	return c.pending != nil && slices.ContainsFunc(c.pending.decisions, func(d decision) bool { return d.update == u })
 }
 
-// pause waits for a random time, so that instances which failed together do not meet again.
+// pause waits for a random time, so that instances that failed at the same moment do not
+// retry at the same moment.
 func (c *counter) pause(b *backoff.Backoff) {
 	time.Sleep(backoff.Jitter(b.Next()))
 }

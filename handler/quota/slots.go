@@ -7,23 +7,23 @@ import (
 )
 
 const (
-	slotRenew     = 20 * time.Second // they are written again after this
-	slotLostAfter = 50 * time.Second // not renewed for this long: hard limits end the requests
-	unknownSlots  = -1               // it is not known what the entity counts
+	slotRenew     = 20 * time.Second // slots are written again after this time
+	slotLostAfter = 50 * time.Second // hard limits end requests whose slots were not renewed for this long
+	unknownSlots  = -1               // value of slotUse.recorded: the count in the entity is not known
 )
 
-// slotUse is the requests that have a slot in a counter. Its fields are guarded by the
+// slotUse counts the requests that have a slot in a counter. Its fields are guarded by the
 // counter's mu.
 type slotUse struct {
 	inUse     int64
-	peak      int64            // the most in use at a time since the lease was last renewed
-	available int64            // slots that all instances could still take, when last known
-	onLost    map[*hold]func() // ends the request of a hold; only under hard limits
-	recorded  int64            // what the entity counts as this writer's
-	renewedAt time.Time        // when the last certain write was decided
+	peak      int64            // the most slots in use at once since the last renewal of the lease
+	available int64            // slots that all instances could still take, at the last write or reading
+	onLost    map[*hold]func() // what ends the request of a hold; only for hard limits
+	recorded  int64            // slots that the entity counts for this writer, or unknownSlots
+	renewedAt time.Time        // when the last write that is known to be applied was decided
 }
 
-// takeSlot, releaseSlot and cancelLateSlots are called with mu held.
+// takeSlot, releaseSlot and cancelLateSlots require that the caller has locked mu.
 
 func (c *counter) takeSlot(h *hold) {
 	if !h.needsSlot || h.hasSlot {
@@ -48,7 +48,7 @@ func (c *counter) releaseSlot(h *hold) {
 	}
 }
 
-// transferSlot gives the slot of one attempt's hold to that of a further attempt.
+// transferSlot moves the slot from the hold of one attempt to the hold of the next.
 func (c *counter) transferSlot(from, to *hold) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,7 +61,7 @@ func (c *counter) transferSlot(from, to *hold) {
 }
 
 // cancelLateSlots ends the requests whose slots could not be renewed, before other
-// instances may take those slots.
+// instances may take these slots.
 func (c *counter) cancelLateSlots(now time.Time) {
 	if c.slots.inUse+c.lease.slots == 0 && now.Sub(c.slots.renewedAt) > state.SlotLife {
 		c.slots.recorded = 0 // other instances no longer count them
@@ -69,7 +69,8 @@ func (c *counter) cancelLateSlots(now time.Time) {
 	if len(c.slots.onLost) == 0 || now.Sub(c.slots.renewedAt) < slotLostAfter {
 		return
 	}
-	c.limiter.log.Warn("quota slots lost", "counter", c.writer.key.Partition, "requests", len(c.slots.onLost), "error", c.lastErr)
+	c.limiter.log.Warn("quota slots could not be renewed; their requests are being ended",
+		"counter", c.writer.key.Partition, "requests", len(c.slots.onLost), "error", c.lastErr)
 	for h, lost := range c.slots.onLost {
 		c.releaseSlot(h)
 		lost()

@@ -10,20 +10,20 @@ import (
 	"aoaigateway/handler/table"
 )
 
-const storeCallTimeout = time.Second // of one store operation
+const storeCallTimeout = time.Second // limit for one operation of the store
 
-// writer changes one entity by compare-and-swap, one write at a time. It knows entities,
-// revisions and write ids, but nothing of leases, slots and waiting requests. It belongs
-// to the goroutine that runs its counter.
+// writer changes one entity by compare-and-swap, one write at a time. It handles entities,
+// revisions and write ids; leases, slots and waiting requests are handled elsewhere. Only
+// the goroutine of its counter's run uses it.
 type writer struct {
 	store  table.Store
 	key    table.Key
-	name   string   // no other writer has it; it begins the ids of this writer's writes
-	writes int64    // that this writer made
-	latest *reading // the newest reading or write; nil = none that can be used
+	name   string   // unique among all writers; write ids begin with it
+	writes int64    // how many writes this writer has made
+	latest *reading // the newest reading or write; nil = none, or none that can be used
 }
 
-// reading is the entity as it was at some moment.
+// reading is the content of the entity at some moment.
 type reading struct {
 	state.Counter
 	rev    table.Rev
@@ -31,24 +31,25 @@ type reading struct {
 	at     time.Time
 }
 
-// write is one compare-and-swap. It is never changed, so that it can be sent again as it is.
+// write is one compare-and-swap. It is never changed, so that it can be sent again
+// unchanged.
 type write struct {
 	id   string
 	base *reading
 	next state.Counter
 }
 
-// outcome is what became of a write.
+// outcome says whether a write was applied.
 type outcome int
 
 const (
 	applied    outcome = iota
-	notYet             // not applied so far, but it may still be on its way
-	notApplied         // and it never will be
-	unknown            // nothing can tell any more
+	notYet             // not applied so far, but the store may still receive it
+	notApplied         // not applied, and it cannot be any more
+	unknown            // it cannot be found out
 )
 
-// newWrite gives the write of next over base its id.
+// newWrite makes a write that replaces base by next, and gives it an id.
 func (w *writer) newWrite(base *reading, next state.Counter) *write {
 	w.writes++
 	wr := &write{id: w.name + "." + strconv.FormatInt(w.writes, base36), base: base, next: next}
@@ -57,7 +58,7 @@ func (w *writer) newWrite(base *reading, next state.Counter) *write {
 	return wr
 }
 
-// load reads the entity.
+// load reads the entity into latest.
 func (w *writer) load() error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeCallTimeout)
 	defer cancel()
@@ -75,8 +76,8 @@ func (w *writer) load() error {
 }
 
 // send sends wr and reports whether it was certainly applied. After a conflict it returns
-// neither true nor an error: a conflict may be the echo of our own write, which a network
-// component repeated. Reading the entity tells.
+// false and no error: the store may have applied the write, and the conflict may come from
+// a duplicate of it that the network sent. Reading the entity shows which.
 func (w *writer) send(wr *write) (bool, error) {
 	props, err := wr.next.Props()
 	if err != nil {
@@ -100,7 +101,8 @@ func (w *writer) send(wr *write) (bool, error) {
 	return false, err
 }
 
-// outcome tells what became of a write, from a reading made after it was sent.
+// outcome finds out whether a write was applied, from a reading that was made after the
+// write was sent.
 func (wr *write) outcome(now *reading) outcome {
 	switch {
 	case now.HasWrite(wr.id):

@@ -1,4 +1,4 @@
-// Package authtest is a tenant of Entra for tests: it publishes keys and signs access
+// Package authtest simulates an Entra tenant in tests: it publishes keys and signs access
 // tokens with them.
 package authtest
 
@@ -17,15 +17,15 @@ import (
 	"time"
 )
 
-// Ids of the tenant, of its one person and of its one application.
+// Ids of the tenant, of its only user and of its only application.
 const (
 	Tenant = "11111111-0000-4000-8000-000000000001"
-	Client = "22222222-0000-4000-8000-000000000002" // the gateway's registration
+	Client = "22222222-0000-4000-8000-000000000002" // the gateway's app registration
 	Person = "33333333-0000-4000-8000-000000000003"
 	App    = "44444444-0000-4000-8000-000000000004"
 )
 
-// Issuer is the tenant. It is an http.RoundTripper and an http.Handler.
+// Issuer is the simulated tenant. It is an http.RoundTripper and an http.Handler.
 type Issuer struct {
 	mu      sync.Mutex
 	keys    map[string]*rsa.PrivateKey
@@ -34,14 +34,14 @@ type Issuer struct {
 	asked   int
 }
 
-// New makes a tenant with one key.
+// New returns a tenant with one key.
 func New() *Issuer {
 	i := &Issuer{keys: map[string]*rsa.PrivateKey{}}
 	i.Rotate("key-1")
 	return i
 }
 
-// Rotate withdraws all keys, publishes a new one under kid, and signs with it from now on.
+// Rotate replaces all keys by a new one with the id kid. Later tokens are signed with it.
 func (i *Issuer) Rotate(kid string) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -52,28 +52,29 @@ func (i *Issuer) Rotate(kid string) {
 	i.keys, i.current = map[string]*rsa.PrivateKey{kid: key}, kid
 }
 
-// SetAway makes the tenant answer with errors only, or answer normally again.
+// SetAway(true) makes the tenant answer all requests with an error; SetAway(false) ends
+// that.
 func (i *Issuer) SetAway(away bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.away = away
 }
 
-// Asked is how often the keys were requested.
+// Asked returns how often clients have requested the keys.
 func (i *Issuer) Asked() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.asked
 }
 
-// Key is the key that it signs with.
+// Key returns the current signing key and its id.
 func (i *Issuer) Key() (kid string, key *rsa.PrivateKey) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.current, i.keys[i.current]
 }
 
-// RoundTrip answers without a network.
+// RoundTrip answers a request without a network.
 func (i *Issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	status, body := i.answer(r.URL.Path)
 	return &http.Response{
@@ -82,7 +83,7 @@ func (i *Issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// ServeHTTP publishes the keys.
+// ServeHTTP answers requests for the published keys.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, body := i.answer(r.URL.Path)
 	w.Header().Set("Content-Type", "application/json")
@@ -110,8 +111,8 @@ func (i *Issuer) answer(path string) (status int, body []byte) {
 	return http.StatusOK, body
 }
 
-// Claims are those of a version 2.0 token that a person got through App. They are valid for
-// an hour.
+// Claims returns the claims of a version 2.0 token that the user got through App. It is
+// valid for an hour.
 func Claims(roles ...string) map[string]any {
 	now := time.Now().Unix()
 	return map[string]any{
@@ -121,7 +122,7 @@ func Claims(roles ...string) map[string]any {
 	}
 }
 
-// AppClaims are those of a version 1.0 token that App got for itself.
+// AppClaims returns the claims of a version 1.0 token that App got for itself.
 func AppClaims(roles ...string) map[string]any {
 	c := Claims(roles...)
 	for _, name := range []string{"azp", "scp", "preferred_username"} {
@@ -132,7 +133,7 @@ func AppClaims(roles ...string) map[string]any {
 	return c
 }
 
-// Token signs claims with the current key.
+// Token returns a token with the given claims, signed with the current key.
 func (i *Issuer) Token(claims map[string]any) string {
 	body, err := json.Marshal(claims)
 	if err != nil {
@@ -142,7 +143,8 @@ func (i *Issuer) Token(claims map[string]any) string {
 	return i.Sign(fmt.Sprintf(`{"typ":"JWT","alg":"RS256","kid":%q}`, kid), string(body))
 }
 
-// Sign signs a header and claims as they are, with RS256 whatever the header says.
+// Sign returns a token with exactly this header and these claims. It signs with RS256 even
+// if the header names another algorithm.
 func (i *Issuer) Sign(header, claims string) string {
 	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 	sum := sha256.New()

@@ -1,4 +1,4 @@
-// Package jwks fetches and keeps the keys that an issuer of tokens publishes (RFC 7517).
+// Package jwks fetches and caches the keys that a token issuer publishes (RFC 7517).
 package jwks
 
 import (
@@ -20,21 +20,21 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// How long keys are used, and how often they are fetched. Entra publishes a key well before
-// it signs with it.
+// How long fetched keys are used, and how often they are fetched. Entra publishes a key
+// well before it signs tokens with it.
 const (
-	freshFor     = time.Hour        // older keys are fetched again in the background
-	usableFor    = 24 * time.Hour   // older keys are not used
-	fetchPause   = 30 * time.Second // between two fetches
+	freshFor     = time.Hour        // keys fetched longer ago are used, and fetched again in the background
+	usableFor    = 24 * time.Hour   // keys fetched longer ago are not used
+	fetchPause   = 30 * time.Second // least time between two fetches
 	fetchTimeout = 5 * time.Second
 	maxSize      = 1 << 20
 )
 
-// ErrUnknownKey reports that the issuer does not publish the key.
+// ErrUnknownKey reports that the issuer does not publish the key that a token names.
 var ErrUnknownKey = errors.New("jwks: the issuer does not publish this key")
 
-// Set is the issuer's published keys (RFC 7517). It fetches them when the first token
-// comes. Invalid tokens cannot make it fetch more than once a fetchPause.
+// Set holds the published keys of one issuer. It fetches them when the first token arrives.
+// Tokens with invented key ids cause at most one fetch in each fetchPause.
 type Set struct {
 	url    string
 	client *http.Client
@@ -43,20 +43,21 @@ type Set struct {
 
 	mu       sync.Mutex
 	keys     map[string]*rsa.PublicKey // by kid; the map is replaced, never changed
-	fetched  time.Time                 // when keys were fetched
+	fetched  time.Time                 // when the keys were fetched
 	next     time.Time                 // no fetch before this time
-	failures int                       // since then
+	failures int                       // failed fetches in a row
 }
 
-// New returns the keys published at url. It does not touch the network.
+// New returns a Set of the keys published at url. It does not use the network yet.
 func New(url string, transport http.RoundTripper, logger *slog.Logger) *Set {
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client := &http.Client{Transport: transport, CheckRedirect: noRedirect}
 	return &Set{url: url, client: client, logger: logger}
 }
 
-// Key finds the public key that a token names. Errors are ErrUnknownKey or *gateway.Error:
-// IssuerUnavailable when the keys cannot be fetched.
+// Key returns the public key with the id kid. It fails with ErrUnknownKey if the issuer
+// does not publish the key, or with a *gateway.Error (IssuerUnavailable) if the keys cannot
+// be fetched.
 func (s *Set) Key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	now := s.lookup(kid)
 	if now.key != nil && now.age < usableFor {
@@ -81,11 +82,11 @@ func (s *Set) Key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	return now.key, nil
 }
 
-// found is what the set has for a key.
+// found is the result of looking for a key in the set.
 type found struct {
 	key     *rsa.PublicKey
-	age     time.Duration // of all keys
-	due     bool          // they may be fetched
+	age     time.Duration // time since the keys were fetched
+	due     bool          // fetchPause is over: the keys may be fetched
 	failing bool          // the last fetch failed
 }
 
@@ -99,8 +100,8 @@ func (s *Set) lookup(kid string) found {
 	return found{s.keys[kid], age, !time.Now().Before(s.next), s.failures > 0}
 }
 
-// wait waits for the fetch that all waiting requests share. A request that ends does not
-// end the fetch.
+// wait waits for a fetch that all waiting requests share. The fetch continues if a waiting
+// request ends.
 func (s *Set) wait(ctx context.Context) error {
 	select {
 	case r := <-s.flight.DoChan("", func() (any, error) { return nil, s.fetch(ctx) }):
@@ -110,10 +111,10 @@ func (s *Set) wait(ctx context.Context) error {
 	}
 }
 
-// fetch replaces the keys, or leaves them as they were after a failure. Then the next
-// fetch may come sooner, because without keys no token is accepted.
+// fetch replaces the keys. If it fails, the old keys remain, and the next fetch may come
+// sooner than otherwise.
 func (s *Set) fetch(ctx context.Context) error {
-	if !s.lookup("").due { // another fetch has just ended
+	if !s.lookup("").due { // another fetch has ended since wait was called
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
@@ -143,7 +144,7 @@ func (s *Set) download(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the key server answered %s", resp.Status)
+		return nil, fmt.Errorf("the issuer's key server answered %s, not 200", resp.Status)
 	}
 	var set struct {
 		Keys []jwk `json:"keys"`
@@ -158,7 +159,7 @@ func (s *Set) download(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("the key server returned no RSA key for signatures")
+		return nil, errors.New("the issuer's key server returned no usable RSA signing key")
 	}
 	return keys, nil
 }
@@ -171,8 +172,8 @@ type jwk struct {
 	Exponent string `json:"e"`
 }
 
-// rsa returns nil for keys of another kind or use, and for keys that are too weak or too
-// large.
+// rsa returns the RSA key. It returns nil for keys of another type or use, and for keys
+// whose size is not accepted.
 func (k jwk) rsa() *rsa.PublicKey {
 	n, nerr := base64.RawURLEncoding.DecodeString(k.Modulus)
 	e, eerr := base64.RawURLEncoding.DecodeString(k.Exponent)

@@ -1,6 +1,6 @@
 // Package state is the content of a counter: what each limit has charged, the slots, and
-// the ids of the last writes. It is arithmetic over (state, time, amounts) and the form in
-// which an entity keeps it. It does no I/O and knows no clock.
+// the ids of the last writes. It computes new states from (state, time, amounts), and
+// converts them from and to table entities. It does no I/O and reads no clock.
 package state
 
 import (
@@ -15,21 +15,22 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// rememberedWriters is how many writers' last ids an entity keeps. A writer has one write
-// in flight at a time, so its last id tells the outcome however often others wrote since.
+// rememberedWriters is how many writers an entity keeps the last write id of. A writer has
+// one write in flight at a time, so its last id shows whether that write was applied,
+// however often others have written since.
 const rememberedWriters = 64
 
-// Counter is the content of a counter's entity. Its methods change nothing but the receiver.
+// Counter is the content of a counter's entity. Its methods change only the receiver.
 type Counter struct {
-	Time   time.Time // of the latest decision; no writer decides at an earlier time
+	Time   time.Time // time of the latest decision; later decisions are made at this time or later
 	Writes int64
-	ids    []string // writer.number: the last id of each of the last writers, oldest first
+	ids    []string // the last write id ("writer.number") of each of the last writers, oldest first
 	limits map[string]limitState
 	slots  map[string]slot // by writer; nil = none
 }
 
-// limitKey names a limit's state by what the limit counts, not by its name or size: a
-// limit that is renamed or resized keeps its state.
+// limitKey is the key of a limit's state. It consists of what the limit counts, without its
+// name and amount: a limit that is renamed or resized keeps its state.
 func limitKey(l policy.Limit) string {
 	key := string(l.Unit) + "/" + string(l.Per)
 	if l.Hard {
@@ -46,15 +47,15 @@ func (s *Counter) Clone() Counter {
 // New returns the content of a counter that was never written.
 func New() Counter { return Counter{limits: map[string]limitState{}} }
 
-// Advance moves the state to now, unless it is later already.
+// Advance moves the state to the time now. It does nothing if the state is at a later time.
 func (s *Counter) Advance(now time.Time) {
 	if now = now.UTC().Truncate(time.Millisecond); now.After(s.Time) {
 		s.Time = now
 	}
 }
 
-// limit returns a limit's state at the entity's time. A limit that became hard or soft
-// within its window goes on with what was charged before.
+// limit returns a limit's state at the entity's time. If the policy made a hard limit soft
+// or the reverse, the charges of the current window still count.
 func (s *Counter) limit(l policy.Limit) limitState {
 	if c, ok := s.limits[limitKey(l)]; ok {
 		return c.roll(l, s.Time)
@@ -67,7 +68,7 @@ func (s *Counter) limit(l policy.Limit) limitState {
 	return newLimitState(l, s.Time)
 }
 
-// Left is what each limit has left.
+// Left returns what each limit has left.
 func (s *Counter) Left(limits []policy.Limit) []int64 {
 	left := make([]int64, len(limits))
 	for i, l := range limits {
@@ -76,7 +77,7 @@ func (s *Counter) Left(limits []policy.Limit) []int64 {
 	return left
 }
 
-// WindowIDs are the windows that the state would charge now.
+// WindowIDs returns the ids of the windows that a charge made now would have.
 func (s *Counter) WindowIDs(limits []policy.Limit) []int64 {
 	ids := make([]int64, len(limits))
 	for i, l := range limits {
@@ -85,7 +86,7 @@ func (s *Counter) WindowIDs(limits []policy.Limit) []int64 {
 	return ids
 }
 
-// Denial is the limit that refuses, and for how long.
+// Denial says which limit refuses, and for how long.
 type Denial struct {
 	Limit policy.Limit
 	Wait  time.Duration
@@ -105,7 +106,7 @@ func (s *Counter) Admit(limits []policy.Limit, amounts []int64) (windowIDs []int
 	return s.Charge(limits, amounts), nil
 }
 
-// Charge charges amounts, even beyond the limits, and returns their windows.
+// Charge charges amounts, even beyond the limits, and returns the ids of their windows.
 func (s *Counter) Charge(limits []policy.Limit, amounts []int64) (windowIDs []int64) {
 	windowIDs = make([]int64, len(limits))
 	for i, before := range s.limitStates(limits) {
@@ -116,8 +117,8 @@ func (s *Counter) Charge(limits []policy.Limit, amounts []int64) (windowIDs []in
 }
 
 // SameWindows reports whether the charges a and b were made in the same windows, so that
-// one refund can give both back. Charges of a token bucket must also be young enough for a
-// refund.
+// one refund can give both back. In a token bucket both charges must also be recent enough
+// for a refund.
 func SameWindows(now time.Time, limits []policy.Limit, a, b []int64) bool {
 	for i, l := range limits {
 		switch {
@@ -132,9 +133,9 @@ func SameWindows(now time.Time, limits []policy.Limit, a, b []int64) bool {
 	return true
 }
 
-// limitStates reads all states before any of them is changed. A limit without a state starts
-// from that of the limit that differs only in being hard or soft, and must not inherit a
-// charge of the same call.
+// limitStates reads all states before any of them changes. The reason: a limit that has no
+// state begins with the state of its hard or soft counterpart, and must not inherit a
+// charge that the same call makes there.
 func (s *Counter) limitStates(limits []policy.Limit) []limitState {
 	list := make([]limitState, len(limits))
 	for i, l := range limits {
@@ -143,8 +144,8 @@ func (s *Counter) limitStates(limits []policy.Limit) []limitState {
 	return list
 }
 
-// Adjust adds deltas, one for each limit. A negative delta is a refund to the window where
-// it was charged; a positive one is charged now. It reports whether anything changed.
+// Adjust adds deltas, one for each limit. A negative delta is a refund to the window of the
+// charge; a positive delta is charged now. Adjust reports whether it changed anything.
 func (s *Counter) Adjust(limits []policy.Limit, deltas, windowIDs []int64) (changed bool) {
 	for i, before := range s.limitStates(limits) {
 		l, after := limits[i], before
@@ -161,7 +162,7 @@ func (s *Counter) Adjust(limits []policy.Limit, deltas, windowIDs []int64) (chan
 	return changed
 }
 
-// RecordWrite adds the id of a write.
+// RecordWrite adds the id of a write, and removes the writer's previous id.
 func (s *Counter) RecordWrite(id string) {
 	s.Writes++
 	writer, _, _ := strings.Cut(id, ".")
@@ -170,19 +171,20 @@ func (s *Counter) RecordWrite(id string) {
 	s.ids = s.ids[max(0, len(s.ids)-rememberedWriters):]
 }
 
-// HasWrite reports whether the id of a write is among those that are kept.
+// HasWrite reports whether the entity contains the id of a write.
 func (s *Counter) HasWrite(id string) bool { return slices.Contains(s.ids, id) }
 
-// RemembersSince reports whether the id of a write made after base would still be kept:
-// no id was dropped yet, or too few writes followed, or an older id is still there.
+// RemembersSince reports whether the id of a write made after base would certainly still be
+// in the entity: no id was removed yet, or too few writes followed, or an older id is still
+// there.
 func (s *Counter) RemembersSince(base Counter) bool {
 	since := s.Writes - base.Writes
 	return since >= 1 && (len(s.ids) < rememberedWriters || since < rememberedWriters ||
 		slices.ContainsFunc(base.ids, func(id string) bool { return slices.Contains(s.ids, id) }))
 }
 
-// Prune drops slots and limits whose time is over. Limits that this policy does not have
-// are kept until then, because another instance may have another policy.
+// Prune removes slots and limits whose time is over. It keeps limits that this policy does
+// not have until then, because another instance may have another policy.
 func (s *Counter) Prune() {
 	maps.DeleteFunc(s.limits, func(key string, c limitState) bool {
 		parts := strings.Split(key, "/")
@@ -198,7 +200,7 @@ func (s *Counter) Prune() {
 // formatVersion is the version of the entity's format.
 const formatVersion = 1
 
-// Props is the entity as it is stored. People can read all of it.
+// Props returns the properties of the entity, in a readable form.
 func (s *Counter) Props() (map[string]any, error) {
 	limits, err := json.Marshal(s.limits)
 	if err != nil {
@@ -210,7 +212,8 @@ func (s *Counter) Props() (map[string]any, error) {
 	}, nil
 }
 
-// Parse reads what Props made.
+// Parse returns the content of an entity that was written with Props. It fails if the
+// entity has another format version or lacks a property.
 func Parse(e table.Entity) (Counter, error) {
 	version, ok := e.Props["v"].(int64)
 	if ok && version != formatVersion {

@@ -6,23 +6,23 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// grain divides a token into parts, so that a bucket refills by a whole number of parts in
-// each millisecond: limit/60 tokens a second are limit parts a millisecond.
+// grain is the number of parts of a token. With it a bucket gains a whole number of parts
+// per millisecond: a limit of L tokens a minute gains L parts per millisecond.
 const grain = 60_000
 
 // limitState is the state of one limit in a counter: {window, charged}, or {level, at} for a
 // token bucket.
 type limitState struct {
 	Window  int64 `json:"window,omitempty"`  // Unix seconds at which the window began
-	Charged int64 `json:"charged,omitempty"` // in that window
-	Level   int64 `json:"level,omitempty"`   // what is left in the bucket, in parts of a token (grain); negative after overage
-	At      int64 `json:"at,omitempty"`      // Unix milliseconds at which Level was right
+	Charged int64 `json:"charged,omitempty"` // amount charged in that window
+	Level   int64 `json:"level,omitempty"`   // what the bucket has left, in parts of a token (see grain); negative after overage
+	At      int64 `json:"at,omitempty"`      // the time of Level, in Unix milliseconds
 }
 
-// isBucket reports whether a limit is a token bucket, as soft limits per minute are.
+// isBucket reports whether the limit is a token bucket. Soft limits per minute are.
 func isBucket(l policy.Limit) bool { return !l.Hard && l.Per == policy.Minute }
 
-// newLimitState is the state of a limit that was not used yet.
+// newLimitState returns the state of an unused limit.
 func newLimitState(l policy.Limit, now time.Time) limitState {
 	if isBucket(l) {
 		return limitState{Level: l.Amount * grain, At: now.UnixMilli()}
@@ -30,7 +30,8 @@ func newLimitState(l policy.Limit, now time.Time) limitState {
 	return limitState{Window: windowStart(l.Per, now).Unix()}
 }
 
-// roll brings a state to now. It never moves a state back in time.
+// roll returns the state at the time now: a new window begins, or a bucket refills. It
+// never moves a state back in time.
 func (ls limitState) roll(l policy.Limit, now time.Time) limitState {
 	if !isBucket(l) {
 		if start := windowStart(l.Per, now).Unix(); start > ls.Window {
@@ -48,7 +49,7 @@ func (ls limitState) roll(l policy.Limit, now time.Time) limitState {
 	return ls
 }
 
-// left is what can still be charged to a rolled state.
+// left returns what can still be charged to a rolled state.
 func (ls limitState) left(l policy.Limit) int64 {
 	if isBucket(l) {
 		return max(ls.Level, 0) / grain
@@ -56,7 +57,8 @@ func (ls limitState) left(l policy.Limit) int64 {
 	return max(l.Amount-ls.Charged, 0)
 }
 
-// wait is how long it takes until n can be charged to a rolled state; 0 = it can be now.
+// wait returns how long it takes until n can be charged to a rolled state; 0 = it can be
+// charged now.
 func (ls limitState) wait(l policy.Limit, n int64, now time.Time) time.Duration {
 	if !isBucket(l) {
 		if n <= ls.left(l) {
@@ -71,8 +73,9 @@ func (ls limitState) wait(l policy.Limit, n int64, now time.Time) time.Duration 
 	return time.Duration((missing+l.Amount-1)/l.Amount) * time.Millisecond
 }
 
-// charge charges n, even beyond the limit; callers that must not exceed it ask wait first.
-// A bucket's debt is at most one minute, so that a long answer does not close it for hours.
+// charge charges n, even beyond the limit; a caller that must not exceed the limit calls
+// wait first. The debt of a bucket is at most what it gains in one minute, so that a long
+// answer does not block it for hours.
 func (ls limitState) charge(l policy.Limit, n int64) limitState {
 	if isBucket(l) {
 		full := l.Amount * grain
@@ -83,7 +86,7 @@ func (ls limitState) charge(l policy.Limit, n int64) limitState {
 	return ls
 }
 
-// refund gives back n of what was charged in a window, if the window still counts.
+// refund gives back n that were charged in a window, if the window still counts.
 func (ls limitState) refund(l policy.Limit, n, windowID int64) limitState {
 	switch {
 	case !ls.stillCounts(l, windowID):
@@ -95,8 +98,8 @@ func (ls limitState) refund(l policy.Limit, n, windowID int64) limitState {
 	return ls
 }
 
-// windowID identifies the window of a charge made now, for a later refund: the beginning
-// of the window, or the time of a bucket.
+// windowID returns the id that a charge made now needs for a later refund: the beginning of
+// the window, or the time of a bucket.
 func (ls limitState) windowID(l policy.Limit) int64 {
 	if isBucket(l) {
 		return ls.At
@@ -104,8 +107,8 @@ func (ls limitState) windowID(l policy.Limit) int64 {
 	return ls.Window
 }
 
-// stillCounts reports whether a charge made in that window still counts. A bucket has
-// refilled any charge after one minute.
+// stillCounts reports whether a charge made in that window still counts. In a bucket a
+// charge no longer counts after one minute, because the bucket has refilled.
 func (ls limitState) stillCounts(l policy.Limit, windowID int64) bool {
 	if isBucket(l) {
 		return ls.At-windowID < time.Minute.Milliseconds()

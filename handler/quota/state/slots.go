@@ -11,17 +11,17 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// SlotLife is how long a write keeps a writer's slots.
+// SlotLife is how long a writer's slots count after it has written them.
 const SlotLife = 60 * time.Second
 
-// slot is how many requests one writer has in flight, and until when other writers count
-// them. A writer always writes the whole number, never a difference.
+// slot is how many slots one writer has, and until when other writers count them. A writer
+// always writes the total, never a difference.
 type slot struct {
 	n     int64
 	until int64 // Unix seconds
 }
 
-// slotsOfOthers counts the slots of all writers but one that are still valid.
+// slotsOfOthers counts the slots of all other writers that have not expired.
 func (s *Counter) slotsOfOthers(writer string) (n int64) {
 	for name, held := range s.slots {
 		if name != writer && held.until > s.Time.Unix() {
@@ -31,8 +31,8 @@ func (s *Counter) slotsOfOthers(writer string) (n int64) {
 	return n
 }
 
-// FreeSlots is how many more requests the limits allow a writer that has n in flight, and
-// the tightest of the limits. Without limits it is 1.
+// FreeSlots returns how many more slots the limits allow a writer that has n, and the limit
+// that allows the least. Without limits it returns 1.
 func (s *Counter) FreeSlots(limits []policy.Limit, writer string, n int64) (free int64, tightest policy.Limit) {
 	free = 1
 	for i, l := range limits {
@@ -43,10 +43,10 @@ func (s *Counter) FreeSlots(limits []policy.Limit, writer string, n int64) (free
 	return free, tightest
 }
 
-// Slots is how many slots the entity counts as a writer's.
+// Slots returns how many slots the entity counts for a writer.
 func (s *Counter) Slots(writer string) int64 { return s.slots[writer].n }
 
-// SetSlots records how many slots a writer has from now on.
+// SetSlots sets how many slots a writer has from now on.
 func (s *Counter) SetSlots(writer string, n int64) {
 	if n <= 0 {
 		delete(s.slots, writer)
@@ -58,7 +58,7 @@ func (s *Counter) SetSlots(writer string, n int64) {
 	s.slots[writer] = slot{n: n, until: s.Time.Add(SlotLife).Unix()}
 }
 
-// formatSlots writes slots as writer=n@until, with blanks between.
+// formatSlots writes slots as writer=n@until, separated by blanks.
 func formatSlots(slots map[string]slot) string {
 	parts := make([]string, 0, len(slots))
 	for _, name := range slices.Sorted(maps.Keys(slots)) {

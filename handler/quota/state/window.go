@@ -6,7 +6,7 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// windowStart is the beginning of the fixed UTC window that contains t.
+// windowStart returns the beginning of the fixed UTC window that contains t.
 func windowStart(p policy.Period, t time.Time) time.Time {
 	t = t.UTC()
 	y, m, d := t.Date()
@@ -27,7 +27,7 @@ func windowStart(p policy.Period, t time.Time) time.Time {
 	return time.Date(y, time.January, 1, 0, 0, 0, 0, time.UTC)
 }
 
-// UntilEnd is how long the windows of a charge last after now, but at most the given time.
+// UntilEnd returns how long it is until the first window of a charge ends, at most most.
 func UntilEnd(now time.Time, limits []policy.Limit, windowIDs []int64, most time.Duration) time.Duration {
 	for i, l := range limits {
 		if !isBucket(l) {
@@ -37,7 +37,7 @@ func UntilEnd(now time.Time, limits []policy.Limit, windowIDs []int64, most time
 	return most
 }
 
-// windowEnd is the end of the window that begins at start.
+// windowEnd returns the end of the window that begins at start.
 func windowEnd(p policy.Period, start time.Time) time.Time {
 	switch p {
 	case policy.Minute:
