@@ -45,7 +45,7 @@ param location string
 
 @description('''
 public: about $0 a month while nobody calls. Services have public endpoints, open to Entra identities only; the gateway answers on its own azurewebsites.net name.
-private: about $380 a month while nobody calls. Adds an Application Gateway with WAF as the only way in, a virtual network, and private endpoints; nothing else is reachable from outside.
+private: about $390 a month while nobody calls. Adds an Application Gateway with WAF as the only way in, a virtual network, and private endpoints; nothing else is reachable from outside.
 ''')
 @allowed([
   'public'
@@ -196,6 +196,9 @@ param functionPrivateEndpoint bool = true
 @description('private: false when a hub brings its own Azure Monitor Private Link Scope.')
 param monitorPrivateLink bool = true
 
+@description('private: id of the resource group that has the private DNS zones of a hub, linked to this network by the hub; empty makes zones here.')
+param dnsZonesGroupId string = ''
+
 @allowed([
   'public'
   'private'
@@ -319,6 +322,7 @@ module net 'network.bicep' = if (isPrivate) {
     allowedSources: allowedSources
     functionPrivateEndpoint: functionPrivateEndpoint
     monitorPrivateLink: monitorPrivateLink
+    dnsZonesGroupId: dnsZonesGroupId
     workspaceId: observe.outputs.workspaceId
     componentId: observe.outputs.componentId
     endpointId: observe.outputs.endpointId

@@ -8,6 +8,7 @@ param addressPrefix string
 param allowedSources string
 param functionPrivateEndpoint bool
 param monitorPrivateLink bool
+param dnsZonesGroupId string
 param workspaceId string
 param componentId string
 param endpointId string
@@ -247,7 +248,8 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
 
 // A hub that brings its own Azure Monitor link scope brings these zones too. An empty zone would hide the public names.
 var monitorZones = ['monitor', 'oms', 'ods', 'agentsvc']
-var zoneItems = filter(items(zoneNames), z => monitorPrivateLink || !contains(monitorZones, z.key))
+var endpointZones = filter(items(zoneNames), z => monitorPrivateLink || !contains(monitorZones, z.key))
+var zoneItems = empty(dnsZonesGroupId) ? endpointZones : []
 
 resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = [
   for z in zoneItems: {
@@ -314,7 +316,8 @@ module monitorLink 'link.bicep' = if (monitorPrivateLink) {
   }
 }
 
-var zones = toObject(items(zoneNames), z => z.key, z => resourceId('Microsoft.Network/privateDnsZones', z.value))
+var zonesGroupId = empty(dnsZonesGroupId) ? resourceGroup().id : dnsZonesGroupId
+var zones = toObject(items(zoneNames), z => z.key, z => '${zonesGroupId}/providers/Microsoft.Network/privateDnsZones/${z.value}')
 
 output edgeSubnetId string = '${vnet.id}/subnets/snet-edge'
 output appSubnetId string = '${vnet.id}/subnets/snet-app'

@@ -43,6 +43,9 @@ func Make(ctx context.Context, o Options) error {
 	if env["AZURE_ENV_NAME"] == "" {
 		return fmt.Errorf("AZURE_ENV_NAME is not set: azd runs this, as its hooks preup and preprovision")
 	}
+	if strings.HasSuffix(env["AZURE_ENV_NAME"], ".") {
+		return fmt.Errorf("AZURE_ENV_NAME: %q ends with a period, which no resource group's name may", env["AZURE_ENV_NAME"])
+	}
 	if err := o.checkValues(env); err != nil {
 		return err
 	}

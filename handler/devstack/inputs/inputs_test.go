@@ -165,6 +165,7 @@ func TestInputsRefuseWhatAzdDrops(t *testing.T) {
 		"GW_MAX_INSTANCES=1e3":            `GW_MAX_INSTANCES: must be a whole number, not "1e3"`,
 		"GW_MEMORY_MB=2048 ":              `GW_MEMORY_MB: must be a whole number, not "2048 "`,
 		"GW_ADMIN_KEY=short":              "GW_ADMIN_KEY: must have 32 characters",
+		"AZURE_ENV_NAME=trial.":           "ends with a period",
 		"GW_TLS_PFX=x":                    "GW_TLS_PFX: must be a PFX in base64",
 	} {
 		a := &azd{values: map[string]string{}}

@@ -101,9 +101,14 @@ func checkZoneLoops(f *file) (found []Finding) {
 			found = append(found, Finding{f.path, d.lineOf(), name + " must loop over zoneItems, which leaves out zones without an endpoint"})
 		}
 	}
-	d := f.find("variable", "zoneItems")
-	if d == nil || !strings.Contains(d.Value.text(), "monitorPrivateLink || !contains(monitorZones, z.key)") {
-		found = append(found, Finding{f.path, d.lineOf(), "zoneItems must leave out monitorZones without monitorPrivateLink"})
+	for name, want := range map[string]string{
+		"endpointZones": "monitorPrivateLink || !contains(monitorZones, z.key)",
+		"zoneItems":     "empty(dnsZonesGroupId) ? endpointZones : []",
+		"zonesGroupId":  "empty(dnsZonesGroupId) ? resourceGroup().id : dnsZonesGroupId",
+	} {
+		if d := f.find("variable", name); d == nil || !strings.Contains(d.Value.text(), want) {
+			found = append(found, Finding{f.path, d.lineOf(), name + " must be " + want})
+		}
 	}
 	return found
 }
