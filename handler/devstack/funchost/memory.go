@@ -10,20 +10,20 @@ import (
 // bodies at a time took 411 MiB. Its figure for one large body alone is twice that, because
 // garbage is collected late while there is room; at the limit only what is in use counts.
 type memory struct {
-	limit int64
-	used  atomic.Int64
+	limit  int64
+	bodies atomic.Int64 // bytes of bodies that are being read
 }
+
+const perByte = 5387 // thousandths of a byte
 
 var errOutOfMemory = errors.New("OutOfMemoryException")
 
 // take counts bytes as they arrive.
 func (m *memory) take(n int) error {
-	if m.used.Add(inUse(n)) > m.limit {
+	if bytes := m.bodies.Add(int64(n)); bytes*perByte/1000 > m.limit {
 		return errOutOfMemory
 	}
 	return nil
 }
 
-func (m *memory) release(n int) { m.used.Add(-inUse(n)) }
-
-func inUse(n int) int64 { return int64(n) * 411 / 80 * (1 << 20) / 1_000_000 }
+func (m *memory) release(n int) { m.bodies.Add(-int64(n)) }

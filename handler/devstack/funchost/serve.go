@@ -54,7 +54,7 @@ func (h *Host) serve(x *kestrel.Exchange) {
 	}
 }
 
-// ownAnswer is the host's answer to what is no function's.
+// ownAnswer answers a request that belongs to no function.
 func (h *Host) ownAnswer(x *kestrel.Exchange) {
 	top, _, _ := strings.Cut(strings.TrimPrefix(x.Path, "/"), "/")
 	switch {

@@ -20,15 +20,15 @@ import (
 
 // worker is one handler process.
 type worker struct {
-	cmd    *exec.Cmd
-	addr   string
-	exited chan struct{} // closed after Wait
-	code   int           // valid after exited
-	up     atomic.Bool   // answered GET /
-	kept   bool          // exited with 0: the host goes on sending to its dead port; under Host.mu
-	spared atomic.Bool   // killed for an invocation over functionTimeout, which is no error
-	due    time.Time     // end of the initialization time
-	tail   *tail
+	cmd     *exec.Cmd
+	addr    string
+	exited  chan struct{} // closed after Wait
+	code    int           // valid after exited
+	up      atomic.Bool   // answered GET /
+	kept    bool          // exited with 0: the host goes on sending to its dead port; under Host.mu
+	overran atomic.Bool   // killed for an invocation over functionTimeout, which is no error
+	due     time.Time     // end of the initialization time
+	tail    *tail
 }
 
 func (w *worker) gone() bool {
@@ -52,7 +52,7 @@ func (w *worker) kill() {
 const (
 	errorGap  = 30 * time.Minute
 	maxErrors = 3
-	lastWords = 2 * time.Second // from the decision to stop to the end
+	stopDelay = 2 * time.Second // from the decision to stop to the end
 )
 
 // supervise runs one worker after the other until the rules or Close say stop.
@@ -81,7 +81,7 @@ func (h *Host) supervise() {
 		case h.o.Fresh && w.up.Load():
 			h.server.ResetAll()
 			continue
-		case w.code == 200, w.spared.Load():
+		case w.code == 200, w.overran.Load():
 			continue
 		case w.kept:
 			h.logf("exit code 0: the handler is not started again, its port stays dead")
@@ -95,7 +95,7 @@ func (h *Host) supervise() {
 		if failures++; failures == maxErrors {
 			h.fail(fmt.Errorf("functions host: Exceeded http worker restart retry count. Shutting down Functions Host: "+
 				"the handler failed %d times, last with exit code %d\n%s", failures, w.code, w.tail))
-			h.sleep(lastWords)
+			h.sleep(stopDelay)
 			return
 		}
 	}
@@ -133,7 +133,7 @@ func (h *Host) limitTime(w *worker, cancel context.CancelCauseFunc) (stop func()
 	}
 	t := time.AfterFunc(h.app.timeout, func() {
 		cancel(errTimeout)
-		w.spared.Store(true)
+		w.overran.Store(true)
 		w.kill()
 	})
 	return func() { t.Stop() }

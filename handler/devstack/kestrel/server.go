@@ -1,7 +1,7 @@
 // Package kestrel is the HTTP/1.1 server of the Functions host, as its callers meet it: the
-// limits of a request's head, the least rate of an upload, what it makes of a path, refusals
-// without a body, and connections that are reset when an answer breaks off. Where net/http is
-// kinder or more talkative than that, it cannot be used.
+// limits of a request's head, the least rate of an upload, the way it decodes a path, refusals
+// without a body, and connections that are reset when an answer breaks off. The server of
+// net/http accepts more and explains its refusals, so it cannot stand in for this one.
 package kestrel
 
 import (
