@@ -115,6 +115,11 @@ param storageSku string = production ? 'Standard_ZRS' : 'Standard_LRS'
 @description('Days after which records are deleted from the archive; soft delete keeps them for seven more.')
 param auditRetentionDays int = 365
 
+@minValue(0)
+@maxValue(146000)
+@description('Days in which nobody can delete or overwrite a record; 0: none. With it Azure deletes no record by age either. See README first.')
+param auditImmutableDays int = 0
+
 @minValue(30)
 @maxValue(730)
 @description('Days that Log Analytics keeps the rows.')
@@ -366,6 +371,7 @@ module store 'store.bicep' = {
     private: isPrivate
     storageSku: storageSku
     auditRetentionDays: auditRetentionDays
+    auditImmutableDays: auditImmutableDays
     purgeProtection: purgeProtection
     adminKey: checkedKey
     tlsSecretUri: tlsSecretUri

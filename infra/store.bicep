@@ -8,6 +8,7 @@ param token string
 param private bool
 param storageSku string
 param auditRetentionDays int
+param auditImmutableDays int
 param purgeProtection bool
 
 @secure()
@@ -129,6 +130,13 @@ resource audit 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-0
   parent: blobs
   name: auditContainer
   properties: { publicAccess: 'None' }
+}
+
+// Not locked: whoever may write the account's settings can still remove it, and everybody sees that in the activity log.
+resource immutable 'Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@2025-06-01' = if (auditImmutableDays > 0) {
+  parent: audit
+  name: 'default'
+  properties: { immutabilityPeriodSinceCreationInDays: auditImmutableDays, allowProtectedAppendWritesAll: true }
 }
 
 // Append blobs can be deleted by age, but not moved to a cooler tier.

@@ -22,9 +22,9 @@ func Graph(all templates) string {
 		}
 		label := d.Target
 		if d.Value.Kind == "for" {
-			label += "<br/>one a region"
+			label += map[bool]string{true: "<br/>one a region", false: "<br/>one an account"}[strings.Contains(d.Value.Text, " in regions:")]
 		}
-		if d.Value.Kind == "if" {
+		if d.Value.Kind == "if" || d.Value.Kind == "for" && d.Value.Items[0].Kind == "if" {
 			private = append(private, d.Name)
 		}
 		fmt.Fprintf(&b, "    %s[%s]\n", d.Name, label)
@@ -62,7 +62,7 @@ func linkNode(file string, d *declaration) string {
 
 func linkNodes(all templates) (nodes []string) {
 	all.each("module", func(f *file, d *declaration) {
-		if d.Target == "link.bicep" {
+		if d.Target == "link.bicep" && f.path != "infra/main.bicep" { // those of main are modules of their own
 			nodes = append(nodes, linkNode(filepath.Base(f.path), d))
 		}
 	})

@@ -51,6 +51,11 @@ func checkRetention(f *file) (found []Finding) {
 	if e := p.prop("isHnsEnabled"); e.text() != "false" {
 		add(storage, e, "storage: isHnsEnabled must be false: such accounts cannot seal append blobs")
 	}
+	immutable := f.find("resource", "immutable")
+	if immutable == nil || immutable.Value.Test != "auditImmutableDays > 0" ||
+		immutable.body().at("properties", "allowProtectedAppendWritesAll").text() != "true" {
+		add(immutable, nil, "immutable must be made if (auditImmutableDays > 0), with allowProtectedAppendWritesAll: journals grow by appends")
+	}
 	logs := f.find("resource", "recordLogs")
 	for _, category := range []string{"StorageRead", "StorageDelete"} {
 		if !strings.Contains(logs.body().text(), "'"+category+"'") {
