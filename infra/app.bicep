@@ -8,6 +8,8 @@ param private bool
 param instanceMemoryMB int
 param maximumInstanceCount int
 param httpConcurrency int
+param hostBodyBytes int
+param maxBodyMB int
 param alwaysReady int
 param zoneRedundant bool
 
@@ -35,12 +37,6 @@ param linksSubnetId string
 param zones object
 param functionPrivateEndpoint bool
 param scmAccess string
-
-// The Functions host reads a whole body before the program sees the request, and a host without memory ends with every
-// stream in it. Of 2,048 MB it bore 75 bodies of 12 MiB at a time, but not 16 of 20 MiB: so there are two bounds.
-var hostBodyMB = min(instanceMemoryMB * 3 / 10 / httpConcurrency, instanceMemoryMB / 170)
-// Below the host's limit, so that a caller gets the gateway's readable 413.
-var maxBodyMB = hostBodyMB < 2 ? fail('GW_HTTP_CONCURRENCY is too high for GW_MEMORY_MB: no memory is left for bodies') : hostBodyMB - 1
 
 var roles = {
   cognitiveServicesOpenAIUser: '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
@@ -204,7 +200,7 @@ var appSettings = {
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
   AZURE_CLIENT_ID: identity.properties.clientId
   AZURE_TOKEN_CREDENTIALS: 'prod'
-  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: string(hostBodyMB * 1048576)
+  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: string(hostBodyBytes)
   GATEWAY_MAX_BODY_MB: string(maxBodyMB)
   GATEWAY_BACKENDS: backends
   GATEWAY_TABLE_ENDPOINT: store.table

@@ -26,8 +26,13 @@ var gatewayId = resourceId('Microsoft.Network/applicationGateways', gatewayName)
 var refusal = base64('{"error":{"code":"firewall","message":"The firewall in front of the gateway refused the request."}}')
 
 // A rule that a request met writes the request's values into the log; keys and prompts are among them.
-var scrubbed = ['RequestHeaderNames', 'RequestCookieNames', 'RequestArgNames', 'RequestPostArgNames', 'RequestJSONArgNames']
-var scrubbing = map(scrubbed, v => { matchVariable: v, selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' })
+var scrubbing = [
+  { matchVariable: 'RequestHeaderNames', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' }
+  { matchVariable: 'RequestCookieNames', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' }
+  { matchVariable: 'RequestArgNames', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' }
+  { matchVariable: 'RequestPostArgNames', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' }
+  { matchVariable: 'RequestJSONArgNames', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled' }
+]
 
 var ruleSets = [
   { ruleSetType: 'Microsoft_DefaultRuleSet', ruleSetVersion: '2.1' }
@@ -84,7 +89,7 @@ var manageByAddress = {
       matchVariables: [{ variableName: 'RemoteAddr' }]
       operator: 'IPMatch'
       negationConditon: true
-      matchValues: map(split(manageSources, ','), s => trim(s))
+      matchValues: split(replace(manageSources, ' ', ''), ',')
     }
   ]
 }

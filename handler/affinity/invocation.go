@@ -9,13 +9,14 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// invocationLifetime covers the few seconds in which the Functions host repeats an invocation.
+// invocationLifetime is how long an invocation id is kept. The Functions host repeats an
+// invocation only within a few seconds.
 const invocationLifetime = time.Hour
 
-// FirstDelivery makes it durable that this process serves the invocation. It refuses an
-// invocation that was delivered before: when the gateway dies, the Functions host sends
-// requests without a body again, to the next process and with the same invocation id. An
-// empty id stands for a request that may be repeated.
+// FirstDelivery records durably that this process serves the invocation. It fails if the
+// invocation was delivered before: when the gateway dies, the Functions host sends requests
+// without a body again, with the same invocation id, to the next process. An empty id means
+// that the request may be repeated.
 func (s *Store) FirstDelivery(ctx context.Context, subscription, invocation string) error {
 	if invocation == "" {
 		return nil

@@ -2,13 +2,13 @@ package affinity
 
 import "context"
 
-// Pending is a Remember that runs in the background.
+// Pending is a call of Remember that runs in the background.
 type Pending struct {
-	done chan struct{} // closed when err is final
+	done chan struct{} // closed when err is set
 	err  error
 }
 
-// Begin starts Remember. The end of ctx does not stop it.
+// Begin starts Remember in the background. It continues when ctx ends.
 func (s *Store) Begin(ctx context.Context, subscription, id, region string) *Pending {
 	p := &Pending{done: make(chan struct{})}
 	go func() {
@@ -18,7 +18,8 @@ func (s *Store) Begin(ctx context.Context, subscription, id, region string) *Pen
 	return p
 }
 
-// Wait returns when the row is durable or its writing was given up. A nil Pending is done.
+// Wait returns nil when the row is durable, or an error when Remember gave up. On a nil
+// Pending it returns nil at once.
 func (p *Pending) Wait() error {
 	if p == nil {
 		return nil

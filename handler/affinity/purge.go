@@ -9,14 +9,15 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// The timer runs every five minutes. One partition per run covers the table in 21 hours.
+// The timer runs every 5 minutes. One partition in each run covers the whole table in 21
+// hours.
 const (
 	partitions  = 256
 	timerPeriod = 5 * time.Minute
 )
 
-// Purge deletes the expired rows of the partition whose turn it is. Rows that cannot be
-// decoded stay.
+// Purge deletes the expired rows of one partition; the time selects the partition. Rows
+// that cannot be decoded are kept.
 func (s *Store) Purge(ctx context.Context) (string, error) {
 	now := s.now()
 	partition := fmt.Sprintf("%02x", now.Unix()/int64(timerPeriod/time.Second)%partitions)
@@ -35,5 +36,5 @@ func (s *Store) Purge(ctx context.Context) (string, error) {
 		}
 		deleted++
 	}
-	return fmt.Sprintf("partition %s: %d kept, %d deleted", partition, kept, deleted), nil
+	return fmt.Sprintf("partition %s: %d rows kept, %d expired rows deleted", partition, kept, deleted), nil
 }

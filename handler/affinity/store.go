@@ -1,10 +1,12 @@
-// Package affinity remembers which region keeps a stored object, so that every instance
-// asks for it there, and which subscription owns it, so that no other gets it.
+// Package affinity records which region keeps a stored object and which subscription owns
+// it. With this, every instance sends requests for the object to that region, and no other
+// subscription can read it.
 //
-// Each id has one row. The partition is the first byte of the id's SHA-256 and the row key
-// is the whole of it, because regions choose ids and Table Storage restricts keys. The
-// properties are {version, id, region, subscription, until}. A row never changes. Misses
-// are not cached, because another instance may be about to write the row.
+// Each id has one row. The partition is the first byte of the SHA-256 of the id, and the
+// row key is the whole hash, because regions choose the ids and Table Storage restricts
+// keys. The properties are {version, id, region, subscription, until}. A row never changes.
+// The cache has no ids without a row, because another instance may be about to write the
+// row.
 package affinity
 
 import (
@@ -23,16 +25,16 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// ErrNotFound says that the subscription has no such object: it never existed, another
+// ErrNotFound says that the subscription owns no such object: it never existed, another
 // subscription owns it, or its lifetime is over.
 var ErrNotFound = errors.New("affinity: no such object of this subscription")
 
 // Options of a Store. A zero value means the default.
 type Options struct {
 	Table        table.Store
-	Lifetime     time.Duration // how long an object is known; default 31 days: the service keeps responses for 30
-	WriteTimeout time.Duration // how long Remember tries; default 15 s
-	ReadTimeout  time.Duration // how long Find tries; default 2 s
+	Lifetime     time.Duration // how long a row is valid; default 31 days, because the service keeps responses for 30 days
+	WriteTimeout time.Duration // how long Remember tries to write; default 15 s
+	ReadTimeout  time.Duration // how long Find tries to read; default 2 s
 	CacheSize    int           // rows kept in memory; default 10,000
 }
 
@@ -44,13 +46,13 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Store knows the owners of objects. Safe for concurrent use.
+// Store records the regions and owners of objects. Safe for concurrent use.
 type Store struct {
 	options Options
 	cache   *lru.Cache[string, owner] // by row key
 }
 
-// New returns a Store. It does not touch the table yet.
+// New returns a Store. It does not use the table yet.
 func New(o Options) *Store {
 	o = o.withDefaults()
 	cache, _ := lru.New[string, owner](o.CacheSize) // fails only for sizes below 1
@@ -60,7 +62,8 @@ func New(o Options) *Store {
 func (s *Store) now() time.Time { return time.Now().Add(s.options.Table.Offset()) }
 
 // Find returns the region that keeps the subscription's object, or ErrNotFound. If the
-// table cannot be read the error is a *gateway.Error: an unknown object is not a missing one.
+// table cannot be read, the error is a *gateway.Error instead, because the object may
+// exist.
 func (s *Store) Find(ctx context.Context, subscription, id string) (region string, err error) {
 	k := key(id)
 	known, ok := s.cache.Get(k.Row)
@@ -84,7 +87,7 @@ func findError(err error) error {
 		return err
 	}
 	return gateway.StorageUnavailable.New(
-		"The gateway cannot look up now which region keeps the object that the request refers to. Try again.",
+		"The gateway's table cannot be read now, so it is not known which region keeps the object that the request refers to. Try again.",
 	).WithRetry(time.Second).WithCause(err)
 }
 
@@ -98,8 +101,8 @@ func (s *Store) read(ctx context.Context, k table.Key) (owner, error) {
 	return decode(e)
 }
 
-// Remember makes it durable that the region keeps the subscription's object. It repeats
-// the write until WriteTimeout is over.
+// Remember records durably that the region keeps the object and that the subscription owns
+// it. If the write fails it tries again, until WriteTimeout has ended.
 func (s *Store) Remember(ctx context.Context, subscription, id, region string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.WriteTimeout)
 	defer cancel()
@@ -120,15 +123,15 @@ func (s *Store) Remember(ctx context.Context, subscription, id, region string) e
 	}
 }
 
-// checkExisting accepts a row that an earlier attempt of ours has written without getting
-// the answer.
+// checkExisting checks a row that exists already. It accepts the row if an earlier try of
+// this call wrote it without receiving the store's answer.
 func (s *Store) checkExisting(ctx context.Context, k table.Key, made owner) error {
 	known, err := s.read(ctx, k)
 	switch {
 	case err != nil:
 		return rememberError(err)
 	case known.region != made.region || known.subscription != made.subscription:
-		return fmt.Errorf("affinity: regions %s and %s gave out the same object id, or two subscriptions own it", known.region, made.region)
+		return fmt.Errorf("affinity: the object's id is already in use (region %s before, %s now)", known.region, made.region)
 	}
 	s.cache.Add(k.Row, known)
 	return nil
@@ -136,18 +139,18 @@ func (s *Store) checkExisting(ctx context.Context, k table.Key, made owner) erro
 
 func rememberError(err error) error {
 	return gateway.StorageUnavailable.New(
-		"The gateway could not record which region keeps this answer, so it is withheld. Try again, or send \"store\": false.",
+		"The gateway could not record which region keeps this answer, so the answer is not sent. Try again, or send \"store\": false.",
 	).WithCause(err)
 }
 
-// formatVersion is the version of the rows that this program writes, and the newest that
-// it reads.
+// formatVersion is the version of the rows that this program writes, and the newest version
+// that it can read.
 const formatVersion = 1
 
-// owner is one row.
+// owner is the content of one row.
 type owner struct {
 	region, subscription string
-	until                time.Time // by the table's clock
+	until                time.Time // by the clock of the table
 }
 
 func key(id string) table.Key {
@@ -172,7 +175,7 @@ func decode(e table.Entity) (o owner, err error) {
 	o.subscription, ok[1] = e.Props["subscription"].(string)
 	o.until, ok[2] = e.Props["until"].(time.Time)
 	if ok != [3]bool{true, true, true} {
-		return o, fmt.Errorf("%s lacks a region, a subscription or a time: it was not written by this program", where)
+		return o, fmt.Errorf("%s lacks a region, a subscription or a time, which this gateway always writes", where)
 	}
 	return o, nil
 }

@@ -1,5 +1,5 @@
-// Package assemble builds from the events of a stream the object that the same request
-// without streaming would have returned. It is pure.
+// Package assemble builds one object from the events of a stream: the object that the
+// service would have returned without streaming. It does no I/O.
 package assemble
 
 import (
@@ -12,21 +12,22 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Kind says what a stream's events are.
+// Kind is the kind of a stream.
 type Kind int
 
-// The streams that have an equivalent object.
+// The kinds of streams. Each has an equivalent object.
 const (
-	Chat       Kind = iota // chat.completion.chunk
-	Completion             // text_completion
-	Response               // the Responses API's typed events
+	Chat       Kind = iota // chunks are chat.completion.chunk objects
+	Completion             // chunks are text_completion objects
+	Response               // events of the Responses API, each with a type
 )
 
-// Assembler is the object of one stream as far as its events have come. Members that it
-// does not know keep their last value. Strings are joined as they are spelled, escapes
-// included, so nothing is decoded.
+// Assembler builds the object of one stream from the events that it is given. Of members
+// that it does not know, the last value counts. It joins strings without decoding their
+// escapes.
 type Assembler struct {
-	// Limit bounds the bytes kept; beyond it events are ignored. Default 8 MiB.
+	// Limit is the largest number of bytes that are kept; later events are ignored. Default
+	// 8 MiB.
 	Limit int
 
 	kind      Kind
@@ -38,7 +39,7 @@ type Assembler struct {
 	malformed int
 }
 
-// New returns an assembler for one stream.
+// New returns an Assembler for one stream.
 func New(kind Kind) *Assembler {
 	a := &Assembler{kind: kind, Limit: 8 << 20}
 	switch kind {
@@ -51,10 +52,10 @@ func New(kind Kind) *Assembler {
 	return a
 }
 
-// Full reports whether the limit was reached, so that the object lacks later events.
+// Full reports whether Limit was reached, so that the object is incomplete.
 func (a *Assembler) Full() bool { return a.full }
 
-// Event takes one event's data, which it does not keep.
+// Event adds the data of one event. It does not keep the slice data.
 func (a *Assembler) Event(data []byte) {
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 || string(data) == "[DONE]" {
@@ -73,16 +74,17 @@ func (a *Assembler) Event(data []byte) {
 	}
 }
 
-// fits reports whether what data adds may be kept.
+// fits reports whether data can be added without exceeding Limit.
 func (a *Assembler) fits(data []byte) bool {
 	a.full = a.full || a.used+len(data) > a.Limit
 	return !a.full
 }
 
-// lax accepts what a region sends as it is. The depth stays bounded.
+// lax accepts duplicate names and invalid UTF-8, because the object repeats what a region
+// has sent. The nesting depth is still limited.
 var lax = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
-// Object returns the object as assembled until now, or nil if no event was understood.
+// Object returns the object built so far, or nil if no event could be used.
 func (a *Assembler) Object() json.RawMessage {
 	if !a.seen {
 		return nil
@@ -93,23 +95,24 @@ func (a *Assembler) Object() json.RawMessage {
 	return a.root.render(nil)
 }
 
-// how says what a later value does to an earlier one.
+// how says how a later value of a member is combined with the earlier value.
 type how int
 
 const (
-	replace how = iota // the later one stands, unless it is null
-	concat             // strings are joined
-	extend             // arrays are joined
-	merge              // objects are merged, member by member
-	indexed            // arrays of objects are merged by the objects' "index"
-	drop               // it has no place in the object
+	replace how = iota // the later value replaces the earlier one, unless it is null
+	concat             // the strings are joined
+	extend             // the arrays are joined
+	merge              // the objects are merged member by member
+	indexed            // the arrays of objects are merged; objects with equal "index" belong together
+	drop               // the member is not part of the object
 )
 
-// rule says how the values of one name are joined. in has the rules of its members.
+// rule says how the values of a member are combined. in has the rules for the members of
+// that value.
 type rule struct {
 	how   how
-	as    string // the member's name in the object, quoted, if it is another
-	value string // stands whatever is sent
+	as    string // the member's quoted name in the object, if that differs from the name in events
+	value string // a fixed value that replaces every value that is sent
 	in    map[string]*rule
 }
 
@@ -119,12 +122,12 @@ var (
 	list    = &rule{how: extend}
 	dropped = &rule{how: drop}
 
-	// A filter's categories come in several chunks.
+	// The results of the categories of a content filter arrive in several chunks.
 	filters = &rule{how: merge}
 
 	callRule = &rule{how: merge, in: map[string]*rule{"arguments": joined}}
 	toolRule = &rule{how: indexed, in: map[string]*rule{
-		"index":    dropped, // only chunks have it
+		"index":    dropped, // only chunks have this member
 		"function": callRule,
 		"custom":   {how: merge, in: map[string]*rule{"input": joined}},
 	}}
@@ -158,24 +161,24 @@ var (
 	}}
 )
 
-// node is the value of one member so far.
+// node is one member of the object with its value so far.
 type node struct {
-	sent  string // the member's name in events, quoted
-	name  string // and in the object
-	index int    // in an indexed array
+	sent  string // the member's quoted name in events
+	name  string // the member's quoted name in the object
+	index int    // the index of the item, if the node is an item of an indexed array
 	rule  *rule
-	raw   []byte // replace: the value; concat: between the quotes; extend: between the brackets
+	raw   []byte // replace: the value; concat: the text between the quotes; extend: the text between the brackets
 	kids  []*node
-	set   bool // a value of the expected type was seen; else raw is the last other one, or null
+	set   bool // a value of the expected type has arrived; if false, raw is the last value of another type, or empty
 }
 
-// Bounds on the members of one object. No service sends half as many.
+// Limits on the members of one object. They are more than twice what the service sends.
 const (
 	maxKids  = 512
 	nodeCost = 128
 )
 
-// merge joins value, which is valid JSON, to n.
+// merge combines value, which is valid JSON, with the value of n.
 func (a *Assembler) merge(n *node, value []byte) {
 	switch {
 	case n.rule.value != "":
@@ -195,14 +198,15 @@ func (a *Assembler) merge(n *node, value []byte) {
 			a.grow(n, []byte{','})
 		}
 		a.grow(n, items)
-	case n.set || len(n.raw) > 0 && value[0] == 'n': // never to null, never to another type
+	case n.set || len(n.raw) > 0 && value[0] == 'n': // a value is never replaced by null or by a value of another type
 	case !bytes.Equal(n.raw, value):
 		a.used += len(value) - len(n.raw)
 		n.raw = append(n.raw[:0], value...)
 	}
 }
 
-// grow appends to the joined parts, dropping a null or the like that came before them.
+// grow appends part to the joined value. It first removes a value of another type, such as
+// null.
 func (a *Assembler) grow(n *node, part []byte) {
 	if !n.set {
 		n.set = true
@@ -235,7 +239,8 @@ func (a *Assembler) member(n *node, name, value []byte) {
 	}
 }
 
-// item merges an object of an indexed array. An object without an index goes by its position.
+// item merges an object into an indexed array. If the object has no index, its position in
+// the array is its index.
 func (a *Assembler) item(n *node, index int, value []byte) {
 	if value[0] != '{' {
 		return
@@ -270,7 +275,7 @@ func (a *Assembler) kid(n *node, r *rule) *node {
 	return k
 }
 
-// render appends n's value as JSON.
+// render appends the value of n to dst as JSON.
 func (n *node) render(dst []byte) []byte {
 	switch {
 	case !n.set:

@@ -8,32 +8,33 @@ import (
 	"strconv"
 )
 
-// response is a stream of typed events. The last event carries the whole object, the others
-// carry what is known until then.
+// response builds the object of a Responses stream. The last event of the stream has the
+// whole object; earlier events have parts, which are used if the stream breaks off.
 type response struct {
-	whole   json.RawMessage // of completed, incomplete or failed
-	started json.RawMessage // of created, in_progress or queued
-	failure json.RawMessage // an error event
+	whole   json.RawMessage // from a completed, incomplete or failed event
+	started json.RawMessage // from a created, in_progress or queued event
+	failure json.RawMessage // the data of an error event
 	items   []*outputItem
 }
 
-// outputItem is one of the object's output.
+// outputItem is one item of the object's output.
 type outputItem struct {
 	index int
 	raw   json.RawMessage
-	done  bool // raw is final
+	done  bool // raw is the complete item
 	parts []*outputPart
 }
 
-// outputPart is a string that grows by deltas.
+// outputPart is a string that arrives in several delta events.
 type outputPart struct {
 	delta
 	index int
-	text  []byte // between the quotes
+	text  []byte // the text between the quotes, so far
 }
 
-// delta says where a delta event's string belongs: in the item's member list as an object
-// of a type, or, without type, straight in the item.
+// delta says where in an item the string of a delta event belongs. If kind is set, it is
+// the field name of an object of type kind in the item's array member; otherwise it is the
+// item's field member.
 type delta struct{ member, kind, name string }
 
 var deltas = map[string]delta{
@@ -47,7 +48,7 @@ var deltas = map[string]delta{
 	`"response.code_interpreter_call_code.delta"`: {member: "code"},
 }
 
-// typedEvent is what is read of an event.
+// typedEvent has the members of an event that are needed.
 type typedEvent struct {
 	kind, response, item, delta []byte
 	output, part                int
@@ -103,7 +104,7 @@ func (r *response) event(a *Assembler, data []byte) {
 	}
 }
 
-// keep copies an object over the one before it.
+// keep replaces dst by a copy of value if value is an object.
 func (a *Assembler) keep(dst *json.RawMessage, value []byte) {
 	if len(value) == 0 || value[0] != '{' {
 		return
@@ -128,7 +129,8 @@ func (r *response) item(a *Assembler, index int) *outputItem {
 	return item
 }
 
-// finish drops the parts of an item whose raw now has them all.
+// finish is called with the complete item. If done is true it removes the parts, which the
+// item now contains.
 func (o *outputItem) finish(a *Assembler, done bool) {
 	if o.done = done; !done {
 		return
@@ -169,7 +171,7 @@ func (o *outputItem) part(a *Assembler, d delta, index int) *outputPart {
 	return p
 }
 
-// object returns the whole response, or what is known of it.
+// object returns the whole response, or what has arrived of it.
 func (r *response) object() json.RawMessage {
 	if r.whole != nil {
 		return r.whole
@@ -199,7 +201,7 @@ func (r *response) output() []byte {
 	return append(dst, ']')
 }
 
-// render writes the strings that grew into the item as it was added.
+// render returns the item with the strings that have arrived in delta events.
 func (o *outputItem) render() json.RawMessage {
 	obj := o.raw
 	parts := slices.SortedStableFunc(slices.Values(o.parts), func(x, y *outputPart) int {
@@ -239,7 +241,7 @@ func (p *outputPart) render(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// setMember returns obj with member name set to value.
+// setMember returns obj with the member name set to value.
 func setMember(obj json.RawMessage, name string, value []byte) json.RawMessage {
 	name = `"` + name + `"`
 	dst := []byte{'{'}

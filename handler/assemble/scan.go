@@ -1,6 +1,7 @@
 package assemble
 
-// eachMember calls f with the quoted name and the value of each member of obj, valid JSON.
+// eachMember calls f with the quoted name and the value of each member of obj. obj must be
+// valid JSON.
 func eachMember(obj []byte, f func(name, value []byte)) {
 	for i := token(obj, 1); obj[i] != '}'; {
 		nameEnd := valueEnd(obj, i)
@@ -11,7 +12,7 @@ func eachMember(obj []byte, f func(name, value []byte)) {
 	}
 }
 
-// eachItem calls f with each item of array, valid JSON.
+// eachItem calls f with each item of array. array must be valid JSON.
 func eachItem(array []byte, f func(value []byte)) {
 	for i := token(array, 1); array[i] != ']'; {
 		end := valueEnd(array, i)
@@ -20,7 +21,8 @@ func eachItem(array []byte, f func(value []byte)) {
 	}
 }
 
-// token skips what stands between names and values.
+// token returns the index of the next name or value at or after i. It skips white space and
+// separators.
 func token(b []byte, i int) int {
 	for b[i] == ' ' || b[i] == ',' || b[i] == ':' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t' {
 		i++
@@ -28,7 +30,7 @@ func token(b []byte, i int) int {
 	return i
 }
 
-// valueEnd returns where the value that starts at i ends.
+// valueEnd returns the index after the value that begins at i.
 func valueEnd(b []byte, i int) int {
 	switch b[i] {
 	case '"':

@@ -7,24 +7,25 @@ import (
 	"aoaigateway/handler/journal"
 )
 
-// begin is a begin record that may not be durable yet.
+// begin is the begin record of a request, which may not be durable yet.
 type begin struct {
-	id      string             // of the record
-	settled chan struct{}      // closed once the fields below are final
-	stop    context.CancelFunc // aborts the upload of the body
-	stored  bool               // the large body, if there is one, is durable
-	pending *journal.Pending   // nil when the record could not be queued
+	id      string             // id of the record
+	settled chan struct{}      // closed when the fields below are set
+	stop    context.CancelFunc // aborts the upload of the request's body
+	stored  bool               // the request's body is larger than 1 MiB and is durable in its blob
+	pending *journal.Pending   // nil if the record could not be queued
 	err     error
 }
 
-// Begin queues the begin record as rec is now, after the body's blob if there is one, and never waits for storage. It
-// refuses when the backlog is half full, because the other half is for the ends of requests that were let in. The
-// record of a request that is refused here is metadata only.
+// Begin queues the begin record with the present content of rec. If the request's body
+// belongs into a blob, the body is uploaded first. Begin never waits for storage. It fails
+// when the journal's backlog is half full, because the other half is kept for the end
+// records of accepted requests. The record of a request that is refused here has no bodies.
 func (x *Exchange) Begin() error {
 	if x.log.halfFull() {
 		x.stalled.Store(true)
 		x.dropContent()
-		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", journal.ErrFull)
+		return unavailable("The gateway cannot write its audit log now, so it refuses new requests. Try again.", journal.ErrFull)
 	}
 	line, err := x.log.encode(gateway.Begin, x.rec, true)
 	if err != nil {
@@ -38,8 +39,8 @@ func (x *Exchange) Begin() error {
 		return nil
 	}
 	b.run(ctx, x.log, "", nil, line)
-	if b.err != nil { // x.begin stays nil, so that the end has the whole request
-		return unavailable("The gateway cannot keep its audit log at the moment and takes no new requests; try again.", b.err)
+	if b.err != nil { // x.begin stays nil, so that the end record will contain the whole request
+		return unavailable("The gateway cannot write its audit log now, so it refuses new requests. Try again.", b.err)
 	}
 	x.begin = b
 	return nil
@@ -52,7 +53,7 @@ func (x *Exchange) dropContent() {
 	}
 }
 
-// run stores body, if there is one, and then queues line.
+// run uploads body, if there is one, and then queues line in the journal.
 func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte) {
 	defer close(b.settled)
 	defer b.stop()
@@ -65,7 +66,8 @@ func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte)
 	b.pending, b.err = l.o.Journal.AppendBegin(b.id, line)
 }
 
-// queued waits until the record is queued. If ctx ends first, it aborts the upload of the body.
+// queued waits until the begin record is queued. If ctx ends first, it aborts the upload of
+// the request's body.
 func (b *begin) queued(ctx context.Context) error {
 	select {
 	case <-b.settled:
@@ -76,8 +78,9 @@ func (b *begin) queued(ctx context.Context) error {
 	return b.err
 }
 
-// BeginDurable waits until the begin record is durable. It queues the record if Begin was not called. A relaxed log
-// stops waiting without an error.
+// BeginDurable waits until the begin record is durable. It calls Begin if that was not
+// called. In relaxed mode (Options.Relaxed) it returns nil if the record is not durable in
+// time.
 func (x *Exchange) BeginDurable(ctx context.Context) error {
 	if x.begin == nil {
 		if err := x.Begin(); err != nil {
@@ -96,7 +99,7 @@ func (x *Exchange) BeginDurable(ctx context.Context) error {
 	case x.log.o.Relaxed:
 		return nil
 	}
-	return unavailable("The request could not be recorded in time, so it is not answered; try again.", err)
+	return unavailable("The request could not be recorded in time, so it is not answered. Try again.", err)
 }
 
 func (b *begin) durable(ctx context.Context) error {

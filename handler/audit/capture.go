@@ -11,39 +11,42 @@ import (
 	"aoaigateway/handler/redact"
 )
 
-// Capture records an answer's bytes. It belongs to the request's goroutine.
+// Capture records the body of an answer. Only the request's goroutine uses it.
 type Capture struct {
 	log           *Log
 	name          string
 	contentType   string
 	size          int64
 	hash          hash.Hash
-	buf           []byte  // all bytes so far, while they are at most gateway.MaxInline
-	upload        *upload // takes all bytes once they are more than that
-	err           error   // of the upload; no content is kept from then on
+	buf           []byte  // the whole body so far, while it is not larger than gateway.MaxInline
+	upload        *upload // the upload of a larger body
+	err           error   // error of the upload; after it no content is kept
 	assembled     json.RawMessage
-	metadataOnly  bool // keep no content
-	assembledOnly bool // keep no content of what is written, because Assembled will be called
+	metadataOnly  bool // keep no content, only size and hash
+	assembledOnly bool // keep no content of the stream, because Assembled will give the object
 	rules         *redact.Rules
-	redactor      *redact.Writer // in front of stored; nil without rules
-	stored        *hashingWriter // in front of upload, behind the redactor
-	redactions    int            // matches of the rules
+	redactor      *redact.Writer // redacts what goes to stored; nil = there are no rules
+	stored        *hashingWriter // counts and hashes what is stored, after redaction
+	redactions    int            // number of matches of the rules
 }
 
-// ExpectAssembled must be called before the first byte if Assembled will be called. It reports whether only that object
-// will be kept, which is so under rules of redaction, because a word can be split over two events of the stream.
+// ExpectAssembled announces that Assembled will be called. It must be called before the
+// first byte is written. It reports whether the record will have only the assembled object.
+// That is so if there are redaction rules, because two events of the stream can each
+// contain a part of a match.
 func (c *Capture) ExpectAssembled() bool {
 	c.assembledOnly = c.rules != nil
 	return c.assembledOnly
 }
 
-// Write records p. It blocks while the upload of a large answer is slow, but at most for the log's Wait. An error says
-// that the answer cannot be recorded and must be cut. A relaxed log returns no error and continues with metadata.
+// Write records p. If the upload of a large body is slow, Write waits for it, at most for
+// the log's Wait. If the bytes cannot be recorded, it returns an error, and the answer must
+// be cut off. In relaxed mode it returns no error and continues without the content.
 func (c *Capture) Write(p []byte) (int, error) {
 	c.size += int64(len(p))
 	_, _ = c.hash.Write(p)
 	if err := c.keep(p); err != nil && !c.log.o.Relaxed {
-		return 0, unavailable("The answer could not be recorded, so it is cut; try again.", err)
+		return 0, unavailable("The answer could not be recorded, so it was cut off. Try again.", err)
 	}
 	return len(p), nil
 }
@@ -84,8 +87,9 @@ func (c *Capture) send(p []byte) error {
 	return err
 }
 
-// Assembled gives the whole object that a stream is equivalent to. If the object is not over 1 MiB, it is recorded as
-// the stream's content, with the size and hash of the stream. Invalid JSON is ignored.
+// Assembled gives the object that the stream is equivalent to. If the object is at most 1
+// MiB, it is recorded as the content of the stream, together with the size and hash of the
+// stream itself. Invalid JSON is ignored.
 func (c *Capture) Assembled(obj json.RawMessage) {
 	if c.metadataOnly {
 		return
@@ -96,7 +100,8 @@ func (c *Capture) Assembled(obj json.RawMessage) {
 	c.assembled, _ = gateway.OneLine(obj)
 }
 
-// finish describes the body, and makes a large one durable.
+// finish returns the description of the body for the record. A large body is durable before
+// finish returns.
 func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	b := &gateway.Body{Size: c.size, SHA256: hex.EncodeToString(c.hash.Sum(nil)), ContentType: c.contentType}
 	if len(c.assembled) <= gateway.MaxInline {
@@ -119,7 +124,7 @@ func (c *Capture) finish(ctx context.Context) (*gateway.Body, error) {
 	return b, c.err
 }
 
-// finishUpload ends the blob that took the bytes as they arrived.
+// finishUpload completes the blob of a large body.
 func (c *Capture) finishUpload(ctx context.Context, b *gateway.Body) (*gateway.Body, error) {
 	err := c.err
 	if c.redactor != nil {

@@ -11,26 +11,29 @@ import (
 	"aoaigateway/handler/redact"
 )
 
-// Exchange keeps the record of one request. It belongs to the request's goroutine.
+// Exchange keeps the record of one request. Only the request's goroutine uses it.
 type Exchange struct {
 	log          *Log
 	rec          *gateway.Record
-	body         []byte // a request body over gateway.MaxInline, until it is durable
-	begin        *begin // nil until Begin
+	body         []byte // the request's body if it is larger than gateway.MaxInline, until it is durable
+	begin        *begin // nil before Begin
 	capture      *Capture
 	metadataOnly bool          // keep sizes and hashes, no content
-	rules        *redact.Rules // nil = the content as it is
+	rules        *redact.Rules // nil = the content is not changed
 	ended        bool
-	stalled      atomic.Bool // the journal is behind, so the end of a refused request is not awaited
+	stalled      atomic.Bool // the journal is behind, so a refused request does not wait for its end record
 }
 
-// MetadataOnly makes the record keep sizes and hashes of the bodies, and no content. Call it before the first body.
+// MetadataOnly makes the record keep only the sizes and hashes of both bodies. It must be
+// called before the first body is recorded.
 func (x *Exchange) MetadataOnly() { x.metadataOnly = true }
 
-// Redact has personal data removed from the content of both bodies before it is stored. Call it before the first body.
+// Redact makes the record keep both bodies without personal data. It must be called before
+// the first body is recorded.
 func (x *Exchange) Redact(rules *redact.Rules) { x.rules = rules }
 
-// Request records the client's body. body must not change; it is held until its record is durable.
+// Request records the client's body. The caller must not change body, which is kept in
+// memory until the record is durable.
 func (x *Exchange) Request(contentType string, body []byte) {
 	wire := gateway.DigestOf(body)
 	b := &gateway.Body{Size: wire.Size, SHA256: wire.SHA256, ContentType: contentType}
@@ -54,7 +57,7 @@ func (x *Exchange) Request(contentType string, body []byte) {
 
 func blobName(id, part string) string { return "bodies/" + id + "/" + part }
 
-// Response starts recording the answer; at most once.
+// Response begins the recording of the answer's body. It may be called only once.
 func (x *Exchange) Response(contentType string) *Capture {
 	x.capture = &Capture{
 		log: x.log, name: blobName(x.rec.ID, "response"), contentType: contentType, hash: sha256.New(),
@@ -63,11 +66,12 @@ func (x *Exchange) Response(contentType string) *Capture {
 	return x.capture
 }
 
-var errEnded = errors.New("audit: exchange ended twice")
+var errEnded = errors.New("audit: Exchange.End was called twice")
 
-// End queues the end record and returns nil once it, the begin record and both bodies are durable. Only the log's Wait
-// limits that, not ctx. After it the answer must be withheld: rec's outcome becomes NotDurable and the error says why.
-// A relaxed log returns nil instead.
+// End queues the end record. It returns nil when the end record, the begin record and both
+// bodies are durable. The wait is limited by the log's Wait, not by ctx. If End fails, the
+// client must not get the answer: the outcome in rec is then NotDurable and the error says
+// why. In relaxed mode End returns nil instead.
 func (x *Exchange) End(ctx context.Context) error {
 	if x.ended {
 		return errEnded
@@ -78,7 +82,7 @@ func (x *Exchange) End(ctx context.Context) error {
 	if x.stalled.Load() && !x.log.o.Relaxed {
 		cancel()
 	}
-	if x.rules != nil { // the error message may quote the prompt
+	if x.rules != nil { // the message may quote the prompt
 		message, _ := x.rules.Text([]byte(x.rec.ErrorMessage))
 		x.rec.ErrorMessage = string(message)
 	}
@@ -88,7 +92,7 @@ func (x *Exchange) End(ctx context.Context) error {
 	}
 	p, err := x.queueEnd(ctx)
 	if x.stalled.Load() && !x.log.o.Relaxed {
-		return unavailable("The request could not be recorded in time, so it is not answered; try again.", errors.Join(berr, err))
+		return unavailable("The request could not be recorded in time, so it is not answered. Try again.", errors.Join(berr, err))
 	}
 	if err == nil && (berr == nil || x.log.o.Relaxed) {
 		err = p.Wait(ctx)
@@ -97,31 +101,31 @@ func (x *Exchange) End(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case x.log.o.Relaxed:
-		x.log.o.Logger.Warn("answer released before its record was durable", "id", x.rec.ID, "error", err)
+		x.log.o.Logger.Warn("the answer was sent although its record is not durable yet (relaxed mode)", "id", x.rec.ID, "error", err)
 		return nil
 	default:
 		if x.withhold() && p != nil {
-			_, _ = x.log.o.Journal.Append(gateway.EncodeAmend(x.rec)) // a best effort to correct the queued end
+			_, _ = x.log.o.Journal.Append(gateway.EncodeAmend(x.rec)) // if this fails too, the record says that the client got the answer
 		}
-		return unavailable("The answer could not be recorded in time, so it is withheld; try again.", err)
+		return unavailable("The answer could not be recorded in time, so it is not sent. Try again.", err)
 	}
 }
 
 // Ended reports whether End was called.
 func (x *Exchange) Ended() bool { return x.ended }
 
-// Withhold corrects an end record that says that the client gets its answer, because something else is not durable in
-// time. It returns false if the answer may be sent all the same.
+// Withhold corrects the end record after the answer could not be sent because something
+// else was not durable in time. It returns false if the answer may be sent nevertheless.
 func (x *Exchange) Withhold() bool {
 	if !x.withhold() {
 		return false
 	}
-	_, _ = x.log.o.Journal.Append(gateway.EncodeAmend(x.rec)) // a best effort
+	_, _ = x.log.o.Journal.Append(gateway.EncodeAmend(x.rec)) // if this fails, the record says that the client got the answer
 	return true
 }
 
-// withhold notes that the client does not get its answer, and reports whether it changed the outcome. The outcome of an
-// answer that was cut or whose client left stays.
+// withhold sets the outcome to NotDurable, unless the answer was cut off or the client had
+// left. It reports whether it changed the outcome.
 func (x *Exchange) withhold() bool {
 	whole := x.rec.Outcome == gateway.Complete || x.rec.Outcome == gateway.Refused
 	if x.log.o.Relaxed || !whole {
@@ -131,7 +135,8 @@ func (x *Exchange) withhold() bool {
 	return true
 }
 
-// bodies makes both bodies durable, and waits until the begin record, if there is one, is queued.
+// bodies makes both bodies durable, and waits until the begin record, if there is one, is
+// queued.
 func (x *Exchange) bodies(ctx context.Context) error {
 	var err error
 	if x.capture != nil {
@@ -146,7 +151,7 @@ func (x *Exchange) requestBody(ctx context.Context) error {
 	x.body = nil
 	if x.begin != nil {
 		err := x.begin.queued(ctx)
-		if err == nil || x.begin.stored { // if only queueing failed, the end can name the blob
+		if err == nil || x.begin.stored { // also if queueing the begin record failed: its blob exists, and the end record can name it
 			return nil
 		}
 		x.rec.Request.Blob = ""

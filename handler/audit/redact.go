@@ -6,7 +6,8 @@ import (
 	"aoaigateway/handler/redact"
 )
 
-// redactBody returns body without personal data, and the number of matches. rules may be nil.
+// redactBody returns body without personal data, and the number of matches. A nil rules
+// means that there are no rules.
 func redactBody(rules *redact.Rules, contentType string, body []byte) ([]byte, int) {
 	switch {
 	case rules == nil:
@@ -17,7 +18,7 @@ func redactBody(rules *redact.Rules, contentType string, body []byte) ([]byte, i
 	return rules.Text(body)
 }
 
-// jsonLike reports whether a body of this content type may be one JSON value.
+// jsonLike reports whether a body of this content type may be a JSON value.
 func jsonLike(contentType string) bool {
 	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	kind = strings.TrimSpace(kind)

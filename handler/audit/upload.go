@@ -10,12 +10,13 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// upload stores a blob through a pipe. The pipe holds no bytes, so the writer waits for the reader.
+// upload stores a blob while its bytes arrive, through a pipe. The pipe has no buffer, so
+// the writer waits for the reader.
 type upload struct {
 	w    *io.PipeWriter
 	stop context.CancelFunc
 	done chan struct{}
-	err  error // of Put, once done is closed
+	err  error // the result of Put; set before done is closed
 }
 
 func (l *Log) upload(name string) *upload {
@@ -26,12 +27,13 @@ func (l *Log) upload(name string) *upload {
 		defer close(u.done)
 		defer stop()
 		u.err = l.o.Bodies.Put(ctx, name, r)
-		_ = r.CloseWithError(u.err) // a writer that is still writing gets the error
+		_ = r.CloseWithError(u.err) // a blocked writer returns with this error
 	}()
 	return u
 }
 
-// write passes p on. If that takes longer than limit, it aborts the upload.
+// write adds p to the blob. If that takes longer than limit, it aborts the upload and
+// fails.
 func (u *upload) write(p []byte, limit time.Duration) error {
 	timer := time.AfterFunc(limit, u.abort)
 	defer timer.Stop()
@@ -39,13 +41,13 @@ func (u *upload) write(p []byte, limit time.Duration) error {
 	return err
 }
 
-// abort ends the upload without a blob.
+// abort ends the upload. No blob is stored.
 func (u *upload) abort() {
 	_ = u.w.CloseWithError(context.DeadlineExceeded)
 	u.stop()
 }
 
-// finish marks the end of the bytes and waits until the blob is durable or ctx ends.
+// finish marks the end of the blob, and waits until the blob is durable or ctx ends.
 func (u *upload) finish(ctx context.Context) error {
 	_ = u.w.Close()
 	select {
@@ -57,7 +59,7 @@ func (u *upload) finish(ctx context.Context) error {
 	return u.err
 }
 
-// uploadWriter is an upload as an io.Writer.
+// uploadWriter makes an upload usable as an io.Writer.
 type uploadWriter struct {
 	up    *upload
 	limit time.Duration

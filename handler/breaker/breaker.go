@@ -1,12 +1,14 @@
-// Package breaker keeps a backend that refuses or fails out of the way for a while.
+// Package breaker keeps requests away from a backend that refuses them or fails. A breaker
+// is closed while requests pass, open while none passes, and half-open while one probe is
+// tried:
 //
 //	Closed ──trip──► Open(until) ──time──► HalfOpen, one probe ──success──► Closed
 //	                     ▲                        └──failure──► Open
 //
-// It trips at once where the caller says so. Otherwise it trips after some failures within
-// a window, if they came in a row or are a large share of the calls. Results that belong to
-// an older state change nothing: a slow success from before the trip must not close the
-// breaker.
+// The caller can trip a breaker at once. Otherwise it trips after several failures within a
+// window, if they came in a row or are a large share of the calls. A result of an attempt
+// that began in an earlier state changes nothing: a slow success from before the trip must
+// not close the breaker.
 package breaker
 
 import (
@@ -29,15 +31,16 @@ func (s State) String() string {
 	return [...]string{"closed", "open", "half-open"}[s]
 }
 
-// maxOpen caps how long one report, such as a hostile Retry-After, keeps a breaker open.
+// maxOpen limits how long one report keeps a breaker open, so that an extreme Retry-After
+// does no harm.
 const maxOpen = 5 * time.Minute
 
-// Options tune a Breaker; the zero value means the defaults.
+// Options tune a Breaker. A zero value means the default.
 type Options struct {
-	Failures int           // how many within Window trip it; default 3
-	Rate     float64       // share of the calls within Window that trips it, if they did not come in a row; default 0.5
+	Failures int           // failures within Window that trip it; default 3
+	Rate     float64       // share of failed calls within Window that trips it, if the failures did not come in a row; default 0.5
 	Window   time.Duration // default 10 s
-	Cooldown time.Duration // how long it stays open when no time was named; default 10 s
+	Cooldown time.Duration // how long it stays open when the caller names no time; default 10 s
 }
 
 func (o Options) withDefaults() Options {
@@ -48,15 +51,16 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Breaker guards one backend. Safe for concurrent use.
+// Breaker guards one backend: it says whether a request may be sent there. Safe for
+// concurrent use.
 type Breaker struct {
 	options Options
 
 	mu        sync.Mutex
 	state     State
 	until     time.Time
-	throttled bool   // the last trip was because of throttling, not of a failure
-	epoch     uint64 // counts state changes
+	throttled bool   // true = throttling caused the last trip, false = a failure
+	epoch     uint64 // number of state changes so far
 	window    rollingWindow
 	probing   bool
 }
@@ -64,21 +68,23 @@ type Breaker struct {
 // New returns a closed breaker.
 func New(o Options) *Breaker { return &Breaker{options: o.withDefaults()} }
 
-// Change is the state transition that a report caused. From and To are equal if there was none.
+// Change is the state change that a report caused. From and To are equal if it caused none.
 type Change struct{ From, To State }
 
 // Happened reports whether the state changed.
 func (c Change) Happened() bool { return c.From != c.To }
 
-// Pass is the permission for one attempt. Exactly one of its methods must be called, once.
+// Pass is the permission to make one attempt. Its owner must report the result with exactly
+// one call of one of its methods.
 type Pass struct {
-	Change // caused by the permission: the first probe makes an open breaker half-open
+	Change // the change that Allow caused: the first probe makes an open breaker half-open
 
 	b     *Breaker
 	epoch uint64
 }
 
-// Allow permits one attempt. While the breaker is half-open it permits one at a time.
+// Allow gives permission for one attempt, or returns false. While the breaker is half-open
+// it permits one attempt at a time.
 func (b *Breaker) Allow() (Pass, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,14 +99,15 @@ func (b *Breaker) Allow() (Pass, bool) {
 	return Pass{Change{before, b.state}, b, b.epoch}, true
 }
 
-// Ready reports whether Allow would permit an attempt now. It takes nothing.
+// Ready reports whether Allow would give permission now. It does not change the breaker.
 func (b *Breaker) Ready() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state == Closed || !time.Now().Before(b.until) && !b.probing
 }
 
-// Status returns the state, how long the breaker stays open, and whether throttling tripped it.
+// Status returns the state, how long the breaker will stay open, and whether throttling
+// caused the last trip.
 func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +121,7 @@ func (b *Breaker) Status() (state State, wait time.Duration, throttled bool) {
 	return state, wait, b.throttled
 }
 
-// update applies a report and returns what it changed.
+// update applies a report and returns the change that it caused.
 func (b *Breaker) update(report func()) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -123,8 +130,8 @@ func (b *Breaker) update(report func()) Change {
 	return Change{before, b.state}
 }
 
-// Learn opens the breaker for as long as another process found that it should be open. It
-// never shortens the time that this process knows.
+// Learn opens the breaker for wait, because another process found it should be open. It
+// never shortens the time for which the breaker is open already.
 func (b *Breaker) Learn(wait time.Duration, throttled bool) Change {
 	return b.update(func() { b.learn(wait, throttled) })
 }
@@ -139,7 +146,7 @@ func (b *Breaker) learn(wait time.Duration, throttled bool) {
 	}
 }
 
-// Success reports that the backend answered.
+// Success reports that the backend answered the attempt.
 func (p Pass) Success() Change { return p.b.update(p.success) }
 
 func (p Pass) success() {
@@ -153,7 +160,8 @@ func (p Pass) success() {
 	}
 }
 
-// Forget reports an attempt that says nothing about the backend, such as one whose client left.
+// Forget reports that the attempt says nothing about the backend, for example because the
+// client left.
 func (p Pass) Forget() {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
@@ -162,7 +170,7 @@ func (p Pass) Forget() {
 	}
 }
 
-// Fail reports a failure; enough of them trip the breaker.
+// Fail reports that the attempt failed. Several failures trip the breaker.
 func (p Pass) Fail() Change { return p.b.update(p.fail) }
 
 func (p Pass) fail() {
@@ -182,7 +190,8 @@ func (p Pass) fail() {
 }
 
 // Trip opens the breaker at once: for wait, or for the cooldown if wait is 0. throttled
-// says that throttling was the reason. A trip of an older state only extends an open breaker.
+// says whether throttling was the reason. If the attempt began in an earlier state, Trip
+// can only extend the time of an open breaker.
 func (p Pass) Trip(wait time.Duration, throttled bool) Change {
 	return p.b.update(func() { p.trip(wait, throttled) })
 }

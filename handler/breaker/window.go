@@ -4,12 +4,13 @@ import "time"
 
 const partCount = 10
 
-// rollingWindow counts the calls and failures of the last window, in parts of a tenth of it.
+// rollingWindow counts the calls and failures of the last window. It divides the window
+// into ten parts.
 type rollingWindow struct {
-	newest      int64 // number of the newest part since the epoch
+	newest      int64 // number of the newest part, counted from the Unix epoch
 	parts       [partCount]part
 	consecutive int       // failures since the last success
-	since       time.Time // of the first consecutive failure
+	since       time.Time // time of the first failure since the last success
 }
 
 type part struct{ calls, failures int }
@@ -29,7 +30,8 @@ func (w *rollingWindow) failure(now time.Time, window time.Duration) {
 	w.consecutive++
 }
 
-// current returns the part for now and clears those that were skipped.
+// current returns the part for the time now, and clears the parts that were skipped since
+// the last call.
 func (w *rollingWindow) current(now time.Time, window time.Duration) *part {
 	at := now.UnixNano() / int64(window/partCount)
 	for n := max(w.newest+1, at-partCount+1); n <= at; n++ {

@@ -1,9 +1,10 @@
-// Package breakersync exchanges the open breakers of deployments between the instances of
-// the gateway, through one table. Only openings with a known end are exchanged.
+// Package breakersync shares the open breakers of deployments among the instances of the
+// gateway, through one table. It shares only breakers with a known end.
 //
 // The table has one row for each deployment, all in one partition, with the properties
-// {version, region, deployment, openUntil, throttled}. openUntil is only ever extended, so
-// writers cannot undo each other. A row whose openUntil has passed has no meaning.
+// {version, region, deployment, openUntil, throttled}. Writers only ever set openUntil to a
+// later time, so no writer undoes the work of another. A row whose openUntil has passed has
+// no meaning.
 package breakersync
 
 import (
@@ -18,48 +19,48 @@ import (
 )
 
 const (
-	formatVersion = 1 // of the rows that this program writes, and the newest that it reads
+	formatVersion = 1 // version of the rows that this program writes, and the newest version that it can read
 	partition     = "regions"
 	period        = 5 * time.Second
-	firstWait     = 200 * time.Millisecond // how long the first call waits for the first reading
-	timeout       = 4 * time.Second        // of one reading or writing
+	firstWait     = 200 * time.Millisecond // how long the first call waits until the table was read
+	timeout       = 4 * time.Second        // limit for one reading or one writing of the table
 )
 
-// Key names a deployment in a region. Deployment is empty for calls without a model.
+// Key identifies a deployment in a region. Deployment is empty for calls without a model.
 type Key struct{ Region, Deployment string }
 
 // Options of a Sync.
 type Options struct {
-	Table  table.Store // nil = nothing is exchanged
+	Table  table.Store // nil = breakers are not shared
 	Logger *slog.Logger
 
-	// Learn is called, on one goroutine, when another instance found that a breaker should
-	// stay open for wait.
+	// Learn is called when another instance has found that a breaker should stay open for
+	// wait. All calls are made on one goroutine.
 	Learn func(at Key, wait time.Duration, throttled bool)
 }
 
-// Sync exchanges open breakers with the other instances. One goroutine reads and writes;
-// Publish only leaves an entry for it. A nil Sync does nothing.
+// Sync shares open breakers with the other instances. One goroutine reads and writes the
+// table; Publish only queues an entry for it. A nil Sync does nothing.
 type Sync struct {
 	options   Options
-	firstRead chan struct{} // closed after the first reading or its time limit
+	firstRead chan struct{} // closed after the first reading, or when firstWait has ended
 	once      sync.Once
 	stop      context.CancelFunc
 	ended     chan struct{}
-	wake      chan struct{} // capacity 1: something is pending
+	wake      chan struct{} // has capacity 1; an element means that pending is not empty
 
 	mu      sync.Mutex
-	pending map[Key]opening // still to be written
+	pending map[Key]opening // not written yet
 
-	lastRead map[Key]time.Time // openUntil as last read or written; only the goroutine uses it
+	lastRead map[Key]time.Time // openUntil as last read or written; used only on the goroutine
 }
 
 type opening struct {
-	until     time.Time // by the store's clock
+	until     time.Time // by the clock of the store
 	throttled bool
 }
 
-// New starts the exchange. It returns nil if there is no table.
+// New starts the sharing. It returns nil if o has no table.
 func New(o Options) *Sync {
 	if o.Table == nil {
 		return nil
@@ -73,7 +74,7 @@ func New(o Options) *Sync {
 	return s
 }
 
-// Close ends the exchange.
+// Close ends the sharing.
 func (s *Sync) Close() {
 	if s != nil {
 		s.stop()
@@ -81,7 +82,8 @@ func (s *Sync) Close() {
 	}
 }
 
-// AwaitFirstRead waits for the first reading, at most firstWait in all.
+// AwaitFirstRead waits until the table was read for the first time, but at most firstWait
+// after New.
 func (s *Sync) AwaitFirstRead(ctx context.Context) {
 	if s == nil {
 		return
@@ -108,7 +110,7 @@ func (s *Sync) endFirstWait() {
 	}
 }
 
-// Publish lets the other instances know that a breaker stays open for wait.
+// Publish tells the other instances that a breaker stays open for wait.
 func (s *Sync) Publish(at Key, wait time.Duration, throttled bool) {
 	if s == nil {
 		return
@@ -120,7 +122,7 @@ func (s *Sync) Publish(at Key, wait time.Duration, throttled bool) {
 	}
 }
 
-// add queues what is to be written, unless a later time is queued already.
+// add queues an opening to be written, unless a later one is queued already.
 func (s *Sync) add(at Key, o opening) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,13 +147,13 @@ func (s *Sync) run(ctx context.Context) {
 			s.write(ctx)
 		case <-tick.C:
 			s.read(ctx)
-			s.write(ctx) // what could not be written before
+			s.write(ctx) // writes what an earlier period could not write
 		}
 	}
 }
 
-// read opens the breakers that other instances found open. Each row is applied once: a
-// breaker that a probe of ours has closed since stays closed until openUntil moves.
+// read opens the breakers that other instances have opened. Each row is applied once: if a
+// probe of this instance closes the breaker, it stays closed until openUntil changes.
 func (s *Sync) read(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -199,12 +201,13 @@ func (s *Sync) write(ctx context.Context) {
 		}
 		if err := s.extend(ctx, at, o); err != nil {
 			s.logFailure(ctx, "write", err)
-			s.add(at, o) // for the next period
+			s.add(at, o) // tried again in the next period
 		}
 	}
 }
 
-// extend moves a row's openUntil forward, whoever else writes.
+// extend sets a row's openUntil to a later time. If another writer has changed the row, it
+// tries again.
 func (s *Sync) extend(ctx context.Context, at Key, o opening) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -242,6 +245,7 @@ func (s *Sync) extend(ctx context.Context, at Key, o opening) error {
 
 func (s *Sync) logFailure(ctx context.Context, operation string, err error) {
 	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		s.options.Logger.Warn("shared breaker state not reached", "operation", operation, "error", err)
+		s.options.Logger.Warn("the table of shared breakers cannot be read or written; breakers are not shared until it can",
+			"operation", operation, "error", err)
 	}
 }

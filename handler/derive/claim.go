@@ -10,7 +10,8 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// claim is this recovery's hold on a dead process's file. It is renewed until release.
+// claim is this process's right to recover a file of a dead process. It is renewed until
+// release is called.
 type claim struct {
 	manifest *manifest.Manifest
 	cancel   context.CancelCauseFunc
@@ -22,8 +23,9 @@ type claim struct {
 
 const renewEvery = 20 * time.Second // a third of manifest.RecoveryClaim
 
-// newClaim claims f as it was read. manifest.ErrTaken says that another recovery was faster, or that the writer lives.
-// The context that it returns ends when the claim is lost.
+// newClaim claims f. It fails with manifest.ErrTaken if the manifest entry has changed
+// since f was read: another recovery has claimed the file, or its writer is alive. The
+// context that it returns ends when the claim is lost.
 func newClaim(ctx context.Context, m *manifest.Manifest, f manifest.File) (*claim, context.Context, error) {
 	c := &claim{manifest: m, file: f, ended: make(chan struct{})}
 	f.Owner, f.Until = "recovery-"+rand.Text(), m.Now().Add(manifest.RecoveryClaim)
@@ -37,7 +39,7 @@ func newClaim(ctx context.Context, m *manifest.Manifest, f manifest.File) (*clai
 	return c, ctx, nil
 }
 
-// renew keeps the claim until release.
+// renew renews the claim every renewEvery until release is called.
 func (c *claim) renew(ctx context.Context) {
 	defer close(c.ended)
 	tick := time.NewTicker(renewEvery)
@@ -47,7 +49,7 @@ func (c *claim) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = c.update(ctx, func(*manifest.File) {}) // two more attempts follow before the claim ends
+			_ = c.update(ctx, func(*manifest.File) {}) // if this fails, there are two more tries before the claim expires
 		}
 	}
 }

@@ -12,34 +12,35 @@ import (
 )
 
 const (
-	portionSize    = 4 << 20          // bytes of lines in one call of a consumer, unless one line is longer
-	consumeTimeout = 30 * time.Second // of one call of a consumer
+	portionSize    = 4 << 20          // bytes of lines that a consumer gets in one call, unless one line is longer
+	consumeTimeout = 30 * time.Second // time limit of one call of a consumer
 )
 
-// position is the next line of a file.
+// position is a place between the lines of a file. Its fields describe the next line.
 type position struct {
-	offset int64 // of the line's batch
+	offset int64 // offset of the line's batch
 	line   int
 }
 
-// reader takes one consumer through a process's files.
+// reader hands the files of one process to one consumer.
 type reader struct {
 	d        *Worker
-	consumer Consumer // nil consumes nothing
+	consumer Consumer // nil = nothing is handed over
 	advanced func(f manifest.File, offset int64, closed bool)
 	inFlight *inflight.Set
 	file     int
-	at       position // everything before it was accepted
+	at       position // the consumer has accepted everything before this position
 	portion  []gateway.Entry
 	size     int
-	endedIDs []string // of requests that ended in the portion
+	endedIDs []string // requests whose end records are in the portion
 }
 
 func (d *Worker) reader(c Consumer) *reader {
 	return &reader{d: d, consumer: c, inFlight: inflight.New(d.o.Blobs)}
 }
 
-// read hands over the file's lines before offset to. Those before offset replay were accepted in an earlier pass.
+// read hands over the lines of the file before the offset to. An earlier pass has handed
+// over the lines before the offset replay; these go to Replay.
 func (r *reader) read(ctx context.Context, f manifest.File, to, replay int64) error {
 	if r.at.offset >= to {
 		return nil
@@ -52,7 +53,7 @@ func (r *reader) read(ctx context.Context, f manifest.File, to, replay int64) er
 	defer r.clear()
 	for b, err := range format.Read(ctx, r.d.o.Blobs, f.Name, from.offset) {
 		if _, broken := errors.AsType[*format.BreakError](err); broken {
-			r.d.o.Logger.Error("a journal file cannot be read to its end; the rest is skipped", "file", f.Name, "error", err)
+			r.d.o.Logger.Error("a journal file is damaged; its remaining lines are skipped", "file", f.Name, "error", err)
 			break
 		}
 		if err != nil {
@@ -112,7 +113,7 @@ func (r *reader) addLine(ctx context.Context, f manifest.File, b format.Batch, i
 	}
 	line, err := r.inFlight.Complete(ctx, raw)
 	if errors.Is(err, inflight.ErrMalformed) {
-		r.d.o.Logger.Error("a line of the journal is no record and is skipped", "file", f.Name, "offset", b.Offset, "line", i, "error", err)
+		r.d.o.Logger.Error("a line of the journal is not a record and is skipped", "file", f.Name, "offset", b.Offset, "line", i, "error", err)
 		return nil
 	}
 	if err != nil {
@@ -125,7 +126,7 @@ func (r *reader) addLine(ctx context.Context, f manifest.File, b format.Batch, i
 	return nil
 }
 
-// deliver hands the portion over and moves to next.
+// deliver hands the portion to the consumer and moves to the position next.
 func (r *reader) deliver(ctx context.Context, f manifest.File, next position, old bool) error {
 	if len(r.portion) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, consumeTimeout)
@@ -155,7 +156,7 @@ func (r *reader) accepted(f manifest.File, next position) {
 	r.advanced(f, r.at.offset, false)
 }
 
-// close tells the consumer that the file is complete, and moves on to the next file.
+// close tells the consumer that the file is complete, and moves to the next file.
 func (r *reader) close(ctx context.Context, f manifest.File) error {
 	if r.consumer != nil {
 		ctx, cancel := context.WithTimeout(ctx, consumeTimeout)

@@ -14,8 +14,9 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// recoverFile does everything that is left to do for the last of files. Only the last file of a process knows which
-// requests its death left incomplete, because the first batch of any later file lists the ones in flight.
+// recoverFile does what is left to do for the last of files. Only the last file of a
+// process shows which requests were in flight when the process died, because the first
+// batch of each later file lists the requests in flight.
 func (d *Worker) recoverFile(ctx context.Context, readers []*reader, files []manifest.File, last bool, counts *summary) error {
 	c, ctx, err := newClaim(ctx, d.o.Manifest, files[len(files)-1])
 	if err != nil {
@@ -40,14 +41,15 @@ func (d *Worker) recoverFile(ctx context.Context, readers []*reader, files []man
 	return c.update(ctx, func(f *manifest.File) { f.State, f.Processed = manifest.Done, end })
 }
 
-// fence seals the blob, so that its writer can append nothing more, and reads its length only after that. Then it
-// moves the checkpoint to the last batch. It returns the end of what can be read.
+// fence seals the blob, so that its writer can append nothing more. After that it reads the
+// blob's length and moves the checkpoint to the last batch. It returns the offset up to
+// which the file can be read.
 func (d *Worker) fence(ctx context.Context, c *claim) (int64, error) {
 	f := c.current()
 	err := d.o.Blobs.Seal(ctx, f.Name)
 	if errors.Is(err, blob.ErrNotFound) {
 		if f.Length > 0 {
-			d.o.Logger.Error("a journal file is gone", "file", f.Name, "length", f.Length)
+			d.o.Logger.Error("a journal file that the manifest lists does not exist; its records are lost", "file", f.Name, "length", f.Length)
 			return 0, nil
 		}
 		err = d.createSealed(ctx, f.Name)
@@ -60,13 +62,14 @@ func (d *Worker) fence(ctx context.Context, c *claim) (int64, error) {
 		return 0, err
 	}
 	if length < f.Length {
-		d.o.Logger.Error("a journal file is shorter than its checkpoint", "file", f.Name, "length", length, "checkpoint", f.Length)
+		d.o.Logger.Error("a journal file is shorter than the manifest says; records are lost",
+			"file", f.Name, "length", length, "checkpoint", f.Length)
 		return length, c.update(ctx, func(f *manifest.File) { f.State = manifest.Sealed })
 	}
 	head := f.Head
 	for b, err := range format.Read(ctx, d.o.Blobs, f.Name, f.Length) {
 		if _, broken := errors.AsType[*format.BreakError](err); broken {
-			d.o.Logger.Error("the end of a journal file cannot be read", "file", f.Name, "error", err)
+			d.o.Logger.Error("the last batches of a journal file are damaged", "file", f.Name, "error", err)
 			break
 		}
 		if err != nil {
@@ -77,7 +80,8 @@ func (d *Worker) fence(ctx context.Context, c *claim) (int64, error) {
 	return head.Length, c.update(ctx, func(f *manifest.File) { f.State, f.Head = manifest.Sealed, head })
 }
 
-// createSealed creates a file that never had a batch. Its writer may be about to create it, and must not append to it.
+// createSealed creates and seals the blob of a file that has no blob yet. The file's writer
+// may be about to create the blob, and must not append to it.
 func (d *Worker) createSealed(ctx context.Context, name string) error {
 	if err := d.o.Blobs.Create(ctx, name); err != nil && !errors.Is(err, blob.ErrExists) {
 		return err
@@ -85,7 +89,8 @@ func (d *Worker) createSealed(ctx context.Context, name string) error {
 	return d.o.Blobs.Seal(ctx, name)
 }
 
-// deriveFile hands a sealed file to every consumer: what is before the cursor for replay, the rest for the first time.
+// deriveFile hands a sealed file to every consumer. Lines before the file's cursor go to
+// Replay, later lines to Take.
 func (d *Worker) deriveFile(ctx context.Context, c *claim, readers []*reader, end int64) error {
 	f := c.current()
 	p, moved := newProgress(len(readers)), time.Now()
@@ -99,7 +104,7 @@ func (d *Worker) deriveFile(ctx context.Context, c *claim, readers []*reader, en
 			defer mu.Unlock()
 			if least, _ := p.set(i, offset, closed); least > f.Processed && time.Since(moved) > time.Second {
 				moved = time.Now()
-				_ = c.update(ctx, func(f *manifest.File) { f.Processed = least }) // if it fails, a later update succeeds
+				_ = c.update(ctx, func(f *manifest.File) { f.Processed = least }) // if this fails, a later update also moves the cursor
 			}
 		}
 		all.Go(func() {
@@ -112,8 +117,8 @@ func (d *Worker) deriveFile(ctx context.Context, c *claim, readers []*reader, en
 	return errors.Join(errs...)
 }
 
-// writeIncomplete records the requests in flight at the end of the last file that has batches, and waits until these
-// records are durable.
+// writeIncomplete writes a record of type "incomplete" for each request that was in flight
+// when the process died, and waits until these records are durable.
 func (d *Worker) writeIncomplete(ctx context.Context, files []manifest.File, end int64) (int, error) {
 	f := files[len(files)-1]
 	for i := len(files) - 2; end == 0 && i >= 0; i-- {
@@ -147,8 +152,8 @@ func (d *Worker) writeIncomplete(ctx context.Context, files []manifest.File, end
 	return len(waiting), nil
 }
 
-// appendRecord queues one line in this process's journal. The records of requests go first: it waits while the
-// backlog is more than a quarter full.
+// appendRecord queues one line in this process's journal. While the backlog is more than a
+// quarter full it waits, because the records of requests are more urgent.
 func (d *Worker) appendRecord(ctx context.Context, line []byte) (*journal.Pending, error) {
 	for {
 		if used, limit := d.o.Journal.Backlog(); used < limit/4 {

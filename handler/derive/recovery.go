@@ -14,14 +14,15 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// summary counts what one recovery did.
+// summary has the numbers of files and requests that one recovery handled.
 type summary struct {
 	recovered, adopted, incomplete int
 }
 
-// Recover takes over the files of dead processes. It fences each file, derives the rest of it, writes the process's
-// incomplete records into this process's journal, and closes the file. It is a step of the timer's function; what it
-// does not finish, the next run does.
+// Recover finishes the work of processes that died. It seals each of their files, hands the
+// rest of it to the consumers, writes records of type "incomplete" to this process's
+// journal for requests that were in flight, and marks the file as done. The timer calls it;
+// a run continues what earlier runs did not finish.
 func (d *Worker) Recover(ctx context.Context) (string, error) {
 	days, err := d.days(ctx)
 	if err != nil {
@@ -48,18 +49,20 @@ func (d *Worker) Recover(ctx context.Context) (string, error) {
 		}
 	}
 	errs = append(errs, d.settle(ctx, days))
-	report := fmt.Sprintf("%d files recovered, %d adopted, %d requests incomplete", counts.recovered, counts.adopted, counts.incomplete)
+	report := fmt.Sprintf("files recovered: %d, files added to the manifest: %d, incomplete requests recorded: %d",
+		counts.recovered, counts.adopted, counts.incomplete)
 	return report, errors.Join(errs...)
 }
 
-// openDay is a day whose files may not all be done.
+// openDay is a day that may have files that are not done.
 type openDay struct {
 	manifest.Day
-	hasEntry bool // the manifest knows the day
+	hasEntry bool // the manifest has an entry for the day
 	pending  int  // files that are not done
 }
 
-// days returns the days that are not settled and the last two, whose files may not be in the manifest yet.
+// days returns the days that are not settled. It always includes today and yesterday, whose
+// files may not be in the manifest yet.
 func (d *Worker) days(ctx context.Context) ([]openDay, error) {
 	all, err := d.o.Manifest.Days(ctx)
 	if err != nil {
@@ -81,9 +84,10 @@ func (d *Worker) days(ctx context.Context) ([]openDay, error) {
 	return days, nil
 }
 
-// filesOf reads a day's manifest entries. It lists the blobs first, because an entry is inserted before its blob is
-// created: a blob without an entry belongs to a writer that could not reach the table, and gets an entry here. If that
-// writer lives, it claims the entry.
+// filesOf returns a day's manifest entries. It lists the blobs before it reads the entries,
+// because a writer inserts the entry before it creates the blob. So a blob without an entry
+// belongs to a writer that could not reach the table, and filesOf inserts the entry. If
+// this writer is alive, it claims the entry later.
 func (d *Worker) filesOf(ctx context.Context, day *openDay, counts *summary) ([]manifest.File, error) {
 	blobs, err := d.o.Blobs.List(ctx, day.Time.Format("2006/01/02/"))
 	if err != nil {
@@ -93,7 +97,7 @@ func (d *Worker) filesOf(ctx context.Context, day *openDay, counts *summary) ([]
 	known := map[string]bool{}
 	for f, err := range d.o.Manifest.Day(ctx, day.Time) {
 		if _, newer := errors.AsType[*gateway.VersionError](err); newer {
-			d.o.Logger.Error("a journal file is left to a newer program", "file", f.Name, "error", err)
+			d.o.Logger.Error("a journal file's manifest entry has a newer format and is skipped", "file", f.Name, "error", err)
 			known[f.Name] = true
 			day.pending++
 			continue
@@ -117,13 +121,14 @@ func (d *Worker) filesOf(ctx context.Context, day *openDay, counts *summary) ([]
 		if _, err := d.o.Manifest.Insert(ctx, f); err != nil && !errors.Is(err, table.ErrExists) {
 			return nil, err
 		}
-		d.o.Logger.Warn("a journal file had no manifest entry and got one", "file", f.Name)
+		d.o.Logger.Warn("a journal file without a manifest entry was added to the manifest", "file", f.Name)
 		counts.adopted++
 	}
 	return files, nil
 }
 
-// settle marks the days that need no recovery any more. A writer opens files in the present hour only.
+// settle marks the days that need no recovery any more. This is safe because writers create
+// files only in the current hour.
 func (d *Worker) settle(ctx context.Context, days []openDay) error {
 	var errs []error
 	for _, day := range days {
@@ -138,13 +143,13 @@ func (d *Worker) settle(ctx context.Context, days []openDay) error {
 	return errors.Join(errs...)
 }
 
-// recoverProcess closes the dead files of one process, in their order.
+// recoverProcess recovers the files of one dead process, in their order.
 func (d *Worker) recoverProcess(ctx context.Context, files []manifest.File, counts *summary) error {
 	slices.SortFunc(files, func(a, b manifest.File) int { return cmp.Compare(a.Number, b.Number) })
 	now := d.o.Manifest.Now()
 	for _, f := range files {
 		if f.State != manifest.Done && f.Owner != f.Process && f.Until.After(now) {
-			return nil // another recovery works on this process, or the writer may still claim its adopted file
+			return nil // another recovery has claimed the file, or its writer may still claim the entry that was added
 		}
 	}
 	var readers []*reader

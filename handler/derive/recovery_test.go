@@ -57,11 +57,11 @@ func TestRecoverDeadProcess(t *testing.T) {
 		p.life.kill()
 		q := w.start(&life{})
 		time.Sleep(time.Minute)
-		if line := q.recoverFiles(); !strings.HasPrefix(line, "0 files") {
+		if line := q.recoverFiles(); !strings.HasPrefix(line, "files recovered: 0,") {
 			t.Errorf("a minute after the death: %s", line)
 		}
 		time.Sleep(90 * time.Second)
-		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+		if line := q.recoverFiles(); line != "files recovered: 1, files added to the manifest: 0, incomplete requests recorded: 1" {
 			t.Errorf("after 2.5 minutes: %s", line)
 		}
 		time.Sleep(10 * time.Second)
@@ -82,7 +82,7 @@ func TestRecoverDeadProcess(t *testing.T) {
 				t.Errorf("entry of the dead process %+v, its blob sealed: %v", f, sealed)
 			}
 		}
-		if line := q.recoverFiles(); line != "0 files recovered, 0 adopted, 0 requests incomplete" {
+		if line := q.recoverFiles(); line != "files recovered: 0, files added to the manifest: 0, incomplete requests recorded: 0" {
 			t.Errorf("the next recovery: %s", line)
 		}
 		w.wantSound()
@@ -101,7 +101,7 @@ func TestRecoverStoppedProcess(t *testing.T) {
 		pending, _ := p.writer.AppendEnd("held", endLine("held"))
 		time.Sleep(3 * time.Minute)
 		q := w.start(&life{})
-		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+		if line := q.recoverFiles(); line != "files recovered: 1, files added to the manifest: 0, incomplete requests recorded: 1" {
 			t.Errorf("recovery: %s", line)
 		}
 		p.life.cont()
@@ -206,7 +206,7 @@ func TestRecoverAdoptsFile(t *testing.T) {
 		w.store.SetFault(nil)
 		q := w.start(&life{})
 		defer q.end()
-		if line := q.recoverFiles(); line != "0 files recovered, 1 adopted, 0 requests incomplete" {
+		if line := q.recoverFiles(); line != "files recovered: 0, files added to the manifest: 1, incomplete requests recorded: 0" {
 			t.Errorf("first recovery: %s", line)
 		}
 		time.Sleep(3 * time.Minute)
@@ -301,7 +301,7 @@ func TestRecoverLeavesNewerFiles(t *testing.T) {
 		}
 		time.Sleep(150 * time.Second)
 		q := w.start(&life{})
-		if line := q.recoverFiles(); line != "1 files recovered, 0 adopted, 1 requests incomplete" {
+		if line := q.recoverFiles(); line != "files recovered: 1, files added to the manifest: 0, incomplete requests recorded: 1" {
 			t.Errorf("recovery: %s", line)
 		}
 		q.end()

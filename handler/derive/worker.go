@@ -1,5 +1,5 @@
-// Package derive produces statistics and rows from the journal. Each process derives from its own files while it
-// lives. The timer's run recovers the files of processes that died.
+// Package derive produces statistics and rows from the journal. Each process derives from
+// its own files while it lives. The timer recovers the files of processes that died.
 package derive
 
 import (
@@ -17,45 +17,49 @@ import (
 
 // Consumer derives something from the journal.
 //
-// It receives the entries of a file in order, without the begins. After an error it receives the same entries again,
-// perhaps from the file's beginning and perhaps in other portions. Entries are identified by file, Offset and Index.
-// Calls for one file follow each other; calls for several files may overlap.
+// It receives the entries of a file in order, without begin records. After an error it
+// receives the same entries again, possibly from the beginning of the file, and possibly
+// split differently. File, Offset and Index identify an entry. Calls for the same file do
+// not overlap; calls for different files may.
 type Consumer interface {
-	// Take returns nil once the entries are accepted, durably where it matters. It should wait for other services for
-	// a few seconds at most, because it is called again soon.
+	// Take returns nil when it has accepted the entries; what it makes of them must then be
+	// durable. It should not wait for other services for more than a few seconds, because
+	// it is called again soon.
 	Take(ctx context.Context, file string, entries []gateway.Entry) error
-	// Replay receives entries that Take had accepted before this pass over the file, in this process or another. A
-	// consumer that makes something of a whole file needs them; others ignore them.
+	// Replay receives entries that Take has accepted before, in this process or another. A
+	// consumer that needs all entries of a file uses them; other consumers ignore them.
 	Replay(ctx context.Context, file string, entries []gateway.Entry) error
-	// Close is called when all entries of the file are accepted and no more will come. It may be called again.
+	// Close is called when all entries of the file are accepted and no more will follow. It
+	// may be called again.
 	Close(ctx context.Context, file string) error
 }
 
-// Options of a Worker; Journal, Manifest and Blobs are needed.
+// Options of a Worker. Journal, Manifest and Blobs are required.
 type Options struct {
-	Journal   *journal.Writer // this process's
+	Journal   *journal.Writer // the journal of this process
 	Manifest  *manifest.Manifest
 	Blobs     blob.Store
 	Consumers []Consumer
-	Every     time.Duration // between two rounds over the own files; default 2 s
-	Logger    *slog.Logger  // default: discards
+	Every     time.Duration // time between two rounds over the files of this process; default 2 s
+	Logger    *slog.Logger  // default: nothing is logged
 }
 
-// Worker hands the journal to its consumers: Run the files of this process, Recover those of processes that died.
+// Worker hands entries of the journal to consumers. Run handles the files of this process,
+// Recover the files of processes that died.
 type Worker struct {
 	o       Options
-	readers []*reader // of the own files, one for each consumer
+	readers []*reader // for the files of this process, one reader for each consumer
 
 	mu       sync.Mutex
-	progress map[string]*progress // by own file
+	progress map[string]*progress // by name of the file, for files of this process
 }
 
-// New makes a worker. It touches neither network nor journal.
+// New returns a Worker. It does not use the network or the journal yet.
 func New(o Options) *Worker {
 	o.Every = cmp.Or(o.Every, 2*time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if len(o.Consumers) == 0 {
-		o.Consumers = []Consumer{nil} // files must be closed even if nothing is derived
+		o.Consumers = []Consumer{nil} // without consumers, files must still be marked as done
 	}
 	d := &Worker{o: o, progress: map[string]*progress{}}
 	for i, c := range o.Consumers {
@@ -66,7 +70,8 @@ func New(o Options) *Worker {
 	return d
 }
 
-// Run derives from the own files until ctx ends. A consumer that is slow or fails delays no other.
+// Run derives from the files of this process until ctx ends. A slow or failing consumer
+// does not delay the others.
 func (d *Worker) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	for _, r := range d.readers {
@@ -86,8 +91,8 @@ func (d *Worker) Run(ctx context.Context) {
 	loops.Wait()
 }
 
-// Finish derives what is left after Run and the journal's writer have ended, as far as ctx allows. A recovery
-// derives the rest.
+// Finish derives what remains after Run has returned and the journal's writer was closed,
+// as long as ctx allows. What remains after that is left to a recovery.
 func (d *Worker) Finish(ctx context.Context) {
 	var rounds sync.WaitGroup
 	for _, r := range d.readers {
@@ -97,7 +102,7 @@ func (d *Worker) Finish(ctx context.Context) {
 	d.o.Journal.Sync(ctx)
 }
 
-// round takes a reader to the durable end of every own file.
+// round reads all files of this process up to what is durable.
 func (d *Worker) round(ctx context.Context, r *reader) {
 	for _, f := range d.o.Journal.Files() {
 		if f.Number < r.file {
@@ -112,14 +117,15 @@ func (d *Worker) round(ctx context.Context, r *reader) {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				d.o.Logger.Warn("deriving from the journal failed; the next round tries again", "file", f.Name, "error", err)
+				d.o.Logger.Warn("a consumer did not accept entries of the journal; the next round tries again", "file", f.Name, "error", err)
 			}
 			return
 		}
 	}
 }
 
-// advance moves the file's cursor to the position of the slowest consumer.
+// advance moves the file's cursor in the manifest to the position that all consumers have
+// reached.
 func (d *Worker) advance(consumer int, f manifest.File, offset int64, closed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -136,7 +142,7 @@ func (d *Worker) advance(consumer int, f manifest.File, offset int64, closed boo
 	}
 }
 
-// progress is how far each consumer is in a file.
+// progress is the position of each consumer in a file.
 type progress struct {
 	offsets []int64
 	closed  []bool
@@ -146,7 +152,8 @@ func newProgress(consumers int) *progress {
 	return &progress{offsets: make([]int64, consumers), closed: make([]bool, consumers)}
 }
 
-// set notes one consumer's progress and returns the least offset of all consumers, and whether all have closed.
+// set notes the position of one consumer. It returns the lowest position of all consumers,
+// and whether all have closed the file.
 func (p *progress) set(consumer int, offset int64, closed bool) (least int64, all bool) {
 	p.offsets[consumer], p.closed[consumer] = offset, closed
 	least, all = offset, true

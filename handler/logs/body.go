@@ -12,13 +12,14 @@ import (
 	"aoaigateway/handler/logs/truncate"
 )
 
-// content is a body as its column has it: valid JSON or empty.
+// content is a body in the form that its column needs: valid JSON, or empty.
 type content struct {
 	text  string
 	whole bool
 }
 
-// contentOf returns the content that the record of b holds, or false if it holds none.
+// contentOf returns the content that the record of b contains, or false if the record
+// contains none.
 func contentOf(b *gateway.Body) (content, bool) {
 	value := []byte(b.JSON)
 	switch {
@@ -46,8 +47,8 @@ func truncated(value []byte) (content, bool) {
 	return content{text: string(text), whole: ok && len(value) <= truncate.MaxSize}, ok
 }
 
-// placeholder stands for a body that is not in the row. Its members have the names under which queries look for those
-// of a body.
+// placeholder replaces a body that is not in the row. Queries over bodies find object,
+// model and usage in it under the same names as in a body.
 type placeholder struct {
 	Object      string          `json:"object,omitempty"`
 	Model       string          `json:"model,omitempty"`
@@ -60,7 +61,7 @@ type placeholder struct {
 
 func (n placeholder) content() content {
 	text, err := json.Marshal(n)
-	if err != nil { // strings, numbers, and JSON of ours
+	if err != nil { // cannot happen: the value consists of strings, numbers and JSON that we wrote
 		return content{}
 	}
 	return content{text: string(text)}
@@ -74,12 +75,13 @@ func placeholderFor(b *gateway.Body) placeholder {
 	return n
 }
 
-// objects has the "object" of the answers by operation.
+// objects has the value of "object" in the answers of each operation.
 var objects = map[string]string{
 	"completions_create": "text_completion", "ChatCompletions_Create": "chat.completion", "embeddings_create": "list",
 }
 
-// usageJSON writes usage with the names of the operation's answers.
+// usageJSON returns usage as JSON, with the member names that the operation uses in its
+// answers.
 func usageJSON(id string, u gateway.Usage) json.RawMessage {
 	if u == (gateway.Usage{}) {
 		return nil
@@ -99,14 +101,14 @@ func usageJSON(id string, u gateway.Usage) json.RawMessage {
 		v["estimated"] = true
 	}
 	raw, err := json.Marshal(v)
-	if err != nil { // numbers
+	if err != nil { // cannot happen: the value consists of numbers
 		return nil
 	}
 	return raw
 }
 
-// withUsage adds the record's usage to the object of a stream that brought none, so that queries over bodies count it,
-// too. The added usage is marked as estimated.
+// withUsage adds the record's usage to the object of a stream that reported no usage, so
+// that queries over bodies count it too. The added usage is marked as estimated.
 func withUsage(object []byte, id string, u gateway.Usage) []byte {
 	usage := usageJSON(id, u)
 	if usage == nil || gjson.GetBytes(object, "usage").IsObject() {
@@ -119,7 +121,7 @@ func withUsage(object []byte, id string, u gateway.Usage) []byte {
 	return full
 }
 
-// contentFilter collects the results of the service's content filter for prompt and answer.
+// contentFilter returns the results of the service's content filter for prompt and answer.
 func contentFilter(b *gateway.Body) json.RawMessage {
 	if b == nil {
 		return nil

@@ -11,18 +11,20 @@ import (
 	"aoaigateway/handler/logs/truncate"
 )
 
-// Mapper makes rows of the journal's entries. It keeps nothing between them. Safe for concurrent use.
+// Mapper makes rows from the journal's entries. It has no state. Safe for concurrent use.
 type Mapper struct {
-	// BodyURL is where the journal's blobs are, such as
-	// https://<account>.blob.core.windows.net/audit; their names are appended.
+	// BodyURL is the URL of the container of the journal's blobs, such as
+	// https://<account>.blob.core.windows.net/audit. The names of blobs are appended to it.
 	BodyURL string
-	// Open reads a large body's blob, so that the row has the body truncated. Without it, and after an error, the row
-	// has a placeholder with the body's size and hash and the record's usage.
+	// Open opens the blob of a large body, so that the row can have the truncated body. If
+	// Open is nil or fails, the row has a placeholder with the size and hash of the body
+	// and the record's usage.
 	Open func(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
-// Row returns the row of an entry. It returns false for a begin, and for an amend that has only an outcome: its row
-// would hide the one that it corrects.
+// Row returns the row of an entry. It returns false for a begin record. It also returns
+// false for an amend record that has only an outcome, because its row would replace the
+// complete row of the same request.
 func (m Mapper) Row(ctx context.Context, e gateway.Entry) (Row, bool) {
 	line := &e.Line
 	switch line.Type {
@@ -93,7 +95,7 @@ func (m Mapper) response(ctx context.Context, e *gateway.Entry, row *Row) conten
 	return c
 }
 
-// content returns a body from its record or from its blob.
+// content returns a body from its record or from its blob; false = neither has it.
 func (m Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
 	if c, ok := contentOf(b); ok {
 		return c, true
@@ -115,7 +117,7 @@ func (m Mapper) content(ctx context.Context, b *gateway.Body) (content, bool) {
 	return c, ok
 }
 
-// uri returns where a body is that is not whole in its row.
+// uri returns the URL of a body that is not complete in its row, or "".
 func (m Mapper) uri(b *gateway.Body, c content, file string) string {
 	switch {
 	case b.Blob != "":
@@ -142,7 +144,7 @@ func (row *Row) setOutcome(o gateway.Outcome) {
 	row.IsRequestSuccess = row.ResponseCode >= 200 && row.ResponseCode < 400 && o == gateway.Complete
 }
 
-// newRow fills everything except the bodies.
+// newRow returns a row with all columns except those for bodies.
 func newRow(line *gateway.Line, chain string, revision int) Row {
 	row := Row{
 		TimeGenerated: line.Time.UTC(), RecordID: line.ID, RecordRevision: revision, CorrelationID: line.ID, ChainHash: chain,
@@ -175,7 +177,7 @@ func newRow(line *gateway.Line, chain string, revision int) Row {
 	return row
 }
 
-// maxAttempts bounds the attempts that a row lists.
+// maxAttempts is the largest number of attempts that a row lists.
 const maxAttempts = 32
 
 func (row *Row) attempts(line *gateway.Line) {

@@ -1,16 +1,4 @@
-// Package logs makes rows of Log Analytics from the journal's entries.
-//
-// One request is one row of the table GatewayLogs_CL, which is sent to the stream Custom-GatewayLogs_CL of a data
-// collection rule. [Row] is the one place that declares the columns. The template, the local sink and the queries are
-// checked against [Columns].
-//
-// Rows arrive at least once. RecordId identifies the request. RecordRevision grows with what is known of it: 0 its
-// process died before the end, 1 it ended, 2 its outcome was corrected. So `summarize arg_max(RecordRevision, *) by
-// RecordId` leaves each request once. TimeGenerated is the request's arrival, the same in every copy; Azure Monitor
-// replaces it if it is older than two days.
-//
-// The service cuts values of more than 64 KB at any byte. So bodies are truncated here, inside their strings, and stay
-// valid JSON. BodyUri and RequestBodyUri name the place of the whole body.
+// Package logs makes rows for Log Analytics from the journal's entries.
 package logs
 
 import (
@@ -21,35 +9,36 @@ import (
 	"time"
 )
 
-// Stream is the data collection rule's stream, and Table the table it feeds.
+// Stream is the stream of the data collection rule, and Table the table that it fills.
 const (
 	Table  = "GatewayLogs_CL"
 	Stream = "Custom-" + Table
 )
 
-// The revisions of a row.
+// The values of RecordRevision.
 const (
 	revisionIncomplete = 0
 	revisionEnd        = 1
 	revisionAmend      = 2
 )
 
-// Row is one request. Its JSON names are the names of the table's columns, and its types decide their types. Names that
-// Azure Monitor reserves (Type, TenantId, Id, Title, subscriptionid …) are not used.
+// Row is one request. Its JSON names are the names of the columns, and the types of its
+// fields determine the types of the columns. It must not use names that Azure Monitor
+// reserves (Type, TenantId, Id, Title, subscriptionid …).
 type Row struct {
 	TimeGenerated  time.Time
 	RecordID       string `json:"RecordId"`
 	RecordRevision int
-	ChainHash      string `json:",omitempty"` // of the journal's batch that has the record
+	ChainHash      string `json:",omitempty"` // hash of the journal's batch that contains the record
 	CorrelationID  string `json:"CorrelationId"`
 	Outcome        string `json:",omitempty"` // complete, refused, client-cancelled, upstream-cut, not-durable, gateway-failed; incomplete
-	StreamOutcome  string `json:",omitempty"` // the same, streams only
+	StreamOutcome  string `json:",omitempty"` // the same values, but only for streams
 
 	ApimSubscriptionID string `json:"ApimSubscriptionId,omitempty"`
 	SubscriptionName   string `json:",omitempty"`
 	KeySlot            string `json:",omitempty"`
 	ProductID          string `json:"ProductId,omitempty"`
-	UserID             string `json:"UserId,omitempty"` // the authenticated user, otherwise the one that the request names
+	UserID             string `json:"UserId,omitempty"` // the authenticated user; if there is none, the user that the request names
 	UserObjectID       string `json:"UserObjectId,omitempty"`
 	EndUser            string `json:",omitempty"`
 	CallerIPAddress    string `json:"CallerIpAddress,omitempty"`
@@ -58,15 +47,15 @@ type Row struct {
 	Method          string `json:",omitempty"`
 	URL             string `json:"Url,omitempty"`
 	APIID           string `json:"ApiId,omitempty"`           // azure-openai or azure-openai-v1
-	OperationID     string `json:"OperationId,omitempty"`     // as the classic surface names it
-	SpecOperationID string `json:"SpecOperationId,omitempty"` // as the request's own surface names it
+	OperationID     string `json:"OperationId,omitempty"`     // name of the operation on the classic surface
+	SpecOperationID string `json:"SpecOperationId,omitempty"` // name of the operation on the surface that the request used
 	APIVersion      string `json:"ApiVersion,omitempty"`
 
 	DeploymentRequested string `json:",omitempty"`
 	DeploymentUsed      string `json:",omitempty"`
-	ModelName           string `json:",omitempty"` // as the answer names it
+	ModelName           string `json:",omitempty"` // the model that the answer names
 	BackendRegion       string `json:",omitempty"`
-	BackendID           string `json:"BackendId,omitempty"` // region/deployment
+	BackendID           string `json:"BackendId,omitempty"` // region/deployment that answered
 	BackendMethod       string `json:",omitempty"`
 	BackendAPIVersion   string `json:"BackendApiVersion,omitempty"`
 	AttemptCount        int
@@ -83,7 +72,7 @@ type Row struct {
 
 	IsStream           bool
 	FirstByteMs        *int64 `json:",omitempty"`
-	TimeToFirstTokenMs *int64 `json:",omitempty"` // streams only
+	TimeToFirstTokenMs *int64 `json:",omitempty"` // only for streams
 	TotalTime          int64
 	BackendTime        int64
 	ClientTime         int64
@@ -103,18 +92,18 @@ type Row struct {
 	ResponseSize        int
 	RequestSha256       string          `json:",omitempty"`
 	ResponseSha256      string          `json:",omitempty"`
-	RequestBody         string          `json:",omitempty"` // of a request that was sent to no region
+	RequestBody         string          `json:",omitempty"` // only if the request was sent to no region
 	ResponseBody        string          `json:",omitempty"` // the gateway's own answer to such a request
 	BackendRequestBody  string          `json:",omitempty"`
 	BackendResponseBody string          `json:",omitempty"`
-	BodyTruncatedInRow  bool            // at least one of the bodies is not whole in this row
-	BodyURI             string          `json:"BodyUri,omitempty"` // where the answer is whole
+	BodyTruncatedInRow  bool            // at least one of the bodies is not complete in this row
+	BodyURI             string          `json:"BodyUri,omitempty"` // URL of the complete answer
 	RequestBodyURI      string          `json:"RequestBodyUri,omitempty"`
 	ContentFilter       json.RawMessage `json:",omitempty"`
 	Redactions          int
 }
 
-// Column is one column of the table, in Kusto's terms.
+// Column is one column of the table. Type is a type of Kusto.
 type Column struct{ Name, Type string }
 
 // Columns returns the table's columns in the order of Row's fields.
@@ -158,7 +147,8 @@ func kustoType(t reflect.Type) string {
 	}
 }
 
-// Encode returns the row as it is sent, without encoding/json's escapes for HTML, which would make six bytes of one.
+// Encode returns the row as JSON. It writes <, > and & unescaped, because encoding/json's
+// escapes would need six bytes each.
 func (row *Row) Encode() ([]byte, error) {
 	var buf bytes.Buffer
 	e := json.NewEncoder(&buf)
@@ -169,7 +159,8 @@ func (row *Row) Encode() ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// classicIDs has the ids that API Management's queries use for operations that have other names on the v1 surface.
+// classicIDs are the ids that API Management's queries use, for operations that have other
+// ids on the v1 surface.
 var classicIDs = map[string]string{
 	"createCompletion":     "completions_create",
 	"createChatCompletion": "ChatCompletions_Create",
@@ -183,7 +174,8 @@ func operationID(spec string) string {
 	return spec
 }
 
-// short cuts a text from outside to limit bytes. It is not for bodies.
+// short cuts text that comes from outside to limit bytes. It must not be used for bodies,
+// because it does not keep JSON valid.
 func short(s string, limit int) string {
 	if len(s) > limit {
 		s = s[:limit]

@@ -8,7 +8,7 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// ParseUsage reads the usage object of an answer or of one event, with the names of chat
+// ParseUsage reads the usage object of an answer or of an event, in the form of chat
 // (prompt_tokens) or of Responses (input_tokens). ok is false if there is none.
 func ParseUsage(raw []byte) (u gateway.Usage, ok bool) {
 	v := gjson.GetBytes(raw, "usage")
@@ -41,7 +41,7 @@ func ParseUsage(raw []byte) (u gateway.Usage, ok bool) {
 	return u, true
 }
 
-// AnsweredModel returns the model that an answer or an event names.
+// AnsweredModel returns the model that an answer or an event names, or "".
 func AnsweredModel(raw []byte) string {
 	if m := gjson.GetBytes(raw, "model"); m.Str != "" {
 		return m.Str
@@ -49,7 +49,8 @@ func AnsweredModel(raw []byte) string {
 	return gjson.GetBytes(raw, "response.model").Str
 }
 
-// ResponseID returns the id of a response object, whole or inside an event of its stream.
+// ResponseID returns the id of a response object, which may be inside an event of a stream;
+// "" = there is none.
 func ResponseID(raw []byte) string {
 	if id := gjson.GetBytes(raw, "response.id"); id.Str != "" {
 		return id.Str
@@ -60,15 +61,15 @@ func ResponseID(raw []byte) string {
 	return ""
 }
 
-// ChunkKind is what one event of a stream means to the gateway.
+// ChunkKind says how the gateway must handle an event of a stream.
 type ChunkKind int
 
-// The kinds of stream event.
+// The kinds of events.
 const (
-	Content   ChunkKind = iota // part of the answer, or unknown
-	UsageOnly                  // the chunk that carries usage and no choice
-	Terminal                   // completes the answer: held until the record is durable
-	Failure                    // the region reports an error inside the stream
+	Content   ChunkKind = iota // a part of the answer, or an unknown event
+	UsageOnly                  // a chunk with usage and without choices
+	Terminal                   // completes the answer; it is held back until the record is durable
+	Failure                    // the region reports an error
 )
 
 var (
@@ -78,8 +79,8 @@ var (
 	errorMember = []byte(`"error"`)
 )
 
-// Classify returns the kind of an event by its name and data. Chat streams end with [DONE]
-// and carry errors as {"error":…}; Responses streams name their events.
+// Classify returns the kind of an event. A chat stream ends with the data [DONE] and
+// reports errors as {"error":…}. In a Responses stream, the event's name decides.
 func Classify(name, data []byte) ChunkKind {
 	switch string(name) {
 	case "response.completed", "response.incomplete", "response.failed":
@@ -99,7 +100,7 @@ func Classify(name, data []byte) ChunkKind {
 	return Content
 }
 
-// IsDone reports whether an event's data is the end mark of chat streams.
+// IsDone reports whether data is the end mark of chat streams, [DONE].
 func IsDone(data []byte) bool { return bytes.Equal(bytes.TrimSpace(data), done) }
 
 func isUsageOnly(data []byte) bool {
@@ -112,20 +113,22 @@ func isUsageOnly(data []byte) bool {
 	return gjson.GetBytes(data, "usage").IsObject()
 }
 
-// RefusesStreamOptions reports whether the body of a 400 says that the region does not know
-// stream_options (api-versions before 2024-09-01-preview, and some models).
+// RefusesStreamOptions reports whether the body of a 400 says that the region does not
+// support stream_options. That is so for api-versions before 2024-09-01-preview and for
+// some models.
 func RefusesStreamOptions(body []byte) bool {
 	return bytes.Contains(body, []byte("stream_options"))
 }
 
-// ParseError reads the code and the message of an error answer. They are empty if it has none.
+// ParseError returns the code and the message of an error answer, or empty strings if it
+// has none.
 func ParseError(body []byte) (code, message string) {
 	e := gjson.GetBytes(body, "error")
 	return e.Get("code").String(), e.Get("message").String()
 }
 
-// ClientsFault reports whether every region would repeat an error that came inside a
-// stream, such as a content filter's.
+// ClientsFault reports whether the client caused the error in a stream, so that every
+// region would report it, for example an error of the content filter.
 func ClientsFault(data []byte) bool {
 	e := gjson.GetBytes(data, "error")
 	if !e.Exists() {

@@ -1,6 +1,6 @@
-// Package openai is the wire format of Azure OpenAI as far as the gateway must know it:
-// the table of operations (operations.json: the classic surface with its api-version and
-// the v1 surface), the fields of a request that decide something, the few edits that the
-// gateway makes, and usage, errors and the meaning of events in answers. Everything else
-// passes as bytes.
+// Package openai knows the parts of Azure OpenAI's protocol that the gateway needs: the
+// operations (in operations.json: the classic surface with api-version, and the v1
+// surface), the fields of requests that the gateway decides by, the edits that it makes to
+// requests, and usage, errors and events in answers. The gateway passes everything else on
+// unchanged.
 package openai

@@ -6,19 +6,21 @@ import (
 	"github.com/tidwall/sjson"
 )
 
-// The edits below change only the named member. Every other byte stays as the client sent it.
+// The functions below change only one member of the body. All other bytes stay as the
+// client sent them.
 
-// WithUsage asks for the usage chunk of a stream.
+// WithUsage returns the body of a stream request with the option to report usage.
 func WithUsage(body []byte) ([]byte, error) {
 	return edited(sjson.SetBytes(body, "stream_options.include_usage", true))
 }
 
-// WithModel writes the region's deployment name into the body.
+// WithModel returns the body with the region's deployment name as its model.
 func WithModel(body []byte, deployment string) ([]byte, error) {
 	return edited(sjson.SetBytes(body, "model", deployment))
 }
 
-// WithMaxOutput caps the output of a request that names no cap.
+// WithMaxOutput returns the body with an output cap. The caller has checked that the
+// request has none.
 func WithMaxOutput(kind Kind, body []byte, tokens int64) ([]byte, error) {
 	name := map[Kind]string{Chat: "max_completion_tokens", Completions: "max_tokens", Responses: "max_output_tokens"}[kind]
 	if name == "" {
@@ -29,7 +31,7 @@ func WithMaxOutput(kind Kind, body []byte, tokens int64) ([]byte, error) {
 
 func edited(body []byte, err error) ([]byte, error) {
 	if err != nil {
-		return nil, fmt.Errorf("openai: edit request: %w", err)
+		return nil, fmt.Errorf("openai: the request body cannot be edited: %w", err)
 	}
 	return body, nil
 }

@@ -2,7 +2,8 @@ package openai
 
 import "encoding/json"
 
-// ErrorEvent is an error inside a stream, in the form that clients of the operation know.
+// ErrorEvent returns a stream event that reports an error, in the form that clients of the
+// operation expect.
 func ErrorEvent(kind Kind, code, message string) []byte {
 	event := []byte("data: ")
 	body, _ := json.Marshal(map[string]any{"error": map[string]any{"code": code, "type": "server_error", "param": nil, "message": message}})

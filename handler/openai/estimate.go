@@ -8,19 +8,21 @@ import (
 	"github.com/tiktoken-go/tokenizer"
 )
 
-// estimateTokens is the rule of thumb for text that is not worth counting: four bytes a token.
+// estimateTokens estimates the tokens of a text from its length: four bytes are about one
+// token.
 func estimateTokens(bytes int64) int64 { return (bytes + 3) / 4 }
 
-// messageOverhead is what the chat format adds around a message, at most.
+// messageOverhead is the largest number of tokens that the chat format adds to a message.
 const messageOverhead = 16
 
-// PromptEstimate is the likely size of the prompt in tokens, computed without counting:
-// what a soft limit holds before the call.
+// PromptEstimate returns the probable number of prompt tokens, computed from the lengths of
+// the texts. Soft limits hold it before the request is sent.
 func (r Request) PromptEstimate() int64 { return estimateTokens(r.PromptBytes) + 4*r.Messages }
 
-// Bound is the number of tokens that no answer to r can exceed: a token stands for at
-// least one byte, so the prompt's bytes bound its tokens. ok is false if the request names
-// no output cap or its prompt is not all text. Then the model's context window is the bound.
+// Bound returns the largest number of tokens that an answer to r can use. A token stands
+// for at least one byte, so the prompt has at most as many tokens as bytes. ok is false if
+// the request has no output cap, or if its prompt is not all text; then only the model's
+// context window bounds the tokens.
 func (r Request) Bound(kind Kind) (tokens int64, ok bool) {
 	if r.NotAllText || (r.MaxOutput == 0 && kind != Embeddings) {
 		return 0, false
@@ -28,15 +30,15 @@ func (r Request) Bound(kind Kind) (tokens int64, ok bool) {
 	return r.PromptBytes + messageOverhead*r.Messages + r.MaxOutput*r.Choices, true
 }
 
-// Chat's own tokens around the text: three a message and three before the answer
+// Tokens that chat adds to the text: three for each message, and three before the answer
 // (OpenAI cookbook, "How to count tokens with tiktoken").
 const (
 	perMessage = 3
 	perReply   = 3
 )
 
-// CountPrompt counts the tokens of a request's text, for calls whose answer reported no
-// usage. Images and audio count as nothing.
+// CountPrompt counts the tokens of a request's text. It is used if the answer reported no
+// usage. Images and audio are not counted.
 func CountPrompt(model string, body []byte) int64 {
 	var text strings.Builder
 	var messages int64
@@ -60,8 +62,8 @@ func CountPrompt(model string, body []byte) int64 {
 	return countTokens(model, text.String())
 }
 
-// CountAnswer counts the output tokens in an answer that broke off or reported no usage.
-// Hidden reasoning is not part of it and cannot be counted.
+// CountAnswer counts the output tokens in an answer that broke off or reported no usage. It
+// cannot count hidden reasoning, which is not part of the answer.
 func CountAnswer(model string, obj []byte) int64 {
 	var text strings.Builder
 	for _, path := range []string{
@@ -73,7 +75,7 @@ func CountAnswer(model string, obj []byte) int64 {
 	return countTokens(model, text.String())
 }
 
-// collect appends the strings of v, one per line, also those in lists of lists.
+// collect appends the strings in v to a text, one per line. It also visits nested lists.
 func collect(to *strings.Builder, v gjson.Result) {
 	switch {
 	case v.Type == gjson.String:
@@ -86,7 +88,8 @@ func collect(to *strings.Builder, v gjson.Result) {
 	}
 }
 
-// countable bounds the text that is counted. The rest is assumed to be similar.
+// countable is how many bytes of a text are counted. For the rest of a longer text the same
+// ratio of tokens to bytes is assumed.
 const countable = 256 << 10
 
 func countTokens(model, text string) int64 {
@@ -102,7 +105,8 @@ func countTokens(model, text string) int64 {
 	return int64(n) * int64(len(text)) / int64(len(sample))
 }
 
-// The vocabularies are part of the binary. Loading one takes about 20 ms, once.
+// The vocabularies are part of the binary. A vocabulary is loaded once, when it is first
+// needed; that takes about 20 ms.
 var (
 	o200k  = sync.OnceValue(func() tokenizer.Codec { return mustCodec(tokenizer.O200kBase) })
 	cl100k = sync.OnceValue(func() tokenizer.Codec { return mustCodec(tokenizer.Cl100kBase) })
@@ -116,8 +120,8 @@ func mustCodec(e tokenizer.Encoding) tokenizer.Codec {
 	return c
 }
 
-// codecFor knows the older models by name. Models since gpt-4o use o200k, and unknown ones
-// are assumed to.
+// codecFor returns the vocabulary of a model. Older models are recognized by name. All
+// others use o200k, as models since gpt-4o do.
 func codecFor(model string) tokenizer.Codec {
 	for _, old := range []string{"gpt-35", "gpt-3.5", "gpt-4-", "text-embedding", "text-davinci"} {
 		if strings.HasPrefix(model, old) {

@@ -8,33 +8,34 @@ import (
 	"strings"
 )
 
-// Kind is what the gateway does with an operation's body.
+// Kind says how the gateway handles the body of an operation.
 type Kind string
 
-// The kinds of operation. Other kinds are passed to one region unread.
+// The kinds of operations. The gateway does not read bodies of the kinds Passed and
+// WebSocket.
 const (
-	Passed      Kind = ""            // routed, keyed and logged; not metered
+	Passed      Kind = ""            // passed to a region; tokens are not metered
 	Chat        Kind = "chat"        // messages in, choices with messages out
 	Completions Kind = "completions" // prompt in, choices with text out
-	Embeddings  Kind = "embeddings"  // input in, vectors out; no stream
+	Embeddings  Kind = "embeddings"  // input in, vectors out; never a stream
 	Responses   Kind = "responses"   // input in, output items out
-	WebSocket   Kind = "websocket"   // known but refused: the Functions host carries no WebSockets
-	BodyModel   Kind = "model"       // not metered, but the body's model names the deployment
+	WebSocket   Kind = "websocket"   // refused, because the Functions host does not support WebSockets
+	BodyModel   Kind = "model"       // tokens are not metered, but the member model of the body names the deployment
 )
 
-// Metered reports whether tokens of the kind are counted and limited.
+// Metered reports whether the tokens of this kind of operation are counted and limited.
 func (k Kind) Metered() bool {
 	return k == Chat || k == Completions || k == Embeddings || k == Responses
 }
 
-// The two surfaces of the service.
+// The two surfaces (forms of the API) of the service.
 const (
-	Classic = "classic" // /openai/…, api-version required
-	V1      = "v1"      // /openai/v1/…, api-version optional, deployment in the body
+	Classic = "classic" // /openai/…, with a required api-version
+	V1      = "v1"      // /openai/v1/…, with an optional api-version; the body names the deployment
 )
 
-// Operation is one row of operations.json. ID is the specification's operationId, in the
-// spelling that API Management logs where queries depend on it.
+// Operation is one row of operations.json. ID is the operationId of the specification. For
+// ids that saved queries depend on, it has the spelling that API Management logs.
 type Operation struct {
 	Surface string `json:"surface"`
 	Method  string `json:"method"`
@@ -43,11 +44,11 @@ type Operation struct {
 	Kind    Kind   `json:"kind"`
 }
 
-// Match is an operation found for a request.
+// Match is the operation that a request's method and path stand for.
 type Match struct {
 	Operation
-	Deployment string // from the path; empty when the route has none
-	Response   string // id of a stored response, likewise
+	Deployment string // from the path; empty = the route has no deployment
+	Response   string // id of the stored response in the path; empty = the route has none
 }
 
 //go:embed operations.json
@@ -57,13 +58,13 @@ var table = mustLoad(operationsJSON)
 
 type segment struct {
 	literal map[string]*segment
-	param   *segment // at most one parameter per level, whatever its name
+	param   *segment // the parameter at this place of a path; routes may give it different names, but share it
 	name    string
 	methods map[string]Operation
 }
 
 type routes struct {
-	all  []Operation         // in their written order
+	all  []Operation         // in the order of operations.json
 	tree map[string]*segment // by surface
 }
 
@@ -114,7 +115,7 @@ func (n *segment) child(seg string) *segment {
 	return n.literal[seg]
 }
 
-// name keeps the value of a parameter.
+// name stores the value of a path parameter.
 func (m *Match) name(n *segment, value string) {
 	switch {
 	case n == nil:
@@ -125,9 +126,9 @@ func (m *Match) name(n *segment, value string) {
 	}
 }
 
-// Find looks up the operation for a decoded path below /openai, such as
-// /deployments/gpt-4o/chat/completions or /v1/responses. When only the method is wrong,
-// allow lists the methods that the path has.
+// Find returns the operation for a method and a decoded path below /openai, such as
+// /deployments/gpt-4o/chat/completions or /v1/responses. If the path exists with other
+// methods only, ok is false and allow lists these methods.
 func Find(method, path string) (m Match, allow []string, ok bool) {
 	surface, rest := Classic, strings.Trim(path, "/")
 	if v1, found := strings.CutPrefix(rest, "v1/"); found {

@@ -12,22 +12,22 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Request is what the gateway reads of a metered request. Fields of an unexpected type
-// count as absent, because the region refuses them in its own words.
+// Request has the fields of a metered request that the gateway needs. A field of an
+// unexpected type counts as absent, because the region refuses the request anyway.
 type Request struct {
 	Model        string
 	Stream       bool
-	IncludeUsage bool // the client asks for the usage chunk
-	DataSources  bool // "on your data", which refuses stream_options
-	Background   bool // a Responses call whose work ends after its answer
+	IncludeUsage bool // the client asked for the usage chunk
+	DataSources  bool // the request uses "on your data", for which the service refuses stream_options
+	Background   bool // "background": true; the region continues after its answer
 	EndUser      string
-	Previous     string // previous_response_id
-	Unstored     bool   // "store": false: later requests cannot name the response
-	MaxOutput    int64  // output cap of one choice; 0 = the request names none
-	Choices      int64  // n or best_of, at least 1
-	PromptBytes  int64  // JSON bytes of everything that becomes prompt
+	Previous     string // previous_response_id; empty = none
+	Unstored     bool   // "store": false; later requests cannot refer to the response
+	MaxOutput    int64  // output cap of one choice in tokens; 0 = the request has none
+	Choices      int64  // n or best_of; at least 1
+	PromptBytes  int64  // bytes of the JSON of everything that becomes part of the prompt
 	Messages     int64
-	NotAllText   bool // images, audio, files or stored context: its bytes do not bound its tokens
+	NotAllText   bool // the prompt has images, audio, files or stored context, so its bytes do not bound its tokens
 }
 
 type requestFields struct {
@@ -54,20 +54,20 @@ type requestFields struct {
 	Instructions     jsontext.Value `json:"instructions"`
 	Tools            jsontext.Value `json:"tools"`
 	Functions        jsontext.Value `json:"functions"`
-	Prediction       jsontext.Value `json:"prediction"` // predicted output: rejected tokens of it are billed as output
+	Prediction       jsontext.Value `json:"prediction"` // predicted output; its rejected tokens are billed as output
 	ResponseFormat   jsontext.Value `json:"response_format"`
 	Text             jsontext.Value `json:"text"`
 }
 
-// ParseRequest reads a metered request's body. It refuses what two parsers could read
-// differently: a name that is given twice, invalid UTF-8, anything after the object. The
+// ParseRequest reads the body of a metered request. It refuses bodies that two parsers
+// could read differently: duplicate names, invalid UTF-8, anything after the object. The
 // error says where.
 func ParseRequest(kind Kind, body []byte) (Request, error) {
 	var f requestFields
 	if err := json.Unmarshal(body, &f, inPlace(body)...); err != nil {
 		return Request{}, describe(body, err)
 	}
-	if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' { // null, which fits every struct
+	if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' { // otherwise null would be accepted, because it fits every struct
 		return Request{}, errNoObject
 	}
 	r := Request{
@@ -92,7 +92,8 @@ func ParseRequest(kind Kind, body []byte) (Request, error) {
 	return r, nil
 }
 
-// inPlace makes the fields of a long body slices of it instead of copies.
+// inPlace returns options with which the fields of a long body are slices of it and not
+// copies.
 func inPlace(body []byte) []json.Options {
 	const long = 64 << 10
 	if len(body) < long {
@@ -107,8 +108,9 @@ func inPlace(body []byte) []json.Options {
 	}))}
 }
 
-// outputCap reads the members that the operation knows, and the larger one where it knows
-// two: a member that the region ignores must not lower the bound.
+// outputCap returns the output cap that the request names. If the operation has two members
+// for it, the larger value counts, because a member that the region ignores must not lower
+// the bound.
 func (f *requestFields) outputCap(kind Kind) int64 {
 	switch kind {
 	case Responses:
@@ -120,7 +122,8 @@ func (f *requestFields) outputCap(kind Kind) int64 {
 	}
 }
 
-// maxChoices is more than any region gives, and keeps every multiplication far from overflow.
+// maxChoices is more than any region allows, and small enough that no multiplication
+// overflows.
 const maxChoices = 1 << 20
 
 func (r *Request) measure(kind Kind, f *requestFields) {
@@ -131,7 +134,7 @@ func (r *Request) measure(kind Kind, f *requestFields) {
 		r.NotAllText = r.NotAllText || hasMedia(v)
 	}
 	r.NotAllText = r.NotAllText || r.DataSources || r.Previous != "" || len(f.Conversation) > 4 ||
-		(kind == Responses && len(f.Prompt) > 4) // a stored prompt template
+		(kind == Responses && len(f.Prompt) > 4) // the request refers to a stored prompt template
 	if kind == Completions && len(f.Prompt) > 0 && f.Prompt[0] == '[' {
 		r.Choices *= max(1, countPrompts(f.Prompt))
 	}
@@ -145,7 +148,7 @@ func (r *Request) measure(kind Kind, f *requestFields) {
 	}
 }
 
-// count returns the length of an array, 0 for anything else.
+// count returns the length of an array, or 0 if v is no array.
 func count(v jsontext.Value) int64 {
 	if len(v) == 0 || v[0] != '[' {
 		return 0
@@ -153,7 +156,8 @@ func count(v jsontext.Value) int64 {
 	return gjson.GetBytes(v, "#").Int()
 }
 
-// countPrompts distinguishes a batch of prompts (strings or token arrays) from one prompt of tokens.
+// countPrompts returns how many prompts an array has. An array of numbers is one prompt,
+// given as tokens.
 func countPrompts(v jsontext.Value) int64 {
 	if gjson.GetBytes(v, "0").Type == gjson.Number {
 		return 1
@@ -161,8 +165,8 @@ func countPrompts(v jsontext.Value) int64 {
 	return count(v)
 }
 
-// mediaParts are the beginnings of the names of parts whose tokens do not depend on their
-// bytes. Inside a prompt a quote is escaped, so a quoted word cannot look like these.
+// mediaParts are the beginnings of the type names of parts whose tokens do not depend on
+// their bytes. They cannot occur in the text of a prompt, because quotes are escaped there.
 var mediaParts = [][]byte{
 	[]byte(`image_url"`), []byte(`input_image"`), []byte(`input_audio"`), []byte(`input_file"`), []byte(`file"`), []byte(`file_id"`),
 	[]byte(`item_reference"`), []byte(`file_search"`), []byte(`web_search`), []byte(`computer`), []byte(`mcp"`), []byte(`code_interpreter"`),
@@ -186,8 +190,8 @@ func hasMedia(v jsontext.Value) bool {
 	}
 }
 
-// hidesNames finds letters that are written as escapes. No encoder does that, and a name
-// could hide behind it.
+// hidesNames reports whether v has letters written as \u escapes. No usual encoder writes
+// them, and they could hide a name in mediaParts.
 func hidesNames(v []byte) bool {
 	for {
 		i := bytes.Index(v, []byte(`\u00`))
@@ -206,7 +210,7 @@ var errNoObject = errors.New("the request body must be a JSON object")
 func describe(body []byte, err error) error {
 	what := "is not valid JSON"
 	if errors.Is(err, jsontext.ErrDuplicateName) {
-		what = "names a member twice"
+		what = "contains a name twice"
 	}
 	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		at := s.ByteOffset

@@ -75,8 +75,8 @@ func TestParseRequestFields(t *testing.T) {
 
 func TestParseRequestErrors(t *testing.T) {
 	for _, c := range []struct{ body, want string }{
-		{`{"model":"a","model":"b"}`, "names a member twice: line 1"},
-		{"{\n\"messages\":[{\"role\":\"a\",\"role\":\"b\"}]}", "names a member twice: line 2"},
+		{`{"model":"a","model":"b"}`, "contains a name twice: line 1"},
+		{"{\n\"messages\":[{\"role\":\"a\",\"role\":\"b\"}]}", "contains a name twice: line 2"},
 		{`{"model":`, "is not valid JSON"},
 		{`{"model":"a"} x`, "is not valid JSON"},
 		{"{\"model\":\"\xff\"}", "is not valid JSON"},

@@ -9,7 +9,8 @@ import (
 	"aoaigateway/handler/policy/strictyaml"
 )
 
-// limits reads a product's limits, and refuses those that cannot be enforced.
+// limits reads a product's limits. It reports limits that the gateway could not enforce as
+// mistakes.
 func (p *parser) limits(n *yaml.Node, where string, product Product, pol *Policy) (limits []Limit) {
 	items, _ := p.Sequence(n, where, "write a list such as [{tokens: 100000, per: minute}]")
 	for i, item := range items {
@@ -32,7 +33,7 @@ func (p *parser) limit(n *yaml.Node, where string) (l Limit, ok bool) {
 	amount := func(u Unit, read func(v *yaml.Node, where string) int64) func(*yaml.Node) {
 		return func(v *yaml.Node) {
 			if l.Unit != "" {
-				p.Fail(v, where, fmt.Sprintf("counts %s and %s; write two limits", l.Unit, u))
+				p.Fail(v, where, fmt.Sprintf("counts %s and %s; write a limit for each", l.Unit, u))
 			}
 			l.Unit, l.Amount = u, read(v, where+"."+string(u))
 		}
@@ -59,7 +60,7 @@ func (p *parser) limit(n *yaml.Node, where string) (l Limit, ok bool) {
 	case l.Unit == Concurrent && per:
 		p.Fail(n, where, "counts requests in flight, which have no period; remove per")
 	case l.Unit != Concurrent && !per:
-		p.Fail(n, where, "per is missing")
+		p.Fail(n, where, "lacks a period; add per, such as per: minute")
 	}
 	if l.Name == "" {
 		l.Name = defaultName(l)
@@ -92,7 +93,7 @@ func defaultName(l Limit) string {
 	return name
 }
 
-// conflict refuses a second limit of the same name or the same meaning.
+// conflict reports two limits of a product that have the same name or count the same.
 func (p *parser) conflict(n *yaml.Node, where string, l Limit, others []Limit) {
 	for _, o := range others {
 		switch {
@@ -106,22 +107,22 @@ func (p *parser) conflict(n *yaml.Node, where string, l Limit, others []Limit) {
 	}
 }
 
-// enforceable refuses hard limits on tokens and cost for which requests have no bound, and
-// those that are smaller than the largest answer.
+// enforceable reports hard limits on tokens or cost whose requests have no upper bound, and
+// hard limits that are smaller than the largest answer.
 func (p *parser) enforceable(n *yaml.Node, where string, l Limit, product Product) {
 	switch {
 	case !l.Hard || l.Unit != Tokens && l.Unit != Cost:
 	case product.MaxOutputTokens == 0:
-		p.Fail(n, where, "is hard, but a request without an output cap has no bound; "+
-			"add maxOutputTokens to the product (it is put into such requests), or remove hard")
+		p.Fail(n, where, "is hard, but the use of a request without an output cap has no upper bound; "+
+			"add maxOutputTokens to the product (the gateway writes it into such requests), or remove hard")
 	case l.Unit == Tokens && product.MaxOutputTokens >= l.Amount:
-		p.Fail(n, where, fmt.Sprintf("is hard and smaller than one answer may be (maxOutputTokens %d); "+
+		p.Fail(n, where, fmt.Sprintf("is hard and allows less than one answer can use (maxOutputTokens %d); "+
 			"lower maxOutputTokens or raise the limit", product.MaxOutputTokens))
 	}
 }
 
-// affordable refuses a limit on cost if a model of the product has no price, or if a whole
-// answer may cost more than a hard limit allows.
+// affordable reports a limit on cost if a model of the product has no price, or if the
+// limit is hard and one answer can cost more than it allows.
 func (p *parser) affordable(n *yaml.Node, where string, l Limit, product Product, pol *Policy) {
 	if l.Unit != Cost {
 		return
@@ -133,13 +134,13 @@ func (p *parser) affordable(n *yaml.Node, where string, l Limit, product Product
 			p.Fail(n, where, fmt.Sprintf("limits cost, but the model %s has no price; "+
 				"add price to it under models, or leave it out of the product", m.Name))
 		case l.Hard && product.MaxOutputTokens > 0 && answer >= l.Amount:
-			p.Fail(n, where, fmt.Sprintf("is hard and smaller than one answer of %s may cost (maxOutputTokens %d: %s); "+
+			p.Fail(n, where, fmt.Sprintf("is hard and allows less than one answer of %s can cost (maxOutputTokens %d: %s); "+
 				"lower maxOutputTokens or raise the limit", m.Name, product.MaxOutputTokens, Decimal(answer)))
 		}
 	}
 }
 
-// among is what the file says about the models that a product may use.
+// among returns the models declared in the file that a product may use.
 func (p Product) among(pol *Policy) (models []Model) {
 	if slices.Equal(p.Models, []string{"*"}) {
 		return pol.Models()

@@ -12,9 +12,11 @@ var limitMistakes = mistakes{
 	"limit without unit": {product("    limits: [{per: day}]"), []string{
 		"4:14: products.a.limits[0]: does not say what it counts; add tokens: N, requests: N, cost: N or concurrent: N",
 	}},
-	"limit without per": {product("    limits: [{tokens: 5}]"), []string{"4:14: products.a.limits[0]: per is missing"}},
+	"limit without per": {product("    limits: [{tokens: 5}]"), []string{
+		"4:14: products.a.limits[0]: lacks a period; add per, such as per: minute",
+	}},
 	"two units": {product("    limits: [{tokens: 5, requests: 5, per: day}]"), []string{
-		"4:36: products.a.limits[0]: counts tokens and requests; write two limits",
+		"4:36: products.a.limits[0]: counts tokens and requests; write a limit for each",
 	}},
 	"zero": {product("    limits: [{tokens: 0, per: day}]"), []string{
 		"4:23: products.a.limits[0].tokens: 0 is out of range; it must be a whole number from 1 to 10000000000000",
@@ -44,11 +46,12 @@ var limitMistakes = mistakes{
 		"6:7: products.a.limits[1]: two limits have the name tokens-per-day; rename one of them",
 	}},
 	"hard without a bound": {product("    limits: [{tokens: 5, per: day, hard: true}]"), []string{
-		"4:14: products.a.limits[0]: is hard, but a request without an output cap has no bound; " +
-			"add maxOutputTokens to the product (it is put into such requests), or remove hard",
+		"4:14: products.a.limits[0]: is hard, but the use of a request without an output cap has no upper bound; " +
+			"add maxOutputTokens to the product (the gateway writes it into such requests), or remove hard",
 	}},
 	"hard and too small": {product("    maxOutputTokens: 10\n    limits: [{tokens: 10, per: day, hard: true}]"), []string{
-		"5:14: products.a.limits[0]: is hard and smaller than one answer may be (maxOutputTokens 10); lower maxOutputTokens or raise the limit",
+		"5:14: products.a.limits[0]: is hard and allows less than one answer can use (maxOutputTokens 10); " +
+			"lower maxOutputTokens or raise the limit",
 	}},
 }
 
@@ -75,7 +78,8 @@ var money = mistakes{
 	"too fine":  {priced("price: {input: 0.0000001, output: 8}", ""), []string{"4:22: models.m.price.input: is 0.0000001" + amount}},
 	"too much":  {priced("price: {input: 12345678, output: 8}", ""), []string{"4:22: models.m.price.input: is 12345678" + amount}},
 	"dear cache": {priced("price: {input: 2, cachedInput: 2.1, output: 8}", ""), []string{
-		"4:38: models.m.price.cachedInput: is more than input; the amount held before a request assumes that nothing is cached",
+		"4:38: models.m.price.cachedInput: is more than input; " +
+			"it must be at most input, because limits on cost assume that input is the higher price",
 	}},
 	"unknown key": {priced("price: {input: 2, cached: 1, output: 8}", ""), []string{
 		`4:25: models.m.price: unknown key "cached"; known here: cachedInput, input, output`,
@@ -86,26 +90,28 @@ var money = mistakes{
 	"nothing": {priced(good, "limits: [{cost: 0.0, per: day}]"), []string{
 		"6:23: products.a.limits[0].cost: is 0" + amount + ", and more than 0",
 	}},
-	"cost without per": {priced(good, "limits: [{cost: 5}]"), []string{"6:16: products.a.limits[0]: per is missing"}},
+	"cost without per": {priced(good, "limits: [{cost: 5}]"), []string{
+		"6:16: products.a.limits[0]: lacks a period; add per, such as per: minute",
+	}},
 	"hard, no bound": {
 		priced(good, "limits: [{cost: 5, per: day, hard: true}]"),
 		[]string{
-			"6:16: products.a.limits[0]: is hard, but a request without an output cap has no bound; " +
-				"add maxOutputTokens to the product (it is put into such requests), or remove hard",
+			"6:16: products.a.limits[0]: is hard, but the use of a request without an output cap has no upper bound; " +
+				"add maxOutputTokens to the product (the gateway writes it into such requests), or remove hard",
 		},
 	},
 	"hard, never fits": {
 		priced(good, "maxOutputTokens: 1000, limits: [{cost: 0.008, per: day, hard: true}]"),
 		[]string{
-			"6:39: products.a.limits[0]: is hard and smaller than one answer of m may cost (maxOutputTokens 1000: 0.008); " +
+			"6:39: products.a.limits[0]: is hard and allows less than one answer of m can cost (maxOutputTokens 1000: 0.008); " +
 				"lower maxOutputTokens or raise the limit",
 		},
 	},
 	"no currency": {"version: 1\nmodels:\n  m: {" + good + "}\nproducts: {a: {}}", []string{
-		"3:14: policy: has prices but no currency; add one, such as currency: USD",
+		"3:14: policy: has prices or limits on cost but no currency; add one, such as currency: USD",
 	}},
 	"limit, unknown": {"version: 1\nproducts: {a: {limits: [{cost: 5, per: day}]}}", []string{
-		"2:32: policy: has prices but no currency; add one, such as currency: USD",
+		"2:32: policy: has prices or limits on cost but no currency; add one, such as currency: USD",
 	}},
 	"named, undeclared": {"version: 1\ncurrency: USD\nproducts: {a: {models: [b], limits: [{cost: 5, per: day}]}}", []string{
 		"3:38: products.a.limits[0]: limits cost, but the model b has no price; add price to it under models, or leave it out of the product",
@@ -131,7 +137,7 @@ var routeMistakes = mistakes{
 	"priority": {priced("regions: {r: {priority: 0}}", ""), []string{
 		"4:31: models.m.regions.r.priority: 0 is out of range; it must be a whole number from 1 to 1000",
 	}},
-	"empty route": {priced("regions: {r: {}}", ""), []string{"4:20: models.m.regions.r: replaces nothing; add priority or weight"}},
+	"empty route": {priced("regions: {r: {}}", ""), []string{"4:20: models.m.regions.r: has neither priority nor weight; add one of them"}},
 	"unknown route": {priced("regions: {r: {prio: 1}}", ""), []string{
 		`4:21: models.m.regions.r: unknown key "prio"; known here: priority, weight`,
 	}},
@@ -147,10 +153,10 @@ var redactMistakes = mistakes{
 	}},
 	"twice": {product("    redact: [card, card]"), []string{`4:20: products.a.redact[1]: "card" occurs twice; remove one`}},
 	"no pattern": {"version: 1\npatterns: {a: '('}\nproducts: {a: {}}", []string{
-		"2:15: patterns.a: error parsing regexp: missing closing ): `(`; write a regular expression of RE2",
+		"2:15: patterns.a: error parsing regexp: missing closing ): `(`; write a regular expression in the syntax of RE2",
 	}},
 	"empty": {"version: 1\npatterns: {a: 'b?'}\nproducts: {a: {}}", []string{
-		"2:15: patterns.a: matches the empty text, and so everywhere; it must match at least one character",
+		"2:15: patterns.a: matches the empty text and so would match everywhere; write a pattern that needs at least one character",
 	}},
 	"known": {"version: 1\npatterns: {card: 'b'}\nproducts: {a: {}}", []string{
 		"2:18: patterns.card: is built in and needs no pattern; choose another name",

@@ -43,18 +43,18 @@ var fileMistakes = mistakes{
 	"comment only":  {"# nothing", []string{"1:1: the file is empty; it needs version and products"}},
 	"no YAML":       {"version: 1\nproducts: [\n", []string{"2:1: this is not valid YAML: did not find expected node content"}},
 	"a tab":         {"version: 1\n\tproducts: 1", []string{"2:1: this is not valid YAML: found a tab character that violates indentation"}},
-	"two documents": {whole + "---\nversion: 1\n", []string{"22:1: this is a second document; a file has one policy"}},
+	"two documents": {whole + "---\nversion: 1\n", []string{"22:1: a second document begins here; a file must have only one policy"}},
 	"a list": {"- 1", []string{
 		"1:1: policy: is a list; it must be a mapping of keys currency, models, patterns, priceVersion, products, version",
 	}},
 	"nothing in it": {"version: 1", []string{"1:1: policy: products is missing"}},
 	"no product":    {"version: 1\nproducts: {}", []string{"2:11: products: there is no product; add at least one, such as default"}},
-	"version":       {"version: 2\nproducts: {a: {}}", []string{"1:10: version: 2 is not known; this gateway reads version 1"}},
+	"version":       {"version: 2\nproducts: {a: {}}", []string{"1:10: version: 2 is not supported; this gateway reads version 1"}},
 	"version as text": {`version: "1"` + "\nproducts: {a: {}}", []string{
 		`1:10: version: is the text "1"; it must be a whole number from 0 to 10000000000000`,
 	}},
 	"all at once": {"version: 3\nproducts:\n  a: {limitz: []}\n  b: {models: [x, x]}\nfoo: 1", []string{
-		"1:10: version: 3 is not known; this gateway reads version 1",
+		"1:10: version: 3 is not supported; this gateway reads version 1",
 		`3:7: products.a: unknown key "limitz"; did you mean limits?`,
 		`4:19: products.b.models[1]: "x" occurs twice; remove one`,
 		`5:1: policy: unknown key "foo"; known here: currency, models, patterns, priceVersion, products, version`,

@@ -64,7 +64,8 @@ func (p *parser) price(n *yaml.Node, where string) (price Price) {
 		price.CachedInput = price.Input
 	}
 	if price.CachedInput > price.Input {
-		p.Fail(cached, where+".cachedInput", "is more than input; the amount held before a request assumes that nothing is cached")
+		p.Fail(cached, where+".cachedInput",
+			"is more than input; it must be at most input, because limits on cost assume that input is the higher price")
 	}
 	return price
 }
@@ -81,7 +82,7 @@ func (p *parser) regions(n *yaml.Node, where string) map[string]Route {
 		}
 		keys := p.Mapping(v, at, strictyaml.Fields{"priority": number("priority", &r.Priority), "weight": number("weight", &r.Weight)})
 		if keys != nil && len(keys) == 0 {
-			p.Fail(v, at, "replaces nothing; add priority or weight")
+			p.Fail(v, at, "has neither priority nor weight; add one of them")
 		}
 		routes[name] = r
 	})
@@ -96,7 +97,8 @@ func (p *parser) currency(n *yaml.Node) string {
 	return c
 }
 
-// priceVersion accepts an unquoted date too, which is not text in YAML.
+// priceVersion reads the price version. It accepts an unquoted date too, which is not a
+// text in YAML.
 func (p *parser) priceVersion(n *yaml.Node) string {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!timestamp" && strictyaml.NameShape.MatchString(n.Value) {
 		return n.Value
@@ -104,14 +106,15 @@ func (p *parser) priceVersion(n *yaml.Node) string {
 	return p.Name(n, "priceVersion")
 }
 
-// noteMoney keeps the first node that needs the currency.
+// noteMoney remembers the first node that requires a currency.
 func (p *parser) noteMoney(n *yaml.Node) {
 	if p.money == nil {
 		p.money = n
 	}
 }
 
-// amount reads a decimal amount of money as millionths, without a float.
+// amount reads a decimal amount of money and returns it in millionths. It does not use
+// floating point.
 func (p *parser) amount(n *yaml.Node, where string) (int64, bool) {
 	number := n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!int" || n.ShortTag() == "!!float")
 	if !number || !amountShape.MatchString(n.Value) {

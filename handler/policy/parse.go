@@ -14,20 +14,21 @@ import (
 
 const (
 	maxAmount  = 10_000_000_000_000 // keeps every sum and product of the counters far from overflow
-	maxOutput  = 10_000_000         // tokens of one answer, or of one context window
+	maxOutput  = 10_000_000         // largest number of tokens of an answer or of a context window
 	minTimeout = time.Second
 	maxTimeout = 10 * time.Minute
 )
 
-// parser reads the policy's own parts of the file.
+// parser reads a policy file.
 type parser struct {
 	strictyaml.Reader
-	money *yaml.Node                // the first node that needs a currency; nil = none
-	own   map[string]*regexp.Regexp // the patterns that the file declares
+	money *yaml.Node                // the first node that requires a currency; nil = none
+	own   map[string]*regexp.Regexp // by name: the patterns that the file declares
 }
 
-// Parse reads a policy file. The error has one line for each mistake, in the form
-// "name:line:column: where: what is wrong; what would be right".
+// Parse reads a policy file. name is the file's name in messages. The error has one line
+// for each mistake, in the form "name:line:column: where: what is wrong; what would be
+// right".
 func Parse(name string, data []byte) (*Policy, error) {
 	p := &parser{}
 	result := &Policy{products: map[string]Product{}, models: map[string]Model{}}
@@ -47,7 +48,8 @@ func (p *parser) policy(n *yaml.Node, out *Policy) {
 		"currency":     func(v *yaml.Node) { out.currency = p.currency(v) },
 		"priceVersion": func(v *yaml.Node) { out.priceVersion = p.priceVersion(v) },
 		"models":       func(v *yaml.Node) { p.models(v, out) },
-		// Both are read last: products may name only what models and patterns declare.
+		// These are read last, because products may refer to models and patterns that stand
+		// below them.
 		"products": func(v *yaml.Node) { products = v },
 		"patterns": func(v *yaml.Node) { patterns = v },
 	})
@@ -62,13 +64,13 @@ func (p *parser) policy(n *yaml.Node, out *Policy) {
 		p.Fail(products, "products", "there is no product; add at least one, such as default")
 	}
 	if p.money != nil && !slices.Contains(keys, "currency") {
-		p.Fail(p.money, "policy", "has prices but no currency; add one, such as currency: USD")
+		p.Fail(p.money, "policy", "has prices or limits on cost but no currency; add one, such as currency: USD")
 	}
 }
 
 func (p *parser) version(n *yaml.Node) {
 	if v, ok := p.Integer(n, "version", 0, maxAmount); ok && v != 1 {
-		p.Fail(n, "version", fmt.Sprintf("%d is not known; this gateway reads version 1", v))
+		p.Fail(n, "version", fmt.Sprintf("%d is not supported; this gateway reads version 1", v))
 	}
 }
 

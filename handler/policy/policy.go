@@ -23,9 +23,9 @@
 //	      - {name: budget, cost: 500.00, per: month, by: subscription, hard: true}
 //	      - {concurrent: 20, by: user}
 //
-// The file is read strictly: anything unknown, and any limit that cannot be enforced, is a
-// mistake with its line and column, and all mistakes are reported together.
-// infra/policy.schema.json tells editors the same, as far as a schema can.
+// The file is read strictly: unknown keys and limits that cannot be enforced are mistakes.
+// All mistakes are reported together, with line and column. Editors find most of them with
+// infra/policy.schema.json.
 package policy
 
 import (
@@ -47,10 +47,11 @@ const (
 	Concurrent Unit = "concurrent" // requests in flight; it has no period
 )
 
-// Period is the window a limit counts in, by UTC time.
+// Period is the length of the windows in which a limit counts. Windows begin and end at
+// fixed UTC times.
 type Period string
 
-// The windows of a limit. Weeks are ISO weeks: they begin on Monday.
+// The periods. Weeks are ISO weeks, which begin on Monday.
 const (
 	Minute Period = "minute"
 	Hour   Period = "hour"
@@ -60,43 +61,43 @@ const (
 	Year   Period = "year"
 )
 
-// Logging says how much of a request is recorded.
+// Logging says how much of a request the record keeps.
 type Logging string
 
-// The logging rules of a product.
+// The values of Logging.
 const (
-	LogFull Logging = "full" // the default
-	LogNone Logging = "none" // metadata only: no prompts, no answers
+	LogFull Logging = "full" // prompts and answers too; the default
+	LogNone Logging = "none" // no prompts and no answers
 )
 
-// By says which requests share one counter of a limit. Every counter belongs to one product.
+// By says which requests of a product a limit counts together.
 type By string
 
 // The properties of a request that a limit can count by.
 const (
 	BySubscription By = "subscription" // the default
 	ByUser         By = "user"
-	ByProduct      By = "product" // all callers of the product together
+	ByProduct      By = "product" // all requests of the product together
 	ByModel        By = "model"
 	ByIP           By = "ip"
 )
 
-// Limit is one line of a product's limits.
+// Limit is one limit of a product.
 type Limit struct {
-	Name   string // unique in its product; refusals show it to clients
+	Name   string // unique in its product; clients see it in refusals
 	Unit   Unit
 	Amount int64
-	Per    Period // empty for Concurrent
+	Per    Period // empty for limits on concurrent requests
 	By     By
-	Hard   bool // never exceeded; each request holds an upper bound
+	Hard   bool // must never be exceeded, so each request holds the most that it can use
 }
 
-// Product is what a subscription is for: models and limits.
+// Product is a named set of models, limits and rules. Each subscription has a product.
 type Product struct {
 	Name            string
 	Description     string
 	Models          []string // "*" alone, or deployment names
-	MaxOutputTokens int64    // 0 = requests without a cap get none
+	MaxOutputTokens int64    // written into requests without an output cap; 0 = nothing is written
 	Log             Logging
 	Redact          []Redaction
 	Limits          []Limit
@@ -104,28 +105,28 @@ type Product struct {
 
 // Redaction is one kind of personal data that is removed from records.
 type Redaction struct {
-	Name    string         // email, card, iban, or a pattern's
-	Pattern *regexp.Regexp // nil for the first three
+	Name    string         // email, card, iban, or the name of a pattern
+	Pattern *regexp.Regexp // nil for email, card and iban
 }
 
-// Model is what the file says about a model.
+// Model is what the file declares about a model.
 type Model struct {
 	Name             string
 	ContextWindow    int64         // tokens; 0 = unknown
 	FirstByteTimeout time.Duration // 0 = the gateway's default
 	Hedge            bool          // ask a second region when the first is later than usual
-	Priced           bool          // Price was given; it may be all zero
+	Priced           bool          // the file has a price for the model; the price may be zero
 	Price            Price
-	Regions          map[string]Route // by region's name
+	Regions          map[string]Route // by name of the region
 }
 
-// Route replaces, for one model, what the settings say about a region.
+// Route replaces, for one model, the priority and weight that a region has in the settings.
 type Route struct {
-	Priority int // 0 = as the settings say
-	Weight   int // likewise
+	Priority int // 0 = the region's priority from the settings
+	Weight   int // 0 = the region's weight from the settings
 }
 
-// Policy is a whole file. It is never changed after Parse.
+// Policy is the content of a policy file. It does not change after Parse.
 type Policy struct {
 	products     map[string]Product
 	models       map[string]Model // by lower-case name
@@ -133,41 +134,42 @@ type Policy struct {
 	priceVersion string
 }
 
-// Product returns the product of that name.
+// Product returns the product with this name; false = there is none.
 func (p *Policy) Product(name string) (Product, bool) {
 	found, ok := p.products[name]
 	return found, ok
 }
 
-// Products returns all products, by name.
+// Products returns all products, sorted by name.
 func (p *Policy) Products() []Product {
 	return slices.SortedFunc(maps.Values(p.products), func(a, b Product) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// Model returns what the file says about a model. As in Azure, case is ignored.
+// Model returns what the file declares about a model; false = nothing. As in Azure, the
+// case of names does not matter.
 func (p *Policy) Model(name string) (Model, bool) {
 	found, ok := p.models[strings.ToLower(name)]
 	return found, ok
 }
 
-// Models returns all models the file declares, by name.
+// Models returns all declared models, sorted by name.
 func (p *Policy) Models() []Model {
 	return slices.SortedFunc(maps.Values(p.models), func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// Allows reports whether the product may use the model or deployment of that name.
+// Allows reports whether the product may use the model or deployment with this name.
 func (p Product) Allows(model string) bool {
 	return slices.ContainsFunc(p.Models, func(m string) bool { return m == "*" || strings.EqualFold(m, model) })
 }
 
-// HardTokens reports whether the product has a hard limit on tokens or on their cost. Then
-// only requests whose tokens have a known bound can be admitted.
+// HardTokens reports whether the product has a hard limit on tokens or cost. If so, the
+// gateway admits only requests whose tokens have a known upper bound.
 func (p Product) HardTokens() bool {
 	return slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Hard && (l.Unit == Tokens || l.Unit == Cost) })
 }
 
-// LimitsCost reports whether the product has a limit on cost. Then every model that it may
-// use needs a price.
+// LimitsCost reports whether the product has a limit on cost. If so, every model that it
+// may use needs a price.
 func (p Product) LimitsCost() bool {
 	return slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Unit == Cost })
 }

@@ -9,15 +9,16 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// Price is what a model's tokens cost: millionths of the currency for a million tokens.
+// Price is the price of a model's tokens, in millionths of the currency per million tokens.
 type Price struct {
 	Input       int64
 	CachedInput int64 // never more than Input
 	Output      int64
 }
 
-// Of is what an answer costs in millionths of the currency, rounded up once. Reasoning is
-// part of the output. Tokens that are neither prompt nor completion have the higher price.
+// Of returns the cost of an answer in millionths of the currency, rounded up once.
+// Reasoning tokens are part of the output. Tokens that are counted neither as prompt nor as
+// completion have the higher of the two prices.
 func (p Price) Of(u gateway.Usage) int64 {
 	prompt, output := max(u.Prompt, 0), max(u.Completion, 0)
 	cached := min(max(u.Cached, 0), prompt)
@@ -30,8 +31,8 @@ func (p Price) Of(u gateway.Usage) int64 {
 	return s.millionths()
 }
 
-// Most is the most that a number of tokens can cost if up to output of them are output;
-// output 0 = all of them may be.
+// Most returns the most that a number of tokens can cost if at most output of them are
+// output tokens; output 0 = all of them may be.
 func (p Price) Most(tokens, output int64) int64 {
 	if output <= 0 || output > tokens {
 		output = tokens
@@ -54,7 +55,8 @@ func (s *sum) add(tokens, price int64) {
 
 const million = 1_000_000
 
-// millionths divides by the million tokens that a price is for. It caps an overflow.
+// millionths returns the sum divided by one million, because prices are per million tokens.
+// If the result is too large for int64, it returns the largest int64.
 func (s *sum) millionths() int64 {
 	if s.hi >= million {
 		return math.MaxInt64
@@ -66,19 +68,20 @@ func (s *sum) millionths() int64 {
 	return int64(min(quotient, math.MaxInt64))
 }
 
-// Money is an amount in a currency, with the version of the price list.
+// Money is an amount of money, with the version of the price list that it was computed
+// from.
 type Money struct {
 	Millionths   int64
 	Currency     string
 	PriceVersion string
 }
 
-// String is the amount as people write it, such as "0.00123 USD".
+// String returns the amount in readable form, such as "0.00123 USD".
 func (m Money) String() string {
 	return Decimal(m.Millionths) + " " + m.Currency
 }
 
-// Decimal writes millionths as a decimal number with two to six decimal places.
+// Decimal returns millionths as a decimal number with two to six decimal places.
 func Decimal(millionths int64) string {
 	s := fmt.Sprintf("%d.%06d", millionths/million, millionths%million)
 	short := strings.TrimRight(s, "0")
@@ -88,7 +91,8 @@ func Decimal(millionths int64) string {
 	return short
 }
 
-// Cost is what an answer of a model costs; false if the policy has no price for the model.
+// Cost returns the cost of an answer of a model; false = the policy has no price for the
+// model.
 func (p *Policy) Cost(u gateway.Usage, model string) (Money, bool) {
 	m, _ := p.Model(model)
 	if !m.Priced {
@@ -97,5 +101,6 @@ func (p *Policy) Cost(u gateway.Usage, model string) (Money, bool) {
 	return Money{Millionths: m.Price.Of(u), Currency: p.currency, PriceVersion: p.priceVersion}, true
 }
 
-// Currency is the currency of all prices and cost limits; empty if there are none.
+// Currency returns the currency of all prices and limits on cost; empty = the policy has
+// neither.
 func (p *Policy) Currency() string { return p.currency }

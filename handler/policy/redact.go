@@ -11,12 +11,12 @@ import (
 	"aoaigateway/handler/policy/strictyaml"
 )
 
-// builtin are the kinds of personal data that need no pattern.
+// builtin are the kinds of personal data that are recognized without a pattern in the file.
 var builtin = []string{"email", "card", "iban"}
 
 const maxPattern = 1000 // bytes
 
-// patterns reads the kinds of data that the file declares.
+// patterns reads the patterns that the file declares.
 func (p *parser) patterns(n *yaml.Node) {
 	p.own = map[string]*regexp.Regexp{}
 	p.Named(n, "patterns", func(name string, v *yaml.Node) {
@@ -30,11 +30,11 @@ func (p *parser) patterns(n *yaml.Node) {
 		case slices.Contains(builtin, name):
 			p.Fail(v, where, "is built in and needs no pattern; choose another name")
 		case err != nil:
-			p.Fail(v, where, fmt.Sprintf("%v; write a regular expression of RE2", err))
+			p.Fail(v, where, fmt.Sprintf("%v; write a regular expression in the syntax of RE2", err))
 		case len(text) > maxPattern:
-			p.Fail(v, where, fmt.Sprintf("is longer than %d bytes", maxPattern))
+			p.Fail(v, where, fmt.Sprintf("is longer than %d bytes; write a shorter pattern", maxPattern))
 		case expr.MatchString(""):
-			p.Fail(v, where, "matches the empty text, and so everywhere; it must match at least one character")
+			p.Fail(v, where, "matches the empty text and so would match everywhere; write a pattern that needs at least one character")
 		}
 		p.own[name] = expr
 	})

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// The lengths of an address's parts (RFC 5321).
+// The greatest lengths of the parts of an e-mail address (RFC 5321).
 const (
 	maxLocal  = 64
 	maxDomain = 255
@@ -26,7 +26,8 @@ func emails(text []byte) (found []span) {
 	}
 }
 
-// localPart returns where the part before the @ at end begins.
+// localPart returns the index at which the part before the @ begins. The @ is at the index
+// end.
 func localPart(text []byte, end int) int {
 	from := end
 	for from > 0 && end-from < maxLocal {
@@ -42,12 +43,12 @@ func localPart(text []byte, end int) int {
 	return from
 }
 
-// domain returns where the domain name that begins at from ends, or from if there is none. The last label must be at
-// least two letters and nothing else.
+// domain returns the index at which the domain name that begins at from ends, or from if
+// there is none. The last label must have at least two letters and no other characters.
 func domain(text []byte, from int) int {
 	dots, letters, end := 0, 0, from
 	for i := from; i <= len(text) && i-from < maxDomain; {
-		r, n := utf8.DecodeRune(text[i:]) // RuneError at the end
+		r, n := utf8.DecodeRune(text[i:]) // at the end of text it returns utf8.RuneError
 		inside := letter(r) || r == '-'
 		if !inside && dots > 0 && letters > 1 {
 			end = i
@@ -67,8 +68,8 @@ func domain(text []byte, from int) int {
 	return end
 }
 
-// letter reports whether r is a letter or digit of a script that puts spaces between words. In other scripts an address
-// would include its whole sentence.
+// letter reports whether r is a letter or a digit of a script that separates words by
+// spaces. In other scripts an address would include the sentence around it.
 func letter(r rune) bool {
 	return r < 0x0590 && (unicode.IsLetter(r) || unicode.IsDigit(r))
 }
@@ -91,11 +92,11 @@ func cards(text []byte) (found []span) {
 	return found
 }
 
-// card returns the end of the longest card number that begins at from, or 0 if there is none. Single spaces and dashes
-// may separate digits.
+// card returns the index after the longest card number that begins at from, or 0 if there
+// is none. Single spaces and dashes may stand between digits.
 func card(text []byte, from int) (end int) {
 	if text[from] < '2' || text[from] > '6' || point(text, from-1) && digit(text, from-2) {
-		return 0 // no issuer uses the first digit, or the digits are decimals of a number
+		return 0 // no issuer uses this first digit, or the digits are the decimals of a number
 	}
 	var digits [longestCard]byte
 	n := 0
@@ -120,7 +121,7 @@ func digit(text []byte, i int) bool {
 
 func point(text []byte, i int) bool { return i >= 0 && text[i] == '.' }
 
-// luhn reports whether the digits pass the check of ISO/IEC 7812-1, annex B.
+// luhn reports whether the digits satisfy the check of ISO/IEC 7812-1, annex B.
 func luhn(digits []byte) bool {
 	sum := 0
 	for i, d := range digits {
@@ -148,8 +149,8 @@ func ibans(text []byte) (found []span) {
 	return found
 }
 
-// iban returns the end of the account number that begins at from, or 0 if there is none. Single spaces may separate its
-// characters.
+// iban returns the index after the IBAN that begins at from, or 0 if there is none. Single
+// spaces may stand between its characters.
 func iban(text []byte, from int) int {
 	length := ibanLength[string(bytes.ToUpper(text[from:from+2]))]
 	if length == 0 {
@@ -175,7 +176,8 @@ func iban(text []byte, from int) int {
 
 func alnum(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
-// mod97 is the check of ISO 13616: the first four characters move to the end, and letters count from 10.
+// mod97 is the check of ISO 13616: the first four characters are moved to the end, and
+// letters count from 10 (A) to 35 (Z).
 func mod97(chars []byte) bool {
 	rest := 0
 	for i := range chars {
@@ -189,7 +191,7 @@ func mod97(chars []byte) bool {
 	return rest == 1
 }
 
-// ibanLength has the lengths of the IBAN registry by country.
+// ibanLength is the length of an IBAN by country, from the IBAN registry.
 var ibanLength = map[string]int{
 	"AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29, "BY": 28,
 	"CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18,

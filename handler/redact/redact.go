@@ -1,11 +1,12 @@
-// Package redact replaces personal data in what is logged: e-mail addresses, payment card
-// numbers (ISO/IEC 7812: 13 to 19 digits, Luhn's check), bank accounts (ISO 13616: IBANs with
-// their country's length, modulo 97) and matches of the operator's own patterns. A match is
-// replaced by the rule's name in brackets, such as [email].
+// Package redact replaces personal data in records: e-mail addresses, payment card numbers
+// (ISO/IEC 7812: 13 to 19 digits that pass Luhn's check), bank account numbers (ISO 13616:
+// IBANs of the right length for their country that pass the modulo 97 check), and matches
+// of patterns in the policy. It replaces each match by the name of its rule in brackets,
+// such as [email].
 //
-// In JSON only the strings are searched, with their escapes resolved, so that the value stays
-// valid and its numbers do not change. Data may come in pieces and needs bounded memory. A
-// match longer than 4 KiB is not always found.
+// In JSON it searches only the strings, after decoding their escapes. The result is valid
+// JSON and its numbers are unchanged. The data may arrive in pieces, and the memory is
+// bounded. Therefore it may miss a match that is longer than 4 KiB.
 package redact
 
 import (
@@ -15,16 +16,17 @@ import (
 	"slices"
 )
 
-// builtIn has the rules that need no pattern, by name.
+// builtIn are the rules that need no pattern, by name.
 var builtIn = map[string]func(text []byte) []span{"email": emails, "card": cards, "iban": ibans}
 
-// Rule is one kind of data. Pattern is nil for email, card and iban.
+// Rule is one kind of personal data. Pattern is nil for email, card and iban.
 type Rule struct {
 	Name    string
 	Pattern *regexp.Regexp
 }
 
-// Rules are applied together. Of two matches that overlap, the one that begins first counts.
+// Rules are applied together. If two matches overlap, the match that begins first is
+// replaced.
 type Rules struct{ rules []rule }
 
 type rule struct {
@@ -32,13 +34,13 @@ type rule struct {
 	find func(text []byte) []span
 }
 
-// span is the place of one match.
+// span is the position of one match.
 type span struct {
 	from, to int
 	mark     []byte
 }
 
-// New returns the rules, or nil if there are none.
+// New returns the rules in list; nil = list is empty.
 func New(list []Rule) *Rules {
 	if len(list) == 0 {
 		return nil
@@ -54,7 +56,7 @@ func (r Rule) finder() func([]byte) []span {
 	if r.Pattern == nil {
 		find, ok := builtIn[r.Name]
 		if !ok {
-			panic("redact: there is no rule " + r.Name) // the policy's parser refuses unknown names
+			panic("redact: there is no rule " + r.Name) // a programming error: the policy's parser refuses unknown names
 		}
 		return find
 	}
@@ -68,7 +70,7 @@ func (r Rule) finder() func([]byte) []span {
 	}
 }
 
-// find returns the matches of all rules in text, in order and without overlaps.
+// find returns the matches of all rules in text, sorted and without overlaps.
 func (r *Rules) find(text []byte) (found []span) {
 	for _, rule := range r.rules {
 		for _, s := range rule.find(text) {
@@ -89,16 +91,17 @@ func (r *Rules) find(text []byte) (found []span) {
 	})
 }
 
-// JSON returns a JSON value with its strings redacted, and the number of matches.
+// JSON returns a JSON value with personal data in its strings replaced, and the number of
+// matches.
 func (r *Rules) JSON(value []byte) ([]byte, int) { return r.apply(value, true) }
 
-// Text returns redacted text and the number of matches.
+// Text returns a text with personal data replaced, and the number of matches.
 func (r *Rules) Text(text []byte) ([]byte, int) { return r.apply(text, false) }
 
 func (r *Rules) apply(data []byte, inJSON bool) ([]byte, int) {
 	out := bytes.NewBuffer(make([]byte, 0, len(data)))
 	w := r.Writer(out, inJSON)
-	_, _ = w.Write(data) // writes to memory
+	_, _ = w.Write(data) // cannot fail: it writes to memory
 	_ = w.Close()
 	return out.Bytes(), w.Count()
 }

@@ -8,34 +8,37 @@ import (
 	"unicode/utf8"
 )
 
-// The bytes of text that are searched at once, and how many of them are searched again with the next ones.
+// window is how many bytes of text are searched at a time. overlap is how many bytes at its
+// end are searched again together with the next ones.
 const (
 	window  = 64 << 10
 	overlap = 4 << 10
 )
 
-// Writer redacts what is written to it and passes it on. It holds back one window at most.
+// Writer replaces personal data in what is written to it and passes the result on. It holds
+// back at most one window.
 type Writer struct {
 	rules  *Rules
 	to     io.Writer
 	json   bool
-	inside bool   // of a JSON string; always true for plain text
-	escape []byte // an escape sequence that is not complete yet
-	high   rune   // the first half of a surrogate pair, waiting for the second
-	text   []byte // without escapes, not searched yet
+	inside bool   // the position is inside a JSON string; always true for plain text
+	escape []byte // an escape sequence whose end has not arrived yet
+	high   rune   // the first half of a surrogate pair whose second half has not arrived yet; 0 = none
+	text   []byte // decoded text that was not searched yet
 	out    []byte
 	count  int
 }
 
-// Writer returns a writer in front of to. Its Close passes on the rest.
+// Writer returns a Writer that writes to to. inJSON says whether the data is JSON or plain
+// text. Close passes on what was held back.
 func (r *Rules) Writer(to io.Writer, inJSON bool) *Writer {
 	return &Writer{rules: r, to: to, json: inJSON, inside: !inJSON}
 }
 
-// Count returns the number of matches so far.
+// Count returns the number of matches found so far.
 func (w *Writer) Count() int { return w.count }
 
-// Write redacts p. Its error is that of the writer behind.
+// Write redacts p. An error comes from the writer that it writes to.
 func (w *Writer) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		if w.json {
@@ -54,7 +57,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close passes the rest on. It does not close the writer behind.
+// Close passes on what was held back. It does not close the writer that it writes to.
 func (w *Writer) Close() error {
 	w.text = append(w.endSurrogate(), w.escape...)
 	w.escape = nil
@@ -71,7 +74,8 @@ func (w *Writer) flush(more int) error {
 	return err
 }
 
-// readToken takes the next part of JSON from p: bytes outside strings, a part of a string, or an escape.
+// readToken takes the next part of JSON from p: bytes outside strings, a part of a string,
+// or an escape sequence.
 func (w *Writer) readToken(p []byte) []byte {
 	switch {
 	case !w.inside:
@@ -107,7 +111,7 @@ func (w *Writer) readToken(p []byte) []byte {
 	return p[i:]
 }
 
-// unescape adds the character that a complete escape stands for to the text.
+// unescape adds the character that a complete escape sequence stands for to the text.
 func (w *Writer) unescape() {
 	e := w.escape
 	if e[1] == 'u' && len(e) < 6 {
@@ -134,7 +138,8 @@ func (w *Writer) unescape() {
 	}
 }
 
-// endSurrogate returns the text, with a replacement character for half a surrogate pair that was left alone.
+// endSurrogate returns the text. If the second half of a surrogate pair is missing, it adds
+// a replacement character.
 func (w *Writer) endSurrogate() []byte {
 	if w.high != 0 {
 		w.high = 0
@@ -156,11 +161,11 @@ func simpleEscape(c byte) byte {
 	case 't':
 		return '\t'
 	}
-	return c // the escapes of " \ and / are the characters themselves
+	return c // the escapes of " \ and / stand for these characters themselves
 }
 
-// redactText redacts the text and outputs it. Unless last is set, it keeps the end of the text, which may be the
-// beginning of a match.
+// redactText redacts the text and passes it on. Unless last is true, it keeps the end of
+// the text, which may be the beginning of a match.
 func (w *Writer) redactText(last bool) {
 	found := w.rules.find(w.text)
 	cut := len(w.text)
@@ -184,7 +189,7 @@ func (w *Writer) redactText(last bool) {
 	w.text = w.text[:copy(w.text, w.text[at:])]
 }
 
-// cut returns how much of the text can be output without splitting a match or a word.
+// cut returns how much of the text can be passed on without splitting a match or a word.
 func (w *Writer) cut(found []span) int {
 	cut := len(w.text) - overlap
 	for i := cut; i > cut-overlap; i-- {
@@ -199,7 +204,7 @@ func (w *Writer) cut(found []span) int {
 	for _, s := range found {
 		if s.from < cut && s.to > cut {
 			if s.from == 0 {
-				return s.to // a match longer than the window
+				return s.to // this match is longer than the window
 			}
 			return s.from
 		}
@@ -207,7 +212,7 @@ func (w *Writer) cut(found []span) int {
 	return cut
 }
 
-// appendText outputs text as plain text or as part of a JSON string.
+// appendText adds text to the output, either as plain text or as part of a JSON string.
 func (w *Writer) appendText(text []byte) {
 	if !w.json {
 		w.out = append(w.out, text...)

@@ -1,9 +1,10 @@
-// Package sse reads and writes event streams. Reader cuts a stream into its events without
-// changing a byte of it; Writer sends events at once and keeps a silent stream alive.
+// Package sse reads and writes event streams. A Reader splits a stream into events and
+// changes no byte. A Writer sends events at once, and sends comments while there are no
+// events.
 //
-// The framing is the HTML standard's "server-sent events": lines end with LF, CRLF or
-// CR, a blank line ends an event, lines that start with a colon are comments. Raw is
-// what came over the wire, so that the concatenation of all Raws is the stream.
+// The format is that of "server-sent events" in the HTML standard: lines end with LF, CRLF
+// or CR; a blank line ends an event; lines that begin with a colon are comments. Event.Raw
+// has the unchanged bytes of an event, so that all Raws together are the stream.
 package sse
 
 import (
@@ -13,42 +14,42 @@ import (
 	"slices"
 )
 
-// maxEvent bounds one event. The last event of a Responses stream holds the whole
-// answer, images included.
+// maxEvent is the largest size of an event in bytes. The last event of a Responses stream
+// contains the whole answer, including images.
 const maxEvent = 32 << 20
 
-// errTooLong says that an event grew over maxEvent.
-var errTooLong = errors.New("sse: event longer than 32 MiB")
+// errTooLong says that an event is longer than maxEvent.
+var errTooLong = errors.New("sse: an event is longer than 32 MiB")
 
 // Event is one event. Its slices are valid until the next call of Next.
 type Event struct {
-	Raw  []byte // as sent, the blank line at its end included
-	Name []byte // the event field; empty for unnamed events
-	Data []byte // the data fields joined by LF; nil when there was none, as in a comment
-	Half bool   // the stream ended before the blank line: a reader is to drop it
+	Raw  []byte // unchanged bytes, including the blank line at the end
+	Name []byte // value of the event field; empty = the event has no name
+	Data []byte // values of the data fields, joined by LF; nil = the event has none, as in a comment
+	Half bool   // the stream ended before the blank line, so the standard says to ignore the event
 }
 
-// Reader yields the events of one stream. It does not read ahead: an event is returned as
-// soon as its last byte has come.
+// Reader returns the events of one stream. It does not read ahead: it returns an event as
+// soon as the event's last byte has arrived.
 type Reader struct {
 	src  io.Reader
 	buf  []byte
-	from int // first byte of the event being collected
-	line int // first byte of its current line
-	scan int // first byte not looked at yet
+	from int // index of the first byte of the current event
+	line int // index of the first byte of the event's current line
+	scan int // index of the first byte that was not examined yet
 	err  error
-	data []byte // scratch for events with several data fields
-	read bool   // an event was returned before: a byte order mark is data now
+	data []byte // memory to join several data fields
+	read bool   // an event was returned already; a byte order mark after it is data
 }
 
-// NewReader returns a Reader over src.
+// NewReader returns a Reader of src.
 func NewReader(src io.Reader) *Reader {
 	return &Reader{src: src, buf: make([]byte, 0, 4<<10)}
 }
 
-// Next returns the next event. At a clean end it returns io.EOF, after handing out
-// whatever followed the last blank line. When the source fails, the event it broke off
-// in is dropped and the source's error returned.
+// Next returns the next event. At the end of the stream it first returns what follows the
+// last blank line, and then io.EOF. If src fails, Next discards the incomplete event and
+// returns the error of src.
 func (r *Reader) Next() (Event, error) {
 	for {
 		if end := r.findEnd(); end >= 0 {
@@ -70,8 +71,9 @@ func (r *Reader) last() (Event, error) {
 	return Event{}, r.err
 }
 
-// findEnd returns the end of the first whole event in the buffer, or -1. A CR at the
-// very end of the buffer waits for the next byte: an LF would belong to it.
+// findEnd returns the index after the first complete event in the buffer, or -1. If the
+// buffer ends with a CR, findEnd waits for the next byte, because an LF would belong to the
+// same line end.
 func (r *Reader) findEnd() int {
 	for {
 		i := bytes.IndexAny(r.buf[r.scan:], "\r\n")

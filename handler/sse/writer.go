@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Writer sends a stream to a client. After each heartbeat of silence it sends a comment
-// from a goroutine of its own. Comments stand only between events, because every Write is
-// one or more whole events.
+// Writer sends a stream to a client. If nothing was sent for a heartbeat's time, a
+// goroutine sends a comment. Comments can stand only between events, because every Write
+// has one or more whole events.
 type Writer struct {
 	w         http.ResponseWriter
 	control   *http.ResponseController
@@ -16,20 +16,21 @@ type Writer struct {
 
 	mu      sync.Mutex
 	started bool
-	stopped bool // no more heartbeats
+	stopped bool // no more comments are sent
 	err     error
 	beat    *time.Timer
 }
 
 var comment = []byte(": keep-alive\n\n")
 
-// NewWriter returns a Writer that has sent nothing yet.
+// NewWriter returns a Writer that has not sent anything yet.
 func NewWriter(w http.ResponseWriter, heartbeat time.Duration) *Writer {
 	return &Writer{w: w, control: http.NewResponseController(w), heartbeat: heartbeat}
 }
 
-// BeginAfter begins the stream with a comment if nothing has started it by then, so that no
-// proxy on the way gives the connection up. ready is called first and may forbid it.
+// BeginAfter begins the stream with a comment if nothing was sent within wait, so that no
+// proxy on the way closes the connection. It calls ready first, and does not begin the
+// stream if ready returns false.
 func (s *Writer) BeginAfter(wait time.Duration, ready func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,14 +50,16 @@ func (s *Writer) BeginAfter(wait time.Duration, ready func() bool) {
 	})
 }
 
-// Begin sends the status and the headers that fill sets, unless the stream has started.
+// Begin sends the status and the headers that fill sets. It does nothing if the stream has
+// begun already.
 func (s *Writer) Begin(status int, fill func(http.Header)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.begin(status, fill)
 }
 
-// Write sends b at once and sets the next heartbeat. After an error the client takes no more.
+// Write sends b at once and restarts the heartbeat. An error means that the client receives
+// no more.
 func (s *Writer) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +69,7 @@ func (s *Writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Stop ends the heartbeats for good and reports whether the stream has started.
+// Stop ends the heartbeats permanently. It reports whether the stream has begun.
 func (s *Writer) Stop() (started bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +80,7 @@ func (s *Writer) Stop() (started bool) {
 	return s.started
 }
 
-// The methods below are called with mu held.
+// The methods below require that the caller has locked mu.
 
 func (s *Writer) begin(status int, fill func(http.Header)) {
 	if s.started {

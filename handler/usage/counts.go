@@ -2,28 +2,28 @@ package usage
 
 import "aoaigateway/handler/gateway"
 
-// Counts are sums over end records. Only Incomplete counts other records.
+// Counts are sums over end records. The field Incomplete counts incomplete records.
 type Counts struct {
 	Requests   int64 `json:"requests"`
-	Refused    int64 `json:"refused,omitempty"`   // by the gateway, without asking a region
-	Errors     int64 `json:"errors,omitempty"`    // answered 5xx, cut off, or withheld
-	Cancelled  int64 `json:"cancelled,omitempty"` // the client left
+	Refused    int64 `json:"refused,omitempty"`   // the gateway refused the request and sent it to no region
+	Errors     int64 `json:"errors,omitempty"`    // the answer was a 5xx, was cut off, or was not sent
+	Cancelled  int64 `json:"cancelled,omitempty"` // the client disconnected
 	Incomplete int64 `json:"incomplete,omitempty"`
 
 	Prompt     int64 `json:"prompt,omitempty"`
-	Cached     int64 `json:"cached,omitempty"` // part of Prompt
+	Cached     int64 `json:"cached,omitempty"` // the part of Prompt that was read from the cache
 	Completion int64 `json:"completion,omitempty"`
-	Reasoning  int64 `json:"reasoning,omitempty"` // part of Completion
+	Reasoning  int64 `json:"reasoning,omitempty"` // the part of Completion that is reasoning
 	Audio      int64 `json:"audio,omitempty"`
 	Total      int64 `json:"total,omitempty"`
-	Estimated  int64 `json:"estimated,omitempty"` // requests whose tokens were estimated
+	Estimated  int64 `json:"estimated,omitempty"` // requests whose tokens are estimated
 
 	CostMillionths int64 `json:"costMillionths,omitempty"`
 
-	Answered        int64 `json:"answered,omitempty"`        // requests counted in the next two sums
-	Millis          int64 `json:"ms,omitempty"`              // sum of the times from arrival to end
-	FirstByteMillis int64 `json:"firstByteMs,omitempty"`     // sum of the times to the first byte of the answer
-	Failovers       int64 `json:"furtherAttempts,omitempty"` // attempts after a request's first one
+	Answered        int64 `json:"answered,omitempty"`        // number of requests in the next two sums
+	Millis          int64 `json:"ms,omitempty"`              // sum of the times from arrival to end, in milliseconds
+	FirstByteMillis int64 `json:"firstByteMs,omitempty"`     // sum of the times from arrival to the answer's first byte, in milliseconds
+	Failovers       int64 `json:"furtherAttempts,omitempty"` // number of attempts, without the first attempt of each request
 }
 
 // Row has the counts of one key.
@@ -52,7 +52,7 @@ func (c *Counts) add(o Counts) {
 	c.Failovers += o.Failovers
 }
 
-// countsOf returns what one end record adds.
+// countsOf returns the counts of one end record.
 func countsOf(rec *gateway.Record) Counts {
 	c := Counts{
 		Requests: 1, Failovers: int64(max(len(rec.Attempts)-1, 0)),
@@ -82,7 +82,7 @@ func failed(o gateway.Outcome) bool {
 	return o != gateway.Complete && o != gateway.Refused && o != gateway.ClientLeft
 }
 
-// count adds what one line of the journal says.
+// count adds one line of the journal to the counts.
 func (e *entity) count(line *gateway.Line) {
 	switch line.Type {
 	case gateway.Begin:
@@ -95,11 +95,12 @@ func (e *entity) count(line *gateway.Line) {
 	}
 }
 
-// amend moves an answer that was withheld from where its end was counted to the errors.
+// amend changes the counts of an answer that was not sent after its end was counted as
+// successful: it now counts as an error.
 func (e *entity) amend(rec *gateway.Record) {
 	unknownEnd := rec.Subscription == "" && rec.Model == ""
 	switch {
-	case unknownEnd || !failed(rec.Outcome) || rec.Status >= 500: // the last is counted as an error already
+	case unknownEnd || !failed(rec.Outcome) || rec.Status >= 500: // a 5xx is counted as an error already
 	case len(rec.Attempts) == 0:
 		e.add(keyOf(rec), Counts{Errors: 1, Refused: -1})
 	default:

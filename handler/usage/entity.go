@@ -16,7 +16,8 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// formatVersion is the version of the entities that this program writes, and the newest that it reads.
+// formatVersion is the version of the entities that this program writes, and the newest
+// version that it can read.
 const formatVersion = 1
 
 // The states of a file's entity.
@@ -25,13 +26,13 @@ const (
 	rolledUp = "rolled-up"
 )
 
-// entity is one entity of the table: the counts of a file or of an hour.
+// entity is one entity of the table. It has the counts of a file or of an hour.
 type entity struct {
 	key    table.Key
 	rev    table.Rev
 	state  string
-	offset int64 // of the batch with the last entry counted
-	index  int   // of that entry in its batch; -1 = none
+	offset int64 // offset of the batch with the last counted entry
+	index  int   // index of that entry in its batch; -1 = no entry of the batch is counted
 	rows   map[Key]Counts
 }
 
@@ -50,12 +51,12 @@ func (e *entity) merge(rows map[Key]Counts) {
 	}
 }
 
-// isNew reports whether entry comes after everything that is counted.
+// isNew reports whether entry is not counted yet.
 func (e *entity) isNew(entry *gateway.Entry) bool {
 	return entry.Offset > e.offset || entry.Offset == e.offset && entry.Index > e.index
 }
 
-// plus returns the counts with those of the new ones among entries.
+// plus returns a copy of e that also counts those entries that are new.
 func (e *entity) plus(entries []gateway.Entry) entity {
 	next := *e
 	next.rows = map[Key]Counts{}
@@ -69,10 +70,11 @@ func (e *entity) plus(entries []gateway.Entry) entity {
 	return next
 }
 
-// The counts are in binary properties c0, c1, …: gzip of a JSON array of rows.
+// The counts are stored in the binary properties c0, c1, …: a JSON array of rows,
+// compressed with gzip and cut into parts.
 const (
 	maxPart  = 64 << 10
-	maxParts = 15 // an entity holds 1 MiB: about 50,000 rows
+	maxParts = 15 // an entity holds at most 1 MiB, about 50,000 rows
 )
 
 func (e *entity) encode() (table.Entity, error) {
@@ -85,10 +87,11 @@ func (e *entity) encode() (table.Entity, error) {
 		if err := json.NewEncoder(gz).Encode(e.list()); err != nil {
 			return table.Entity{}, err
 		}
-		_ = gz.Close() // writes to memory
+		_ = gz.Close() // cannot fail: it writes to memory
 	}
 	if buf.Len() > maxPart*maxParts {
-		return table.Entity{}, fmt.Errorf("usage: %d rows do not fit into the entity %s of partition %s", len(e.rows), e.key.Row, e.key.Partition)
+		return table.Entity{}, fmt.Errorf("usage: the %d rows are too large for the entity %s of partition %s",
+			len(e.rows), e.key.Row, e.key.Partition)
 	}
 	for i := 0; buf.Len() > 0; i++ {
 		props["c"+strconv.Itoa(i)] = bytes.Clone(buf.Next(maxPart))
@@ -114,7 +117,7 @@ func decode(stored table.Entity) (entity, error) {
 	}
 	var ok bool
 	if e.state, ok = stored.Props["state"].(string); !ok {
-		return e, fmt.Errorf("%s has no state: it was not written by this program", where)
+		return e, fmt.Errorf("%s lacks the property state, which this gateway always writes", where)
 	}
 	e.offset, _ = stored.Props["offset"].(int64)
 	index, _ := stored.Props["index"].(int64)
@@ -151,7 +154,7 @@ func unpack(data []byte) (rows []Row, err error) {
 	return rows, err
 }
 
-// sorted returns the rows in the order of their tokens, most tokens first.
+// sorted returns the rows sorted by tokens, most tokens first.
 func sorted(sums map[Key]Counts) []Row {
 	rows := (&entity{rows: maps.Clone(sums)}).list()
 	slices.SortStableFunc(rows, func(a, b Row) int { return int(min(max(b.Total-a.Total, -1), 1)) })

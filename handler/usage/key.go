@@ -7,14 +7,14 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// Key says whose requests are counted, and by what.
+// Key has the properties of a request that usage is counted by.
 type Key struct {
 	Subscription string `json:"subscription,omitempty"`
 	Product      string `json:"product,omitempty"`
 	User         string `json:"user,omitempty"`
 	Model        string `json:"model,omitempty"`
 	Region       string `json:"region,omitempty"`
-	Currency     string `json:"currency,omitempty"` // of the cost
+	Currency     string `json:"currency,omitempty"` // of Counts.Cost
 }
 
 func keyOf(rec *gateway.Record) Key {
@@ -28,7 +28,7 @@ func keyOf(rec *gateway.Record) Key {
 	return k
 }
 
-// keyFields has the names that a query may sum by.
+// keyFields are the names that a query may group by, each with its field.
 var keyFields = map[string]func(*Key) *string{
 	"subscription": func(k *Key) *string { return &k.Subscription },
 	"product":      func(k *Key) *string { return &k.Product },
@@ -37,7 +37,7 @@ var keyFields = map[string]func(*Key) *string{
 	"region":       func(k *Key) *string { return &k.Region },
 }
 
-// Values returns the row's values of the names that it was summed by.
+// Values returns the row's values for the names that it was grouped by.
 func (r Row) Values(by []string) []string {
 	values := make([]string, len(by))
 	for i, name := range by {
@@ -46,7 +46,7 @@ func (r Row) Values(by []string) []string {
 	return values
 }
 
-// restrict returns k without the fields that are not summed by.
+// restrict returns k with only the fields that are grouped by.
 func restrict(k Key, by []string) Key {
 	restricted := Key{Currency: k.Currency}
 	for _, name := range by {

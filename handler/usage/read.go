@@ -14,9 +14,10 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Query asks for the sums over a range of whole hours, by some of subscription, product, user, model and region.
+// Query asks for sums over a range of whole hours. By lists what to group by: subscription,
+// product, user, model, region.
 type Query struct {
-	From, To time.Time // To is exclusive
+	From, To time.Time // To itself is not included
 	By       []string
 }
 
@@ -26,14 +27,14 @@ const (
 	maxReread = 10
 )
 
-// check returns an InvalidQuery error that says what is wrong with q.
+// check returns an InvalidQuery error if q is not valid.
 func (q Query) check() error {
 	bad := func(format string, args ...any) error {
 		return gateway.InvalidQuery.New(format, args...)
 	}
 	for _, name := range q.By {
 		if keyFields[strings.ToLower(name)] == nil {
-			return bad("Usage cannot be summed by %q. Use subscription, product, user, model or region.", name)
+			return bad("Usage cannot be grouped by %q. Use subscription, product, user, model or region.", name)
 		}
 	}
 	switch hours := q.To.Sub(q.From).Hours(); {
@@ -41,7 +42,7 @@ func (q Query) check() error {
 		return bad("The range of time is empty: from %s to %s. The end must be after the beginning.", q.From.Format(time.RFC3339),
 			q.To.Format(time.RFC3339))
 	case hours > maxHours:
-		return bad("The range of time is longer than %d days. Ask for a shorter one.", maxHours/24)
+		return bad("The range of time is longer than %d days. Choose a shorter range.", maxHours/24)
 	}
 	return nil
 }
@@ -77,7 +78,8 @@ func (s *Store) Read(ctx context.Context, q Query) ([]Row, error) {
 	return sorted(sums.rows), nil
 }
 
-// hour sums one hour. A scan is no snapshot, so it is repeated if a file was rolled up meanwhile.
+// hour returns the sums of one hour. Reading several entities is not atomic, so it reads
+// again if a file was rolled up in the meantime.
 func (s *Store) hour(ctx context.Context, hour string) (entity, error) {
 	for range maxReread {
 		total, before := entity{}, table.Rev{}
@@ -102,10 +104,10 @@ func (s *Store) hour(ctx context.Context, hour string) (entity, error) {
 			return total, fmt.Errorf("usage: %w", err)
 		}
 	}
-	return entity{}, fmt.Errorf("usage: hour %s changed during each of %d reads; try again", hour, maxReread)
+	return entity{}, fmt.Errorf("usage: the counts of the hour %s changed during each of %d readings; try again", hour, maxReread)
 }
 
-// Summary has rows and their sum.
+// Summary has rows and their total.
 type Summary struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
@@ -113,7 +115,7 @@ type Summary struct {
 	Sum  Counts    `json:"sum"`
 }
 
-// Summarize reads the rows and adds them up.
+// Summarize returns the sums and their total.
 func (s *Store) Summarize(ctx context.Context, q Query) (Summary, error) {
 	rows, err := s.Read(ctx, q)
 	sum := Summary{From: q.From, To: q.To, Rows: slices.Clip(rows)}

@@ -1,14 +1,16 @@
-// Package usage keeps statistics by the hour, derived from the journal: how much each subscription used of each
-// model, in which region, for which user.
+// Package usage keeps hourly statistics that are derived from the journal: how much each
+// subscription used of each model, in which region and for which user.
 //
-// A partition of its table is an hour, the one in the names of journal files. It has one entity for each file,
+// A partition of the table is one hour, as in the names of journal files. It has one entity
+// for each file of that hour,
 //
 //	f|{file}   version, state open|rolled-up, offset, index, counts
 //
-// whose counts are those of the file's records up to offset and index. The counts are absolute: another process that
-// continues with a file continues from there, and a writer that has fallen behind loses its compare-and-swap. When a
-// file is closed, its counts are rolled up into the hour's own entity, "hour", in one entity group transaction that
-// also marks the file as rolled up.
+// with the counts of the file's records up to offset and index. The counts are totals, not
+// differences. So another process can continue with a file, and a writer that has fallen
+// behind fails in its compare-and-swap. After the last record of a file, its counts are
+// rolled up: added to the hour's own entity, "hour", in one entity group transaction that
+// also marks the file's entity as rolled up.
 package usage
 
 import (
@@ -27,23 +29,23 @@ const (
 	hourRow    = "hour"
 	filePrefix = "f|"
 	hourLayout = "2006-01-02T15"
-	maxTries   = 20 // of one compare-and-swap
+	maxTries   = 20 // of one compare-and-swap, against other writers
 )
 
-// Store holds the statistics of all gateways. It is a consumer of the journal. Safe for concurrent use, but only one
-// caller at a time may work on a file.
+// Store holds the statistics in a table. It is a consumer of the journal. Safe for
+// concurrent use, except that a file must not be handled by two goroutines at a time.
 type Store struct {
 	table table.Store
 
 	mu    sync.Mutex
-	files map[string]*entity // files being counted, as last read or written
+	files map[string]*entity // files whose records are being counted, as last read or written
 }
 
-// New returns the statistics in store.
+// New returns a Store of statistics in the given table.
 func New(store table.Store) *Store { return &Store{table: store, files: map[string]*entity{}} }
 
-// Take counts entries of a file, which come in order, and skips those counted before. It returns nil once the table
-// has the counts.
+// Take counts the entries of a file that are not counted yet. It returns nil when the
+// counts are stored in the table.
 func (s *Store) Take(ctx context.Context, file string, entries []gateway.Entry) error {
 	for range maxTries {
 		counted, err := s.file(ctx, file)
@@ -60,7 +62,7 @@ func (s *Store) Take(ctx context.Context, file string, entries []gateway.Entry) 
 			s.remember(file, &next)
 			return nil
 		}
-		s.forget(file) // the table may have the new counts or not
+		s.forget(file) // it is unknown whether the table has the new counts, so they must be read again
 		if !changedMeanwhile(err) {
 			return err
 		}
@@ -68,12 +70,12 @@ func (s *Store) Take(ctx context.Context, file string, entries []gateway.Entry) 
 	return fmt.Errorf("usage: other processes changed the counts of %s %d times in a row; the next round tries again", file, maxTries)
 }
 
-// Replay is the same as Take: what was counted before is recognized by its place.
+// Replay does the same as Take, because entries that are counted already are skipped.
 func (s *Store) Replay(ctx context.Context, file string, entries []gateway.Entry) error {
 	return s.Take(ctx, file, entries)
 }
 
-// Close rolls a closed file up into its hour. It may be called again.
+// Close adds the counts of a complete file to its hour. It may be called again.
 func (s *Store) Close(ctx context.Context, file string) error {
 	hour, err := hourOf(file)
 	if err != nil {
@@ -104,7 +106,8 @@ func (s *Store) forget(file string) {
 	delete(s.files, file)
 }
 
-// file returns the counts of a file, from memory if this process wrote them last.
+// file returns the counts of a file: from memory if this process was the last to write
+// them, otherwise from the table.
 func (s *Store) file(ctx context.Context, file string) (*entity, error) {
 	s.mu.Lock()
 	e := s.files[file]
@@ -124,7 +127,7 @@ func (s *Store) file(ctx context.Context, file string) (*entity, error) {
 	return &loaded, nil
 }
 
-// load returns an empty entity if the table has none.
+// load reads an entity. If the table does not have it, the result is empty.
 func (s *Store) load(ctx context.Context, key table.Key) (entity, error) {
 	e, err := s.table.Get(ctx, key)
 	switch {
@@ -156,7 +159,7 @@ func (s *Store) rollUp(ctx context.Context, hour, row string) error {
 	if err != nil || file.state == rolledUp {
 		return err
 	}
-	if file.rev == (table.Rev{}) { // nothing was counted, but the mark keeps others from counting later
+	if file.rev == (table.Rev{}) { // no record was counted; the mark prevents that others count some later
 		file.state = rolledUp
 		_, err := s.save(ctx, &file)
 		return err
@@ -165,7 +168,7 @@ func (s *Store) rollUp(ctx context.Context, hour, row string) error {
 	if err != nil {
 		return err
 	}
-	if total.rev == (table.Rev{}) { // a transaction can only replace what exists
+	if total.rev == (table.Rev{}) { // the transaction can only replace an entity, so it must exist
 		_, err := s.save(ctx, &total)
 		return errors.Join(err, table.ErrConflict)
 	}
@@ -180,7 +183,7 @@ func (s *Store) rollUp(ctx context.Context, hour, row string) error {
 	return s.table.Swap(ctx, list)
 }
 
-// hourOf returns the hour in a file's name, yyyy/mm/dd/hh/….
+// hourOf returns the hour in a file's name, in the form yyyy/mm/dd/hh/….
 func hourOf(file string) (string, error) {
 	at, err := time.Parse("2006/01/02/15", path.Dir(file))
 	if err != nil {

@@ -10,10 +10,12 @@ import (
 	"aoaigateway/handler/journal"
 )
 
-// ErrMalformed says that a line is no record.
-var ErrMalformed = errors.New("derive: the line is no record")
+// ErrMalformed says that a line of the journal is not a record.
+var ErrMalformed = errors.New("derive: the line is not a record")
 
-// Complete parses a line and adds what other lines have of it.
+// Complete parses a line. It adds the fields that only earlier lines of the same request
+// have: an end record gets the fields of its begin record, an amend record those of its end
+// record.
 func (f *Set) Complete(ctx context.Context, raw []byte) (gateway.Line, error) {
 	line, err := gateway.ParseLine(raw)
 	if _, newer := errors.AsType[*gateway.VersionError](err); newer {
@@ -41,7 +43,8 @@ func (f *Set) Complete(ctx context.Context, raw []byte) (gateway.Line, error) {
 	return line, nil
 }
 
-// amended returns the end that the amend corrects with the amend's outcome, or the amend itself if the end is unknown.
+// amended returns the end record that the amend corrects, with the amend's outcome. If the
+// end record cannot be found, it returns the amend.
 func (f *Set) amended(ctx context.Context, amend gateway.Line) (gateway.Line, error) {
 	r := f.find(amend.ID)
 	if r == nil || r.end.file == "" {
@@ -53,7 +56,7 @@ func (f *Set) amended(ctx context.Context, amend gateway.Line) (gateway.Line, er
 	}
 	end, err := gateway.ParseLine(raw)
 	if err != nil {
-		return amend, nil //nolint:nilerr // the amend alone has the outcome
+		return amend, nil //nolint:nilerr // without its end record the amend still has the outcome
 	}
 	end.Type, end.Outcome = gateway.Amend, amend.Outcome
 	return end, nil
@@ -61,7 +64,8 @@ func (f *Set) amended(ctx context.Context, amend gateway.Line) (gateway.Line, er
 
 var beginPrefix = []byte(`{"type":"begin"`)
 
-// Incomplete returns the record of a request whose process died: its begin with another type.
+// Incomplete returns the line for a request whose process died: its begin line with the
+// type "incomplete".
 func Incomplete(id string, begin []byte) ([]byte, error) {
 	if rest, ok := bytes.CutPrefix(begin, beginPrefix); ok && len(begin) < journal.MaxLine-64 {
 		return append([]byte(`{"type":"incomplete"`), rest...), nil

@@ -1,5 +1,5 @@
-// Package inflight knows the requests in flight at a place in the journal, and completes lines with what other lines
-// have of the same request.
+// Package inflight tracks which requests are in flight at a position in the journal. It
+// completes lines with fields from earlier lines of the same requests.
 package inflight
 
 import (
@@ -16,42 +16,42 @@ import (
 	"aoaigateway/handler/journal/format"
 )
 
-// Bounds of the memory that completing ends and amends may take.
+// Limits of the memory for earlier lines.
 const (
-	maxHeldBytes = 16 << 20 // of begin lines; the oldest are dropped and read again when needed
-	maxEnded     = 4096     // locations of ends, for amends that may follow
+	maxHeldBytes = 16 << 20 // bytes of begin lines; beyond this the oldest are dropped, and read again when needed
+	maxEnded     = 4096     // number of end records whose locations are kept, because amends may follow
 )
 
-// location says where a line is.
+// location is the place of a line in the journal.
 type location struct {
 	file   string
-	offset int64 // of its batch; -1 = somewhere in the file
+	offset int64 // of the line's batch; -1 = not known
 }
 
-// request is one request that the journal knows.
+// request is what is known about one request.
 type request struct {
 	begin     location
 	end       location
-	beginLine []byte // nil when it was dropped
+	beginLine []byte // nil = dropped; it can be read again
 }
 
-// Set has the requests that are in flight at a reader's position, and the last ones that ended. It reads lines that it
-// does not hold again.
+// Set has the requests that are in flight at a reader's position, and those that ended most
+// recently. If it needs a line that is no longer in memory, it reads the line again.
 type Set struct {
 	blobs     blob.Store
 	requests  map[string]*request
 	heldBytes int64
-	heldIDs   []string // of requests whose begin line is or was held, oldest first
+	heldIDs   []string // ids of requests with a begin line in memory, oldest first; some may have ended
 	ended     map[string]*request
-	endedIDs  []string // of ended, oldest first
+	endedIDs  []string // the keys of ended, oldest first
 }
 
-// New returns a set without requests, which reads lines from blobs.
+// New returns an empty Set. It reads lines from blobs when it needs them.
 func New(blobs blob.Store) *Set {
 	return &Set{blobs: blobs, requests: map[string]*request{}, ended: map[string]*request{}}
 }
 
-// At reads a file for the requests that are in flight at end.
+// At returns the Set for the position end of a file. It reads the file up to there.
 func At(ctx context.Context, blobs blob.Store, name string, end int64) (*Set, error) {
 	found := New(blobs)
 	if end == 0 {
@@ -78,10 +78,10 @@ func At(ctx context.Context, blobs blob.Store, name string, end int64) (*Set, er
 	return found, nil
 }
 
-// IDs returns the ids of the requests in flight, in order.
+// IDs returns the sorted ids of the requests in flight.
 func (f *Set) IDs() []string { return slices.Sorted(maps.Keys(f.requests)) }
 
-// AddListed adds the requests that a file's first batch lists as in flight.
+// AddListed adds the requests that the first batch of a file lists as in flight.
 func (f *Set) AddListed(b format.Batch) {
 	for file, ids := range b.InFlight {
 		for _, id := range ids {
@@ -92,7 +92,8 @@ func (f *Set) AddListed(b format.Batch) {
 	}
 }
 
-// AddBegin adds a request with its begin line. Adding it again has no effect.
+// AddBegin adds a request with its begin line. If the request is known already, nothing
+// changes.
 func (f *Set) AddBegin(id, file string, offset int64, line []byte) {
 	if f.requests[id] != nil {
 		return
@@ -104,7 +105,7 @@ func (f *Set) AddBegin(id, file string, offset int64, line []byte) {
 		f.dropLine(f.requests[f.heldIDs[0]])
 		f.heldIDs = f.heldIDs[1:]
 	}
-	if len(f.heldIDs) > 2*len(f.requests)+64 { // most have ended
+	if len(f.heldIDs) > 2*len(f.requests)+64 { // most of these requests have ended
 		f.heldIDs = slices.DeleteFunc(f.heldIDs, func(id string) bool { return f.requests[id] == nil })
 	}
 }
@@ -116,7 +117,8 @@ func (f *Set) dropLine(r *request) {
 	}
 }
 
-// Remove moves a request to the ended ones, of which only the locations are kept.
+// Remove moves a request from those in flight to those that ended. For these only locations
+// are kept.
 func (f *Set) Remove(id string) {
 	r := f.requests[id]
 	if r == nil {
@@ -132,7 +134,8 @@ func (f *Set) Remove(id string) {
 	}
 }
 
-// SetEnd notes where the end of a request is. A request that was refused early has no begin.
+// SetEnd notes the location of a request's end record. The request may be unknown, because
+// a request that is refused early has no begin record.
 func (f *Set) SetEnd(id, file string, offset int64) {
 	r := f.requests[id]
 	if r == nil {
@@ -149,7 +152,7 @@ func (f *Set) find(id string) *request {
 	return f.ended[id]
 }
 
-// BeginLine returns the begin line of a request, or nil if there is none.
+// BeginLine returns the begin line of a request; nil = there is none.
 func (f *Set) BeginLine(ctx context.Context, id string) ([]byte, error) {
 	r := f.find(id)
 	switch {
@@ -165,7 +168,8 @@ func (f *Set) BeginLine(ctx context.Context, id string) ([]byte, error) {
 	return f.readLine(ctx, r.begin, gateway.Begin, id)
 }
 
-// locate reads a file to find the batches of the begins that are known to be in it.
+// locate reads a file to find the batches of all begin lines that are in it at an unknown
+// place.
 func (f *Set) locate(ctx context.Context, file string) error {
 	for b, err := range format.Read(ctx, f.blobs, file, 0) {
 		if err != nil {
@@ -182,7 +186,7 @@ func (f *Set) locate(ctx context.Context, file string) error {
 	return nil
 }
 
-// readLine reads a line again. It returns nil if the line is not there.
+// readLine reads a line from its file. It returns nil if the line is not there.
 func (f *Set) readLine(ctx context.Context, at location, t gateway.LineType, id string) (found []byte, err error) {
 	for b, err := range format.Read(ctx, f.blobs, at.file, at.offset) {
 		if err != nil {
@@ -198,7 +202,7 @@ func (f *Set) readLine(ctx context.Context, at location, t gateway.LineType, id 
 	return bytes.Clone(found), nil
 }
 
-// ignoreLost returns nil for errors that no repetition can mend.
+// ignoreLost returns nil for errors that trying again cannot repair.
 func ignoreLost(err error) error {
 	if _, broken := errors.AsType[*format.BreakError](err); broken || errors.Is(err, blob.ErrNotFound) {
 		return nil
@@ -206,7 +210,8 @@ func ignoreLost(err error) error {
 	return err
 }
 
-// Kind reads a line's type and id, which are cheap to find because they are its first fields.
+// Kind returns a line's type and id without parsing the whole line. They are its first
+// fields.
 func Kind(raw []byte) (t gateway.LineType, id string) {
 	return gateway.LineType(gjson.GetBytes(raw, "type").Str), gjson.GetBytes(raw, "id").Str
 }

@@ -2,7 +2,6 @@ package template
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -141,13 +140,10 @@ func (c *edge) policy(p *expr, name string) {
 		c.add(body, "customBlockResponseBody of %s must be JSON in base64 (W13): SDKs do not read HTML", name)
 	}
 	c.need(s.at("logScrubbing", "state"), "Enabled", "logScrubbing of "+name)
-	if rules := c.f.resolve(s.at("logScrubbing", "scrubbingRules")); rules == nil || !strings.HasPrefix(rules.Text, "map(scrubbed, ") {
-		c.add(rules, "scrubbingRules of %s must be made from scrubbed", name)
-	}
-	hidden := c.f.find("variable", "scrubbed")
+	hidden := c.f.resolve(s.at("logScrubbing", "scrubbingRules")).text()
 	for _, v := range []string{"RequestHeaderNames", "RequestCookieNames", "RequestArgNames", "RequestPostArgNames", "RequestJSONArgNames"} {
-		if hidden == nil || !slices.ContainsFunc(hidden.Value.Items, func(e *expr) bool { return e.Text == v }) {
-			c.add(nil, "scrubbed lacks %s (W10): keys and prompts would stand in the firewall's log", v)
+		if !strings.Contains(hidden, "matchVariable: '"+v+"', selectorMatchOperator: 'EqualsAny', selector: '*', state: 'Enabled'") {
+			c.add(nil, "scrubbingRules of %s lack %s (W10): keys and prompts would stand in the firewall's log", name, v)
 		}
 	}
 	c.rules(p, name)

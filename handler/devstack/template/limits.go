@@ -10,7 +10,7 @@ import (
 // checkLimits holds the arithmetic of bodies: the Functions host reads a whole body before the program sees the request,
 // about ten bytes of memory for each, and ends with all its streams when there is none left.
 func checkLimits(all templates) (found []Finding) {
-	f := all["app.bicep"]
+	f, app := all["main.bicep"], all["app.bicep"]
 	need := func(kind, name, want string) {
 		d := f.find("variable", name)
 		if d == nil || d.Value.text() != want {
@@ -23,14 +23,18 @@ func checkLimits(all templates) (found []Finding) {
 		!strings.Contains(d.Value.text(), "fail(") {
 		found = append(found, Finding{f.path, d.lineOf(), "maxBodyMB must be below the host's limit, or the gateway's 413 never arrives"})
 	}
-	settings := f.find("variable", "appSettings")
+	call := f.find("module", "app").body().prop("params")
+	if call.prop("hostBodyBytes").text() != "hostBodyMB * 1048576" || call.prop("maxBodyMB").text() != "maxBodyMB" {
+		found = append(found, Finding{f.path, call.line(), "app: hostBodyBytes must be hostBodyMB * 1048576, and maxBodyMB maxBodyMB"})
+	}
+	settings := app.find("variable", "appSettings")
 	for name, want := range map[string]string{
-		"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "string(hostBodyMB * 1048576)",
+		"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "string(hostBodyBytes)",
 		"GATEWAY_MAX_BODY_MB":               "string(maxBodyMB)",
 		"AzureWebJobsDisableHomepage":       "true",
 	} {
 		if e := settings.body().prop(name); e.text() != want {
-			found = append(found, Finding{f.path, max(settings.lineOf(), e.line()), name + " must be " + want})
+			found = append(found, Finding{app.path, max(settings.lineOf(), e.line()), name + " must be " + want})
 		}
 	}
 	memory, requests := all["main.bicep"].number("instanceMemoryMB"), all["main.bicep"].number("httpConcurrency")

@@ -7,32 +7,34 @@ import (
 	"net/http"
 )
 
-// The bounds of a search for bad rows while the service takes nothing.
+// Limits of the search for bad rows while the service accepts no row.
 const (
-	maxProbes  = 8 // rows of one batch that are sent by themselves
-	maxRefused = 4 // batches that are refused whole
+	maxProbes  = 8 // rows of one batch that are sent alone
+	maxRefused = 4 // batches of which the service accepted nothing
 )
 
-// smallCall is a call's size in bytes that no limit of the service refuses.
+// smallCall is the size in bytes of a call that cannot be too large for the service.
 const smallCall = 100_000
 
-// shipment is one call of Ship. A row that was refused by itself is bad only if the service takes another row after
-// it, which proves that the refusal was not about all rows. If no other row is left, the canary row is sent once more:
-// a row that was taken before, of which another copy does no harm.
+// shipment is one call of Ship. A row that is refused when it is sent alone is bad only if
+// the service accepts another row afterwards: that proves that the service does not refuse
+// all rows. If there is no other row, the shipment sends the canary row, that is a row that
+// the service accepted before. A second copy of it does no harm.
 type shipment struct {
 	shipper        *Shipper
-	taken          int // calls accepted so far
-	refusedBatches int // batches of which nothing was accepted
+	taken          int // number of calls that the service has accepted so far
+	refusedBatches int // number of batches of which it accepted no row
 	last           *refusal
 	refusedRows    []refusedRow
 }
 
 type refusedRow struct {
 	encodedRow
-	taken int // shipment.taken when it was refused
+	taken int // value of shipment.taken when the row was refused
 }
 
-// send ships a batch and adds the rows that were refused by themselves to refusedRows.
+// send ships a batch. It adds rows that are refused when they are sent alone to
+// refusedRows.
 func (s *shipment) send(ctx context.Context, batch []encodedRow) error {
 	before := s.taken
 	if err := s.findRefused(ctx, batch); err != nil || s.taken > before {
@@ -47,8 +49,9 @@ func (s *shipment) send(ctx context.Context, batch []encodedRow) error {
 	return nil
 }
 
-// findRefused finds the refused rows of a batch. First it sends a few rows spread over the batch by themselves, other
-// rows each time. If the service takes none of them, it sends no others yet.
+// findRefused finds the refused rows of a batch. It first sends a few rows alone. They are
+// spread over the batch and differ each time. If the service accepts none of them,
+// findRefused stops.
 func (s *shipment) findRefused(ctx context.Context, batch []encodedRow) error {
 	ok, err := s.try(ctx, batch)
 	switch {
@@ -80,7 +83,7 @@ func (s *shipment) findRefused(ctx context.Context, batch []encodedRow) error {
 	return s.bisect(ctx, rest)
 }
 
-// bisect halves a batch until each call is taken or has a single row.
+// bisect halves a batch until every call is accepted or has a single row.
 func (s *shipment) bisect(ctx context.Context, batch []encodedRow) error {
 	if len(batch) == 0 {
 		return nil
@@ -104,7 +107,8 @@ func (s *shipment) halves(ctx context.Context, batch []encodedRow) error {
 	return s.bisect(ctx, batch[half:])
 }
 
-// try sends one call and reports whether the service took it. A refusal that is not about the rows is an error.
+// try sends one call and reports whether the service accepted it. If the refusal cannot be
+// caused by a row, try returns an error.
 func (s *shipment) try(ctx context.Context, batch []encodedRow) (bool, error) {
 	r, err := s.shipper.upload(ctx, batch)
 	switch {
@@ -122,7 +126,7 @@ func (s *shipment) try(ctx context.Context, batch []encodedRow) (bool, error) {
 	return false, nil
 }
 
-// aboutRows reports whether a single row can be the reason of a refusal.
+// aboutRows reports whether a single row can have caused a refusal with this status.
 func aboutRows(status int, batch []encodedRow) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity:
@@ -144,7 +148,8 @@ func (s *shipment) addRefused(batch []encodedRow) {
 	}
 }
 
-// confirmRefused sends the refused rows again once the service has taken another row. What it refuses again is bad.
+// confirmRefused sends each refused row again if the service has accepted another row
+// since. A row that is refused again is bad.
 func (s *shipment) confirmRefused(ctx context.Context) error {
 	for _, row := range s.refusedRows {
 		if s.taken == row.taken {
@@ -163,7 +168,7 @@ func (s *shipment) confirmRefused(ctx context.Context) error {
 	return nil
 }
 
-// sendCanary fails unless the service takes the canary row now.
+// sendCanary sends the canary row and returns an error if the service does not accept it.
 func (s *shipment) sendCanary(ctx context.Context) error {
 	canary, ok := s.shipper.canaryRow()
 	if !ok {
@@ -182,7 +187,8 @@ func (s *shipment) deadLetter(ctx context.Context, bad refusedRow) error {
 		return fmt.Errorf("logs: Log Analytics refuses row %s (%s), and it could not be stored as a dead letter: %w",
 			bad.row.RecordID, reason, err)
 	}
-	s.shipper.options.Logger.Error("Log Analytics refuses a row; it is a dead letter now", "id", bad.row.RecordID, "reason", reason)
+	s.shipper.options.Logger.Error("Log Analytics refuses a row, which was stored as a dead letter",
+		"id", bad.row.RecordID, "reason", reason)
 	return nil
 }
 

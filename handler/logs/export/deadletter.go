@@ -10,14 +10,15 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// deadLetter is the stored line of a row that the service refuses for good.
+// deadLetter is the stored form of a row that the service refuses permanently.
 type deadLetter struct {
 	Reason string          `json:"reason"`
 	Row    json.RawMessage `json:"row"`
 }
 
-// DeadLetterIn returns a function that stores a row as a blob of one JSON line named
-// dead-letter/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl, so that a row that is refused twice is stored once.
+// DeadLetterIn returns a function that stores a row as a blob with one line of JSON, named
+// dead-letter/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl. A row that is refused twice is
+// stored under the same name.
 func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, logs.Row, string) error {
 	return func(ctx context.Context, row logs.Row, reason string) error {
 		raw, err := row.Encode()

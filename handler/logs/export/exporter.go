@@ -7,15 +7,16 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// Exporter ships the journal's entries to Log Analytics as rows. It is a consumer of the journal. Rows arrive at least
-// once; queries count them once by RecordId. Safe for concurrent use.
+// Exporter sends the journal's entries to Log Analytics as rows. It is a consumer of the
+// journal. A row may arrive several times; queries count it once, by RecordId. Safe for
+// concurrent use.
 type Exporter struct {
 	Mapper  logs.Mapper
 	Shipper *Shipper
 }
 
-// Take returns nil once the service has taken every row of entries, or the row is a dead letter. After an error the
-// same entries must be given again.
+// Take returns nil when every row of entries was accepted by the service or stored as a
+// dead letter. After an error the caller must call it again with the same entries.
 func (x *Exporter) Take(ctx context.Context, _ string, entries []gateway.Entry) error {
 	rows := make([]logs.Row, 0, len(entries))
 	for _, e := range entries {
@@ -26,7 +27,7 @@ func (x *Exporter) Take(ctx context.Context, _ string, entries []gateway.Entry) 
 	return x.Shipper.Ship(ctx, rows)
 }
 
-// Replay does nothing: rows that were taken are not sent again.
+// Replay does nothing: rows that the service accepted are not sent again.
 func (x *Exporter) Replay(context.Context, string, []gateway.Entry) error { return nil }
 
 // Close does nothing: rows do not depend on their file.

@@ -1,4 +1,5 @@
-// Package export ships rows to Log Analytics. A row that the service refuses for good becomes a dead letter.
+// Package export sends rows to Log Analytics. Rows that the service refuses permanently are
+// stored as dead letters.
 package export
 
 import (
@@ -23,25 +24,26 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// maxCall bounds a call in bytes before compression. The service takes 1 MB, both before and after compression.
+// maxCall is the largest size of a call in bytes, before compression. The service accepts 1
+// MB, both before and after compression.
 const maxCall = 900_000
 
-// ShipperOptions of a Shipper; all but Stream, Transport and Logger are needed.
+// ShipperOptions of a Shipper. All except Stream, Transport and Logger are required.
 type ShipperOptions struct {
-	Endpoint   string // of the data collection rule or of its endpoint; https
-	RuleID     string // the rule's immutable id, dcr-…
+	Endpoint   string // https URL of the data collection rule or of its endpoint
+	RuleID     string // immutable id of the rule (dcr-…)
 	Stream     string // default: Stream
 	Credential azcore.TokenCredential
-	Transport  http.RoundTripper // default: the SDK's own
-	Logger     *slog.Logger      // default: discards
+	Transport  http.RoundTripper // default: the SDK's transport
+	Logger     *slog.Logger      // default: nothing is logged
 
-	// DeadLetter stores a row that the service refuses although it takes others. When it returns nil, the row must be
-	// durable, because it is not sent again.
+	// DeadLetter stores a row that the service refuses although it accepts others. The row
+	// must be durable when DeadLetter returns nil, because it is not sent again.
 	DeadLetter func(ctx context.Context, row logs.Row, reason string) error
 
-	Pause       time.Duration // before the first repetition, then doubled; default 500 ms
+	Pause       time.Duration // before the first repetition of a call; doubled for each further one; default 500 ms
 	MaxPause    time.Duration // default 30 s
-	CallTimeout time.Duration // of one call; default 60 s
+	CallTimeout time.Duration // time limit of one call; default 60 s
 }
 
 func (o ShipperOptions) withDefaults() ShipperOptions {
@@ -59,10 +61,11 @@ type Shipper struct {
 	client  *azlogs.Client
 
 	mu     sync.Mutex
-	canary []byte // a row that the service took
+	canary []byte // a row that the service has accepted before; nil = none yet
 }
 
-// NewShipper does not touch the network. It turns the SDK's own retries off, because Ship repeats calls.
+// NewShipper returns a Shipper. It does not use the network yet. It turns off the retries
+// of the SDK, because Ship repeats calls itself.
 func NewShipper(o ShipperOptions) (*Shipper, error) {
 	o = o.withDefaults()
 	if o.DeadLetter == nil {
@@ -79,8 +82,9 @@ func NewShipper(o ShipperOptions) (*Shipper, error) {
 	return &Shipper{options: o, client: c}, nil
 }
 
-// RefusedError says that the service refuses every row: the identity has no role, or the rule or its stream is gone.
-// No row became a dead letter. All rows must be shipped again later.
+// RefusedError says that the service refuses every row, for example because the identity
+// has no role, or because the rule or its stream does not exist. No row became a dead
+// letter. All rows must be sent again later.
 type RefusedError struct {
 	Status int
 	Reason string
@@ -90,13 +94,15 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("logs: Log Analytics refuses all rows: status %d: %s", e.Status, e.Reason)
 }
 
-// Ship returns nil once the service has taken every row or the row is a dead letter. It repeats calls that met
-// throttling, a fault of the service or a broken connection until ctx ends. A row whose answer was lost is sent again,
-// and so is every row after an error. So rows arrive at least once.
+// Ship returns nil when every row was accepted by the service or stored as a dead letter.
+// It repeats calls after throttling, a failure of the service or a broken connection, until
+// ctx ends. A row whose answer was lost is sent again, and after an error the caller sends
+// all rows again. So a row may arrive several times.
 //
-// A row becomes a dead letter only if the service refused it (400, 403, 422, or 413 for a large one), took another row
-// after that, and then refused the row by itself. A refusal of all rows is returned as a *[RefusedError], and so are
-// 401, 404 and a 413 for a small call. No row becomes a dead letter then.
+// A row becomes a dead letter only if the service refused it (400, 403, 422, or 413 for a
+// large call), then accepted another row, and then refused the row again when it was sent
+// alone. If the service refuses all rows, or answers 401, 404 or a 413 for a small call,
+// Ship returns a *[RefusedError] and stores no dead letter.
 func (s *Shipper) Ship(ctx context.Context, rows []logs.Row) error {
 	ship := shipment{shipper: s}
 	batch, size := []encodedRow{}, 2
@@ -121,9 +127,9 @@ func (s *Shipper) Ship(ctx context.Context, rows []logs.Row) error {
 	return ship.confirmRefused(ctx)
 }
 
-// encodedRow is a row as it is sent.
+// encodedRow is a row in the form in which it is sent.
 type encodedRow struct {
-	row *logs.Row // nil for the canary row
+	row *logs.Row // nil = the canary row
 	raw []byte
 }
 
@@ -139,13 +145,15 @@ func (s *Shipper) setCanary(p encodedRow) {
 	s.canary = p.raw
 }
 
-// refusal is an answer that a repetition does not change. A nil refusal means that the service took the call.
+// refusal is an answer that would be the same if the call were repeated. A nil refusal
+// means that the service accepted the call.
 type refusal struct {
 	status int
 	reason string
 }
 
-// upload sends one call and repeats it until the service takes or refuses it, or ctx ends.
+// upload sends one call. It repeats the call until the service accepts or refuses it, or
+// ctx ends.
 func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, error) {
 	body, err := compress(batch)
 	if err != nil {
@@ -155,7 +163,7 @@ func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, err
 	for {
 		err := s.uploadOnce(ctx, body)
 		if err == nil {
-			return nil, nil //nolint:nilnil // no refusal, no error
+			return nil, nil //nolint:nilnil // accepted: no refusal and no error
 		}
 		wait := backoff.Jitter(pauses.Next())
 		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
@@ -166,7 +174,7 @@ func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, err
 				wait = max(wait, backoff.RetryAfter(e.RawResponse.Header))
 			}
 		}
-		s.options.Logger.Warn("a call of Log Analytics failed and is repeated", "rows", len(batch), "error", firstLine(err), "wait", wait)
+		s.options.Logger.Warn("a call to Log Analytics failed and will be repeated", "rows", len(batch), "error", firstLine(err), "wait", wait)
 		if !backoff.Sleep(ctx, wait) {
 			return nil, fmt.Errorf("logs: upload: %w", errors.Join(ctx.Err(), err))
 		}
@@ -180,7 +188,7 @@ func (s *Shipper) uploadOnce(ctx context.Context, body []byte) error {
 	return err
 }
 
-// permanent reports whether a repetition of the same call would get the same answer.
+// permanent reports whether a repetition of the call would get the same answer.
 func permanent(status int) bool {
 	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
 }
@@ -193,16 +201,16 @@ func compress(batch []encodedRow) ([]byte, error) {
 	}
 	before := byte('[')
 	for _, p := range batch {
-		_, _ = w.Write([]byte{before}) // to memory
+		_, _ = w.Write([]byte{before}) // cannot fail: it writes to memory
 		_, _ = w.Write(p.raw)
 		before = ','
 	}
 	_, _ = w.Write([]byte{']'})
-	err = w.Close() // before the bytes are read
+	err = w.Close() // must be closed before the bytes are read
 	return buf.Bytes(), err
 }
 
-// reason returns what the service said, on one line.
+// reason returns the service's error message as one line.
 func reason(e *azcore.ResponseError) string {
 	text := e.ErrorCode
 	if e.RawResponse != nil && e.RawResponse.Body != nil {

@@ -5,17 +5,17 @@ import (
 	"io"
 )
 
-// The bounds of Stream in bytes: of what is read, of one string and of the result.
+// Limits of Stream in bytes: for the input, for one string, and for the result.
 const (
 	maxStream       = 128 << 20
 	maxStreamString = 16 << 10
 	maxStreamResult = 4 << 20
 )
 
-var errTooLarge = errors.New("logs: the body is too large to be truncated while it is read")
+var errTooLarge = errors.New("logs: the body is too large for the truncation that Log Analytics needs")
 
-// Stream reads JSON from r in one pass and bounded memory, and cuts long strings short. The result is valid if the
-// input is.
+// Stream reads JSON from r in one pass, with bounded memory, and shortens long strings. The
+// result is valid JSON if the input is.
 func Stream(r io.Reader) ([]byte, error) {
 	c := streamTruncator{out: make([]byte, 0, 64<<10)}
 	buf := make([]byte, 64<<10)
@@ -38,12 +38,12 @@ func Stream(r io.Reader) ([]byte, error) {
 	}
 }
 
-// streamTruncator copies bytes. When a string is too long, it drops the rest of that string.
+// streamTruncator copies JSON. If a string is too long, it omits the rest of that string.
 type streamTruncator struct {
 	out     []byte
-	inside  bool // a string
-	escaped bool // the next byte belongs to a backslash
-	start   int  // in out, of the string's first byte
+	inside  bool // the position is inside a string
+	escaped bool // the next byte is part of an escape that begins with a backslash
+	start   int  // index in out of the string's first byte
 	dropped int
 }
 
@@ -79,7 +79,7 @@ func (c *streamTruncator) end() {
 	c.out = append(c.out, '"')
 }
 
-// wholeChars returns how much of s, which may be cut anywhere, ends with a whole character.
+// wholeChars returns the length of s without an incomplete character at its end.
 func wholeChars(s []byte) int {
 	i := 0
 	for i+maxCharLength <= len(s) {

@@ -10,13 +10,14 @@ func (w *walker) scalar() {
 	start := w.pos
 	w.skip()
 	if n := w.pos - start; n > minString {
-		w.puts(`"` + omitted(n, "bytes") + `"`) // a number of hundreds of digits
+		w.puts(`"` + omitted(n, "bytes") + `"`) // too long: a number with hundreds of digits
 		return
 	}
 	w.put(w.src[start:w.pos]...)
 }
 
-// text writes a string, cut in its middle to at most longest bytes between its quotes.
+// text handles a string. When writing, it removes the middle of the string so that at most
+// longest bytes remain between the quotes.
 func (w *walker) text(longest int) {
 	raw := w.raw()
 	if !w.writing {
@@ -41,7 +42,7 @@ func (w *walker) text(longest int) {
 	w.put('"')
 }
 
-// raw skips a string and returns its source with the quotes.
+// raw skips a string and returns its source, including the quotes.
 func (w *walker) raw() []byte {
 	start := w.pos
 	for w.pos++; ; w.pos++ {
@@ -50,7 +51,7 @@ func (w *walker) raw() []byte {
 		for w.src[before] == '\\' {
 			before--
 		}
-		if (w.pos-before)%2 == 1 { // an even number of backslashes before it
+		if (w.pos-before)%2 == 1 { // preceded by an even number of backslashes, so this quote ends the string
 			break
 		}
 	}
@@ -83,7 +84,7 @@ func (w *walker) skip() {
 	}
 }
 
-// literal skips a number, true, false or null.
+// literal handles a number, true, false or null.
 func (w *walker) literal() {
 	for w.pos < len(w.src) {
 		switch w.src[w.pos] {
@@ -94,14 +95,15 @@ func (w *walker) literal() {
 	}
 }
 
-// maxOmitted bounds the length of what omitted returns.
+// maxOmitted is the greatest length in bytes of what omitted returns.
 const maxOmitted = 48
 
-// omitted returns what stands for the part that was cut.
+// omitted returns the text that replaces the part that was left out.
 func omitted(n int, of string) string { return "…[" + strconv.Itoa(n) + " " + of + " left out]…" }
 
-// parts cuts the middle out of a string's source. It keeps at most head bytes before and tail bytes after, and never
-// cuts inside a character, an escape or a pair of escapes for one character.
+// parts removes the middle of a string's source and returns the rest. It keeps at most head
+// bytes before the gap and tail bytes after it. It never cuts inside a character, an escape
+// sequence, or a pair of escapes for one character.
 func parts(s []byte, head, tail int) (before, after []byte, dropped int) {
 	end := 0
 	for next := charLength(s); next <= head; next += charLength(s[next:]) {
@@ -111,10 +113,11 @@ func parts(s []byte, head, tail int) (before, after []byte, dropped int) {
 	return s[:end], s[start:], start - end
 }
 
-// boundary returns the first end of a character at or after at. from must be an end of a character before it.
+// boundary returns the first end of a character that is at the index at or after it. from
+// must be an end of a character, and not after at.
 func boundary(s []byte, from, at int) int {
 	const near = 2 * maxCharLength
-	if i := at - near; i > from && bytes.IndexByte(s[i:at], '\\') < 0 { // no escape can reach up to at
+	if i := at - near; i > from && bytes.IndexByte(s[i:at], '\\') < 0 { // no escape sequence is near enough to reach up to at
 		for at < len(s) && !utf8.RuneStart(s[at]) {
 			at++
 		}
@@ -126,10 +129,11 @@ func boundary(s []byte, from, at int) int {
 	return from
 }
 
-// maxCharLength is the longest source of one character: a pair of escapes.
+// maxCharLength is the length in bytes of the longest source of one character, which is a
+// pair of escapes.
 const maxCharLength = 12
 
-// charLength returns the length of the source of the first character of s.
+// charLength returns the number of bytes of the first character in the source s.
 func charLength(s []byte) int {
 	if s[0] != '\\' {
 		if s[0] < utf8.RuneSelf {
@@ -142,7 +146,7 @@ func charLength(s []byte) int {
 		return 2
 	}
 	if (s[2] == 'd' || s[2] == 'D') && bytes.IndexByte([]byte("89abAB"), s[3]) >= 0 && len(s) >= maxCharLength {
-		return maxCharLength // the first half of a surrogate pair
+		return maxCharLength // this escape is the first half of a surrogate pair
 	}
 	return 6
 }

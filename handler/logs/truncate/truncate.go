@@ -1,4 +1,5 @@
-// Package truncate shortens JSON values to what a column of Log Analytics takes. The result is valid JSON.
+// Package truncate shortens JSON values to the length that a column of Log Analytics
+// accepts. The result is valid JSON.
 package truncate
 
 import (
@@ -9,16 +10,19 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// MaxSize bounds a value in bytes of UTF-8, which are never fewer than its units of UTF-16. The service cuts at 64 KB.
+// MaxSize is the greatest length of a value, in bytes of UTF-8. The service cuts values at
+// 64 KB of UTF-16; a value never has more units of UTF-16 than bytes of UTF-8.
 const MaxSize = 64_000
 
-// minString is the shortest length that a string is cut to. If that is not enough, elements and members are left out.
+// minString is the length in bytes below which no string is cut. If that does not shorten
+// the value enough, elements and members are left out.
 const minString = 96
 
-// JSON returns a JSON value of at most MaxSize bytes that stands for body, or false if body is not a valid JSON value
-// without duplicate names. It cuts the longest strings, and each of those then says how many bytes are missing. Only if
-// the rest is too long without any strings does it leave out elements and members, but never the top level's id,
-// object, model and usage.
+// JSON returns body shortened to at most MaxSize bytes, or false if body is not valid JSON
+// or has duplicate names. It shortens the longest strings, and each of them says how many
+// bytes are missing. If the value is too long even without these strings, it also leaves
+// out elements and members, but never the members id, object, model and usage of the top
+// level.
 func JSON(body []byte) ([]byte, bool) {
 	if !jsontext.Value(body).IsValid() {
 		return nil, false
@@ -38,10 +42,11 @@ func JSON(body []byte) ([]byte, bool) {
 	return []byte(`"` + omitted(len(body), "bytes") + `"`), true
 }
 
-// level limits how much of the structure is kept.
+// level says how much of the structure is kept: the number of items and members, the depth,
+// and the length of names.
 type level struct {
 	items, members, depth, name int
-	bare                        bool // of the top level, only keptMembers
+	bare                        bool // of the top level, keep only keptMembers
 }
 
 const all = math.MaxInt
@@ -55,11 +60,11 @@ var levels = []level{
 	{items: 4, members: 16, depth: 3, name: 96, bare: true},
 }
 
-// keptMembers are the members of the top level that are never left out.
+// keptMembers are the members of the top level that are kept at every level.
 var keptMembers = []string{`"id"`, `"object"`, `"model"`, `"usage"`}
 
-// walker goes over a valid value once. It measures the value, or writes it with every string cut to longest. It decodes
-// nothing.
+// walker walks through a valid JSON value once. It either measures the value, or writes it
+// with every string cut to longest bytes. It does not decode the value.
 type walker struct {
 	src     []byte
 	pos     int
@@ -68,11 +73,12 @@ type walker struct {
 	longest int
 	out     []byte
 
-	size    int   // of everything except the strings in lengths
-	lengths []int // of strings longer than minString
+	size    int   // bytes of everything except the strings in lengths
+	lengths []int // lengths of the strings that are longer than minString
 }
 
-// fit returns the length to which strings must be cut so that the value is within limit.
+// fit returns the length to which strings must be cut so that the whole value has at most
+// limit bytes. It returns false if that is not possible.
 func (w *walker) fit(limit int) (longest int, ok bool) {
 	slices.SortFunc(w.lengths, func(a, b int) int { return b - a })
 	room, total := limit-w.size, 0
@@ -85,7 +91,7 @@ func (w *walker) fit(limit int) (longest int, ok bool) {
 	if total <= room {
 		return all, true
 	}
-	for i, n := range w.lengths { // cut the i+1 longest
+	for i, n := range w.lengths { // try to cut the i+1 longest strings to the same length
 		total -= n
 		next := minString
 		if i+1 < len(w.lengths) {
@@ -188,8 +194,8 @@ func (w *walker) object(depth int) {
 	w.put('}')
 }
 
-// more skips separators and reports whether another element comes before end. It skips end as well. For a colon its
-// result means nothing.
+// more skips separators and reports whether there is another element before end. If end is
+// next, it skips end too. When it is called to skip a colon, the result has no meaning.
 func (w *walker) more(end byte) bool {
 	w.space()
 	if c := w.src[w.pos]; c == ',' || c == ':' {
@@ -209,7 +215,8 @@ func (w *walker) comma(n int) {
 	}
 }
 
-// name writes a member's name, cut if the level demands it. The member's number keeps a cut name unique.
+// name writes a member's name. If the level allows only short names, it cuts the name and
+// adds number, so that names remain unique.
 func (w *walker) name(raw []byte, number int) {
 	if len(raw)-2 <= w.level.name {
 		w.put(raw...)

@@ -1,4 +1,4 @@
-// Package strictyaml reads YAML strictly: it collects every unknown key and every wrong
+// Package strictyaml reads YAML strictly. It collects every unknown key and every wrong
 // value as a mistake with its line and column.
 package strictyaml
 
@@ -20,11 +20,11 @@ import (
 // Reader reads YAML nodes and collects all mistakes.
 type Reader struct{ mistakes []mistake }
 
-// NameShape is Azure's form of deployment names. Products and limits have the same form,
-// because their names become parts of keys and headers.
+// NameShape is the form of names of deployments in Azure. Names of products and limits must
+// have the same form, because they become parts of table keys and headers.
 var NameShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Mistakes is how many mistakes were found so far.
+// Mistakes returns the number of mistakes found so far.
 func (r *Reader) Mistakes() int { return len(r.mistakes) }
 
 type mistake struct {
@@ -32,10 +32,11 @@ type mistake struct {
 	text         string
 }
 
-// Fields are the keys that a mapping may have, each with the function that reads its value.
+// Fields are the keys that a mapping may have, each with the function that reads the key's
+// value.
 type Fields map[string]func(*yaml.Node)
 
-// Fail adds a mistake at a node.
+// Fail adds a mistake at the position of a node.
 func (r *Reader) Fail(n *yaml.Node, where, text string) {
 	r.failAt(n.Line, n.Column, where+": "+text)
 }
@@ -44,7 +45,8 @@ func (r *Reader) failAt(line, column int, text string) {
 	r.mistakes = append(r.mistakes, mistake{line, column, text})
 }
 
-// Mapping reads a mapping and returns its keys; nil if n is not a mapping.
+// Mapping reads a mapping and returns the keys that it has; nil = n is not a mapping.
+// Unknown keys are mistakes.
 func (r *Reader) Mapping(n *yaml.Node, where string, known Fields) []string {
 	names := make([]string, 0, len(known))
 	for name := range known {
@@ -61,7 +63,7 @@ func (r *Reader) Mapping(n *yaml.Node, where string, known Fields) []string {
 	})
 }
 
-// Named reads a mapping whose keys are names that the user chose.
+// Named reads a mapping whose keys are names that the author of the file has chosen.
 func (r *Reader) Named(n *yaml.Node, where string, read func(name string, v *yaml.Node)) []string {
 	if IsNull(n) {
 		return nil
@@ -75,7 +77,8 @@ func (r *Reader) Named(n *yaml.Node, where string, read func(name string, v *yam
 	})
 }
 
-// pairs visits every key once and returns the keys; nil if n is not a mapping.
+// pairs calls visit for every key of a mapping and returns the keys; nil = n is not a
+// mapping. Keys that occur twice are mistakes.
 func (r *Reader) pairs(n *yaml.Node, where, right string, visit func(key string, k, v *yaml.Node)) []string {
 	if n = resolve(n); n.Kind != yaml.MappingNode {
 		r.Fail(n, where, "is "+Kind(n)+"; it must be a mapping of "+right)
@@ -100,7 +103,7 @@ func (r *Reader) pairs(n *yaml.Node, where, right string, visit func(key string,
 	return keys
 }
 
-// Require adds a mistake for each key that is missing.
+// Require adds a mistake for each wanted key that have lacks.
 func (r *Reader) Require(n *yaml.Node, where string, have []string, want ...string) {
 	for _, key := range want {
 		if !slices.Contains(have, key) {
@@ -109,7 +112,8 @@ func (r *Reader) Require(n *yaml.Node, where string, have []string, want ...stri
 	}
 }
 
-// Sequence reads a list.
+// Sequence returns the items of a list; false = n is not a list. right says in the mistake
+// what to write.
 func (r *Reader) Sequence(n *yaml.Node, where, right string) ([]*yaml.Node, bool) {
 	if n = resolve(n); n.Kind != yaml.SequenceNode {
 		r.Fail(n, where, "is "+Kind(n)+"; "+right)
@@ -122,7 +126,7 @@ func (r *Reader) Sequence(n *yaml.Node, where, right string) ([]*yaml.Node, bool
 	return items, true
 }
 
-// Text reads text.
+// Text returns the value of a text node; false = n is not a text.
 func (r *Reader) Text(n *yaml.Node, where string) (string, bool) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
 		r.Fail(n, where, "is "+Kind(n)+"; it must be text, in quotes if necessary")
@@ -131,7 +135,7 @@ func (r *Reader) Text(n *yaml.Node, where string) (string, bool) {
 	return n.Value, true
 }
 
-// Name reads a name.
+// Name returns a text that is a valid name, or "" after a mistake.
 func (r *Reader) Name(n *yaml.Node, where string) string {
 	name, ok := r.Text(n, where)
 	if ok && !NameShape.MatchString(name) {
@@ -140,7 +144,7 @@ func (r *Reader) Name(n *yaml.Node, where string) string {
 	return name
 }
 
-// Integer reads a whole number.
+// Integer returns a whole number from least to most; false = n is none.
 func (r *Reader) Integer(n *yaml.Node, where string, least, most int64) (int64, bool) {
 	right := fmt.Sprintf("it must be a whole number from %d to %d", least, most)
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" {
@@ -155,7 +159,8 @@ func (r *Reader) Integer(n *yaml.Node, where string, least, most int64) (int64, 
 	return v, true
 }
 
-// Boolean reads true or false.
+// Boolean returns the value of true or false. Any other value is a mistake, for which it
+// returns false.
 func (r *Reader) Boolean(n *yaml.Node, where string) bool {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" {
 		r.Fail(n, where, "is "+Kind(n)+"; it must be true or false")
@@ -164,7 +169,7 @@ func (r *Reader) Boolean(n *yaml.Node, where string) bool {
 	return strings.EqualFold(n.Value, "true")
 }
 
-// Duration reads a time.
+// Duration returns a duration from least to most, or 0 after a mistake.
 func (r *Reader) Duration(n *yaml.Node, where string, least, most time.Duration) time.Duration {
 	d, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || d < least || d > most {
@@ -174,7 +179,8 @@ func (r *Reader) Duration(n *yaml.Node, where string, least, most time.Duration)
 	return d
 }
 
-// OneOf reads one of some words.
+// OneOf returns the value if it is one of values. Any other value is a mistake, for which
+// it returns "".
 func OneOf[T ~string](r *Reader, n *yaml.Node, where string, values ...T) T {
 	names := make([]string, len(values))
 	for i, v := range values {
@@ -194,10 +200,10 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// IsNull reports whether a node is empty.
+// IsNull reports whether a node has no value.
 func IsNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// Kind describes a node for the person who wrote it.
+// Kind describes a node in the words of messages, such as "a list".
 func Kind(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
@@ -212,7 +218,7 @@ func Kind(n *yaml.Node) string {
 	return Shorten(n.Value)
 }
 
-// Shorten cuts long text.
+// Shorten cuts text that is too long for a message.
 func Shorten(s string) string {
 	if r := []rune(s); len(r) > 40 {
 		return string(r[:40]) + "…"
@@ -220,8 +226,8 @@ func Shorten(s string) string {
 	return s
 }
 
-// Document returns the root of a file with one document; nil after a mistake. what is the
-// file's content, and needs what it must have, in words for the mistakes.
+// Document returns the root node of a file that has exactly one document; nil = it has not.
+// Messages use what for the content of the file and needs for what it must have.
 func (r *Reader) Document(data []byte, what, needs string) *yaml.Node {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
@@ -232,14 +238,15 @@ func (r *Reader) Document(data []byte, what, needs string) *yaml.Node {
 	case err != nil:
 		r.syntax(err)
 	case !errors.Is(d.Decode(&second), io.EOF):
-		r.failAt(max(second.Line, 1), max(second.Column, 1), "this is a second document; a file has one "+what)
+		r.failAt(max(second.Line, 1), max(second.Column, 1), "a second document begins here; a file must have only one "+what)
 	default:
 		return doc.Content[0]
 	}
 	return nil
 }
 
-// syntax takes the line from the YAML library's text. The library gives no column.
+// syntax adds a mistake for an error of the YAML library. It takes the line from the
+// error's text, which has no column.
 func (r *Reader) syntax(err error) {
 	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if _, serr := fmt.Sscanf(text, "line %d:", &line); serr == nil {
@@ -248,7 +255,8 @@ func (r *Reader) syntax(err error) {
 	r.failAt(line, 1, "this is not valid YAML: "+text)
 }
 
-// Err joins the mistakes, one "name:line:column: text" for each; nil without mistakes.
+// Err returns an error with one line "name:line:column: text" for each mistake; nil = there
+// are none.
 func (r *Reader) Err(name string) error {
 	slices.SortStableFunc(r.mistakes, func(a, b mistake) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))

@@ -2,8 +2,8 @@ package strictyaml
 
 import "strings"
 
-// Suggest returns "; did you mean x?" with the known word that is nearest to a mistyped
-// word, or the list of known words if none is near.
+// Suggest returns "; did you mean x?", where x is the known word most similar to word. If
+// none is similar, it returns "; known here: " and the list of known words.
 func Suggest(word string, known []string) string {
 	best, least := "", len(word)/3+2
 	for _, k := range known {
@@ -17,7 +17,8 @@ func Suggest(word string, known []string) string {
 	return "; known here: " + strings.Join(known, ", ")
 }
 
-// distance counts the letters to insert, drop or change. A long word is never near.
+// distance returns the number of letters that must be inserted, deleted or replaced to turn
+// a into b. Long words are never considered similar.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64
