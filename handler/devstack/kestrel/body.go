@@ -70,6 +70,15 @@ func (b *body) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// drain reads what the handler left of the body, so that the next request can follow. It
+// fails for a body that the caller was not asked for, and for one that takes too long.
+func (b *body) drain() bool {
+	for start, part := time.Now(), make([]byte, 4<<10); b.asked && !b.done && b.err == nil && time.Since(start) < grace; {
+		_, _ = b.Read(part)
+	}
+	return b.done
+}
+
 func (b *body) read(p []byte) (n int, err error) {
 	if b.chunks == nil {
 		n, err = b.x.r.Read(p[:min(int64(len(p)), b.left)])

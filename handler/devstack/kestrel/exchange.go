@@ -51,6 +51,7 @@ func (x *Exchange) Started() bool { return x.started }
 func (x *Exchange) run() bool {
 	x.body.open(x)
 	x.server.Handler(x)
+	x.closes = x.closes || x.ended && !x.body.drain()
 	x.unwatch()
 	if x.ctx.Err() != nil {
 		return false
@@ -110,7 +111,7 @@ func (x *Exchange) Begin(status int, reason string, header Fields, length int64)
 	x.started = true
 	bodyless := x.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 	x.plain, x.chunked = !bodyless, false
-	x.closes = x.closes || !x.body.done || x.Minor == 0 || hasItem(x.Header.Get("Connection"), "close") || x.bothFramings()
+	x.closes = x.closes || x.Minor == 0 || hasItem(x.Header.Get("Connection"), "close") || x.bothFramings()
 	if reason == "" {
 		reason = http.StatusText(status)
 	}
