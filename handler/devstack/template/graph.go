@@ -95,8 +95,16 @@ func checkGraph(root string, all templates) []Finding {
 			"its graph of the deployment is not that of infra/main.bicep; run: go test ./handler/devstack/template -update",
 		}}
 	}
+	_, deploy, _ := strings.Cut(string(data), "\n## Deploy\n")
+	deploy, _, _ = strings.Cut(deploy, "\n## ")
+	if n := strings.Count(deploy, "\n"); n == 0 || n > mostDeployLines {
+		return []Finding{{path, 0, fmt.Sprintf("its section Deploy has %d lines; at most %d", n, mostDeployLines)}}
+	}
 	return nil
 }
+
+// mostDeployLines is how much somebody new must read before the first request.
+const mostDeployLines = 80
 
 func graphSection(all templates) string {
 	return graphMark + "\n```mermaid\n" + Graph(all) + "```\n<!-- /deployment -->"
