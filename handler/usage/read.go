@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/table"
 )
@@ -79,8 +80,9 @@ func (s *Store) Read(ctx context.Context, q Query) ([]Row, error) {
 }
 
 // hour returns the sums of one hour. Reading several entities is not atomic, so it reads
-// again if a file was rolled up in the meantime.
+// again, after growing pauses, if a file was rolled up in the meantime.
 func (s *Store) hour(ctx context.Context, hour string) (entity, error) {
+	pauses := backoff.Backoff{First: time.Millisecond, Max: 100 * time.Millisecond}
 	for range maxReread {
 		total, before := entity{}, table.Rev{}
 		for e, err := range s.table.Scan(ctx, hour) {
@@ -102,6 +104,9 @@ func (s *Store) hour(ctx context.Context, hour string) (entity, error) {
 			return total, nil
 		case err != nil && !errors.Is(err, table.ErrNotFound):
 			return total, fmt.Errorf("usage: %w", err)
+		}
+		if !pauses.Wait(ctx) {
+			return total, fmt.Errorf("usage: %w", ctx.Err())
 		}
 	}
 	return entity{}, fmt.Errorf("usage: the counts of the hour %s changed during each of %d readings; try again", hour, maxReread)

@@ -161,5 +161,5 @@ func TestBodyPausesTooLong(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.ClientIdleTimeout = 50 * time.Millisecond }})
 	head := strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(unsent(call("POST", harness.ChatPath, "")))
 	a := wire(r, head+harness.ChatBody)
-	wantRefusal(r, t, a, bad{status: 400, says: "stopped"})
+	wantRefusal(r, t, a, bad{status: 400, says: "paused"})
 }
