@@ -131,7 +131,8 @@ func TestBodyEndsEarly(t *testing.T) {
 				sent = fmt.Sprintf("%x\r\n%s", len(harness.ChatBody)+100, harness.ChatBody)
 			}
 			a := r.Raw(strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(whole) + sent)
-			wantRefusal(r, t, a, bad{status: 400, code: "ClientConnectionFailure", says: fmt.Sprintf("broke off after %d bytes", len(harness.ChatBody))})
+			says := fmt.Sprintf("broke off after %d bytes", len(harness.ChatBody))
+			wantRefusal(r, t, a, bad{status: 400, code: "ClientConnectionFailure", says: says})
 			if good := r.Post(harness.ChatPath, harness.ChatBody); good.Status != 200 {
 				t.Errorf("a good request afterwards: %d", good.Status)
 			}
