@@ -33,12 +33,12 @@ func Serve(ctx context.Context, s settings.Values, pol *policy.Policy, version s
 	if err != nil {
 		return err
 	}
-	p := New(s, pol, e, logger)
 	var listen net.ListenConfig
 	l, err := listen.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", s.Port))
 	if err != nil {
 		return fmt.Errorf("%s: %w", settings.PortVariable, err)
 	}
+	p := New(s, pol, e, logger) // after the port, because it starts background work
 	server := NewServer(p.Handler, logger)
 	p.Start()
 	logger.Info("serving", "address", l.Addr().String(), "version", version, "regions", len(s.Backends))

@@ -54,7 +54,7 @@ func (h *timer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *timer) run(ctx context.Context, step Step) string {
 	line, err := step.Run(ctx)
 	if err != nil {
-		h.logger.Error("timer step failed", "step", step.Name, "error", err)
+		h.logger.Error("a step of the timer failed; the next run repeats it", "step", step.Name, "error", err)
 		return fmt.Sprintf("%s failed: %v", step.Name, err)
 	}
 	return step.Name + ": " + line

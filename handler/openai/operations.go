@@ -115,7 +115,7 @@ func (n *segment) child(seg string) *segment {
 	return n.literal[seg]
 }
 
-// name stores the value of a path parameter.
+// name records value in m as the path parameter that the segment n stands for. A nil n stands for none.
 func (m *Match) name(n *segment, value string) {
 	switch {
 	case n == nil:

@@ -117,8 +117,8 @@ func (f *Set) dropLine(r *request) {
 	}
 }
 
-// Remove moves a request from those in flight to those that ended. For these only locations
-// are kept.
+// Remove moves a request from those in flight to those that ended. Of an ended request the
+// set keeps only where its lines are in the journal.
 func (f *Set) Remove(id string) {
 	r := f.requests[id]
 	if r == nil {

@@ -31,7 +31,7 @@ var ErrTaken = errors.New("journal: another process has taken the file")
 
 const daysPartition = "days"
 
-// Now returns the store's time, as far as it is known.
+// Now returns the local time in UTC, corrected by the last known offset of the clock of the table.
 func (m *Manifest) Now() time.Time { return time.Now().Add(m.table.Offset()).UTC() }
 
 // Insert adds the entry of f after that of its day. It returns table.ErrExists if there is one.

@@ -1,5 +1,5 @@
-// Package verify compares a journal with what was written: the files with the checkpoints of the manifest and with
-// their chains, and the bodies with the size and hash in their records.
+// Package verify checks that a journal is unaltered: each file against its hash chain and the
+// manifest's checkpoint, and each body against the size and the hash in its record.
 package verify
 
 import (

@@ -12,7 +12,7 @@ const (
 	maxStreamResult = 4 << 20
 )
 
-var errTooLarge = errors.New("logs: the body is too large for the truncation that Log Analytics needs")
+var errTooLarge = errors.New("logs: the body is too large to be shortened to the length that Log Analytics accepts")
 
 // Stream reads JSON from r in one pass, with bounded memory, and shortens long strings. The
 // result is valid JSON if the input is.

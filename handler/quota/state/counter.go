@@ -225,7 +225,8 @@ func Parse(e table.Entity) (Counter, error) {
 	limits, ok4 := e.Props["limits"].(string)
 	slots, ok5 := e.Props["slots"].(string)
 	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return Counter{}, fmt.Errorf("quota: entity %s lacks a property that this gateway always writes", e.Key)
+		return Counter{}, fmt.Errorf("quota: entity %s lacks one of the properties v, time, writes, ids, limits and slots, or it has another "+
+			"type", e.Key)
 	}
 	s := Counter{Time: at, Writes: writes, ids: strings.Fields(ids), limits: map[string]limitState{}}
 	if err := json.Unmarshal([]byte(limits), &s.limits); err != nil {

@@ -151,7 +151,7 @@ func replace(t *testing.T, s table.Store) {
 	wantErr(t, "Replace with an old revision", err, table.ErrConflict)
 	second.Props = props(4)
 	if _, err = s.Replace(t.Context(), second); err != nil {
-		t.Errorf("Replace with Replace's revision: %v", err)
+		t.Errorf("Replace failed with the revision that an earlier Replace returned: %v", err)
 	}
 	wantProps(t, s, key, props(4))
 	first.Row = "none"

@@ -119,13 +119,13 @@ func TestCommandNamesMistakes(t *testing.T) {
 		id := strings.ReplaceAll(name, " ", "-")
 		t.Run(name, func(t *testing.T) {
 			ok(t, environ, "subscription", "create", "Team", "--id", id)
-			fails(t, environ, []string{"There is a subscription " + id + " already."}, "subscription", "create", "Team", "--id", id)
+			fails(t, environ, []string{"The subscription id " + id + " is already in use."}, "subscription", "create", "Team", "--id", id)
 			fails(t, environ, []string{`There is no product "gold". The policy has: capped, default, narrow.`}, "subscription", "create", "Team",
 				"--product", "gold")
 			fails(t, environ, []string{"A key must have 16 to 256 characters."}, "subscription", "create", "Team", "--primary-key", "short")
 			fails(t, environ, []string{"The id must be up to 80 letters"}, "subscription", "create", "Team", "--id", "a/b")
 			for _, verb := range []string{"show", "rotate", "suspend", "resume"} {
-				fails(t, environ, []string{`There is no subscription "nobody".`}, "subscription", verb, "nobody")
+				fails(t, environ, []string{`There is no subscription with the id "nobody".`}, "subscription", verb, "nobody")
 			}
 			fails(t, environ, []string{"--key", "primary", "secondary"}, "subscription", "rotate", id, "--key", "third")
 		})
@@ -161,6 +161,7 @@ func TestCommandChecksPolicy(t *testing.T) {
 		t.Error(text)
 	}
 	write("version: 2\nproducts:\n  a: {modls: []}\n")
-	fails(t, nil, []string{file + ":1:10: version: 2 is not known", file + ":3:7: products.a"}, "policy", "check", file)
+	fails(t, nil, []string{file + ":1:10: version: 2 is not supported; this gateway reads version 1", file + ":3:7: products.a"}, "policy",
+		"check", file)
 	fails(t, nil, []string{"no such file"}, "policy", "check", file+".gone")
 }
