@@ -52,8 +52,7 @@ func (i *Issuer) Rotate(kid string) {
 	i.keys, i.current = map[string]*rsa.PrivateKey{kid: key}, kid
 }
 
-// SetAway(true) makes the tenant answer all requests with an error; SetAway(false) ends
-// that.
+// SetAway says whether the tenant answers all requests with an error.
 func (i *Issuer) SetAway(away bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

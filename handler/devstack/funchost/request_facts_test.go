@@ -310,7 +310,7 @@ func beforeUp(t *testing.T, _ *site) {
 	if r.status != 503 || r.length != -1 || r.body != "Function host is not running." {
 		t.Error(r)
 	}
-	if err := os.WriteFile(pipe, []byte(fmt.Sprintf(hostJSON, os.Args[0])), 0o600); err != nil {
+	if err := os.WriteFile(pipe, fmt.Appendf(nil, hostJSON, os.Args[0]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if s := <-started; s != nil {
