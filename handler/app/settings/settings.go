@@ -1,5 +1,5 @@
-// Package settings reads what the environment tells the process: a table of settings, its
-// loader and its parsers.
+// Package settings reads the settings from environment variables: it has a table of all
+// settings, the function that reads them, and their parsers.
 package settings
 
 import (
@@ -17,22 +17,21 @@ import (
 	"aoaigateway/handler/proxy"
 )
 
-// Values is everything that the environment tells the process. No other package reads
-// the environment.
+// Values has the values of all settings. No other package reads environment variables.
 type Values struct {
-	Port     string     // the Functions host's; empty = the process was not started to serve
-	Hosted   bool       // the Functions host started the process, and the process ends with it
-	InAzure  bool       // the process runs in App Service or Functions
-	ClientID string     // of a user-assigned identity
-	LogLevel slog.Level // of the process's own log
+	Port     string     // port that the Functions host has chosen; empty = the process was not started to serve requests
+	Hosted   bool       // true = the Functions host started the process, so the process ends when the host does
+	InAzure  bool       // true = the process runs in App Service or Functions
+	ClientID string     // client id of a user-assigned identity
+	LogLevel slog.Level // lowest level of the process's log lines
 
 	Backends       []backend.Region
 	PolicyFile     string
-	Storage        string // connection string; local work only
+	Storage        string // storage connection string; for local work only
 	TableURL       string
 	BlobURL        string
 	KeyVaultURL    string
-	Secrets        map[string]string // instead of a vault; local work only
+	Secrets        map[string]string // by name; used instead of Key Vault, for local work only
 	AdminKeySecret string
 	Entra          auth.EntraOptions // without Transport and Logger
 	CAFile         string
@@ -51,12 +50,12 @@ type Values struct {
 	StreamBeginAfter       time.Duration
 	ClientIdleTimeout      time.Duration
 
-	LogsURL    string // Logs Ingestion endpoint; empty = rows are not shipped
+	LogsURL    string // Logs Ingestion endpoint; empty = no rows are sent to Log Analytics
 	LogsRuleID string
 	LogsStream string
 }
 
-// Setting is one row of the table that the loader walks and the README shows.
+// setting is one row of the table of settings, which the README shows.
 type setting struct {
 	Name    string
 	Default string // empty = none
@@ -64,7 +63,7 @@ type setting struct {
 	parse   func(s *Values, value string) error
 }
 
-// Rows is the table of settings.
+// Rows is the table of all settings.
 var Rows = []setting{
 	{
 		"GATEWAY_BACKENDS", "",
@@ -195,7 +194,7 @@ var Rows = []setting{
 	},
 }
 
-// Endpoints that messages give as examples.
+// Endpoints for examples in messages.
 const (
 	tableExample = "https://<account>.table.core.windows.net"
 	blobExample  = "https://<account>.blob.core.windows.net"
@@ -203,7 +202,7 @@ const (
 	logsExample  = "https://<rule>.<region>-1.ingest.monitor.azure.com"
 )
 
-// short writes a default as people do: 100ms, 60s, 10m.
+// short writes a duration in a short form: 100ms, 60s, 10m.
 func short(d time.Duration) string {
 	switch {
 	case d >= 10*time.Minute && d%time.Minute == 0:

@@ -54,8 +54,8 @@ func wrongSettings(hidden, policy string) []wrongSetting {
 		{"GATEWAY_AUDIT_WAIT", "15", "GATEWAY_AUDIT_WAIT: must be a duration from 1s to 1h"},
 		{"GATEWAY_HEARTBEAT", "0s", "GATEWAY_HEARTBEAT: must be a duration from"},
 		{"GATEWAY_API_VERSION_FLOOR", "latest", "GATEWAY_API_VERSION_FLOOR: must be an api-version such as 2024-10-21"},
-		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: contains no PEM certificate"},
-		{"GATEWAY_HEART_BEAT", "20s", "GATEWAY_HEART_BEAT: no such setting; did you mean GATEWAY_HEARTBEAT?"},
+		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: the file contains no PEM certificate"},
+		{"GATEWAY_HEART_BEAT", "20s", "GATEWAY_HEART_BEAT: there is no setting with this name; did you mean GATEWAY_HEARTBEAT?"},
 		{"GATEWAY_POLICY", policy, policy + ":6:18: products.default.limits[0].tokens: "},
 		{
 			"GATEWAY_BACKENDS", `[{"name":"a","endpoint":"http://far.example.com","credential":"k","priority":0,"models":{"m":"d"}},` +
@@ -77,9 +77,9 @@ func TestStartReportsEveryMistake(t *testing.T) {
 	further := []string{
 		policy + ":7:28: products.default.limits[1].per: ",
 		`GATEWAY_BACKENDS: region 1 ("a"): endpoint must begin with https://`,
-		`GATEWAY_BACKENDS: region 2 ("a"): credential must be "managedIdentity" or a secret's name`,
+		`GATEWAY_BACKENDS: region 2 ("a"): credential must be "managedIdentity" or the name of a secret`,
 		`GATEWAY_BACKENDS: region 2 ("a"): models must map at least one model`,
-		`GATEWAY_BACKENDS: region 2 ("a"): another region has this name too`,
+		`GATEWAY_BACKENDS: region 2 ("a"): another region has the same name`,
 	}
 	var environ, want []string
 	for _, w := range wrong {
@@ -132,7 +132,9 @@ func TestStartRefusesLocalSettings(t *testing.T) {
 	if code != 1 || strings.Contains(stderr, azurite.Key) || strings.Contains(stderr, harness.AdminKey) {
 		t.Errorf("exit code %d, want 1, and no secrets:\n%s", code, stderr)
 	}
-	sayEach(t, stderr, []string{"GATEWAY_STORAGE: holds an account key, which is refused in Azure", "GATEWAY_SECRETS: refused in Azure"})
+	sayEach(t, stderr, []string{
+		"GATEWAY_STORAGE: contains an account key, which is not allowed in Azure", "GATEWAY_SECRETS: not allowed in Azure",
+	})
 }
 
 // A connection string of the right form with a key that is none.

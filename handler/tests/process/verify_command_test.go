@@ -45,7 +45,7 @@ func TestCommandVerifies(t *testing.T) {
 	<-r.gateway.Exited
 	removeRows(t, r.local)
 	code, out, stderr := harness.RunCommand(t, r.local, "verify")
-	if code != 1 || !strings.Contains(out, "has no manifest entry") || !strings.Contains(stderr, "not as it was written") {
+	if code != 1 || !strings.Contains(out, "has no manifest entry") || !strings.Contains(stderr, "altered or damaged") {
 		t.Errorf("without its row: exit code %d\n%s%s", code, out, stderr)
 	}
 }
