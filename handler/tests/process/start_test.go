@@ -22,8 +22,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// started runs the real binary to its end on a port that is taken: had it come as far as
-// to open it, it would say so.
+// started runs the real program with a port that is taken. If the program tried to listen,
+// its output would say so.
 func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +35,7 @@ func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 	return harness.RunCommand(t, append([]string{settings.PortVariable + "=" + port}, environ...))
 }
 
-// wrongSetting is one mistake and the beginning of the line that reports it.
+// wrongSetting is one wrong setting, with the beginning of the line that reports it.
 type wrongSetting struct{ setting, value, line string }
 
 func wrongSettings(hidden, policy string) []wrongSetting {
@@ -65,7 +65,8 @@ func wrongSettings(hidden, policy string) []wrongSetting {
 	}
 }
 
-// Each mistake below has one line; what it names and what it says is right stands beside.
+// The program reports each mistake on a line of its own, with the setting's name and a
+// correct value.
 func TestStartReportsEveryMistake(t *testing.T) {
 	const hidden = "s3cr3t-v4lue"
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
@@ -96,7 +97,7 @@ func TestStartReportsEveryMistake(t *testing.T) {
 	sayEach(t, stderr, append(want, further...))
 }
 
-// sayEach wants one line for each of want, and no other.
+// sayEach checks that there is one line for each text in want, and no other line.
 func sayEach(t *testing.T, text string, want []string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -137,7 +138,7 @@ func TestStartRefusesLocalSettings(t *testing.T) {
 	})
 }
 
-// A connection string of the right form with a key that is none.
+// This connection string has the right form, but its key is not valid.
 func TestStartReportsBrokenKey(t *testing.T) {
 	const hidden = "no*base64*at*all"
 	w := harness.NewEnvironment(t, "AccountName=a;AccountKey="+hidden+";", harness.TestPolicy)
@@ -159,8 +160,8 @@ func TestStartReportsTakenPort(t *testing.T) {
 	sayEach(t, stderr, []string{settings.PortVariable + ": listen tcp "})
 }
 
-// A start does not wait for storage nor fail with it: the host would count three failed
-// starts and give the instance up.
+// The program starts while storage cannot be reached. Otherwise the host would count three
+// failed starts and give up the instance.
 func TestStartWithoutStorage(t *testing.T) {
 	blob, tables := harness.FreePort(t), harness.FreePort(t)
 	away := &azurite.Server{Blob: "http://127.0.0.1:" + blob + "/" + azurite.Account, Table: "http://127.0.0.1:" + tables + "/" +
@@ -186,7 +187,7 @@ func TestStartWithoutStorage(t *testing.T) {
 	recovers(p, blob, tables)
 }
 
-// recovers starts the storage that was away.
+// recovers starts the storage that could not be reached before.
 func recovers(p *harness.Process, blob, tables string) {
 	t := p.T
 	t.Helper()
@@ -222,7 +223,7 @@ func expectStatus(t *testing.T, url string, want int) {
 	}
 }
 
-// ask makes one request for a chat completion; status 0 = no answer.
+// ask sends a chat request and returns the status; 0 = no answer.
 func ask(p *harness.Process, key string) (status int, retryAfter, body string) {
 	p.T.Helper()
 	req, err := http.NewRequestWithContext(p.T.Context(), http.MethodPost, p.URL+harness.ChatPath, strings.NewReader(harness.ChatBody))

@@ -28,7 +28,7 @@ func TestCommandVerifies(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 	}
-	// fields are what verify printed, with single blanks.
+	// fields are the lines that verify printed, with single blanks between words.
 	fields := func(out string) string { return strings.Join(strings.Fields(out), " ") }
 	out := fields(ok(t, r.local, "verify"))
 	if !strings.Contains(out, "breaks none") || strings.Contains(out, "records 0 ") {
@@ -50,7 +50,7 @@ func TestCommandVerifies(t *testing.T) {
 	}
 }
 
-// removeRows deletes the row of every file.
+// removeRows deletes the manifest entries of all files.
 func removeRows(t *testing.T, environ []string) {
 	t.Helper()
 	s, err := settings.For(settings.Serving, environ)
