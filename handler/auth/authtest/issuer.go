@@ -52,7 +52,7 @@ func (i *Issuer) Rotate(kid string) {
 	i.keys, i.current = map[string]*rsa.PrivateKey{kid: key}, kid
 }
 
-// SetAway(true) makes the tenant answer all requests with an error; SetAway(false) ends
+// SetAway makes the tenant answer all requests with an error if away is true; false ends
 // that.
 func (i *Issuer) SetAway(away bool) {
 	i.mu.Lock()
