@@ -17,7 +17,7 @@
 //	quota/state                         what a counter contains: windows, token buckets, slots; pure
 //	logs/export                         shipping rows to Log Analytics
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
-//	assemble  meter                     the object that a stream is a form of; what an answer used; pure
+//	assemble  meter                     the object that a stream is equivalent to; what an answer used; pure
 //	breakersync                         circuit breakers that instances share
 //	policy  openai  sse  redact  breaker the policy file; the wire format; event framing; personal data; circuit breakers
 //	headers                             the headers and query parameters that pass the gateway

@@ -16,17 +16,18 @@ import (
 	"aoaigateway/handler/secret"
 )
 
-// API serves /manage. Every call needs the admin key, or an Entra token with the role
+// API serves /manage. Every call needs the admin key or an Entra token with the role
 // auth.AdminRole.
 type API struct {
 	Manager        *Manager
 	Pool           *backend.Pool
 	Secrets        secret.Source
 	AdminKeySecret string      // name of the secret that holds the admin key
-	Entra          *auth.Entra // checks tokens; nil = no tokens are accepted
+	Entra          *auth.Entra // nil = tokens are not accepted
 }
 
-// Serve answers one call. The caller renders a *gateway.Error.
+// Serve answers one call. If it returns a *gateway.Error, the caller must send the error to
+// the client.
 func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := a.authorize(r); err != nil {
 		return err
@@ -84,7 +85,8 @@ func (a *API) subscription(w http.ResponseWriter, r *http.Request, id string) er
 	return reply(w, http.StatusOK, sub)
 }
 
-// StateVerbs are the verbs that change a subscription's state, and the state each leads to.
+// StateVerbs are the verbs that change the state of a subscription, each with the new
+// state.
 var StateVerbs = map[string]auth.State{"suspend": auth.Suspended, "resume": auth.Active, "cancel": auth.Cancelled}
 
 func (a *API) change(w http.ResponseWriter, r *http.Request, id, verb string) error {
@@ -112,12 +114,13 @@ func (a *API) change(w http.ResponseWriter, r *http.Request, id, verb string) er
 	return reply(w, http.StatusOK, created)
 }
 
-// KeyRotation names the key that is to be replaced.
+// KeyRotation is the body of a call that replaces a key.
 type KeyRotation struct {
-	Key string `json:"key"` // primary or secondary
+	Key string `json:"key"` // the key to replace: primary or secondary
 }
 
-// authorize compares hashes, so that the time taken reveals nothing about the key.
+// authorize checks the admin key or the token. It compares hashes of keys, so that the time
+// which it takes reveals nothing about the key.
 func (a *API) authorize(r *http.Request) error {
 	given := r.Header.Get("Api-Key")
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && given == "" {
@@ -166,7 +169,7 @@ func reply(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the client left
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
 	return nil
 }
 

@@ -12,13 +12,14 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// Created is a subscription with the keys that were just made. They are not shown again.
+// Created is a subscription with newly made keys. The keys are not shown again.
 type Created struct {
 	auth.Subscription
 	auth.Keys
 }
 
-// NewSubscription is what a subscription is created from. Given keys are imported.
+// NewSubscription has the properties of a subscription that is to be created. Keys that are
+// empty are generated.
 type NewSubscription struct {
 	ID        string `json:"id,omitempty"`
 	Name      string `json:"name,omitempty"`
@@ -27,16 +28,17 @@ type NewSubscription struct {
 	Secondary string `json:"secondaryKey,omitempty"`
 }
 
-// Manager implements what the API and the command line offer, on storage.
+// Manager implements the functions of the management API and of the command line, with
+// storage.
 type Manager struct {
 	Subscriptions *auth.Subscriptions
 	Policy        *policy.Policy
 	Counts        *usage.Store
-	OnChange      func() // called after every change; may be nil
+	OnChange      func() // called after every change; nil = not called
 	Logger        *slog.Logger
 }
 
-// Create makes a subscription of a product that exists.
+// Create creates a subscription. Its product must be in the policy.
 func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error) {
 	if _, ok := m.Policy.Product(n.Product); !ok {
 		var names []string
@@ -54,17 +56,18 @@ func (m *Manager) Create(ctx context.Context, n NewSubscription) (Created, error
 	return Created{sub, keys}, nil
 }
 
-// List returns all subscriptions.
+// List returns all subscriptions, sorted by id.
 func (m *Manager) List(ctx context.Context) ([]auth.Subscription, error) {
 	return m.Subscriptions.List(ctx)
 }
 
-// Show returns one subscription.
+// Show returns the subscription with the given id.
 func (m *Manager) Show(ctx context.Context, id string) (auth.Subscription, error) {
 	return m.Subscriptions.Get(ctx, id)
 }
 
-// Rotate replaces the primary or the secondary key.
+// Rotate replaces the primary or the secondary key of a subscription and returns the new
+// key.
 func (m *Manager) Rotate(ctx context.Context, id, slot string) (Created, error) {
 	sub, keys, err := m.Subscriptions.Rotate(ctx, id, slot)
 	if err != nil {

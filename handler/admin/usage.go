@@ -11,7 +11,7 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// Usage sums what was used.
+// Usage returns the sums that the query asks for.
 func (m *Manager) Usage(ctx context.Context, q usage.Query) (usage.Summary, error) {
 	return m.Counts.Summarize(ctx, q)
 }
@@ -30,8 +30,8 @@ func (a *API) usage(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, s)
 }
 
-// ParseQuery reads a query for usage. The defaults are the last 24 hours, by subscription
-// and model.
+// ParseQuery parses the parameters of a usage query. Defaults: the last 24 hours, grouped
+// by subscription and model.
 func ParseQuery(from, to, by string) (q usage.Query, err error) {
 	hour := time.Now().UTC().Truncate(time.Hour)
 	if q.To, err = parseTime(to, hour.Add(time.Hour)); err != nil {
@@ -49,7 +49,7 @@ func ParseQuery(from, to, by string) (q usage.Query, err error) {
 	return q, nil
 }
 
-// parseTime reads a UTC day or time.
+// parseTime parses a UTC day or time. An empty text stands for otherwise.
 func parseTime(text string, otherwise time.Time) (time.Time, error) {
 	if text == "" {
 		return otherwise, nil

@@ -22,19 +22,19 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// Program is the gateway put together. New touches no network: a start must neither wait
-// for storage nor fail with it.
+// Program is the gateway with all its parts. New does not use the network, so that the
+// program starts while storage cannot be reached.
 type Program struct {
 	Handler http.Handler
 	Journal *journal.Writer
 	limiter *quota.Limiter
 	pool    *backend.Pool
 	worker  *derive.Worker
-	stop    context.CancelFunc // ends the worker's loop
+	stop    context.CancelFunc // ends the loop of the derive worker
 	stopped chan struct{}
 }
 
-// New builds the gateway over its services.
+// New builds the gateway from its settings, its policy and the services in e.
 func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger) *Program {
 	p := &Program{limiter: quota.New(quota.Options{Store: e.Quota, Policy: pol, Logger: logger})}
 	manifest, counts := manifest.New(e.Journal), usage.New(e.Usage)
@@ -69,7 +69,7 @@ func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger)
 	return p
 }
 
-// newEntra returns nil when no tokens are accepted.
+// newEntra returns the check of Entra tokens; nil = tokens are not accepted.
 func newEntra(s settings.Values, transport http.RoundTripper, logger *slog.Logger) *auth.Entra {
 	if s.Entra.Tenant == "" {
 		return nil
@@ -79,7 +79,8 @@ func newEntra(s settings.Values, transport http.RoundTripper, logger *slog.Logge
 	return auth.NewEntra(o)
 }
 
-// withRoutes returns the regions with what the policy says of them, model by model.
+// withRoutes returns the regions with the priorities and weights that the policy sets for
+// single models.
 func withRoutes(regions []backend.Region, pol *policy.Policy) []backend.Region {
 	regions = slices.Clone(regions)
 	for i := range regions {
@@ -95,7 +96,7 @@ func withRoutes(regions []backend.Region, pol *policy.Policy) []backend.Region {
 	return regions
 }
 
-// Start begins the work that goes on beside the requests.
+// Start starts the background work.
 func (p *Program) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop, p.stopped = cancel, make(chan struct{})
@@ -105,7 +106,8 @@ func (p *Program) Start() {
 	}()
 }
 
-// Close waits for unfinished work. Settlements come first, because their records follow.
+// Close waits for unfinished work: first for settlements, whose records follow, then for the
+// journal.
 func (p *Program) Close(ctx context.Context) {
 	p.pool.Close()
 	_ = p.limiter.Close(ctx)
@@ -117,8 +119,8 @@ func (p *Program) Close(ctx context.Context) {
 	}
 }
 
-// consumers returns what derives something from the journal. Each reads the journal on its
-// own, so that the statistics do not wait for Log Analytics.
+// consumers returns the consumers of the journal. Each reads the journal independently, so
+// that the statistics do not wait for Log Analytics.
 func consumers(e Services, counts *usage.Store) []derive.Consumer {
 	list := []derive.Consumer{counts}
 	if e.Exporter != nil {

@@ -23,7 +23,7 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// The tables and the container that the gateway keeps in storage.
+// The names of the tables and of the container in which the gateway keeps its data.
 const (
 	SubscriptionTable = "subscriptions"
 	QuotaTable        = "quota"
@@ -34,22 +34,22 @@ const (
 	AuditContainer    = "audit"
 )
 
-// Services are what the gateway works on outside its process.
+// Services are the services outside this process that the gateway uses.
 type Services struct {
 	Subscriptions table.Store
 	Quota         table.Store
 	Affinity      table.Store
-	Regions       table.Store // the state of deployments, shared by all instances
+	Regions       table.Store // breaker states, shared by all instances
 	Usage         table.Store
-	Journal       table.Store // one row for each file of the journal
+	Journal       table.Store // the manifest: one entry for each file of the journal
 	Blobs         blob.Store
 	Secrets       secret.Source
 	Identity      azcore.TokenCredential
-	Transport     http.RoundTripper // to the regions
-	Exporter      *export.Exporter  // to Log Analytics; nil = no rows
+	Transport     http.RoundTripper // for requests to regions
+	Exporter      *export.Exporter  // sends rows to Log Analytics; nil = no rows are sent
 }
 
-// connect opens the services that the settings name. It does not touch the network.
+// connect opens the services that the settings name. It does not use the network yet.
 func connect(s settings.Values, logger *slog.Logger) (e Services, err error) {
 	if e.Identity, err = Identity(s); err != nil {
 		return e, err
@@ -85,8 +85,8 @@ func connect(s settings.Values, logger *slog.Logger) (e Services, err error) {
 	return e, err
 }
 
-// Identity is the process's only credential for Azure. It is shared because it caches
-// tokens. It is nil when no service needs it.
+// Identity returns the credential for all Azure services. All services share it, because it
+// caches tokens. It is nil if no service needs a credential.
 func Identity(s settings.Values) (azcore.TokenCredential, error) {
 	inRegions := slices.ContainsFunc(s.Backends, func(r backend.Region) bool { return r.Credential == backend.ManagedIdentity })
 	if s.Storage != "" && s.KeyVaultURL == "" && s.LogsURL == "" && !inRegions {
@@ -98,12 +98,12 @@ func Identity(s settings.Values) (azcore.TokenCredential, error) {
 	}
 	c, err := azidentity.NewManagedIdentityCredential(&o)
 	if err != nil {
-		return nil, fmt.Errorf("managed identity: %w", err)
+		return nil, fmt.Errorf("the managed identity cannot be used: %w", err)
 	}
 	return c, nil
 }
 
-// OpenTable opens one table of the storage account.
+// OpenTable returns a table of the storage account. It does not use the network yet.
 func OpenTable(s settings.Values, identity azcore.TokenCredential, name string, retry table.RetryPolicy) (*table.Azure, error) {
 	o := table.AzureOptions{ConnectionString: s.Storage, Table: name, Retry: retry}
 	if s.Storage == "" {
@@ -112,18 +112,20 @@ func OpenTable(s settings.Values, identity azcore.TokenCredential, name string, 
 	return table.NewAzure(o)
 }
 
-// OpenBlobs opens the audit container.
+// OpenBlobs returns the container of the journal and of bodies. It does not use the network
+// yet.
 func OpenBlobs(s settings.Values, identity azcore.TokenCredential) (*blob.Azure, error) {
 	return blob.NewAzure(blob.AzureOptions{
 		ConnectionString: s.Storage, ServiceURL: s.BlobURL, Credential: identity, Container: AuditContainer,
 	})
 }
 
-// OpenExporter returns nil without a Logs Ingestion endpoint. Rows that Log Analytics refuses
-// for good become dead letters in the audit container.
+// OpenExporter returns the Exporter to Log Analytics; nil = the settings have no Logs
+// Ingestion endpoint. Rows that Log Analytics refuses permanently are stored as dead
+// letters in the audit container.
 func OpenExporter(s settings.Values, e Services, logger *slog.Logger) (*export.Exporter, error) {
 	if s.LogsURL == "" {
-		return nil, nil //nolint:nilnil // no rows then
+		return nil, nil //nolint:nilnil // no rows are sent
 	}
 	shipper, err := export.NewShipper(export.ShipperOptions{
 		Endpoint: s.LogsURL, RuleID: s.LogsRuleID, Stream: s.LogsStream, Credential: e.Identity, Transport: e.Transport, Logger: logger,
@@ -136,7 +138,7 @@ func OpenExporter(s settings.Values, e Services, logger *slog.Logger) (*export.E
 	return &export.Exporter{Mapper: logs.Mapper{BodyURL: auditURL(s), Open: open}, Shipper: shipper}, nil
 }
 
-// auditURL is where the audit container's blobs are.
+// auditURL is the URL of the audit container.
 func auditURL(s settings.Values) string {
 	base := s.BlobURL
 	if s.Storage != "" {
@@ -158,7 +160,7 @@ func openSecrets(s settings.Values, identity azcore.TokenCredential, logger *slo
 
 func rootCertificates(s settings.Values) (*x509.CertPool, error) {
 	if s.CAFile == "" {
-		return nil, nil //nolint:nilnil // nil means the system's certificates
+		return nil, nil //nolint:nilnil // nil = the system's certificates
 	}
 	pem, err := os.ReadFile(s.CAFile)
 	if err != nil {
@@ -168,6 +170,6 @@ func rootCertificates(s settings.Values) (*x509.CertPool, error) {
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	pool.AppendCertsFromPEM(pem) // parseCAFile checked that there are some
+	pool.AppendCertsFromPEM(pem) // cannot fail: parseCAFile has checked the file
 	return pool, nil
 }

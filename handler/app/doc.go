@@ -1,3 +1,3 @@
-// Package app is the program: it opens the services that the settings name, puts the
-// packages together and serves.
+// Package app builds the program: it opens the services that the settings name, connects
+// the packages and serves requests.
 package app

@@ -8,14 +8,14 @@ import (
 	"aoaigateway/handler/app/settings"
 )
 
-// NewLogger writes the process's own log lines as JSON: warnings and errors to errs, the
-// others to out. The Functions host takes the severity of a line from its stream.
+// NewLogger returns a logger of JSON lines. It writes warnings and errors to errs and other
+// lines to out, because the Functions host derives the severity of a line from its stream.
 func NewLogger(s settings.Values, out, errs io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: s.LogLevel}
 	return slog.New(byLevel{slog.NewJSONHandler(out, o), slog.NewJSONHandler(errs, o)})
 }
 
-// byLevel passes warnings and errors to one handler and the other lines to another.
+// byLevel passes warnings and errors to high, and other lines to low.
 type byLevel struct{ low, high slog.Handler }
 
 func (h byLevel) at(level slog.Level) slog.Handler {

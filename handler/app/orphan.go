@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// The Functions host sends no signal when it ends, and a host that is killed leaves its
-// handler running with its port, its leases and its loops.
+// The Functions host does not signal its handler when it ends. When the host is killed, the
+// handler would continue to run and keep its port and its leases.
 const (
 	parentCheck = 200 * time.Millisecond
-	orphanGrace = 500 * time.Millisecond // for records and settlements of requests that have ended
+	orphanGrace = 500 * time.Millisecond // time for the records and settlements of requests that have ended
 )
 
-// orphaned returns a channel that is closed when the process's parent has ended. It is
-// never closed unless the parent is the Functions host. A parent-death signal would not do:
-// Linux sends it when the thread that started the process ends.
+// orphaned returns a channel that is closed when the Functions host has ended, that is when
+// the process has another parent. If hosted is false, the channel is never closed. It does
+// not use Linux's parent-death signal, which is sent already when the thread that started
+// the process ends.
 func orphaned(ctx context.Context, hosted bool) <-chan struct{} {
 	gone := make(chan struct{})
 	if !hosted {

@@ -12,17 +12,18 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// ExitInterrupted is the exit code after a signal. Only people send signals: the
-// Functions host kills.
+// ExitInterrupted is the exit code after a signal. Signals come from a terminal; the
+// Functions host kills its handler instead.
 const ExitInterrupted = 130
 
-// NewServer has no write timeout, because a stream may last an hour.
+// NewServer returns the HTTP server. It has no write timeout, because a stream may last for
+// an hour.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       5 * time.Minute, // longer than the host keeps its own end idle
-		MaxHeaderBytes:    8 << 20,         // front has a lower bound, and records what it refuses
+		IdleTimeout:       5 * time.Minute, // longer than the Functions host keeps an idle connection
+		MaxHeaderBytes:    8 << 20,         // package front has a lower limit and records what it refuses
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 }
@@ -49,13 +50,13 @@ func Serve(ctx context.Context, s settings.Values, pol *policy.Policy, version s
 	case err := <-failed:
 		return err
 	case <-orphaned(ctx, s.Hosted):
-		logger.Error("the Functions host is gone; the gateway ends")
+		logger.Error("the Functions host has ended, so the gateway ends too")
 		limit = orphanGrace
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	_ = server.Shutdown(grace) // cuts streams that last longer, as the host would
+	_ = server.Shutdown(grace) // cuts streams that have not ended by then, as the host would
 	p.Close(grace)
 	return nil
 }

@@ -80,7 +80,7 @@ func (p *Pool) try(ctx context.Context, call *Call, a *attempt, o tryOptions) {
 	note.Millis, note.Reason = a.took.Milliseconds(), a.failure.reason
 	a.sent = append(a.sent, note)
 	if a.failure.reason != "" && a.failure.outcome != hedgeLost {
-		p.options.Logger.Info("attempt failed",
+		p.options.Logger.Info("an attempt at a region failed",
 			"region", t.Name, "deployment", t.deployment, "reason", a.failure.reason, "error", a.failure.err)
 	}
 }

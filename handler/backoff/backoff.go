@@ -1,4 +1,4 @@
-// Package backoff spaces the attempts of an operation that fails for the moment.
+// Package backoff makes pauses between the tries of an operation that fails temporarily.
 package backoff
 
 import (
@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// Backoff is the sequence of pauses First, 2×First, 4×First … up to Max. It belongs to
-// one goroutine; its zero sequence starts with First.
+// Backoff is the sequence of pauses First, 2×First, 4×First … up to Max. Only one goroutine
+// may use it. With zero fields the pauses are zero.
 type Backoff struct {
 	First, Max time.Duration
 
 	next time.Duration
 }
 
-// Next returns the pause before the next attempt.
+// Next returns the pause before the next try.
 func (b *Backoff) Next() time.Duration {
 	pause := min(max(b.next, b.First), b.Max)
 	b.next = 2 * pause
 	return pause
 }
 
-// Reset starts the sequence again, after a success.
+// Reset starts the sequence again. It is called after a success.
 func (b *Backoff) Reset() { b.next = 0 }
 
-// Wait sleeps for the next pause. It reports false when ctx ended first.
+// Wait sleeps for the next pause. It returns false if ctx ended first.
 func (b *Backoff) Wait(ctx context.Context) bool { return Sleep(ctx, b.Next()) }
 
-// Sleep waits for d. It reports false when ctx ended first.
+// Sleep waits for the time d. It returns false if ctx ended first.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -40,11 +40,11 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Jitter returns a random duration between a half and one and a half of d, so that
-// instances which failed together do not meet again.
+// Jitter returns a random time from half of d to one and a half times d, so that instances
+// that failed at the same moment do not retry at the same moment.
 func Jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return d/2 + rand.N(d) //nolint:gosec // a pause needs no secret randomness
+	return d/2 + rand.N(d) //nolint:gosec // a pause need not be unpredictable
 }

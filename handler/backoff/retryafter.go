@@ -7,11 +7,13 @@ import (
 	"time"
 )
 
-// maxRetryAfter is the longest wait that RetryAfter returns, whatever a service asks for.
+// maxRetryAfter is the longest time that RetryAfter returns, even if a service asks for
+// more.
 const maxRetryAfter = 5 * time.Minute
 
-// RetryAfter returns how long a service asks its clients to wait: in Retry-After-Ms or X-Ms-Retry-After-Ms, otherwise
-// in Retry-After as seconds or as a date. It returns 0 if the headers say nothing that makes sense.
+// RetryAfter returns how long a service asks its clients to wait. It reads Retry-After-Ms
+// or X-Ms-Retry-After-Ms (milliseconds), otherwise Retry-After (seconds or a date). It
+// returns 0 if no header has a valid value.
 func RetryAfter(h http.Header) time.Duration {
 	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
 		if ms, err := strconv.ParseFloat(h.Get(name), 64); err == nil && ms > 0 {

@@ -23,24 +23,26 @@ import (
 	"aoaigateway/handler/backoff"
 )
 
-// AzureOptions name the container, with either ConnectionString or ServiceURL and Credential.
+// AzureOptions name a container, and how to reach it: either with ConnectionString, or with
+// ServiceURL and Credential.
 type AzureOptions struct {
 	ServiceURL       string // https://{account}.blob.core.windows.net
 	Credential       azcore.TokenCredential
 	ConnectionString string
 	Container        string
-	Transport        policy.Transporter // nil = azcore's shared client
+	Transport        policy.Transporter // nil = the SDK's shared client
 }
 
-// Azure is one container of Blob Storage.
+// Azure is one container of Azure Blob Storage or Azurite.
 type Azure struct {
 	client *container.Client
 }
 
-// NewAzure returns the container that o names. It does not touch the network: the first write creates the container if
-// it is missing. So a process can start during an outage of storage.
+// NewAzure returns the container that o names. It does not use the network, so that a
+// process can start while storage cannot be reached. The first write creates a missing
+// container.
 func NewAzure(o AzureOptions) (*Azure, error) {
-	// MaxRetries -1 means no retries; 0 would mean the SDK's default of three.
+	// MaxRetries -1 means no retries; 0 would mean the SDK's default, which is three.
 	options := &container.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Retry:     policy.RetryOptions{MaxRetries: -1},
 		Transport: o.Transport,
@@ -49,14 +51,14 @@ func NewAzure(o AzureOptions) (*Azure, error) {
 	var err error
 	switch {
 	case o.Container == "":
-		err = errors.New("AzureOptions.Container is missing")
+		err = errors.New("the options lack Container")
 	case o.ConnectionString != "":
 		client, err = container.NewClientFromConnectionString(o.ConnectionString, o.Container, options)
 	case o.ServiceURL != "" && o.Credential != nil:
 		url := strings.TrimRight(o.ServiceURL, "/") + "/" + o.Container
 		client, err = container.NewClient(url, o.Credential, options)
 	default:
-		err = errors.New("AzureOptions need ConnectionString, or ServiceURL and Credential")
+		err = errors.New("the options need either ConnectionString, or ServiceURL together with Credential")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blob: open the container: %w", err)
@@ -136,15 +138,16 @@ func (a *Azure) List(ctx context.Context, prefix string) ([]Info, error) {
 	return found, nil
 }
 
-// The bounds of Put. A block can be uploaded again without harm, because its id and bytes stay the same.
+// Limits of Put. A block may be uploaded again, because its id and its bytes stay the same.
 const (
-	putBlock    = 1 << 20 // 50,000 blocks of this size: bodies up to 48 GiB
+	putBlock    = 1 << 20 // with the service's limit of 50,000 blocks, bodies may have up to 48 GiB
 	putAttempts = 4
-	putTimeout  = 10 * time.Second // of one attempt
+	putTimeout  = 10 * time.Second // time limit of one try
 	putPause    = 200 * time.Millisecond
 )
 
-// Put implements [Store]. It repeats the upload of each block a few times, because r cannot be read twice.
+// Put implements [Store]. It tries the upload of each block several times, because r can be
+// read only once.
 func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
 	client := a.client.NewBlockBlobClient(name)
 	block := make([]byte, putBlock)
@@ -178,7 +181,8 @@ func (a *Azure) stage(ctx context.Context, client *blockblob.Client, id string, 
 	})
 }
 
-// retry repeats an idempotent write, each attempt with its own time limit.
+// retry runs op until it succeeds, at most a few times. Each try has its own time limit. op
+// must be idempotent.
 func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error {
 	pauses := backoff.Backoff{First: putPause, Max: time.Second}
 	for attempt := 1; ; attempt++ {
@@ -191,23 +195,24 @@ func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error
 	}
 }
 
-// write runs op, and once more if it had to create the container. A write that failed because the container was
-// missing changed nothing, so the second run is no retry.
+// write runs op. If the container is missing, it creates the container and runs op again.
+// This repeats no write that may have been applied, because nothing is written without a
+// container.
 func (a *Azure) write(ctx context.Context, op func() error) error {
 	err := op()
 	if !bloberror.HasCode(err, bloberror.ContainerNotFound) {
 		return typed(err)
 	}
 	if _, err := a.client.Create(ctx, nil); err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
-		return fmt.Errorf("blob: create container: %w", err)
+		return fmt.Errorf("blob: the missing container cannot be created: %w", err)
 	}
 	return typed(op())
 }
 
-// blobIsSealed is missing from the SDK's list of codes.
+// blobIsSealed is an error code that the SDK does not define.
 const blobIsSealed bloberror.Code = "BlobIsSealed"
 
-// typed adds the outcomes that callers distinguish to the service's own error.
+// typed adds the Store error that corresponds to the service's error, if there is one.
 func typed(err error) error {
 	answer, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
@@ -220,13 +225,14 @@ func typed(err error) error {
 		return fmt.Errorf("%w: %w", ErrPosition, err)
 	case bloberror.HasCode(err, blobIsSealed, bloberror.BlockCountExceedsLimit):
 		return fmt.Errorf("%w: %w", ErrSealed, err)
-	case answer.StatusCode == http.StatusNotFound: // the blob or the container; HEAD answers name neither
+	case answer.StatusCode == http.StatusNotFound: // the blob or the container is missing; answers to HEAD do not say which
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	return err
 }
 
-// seekable must never fail to seek: AppendBlock reports success for a body whose size it cannot find.
+// seekable returns data as a reader. Its Seek must never fail, because AppendBlock reports
+// success for a body whose size it cannot find out.
 func seekable(data []byte) io.ReadSeekCloser { return streaming.NopCloser(bytes.NewReader(data)) }
 
 func deref[T any](p *T) (v T) {

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// Op names a method of [Store] for Mem.Fault.
+// Op is the name of a method of [Store], for Mem.Fault.
 type Op string
 
 // The operations of [Store].
@@ -24,10 +24,12 @@ const (
 	OpList   Op = "list"
 )
 
-// Mem is a container in memory for tests. The zero value is empty.
+// Mem is a container in memory, for tests. The zero value is an empty container.
 type Mem struct {
-	// Fault, if set, runs before each operation. If it returns an error, the operation fails, and is applied all the
-	// same if apply is true. If it waits for ctx, the operation hangs. It is called concurrently.
+	// Fault is called before each operation, possibly by several goroutines at a time; nil
+	// = no faults. If it returns an error, the operation returns this error; apply says
+	// whether the operation changes the container nevertheless. Fault may block, for
+	// example until ctx ends.
 	Fault func(ctx context.Context, op Op, name string) (apply bool, err error)
 
 	mu    sync.Mutex
@@ -39,9 +41,9 @@ type memBlob struct {
 	appendable, seal bool
 }
 
-var errBlobType = errors.New("blob: blob is of the other type")
+var errBlobType = errors.New("blob: the operation does not fit the blob's type (append blob or block blob)")
 
-// do runs apply with mu held, or fails as Fault says.
+// do calls apply with mu locked, or fails as Fault says.
 func (m *Mem) do(ctx context.Context, op Op, name string, apply func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -87,7 +89,7 @@ func (m *Mem) Append(ctx context.Context, name string, at int64, data []byte) er
 		case !b.appendable:
 			return errBlobType
 		case len(data) == 0 || len(data) > MaxAppend:
-			return errors.New("blob: an append needs 1 byte to 4 MiB")
+			return errors.New("blob: an append must have 1 byte to 4 MiB")
 		case b.seal:
 			return ErrSealed
 		case int64(len(b.data)) != at:
@@ -148,7 +150,7 @@ func (m *Mem) Open(ctx context.Context, name string, offset int64) (r io.ReadClo
 		if b == nil {
 			return ErrNotFound
 		}
-		// Bytes below the present length never change, so the reader needs no copy.
+		// Bytes that were appended never change, so the reader needs no copy of them.
 		r = io.NopCloser(bytes.NewReader(b.data[min(offset, int64(len(b.data))):]))
 		return nil
 	})

@@ -1,5 +1,5 @@
-// Package cli is the command line: the management functions over storage or over HTTP,
-// usage, and the verification of the journal.
+// Package cli is the command line: it manages subscriptions in storage or over HTTP, shows
+// usage and verifies the journal.
 package cli
 
 import (
@@ -21,7 +21,8 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// verbs are the management functions, on storage (admin.Manager) or through a gateway (Remote).
+// verbs are the management functions. admin.Manager implements them with storage, Remote
+// with a gateway's API.
 type verbs interface {
 	Create(context.Context, admin.NewSubscription) (admin.Created, error)
 	List(context.Context) ([]auth.Subscription, error)
@@ -31,7 +32,7 @@ type verbs interface {
 	Usage(ctx context.Context, q usage.Query) (usage.Summary, error)
 }
 
-// Command is the environment of the command line.
+// Command runs command lines. Its fields are the environment of the process.
 type Command struct {
 	Out, Err io.Writer
 	Environ  []string
@@ -39,32 +40,32 @@ type Command struct {
 }
 
 type commandLine struct {
-	URL      string `help:"Gateway to call; without it, the command works on the storage that the GATEWAY_ settings name." env:"GATEWAY_URL"`
-	AdminKey string `help:"Admin key for --url." env:"GATEWAY_ADMIN_KEY"`
+	URL      string `help:"Address of the gateway to call. Without it: use the storage in the GATEWAY_ settings." env:"GATEWAY_URL"`
+	AdminKey string `help:"Admin key of the gateway in --url." env:"GATEWAY_ADMIN_KEY"`
 	JSON     bool   `help:"Print JSON."`
 
 	Subscription struct {
-		Create  createCommand  `cmd:"" help:"Make a subscription and print its two keys, once."`
+		Create  createCommand  `cmd:"" help:"Create a subscription and print its two keys. They are not shown again."`
 		List    listCommand    `cmd:"" help:"List subscriptions."`
 		Show    showCommand    `cmd:"" help:"Show one subscription."`
-		Rotate  rotateCommand  `cmd:"" help:"Replace one of the two keys and print the new one, once."`
+		Rotate  rotateCommand  `cmd:"" help:"Replace one of the two keys and print the new one. It is not shown again."`
 		Suspend suspendCommand `cmd:"" help:"Refuse the subscription's keys until it is resumed."`
 		Resume  resumeCommand  `cmd:"" help:"Accept the subscription's keys again."`
-	} `cmd:"" help:"Who may call: subscriptions and their keys."`
+	} `cmd:"" help:"Manage who may call: subscriptions and their keys."`
 
 	Policy struct {
-		Check checkCommand `cmd:"" help:"Check a policy file and print every mistake with its place."`
-	} `cmd:"" help:"What they may do: products and limits."`
+		Check checkCommand `cmd:"" help:"Check a policy file and print every mistake with its line and column."`
+	} `cmd:"" help:"Check what callers may do: products and limits."`
 
-	Usage  usageCommand  `cmd:"" help:"What they used: sums by the hour."`
-	Verify verifyCommand `cmd:"" help:"Read the journal and say whether it is as it was written; exit code 1 if not."`
+	Usage  usageCommand  `cmd:"" help:"Show what callers used: requests, tokens and cost."`
+	Verify verifyCommand `cmd:"" help:"Read the journal and report whether it was altered or damaged. Exit code 1: it was."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
 type env struct {
 	Command
-	ctx   context.Context //nolint:containedctx // kong gives its commands no context
+	ctx   context.Context //nolint:containedctx // kong does not pass a context to commands
 	verbs func() (verbs, error)
 	json  bool
 }
@@ -74,14 +75,14 @@ func (c Command) Run(ctx context.Context, args []string) int {
 	var line commandLine
 	code := -1
 	parser, err := kong.New(&line, kong.Name("gateway"), kong.Writers(c.Out, c.Err), kong.Vars{"version": c.Version},
-		kong.Description("The gateway in front of Azure OpenAI. Started by the Functions host it serves; these are its management verbs."),
+		kong.Description("The gateway in front of Azure OpenAI. The commands below manage it; the Functions host starts it without a command."),
 		kong.Exit(func(n int) { code = n }))
 	if err != nil {
 		return c.fail(err)
 	}
 	parsed, err := parser.Parse(args)
 	if code >= 0 {
-		return code // --help or --version
+		return code // the command was --help or --version
 	}
 	if err != nil {
 		return c.fail(err)
@@ -91,7 +92,7 @@ func (c Command) Run(ctx context.Context, args []string) int {
 			return localVerbs(c.Environ)
 		}
 		if u, err := url.Parse(line.URL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return nil, fmt.Errorf("--url must be the gateway's address, such as https://gateway.example.com, not %q", line.URL)
+			return nil, fmt.Errorf("--url must be the address of the gateway, such as https://gateway.example.com, not %q", line.URL)
 		}
 		return &Remote{URL: line.URL, Key: line.AdminKey, Client: &http.Client{Timeout: 30 * time.Second}}, nil
 	}}
@@ -143,11 +144,11 @@ func printSubscription(w io.Writer, s auth.Subscription) {
 }
 
 type createCommand struct {
-	Product   string `help:"Product of the policy that it gets." default:"default"`
-	ID        string `help:"Stable id; generated if absent." name:"id"`
-	Primary   string `help:"Import this primary key instead of making one." name:"primary-key"`
-	Secondary string `help:"Import this secondary key instead of making one." name:"secondary-key"`
-	Name      string `arg:"" help:"Name for people, such as the team's."`
+	Product   string `help:"Product of the subscription; it must be in the policy." default:"default"`
+	ID        string `help:"Id of the subscription, which cannot be changed later. Without it, an id is generated." name:"id"`
+	Primary   string `help:"Use this primary key. Without it, a key is generated." name:"primary-key"`
+	Secondary string `help:"Use this secondary key. Without it, a key is generated." name:"secondary-key"`
+	Name      string `arg:"" help:"Display name, such as the name of the team."`
 }
 
 func (c *createCommand) Run(e *env) error {
@@ -180,7 +181,7 @@ func (*listCommand) Run(e *env) error {
 }
 
 type subscriptionID struct {
-	ID string `arg:"" help:"The subscription's id."`
+	ID string `arg:"" help:"Id of the subscription."`
 }
 
 type showCommand struct{ subscriptionID }
@@ -195,7 +196,7 @@ func (c *showCommand) Run(e *env) error {
 
 type rotateCommand struct {
 	subscriptionID
-	Key string `help:"Which key." enum:"primary,secondary" default:"secondary"`
+	Key string `help:"Which key to replace." enum:"primary,secondary" default:"secondary"`
 }
 
 func (c *rotateCommand) Run(e *env) error {
@@ -223,7 +224,7 @@ func (e *env) setState(id string, state auth.State) error {
 }
 
 type checkCommand struct {
-	File string `arg:"" help:"The file, such as infra/policy.yaml."`
+	File string `arg:"" help:"Path of the file, such as infra/policy.yaml."`
 }
 
 func (c *checkCommand) Run(e *env) error {
@@ -234,6 +235,6 @@ func (c *checkCommand) Run(e *env) error {
 	if _, err := policy.Parse(c.File, data); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(e.Out, c.File+" is in order.")
+	_, err = fmt.Fprintln(e.Out, c.File+" has no mistakes.")
 	return err
 }

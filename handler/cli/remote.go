@@ -56,7 +56,7 @@ func (r *Remote) SetState(ctx context.Context, id string, state auth.State) (sub
 			return sub, err
 		}
 	}
-	return sub, fmt.Errorf("no verb leads to the state %q", state)
+	return sub, fmt.Errorf("the management API cannot set the state %q", state)
 }
 
 func (r *Remote) call(ctx context.Context, method, path string, in, out any) error {

@@ -22,12 +22,12 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// localVerbs are the verbs on the storage that the settings name. Only create needs the
-// policy.
+// localVerbs returns the verbs for the storage that the settings name. Only create needs
+// the policy.
 func localVerbs(environ []string) (verbs, error) {
 	s, err := settings.For(settings.Managing, environ)
 	if err != nil {
-		return nil, fmt.Errorf("without --url the settings that name the storage are needed:\n%w", err)
+		return nil, fmt.Errorf("without --url the command needs settings that name the storage:\n%w", err)
 	}
 	identity, err := operator(s)
 	if err != nil {
@@ -44,7 +44,7 @@ func localVerbs(environ []string) (verbs, error) {
 	m := &admin.Manager{Subscriptions: auth.NewSubscriptions(store), Counts: usage.New(counts), Logger: slog.New(slog.DiscardHandler)}
 	m.Policy, err = settings.LoadPolicy(s)
 	if errors.Is(err, os.ErrNotExist) {
-		err = fmt.Errorf("create needs the policy file, whose products it checks; set GATEWAY_POLICY to it, such as infra/policy.yaml: %w", err)
+		err = fmt.Errorf("create needs the policy file to check the product; set GATEWAY_POLICY to its path, such as infra/policy.yaml: %w", err)
 	}
 	if err != nil {
 		return withoutPolicy{m, err}, nil
@@ -52,7 +52,8 @@ func localVerbs(environ []string) (verbs, error) {
 	return m, nil
 }
 
-// withoutPolicy is the verbs when the policy cannot be read.
+// withoutPolicy has the verbs for the case that the policy cannot be read: create fails,
+// the others work.
 type withoutPolicy struct {
 	*admin.Manager
 	why error
@@ -67,7 +68,7 @@ func (u withoutPolicy) Create(context.Context, admin.NewSubscription) (admin.Cre
 func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (verify.Report, error) {
 	s, err := settings.For(settings.ReadingBlobs, environ)
 	if err != nil {
-		return verify.Report{}, fmt.Errorf("the settings that name the storage are needed:\n%w", err)
+		return verify.Report{}, fmt.Errorf("the command needs settings that name the storage:\n%w", err)
 	}
 	identity, err := operator(s)
 	if err != nil {
@@ -84,8 +85,9 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (v
 	return verify.Run(ctx, manifest.New(store), blobs, from, to)
 }
 
-// operator is the credential of whoever runs the command line: the person signed in with
-// az or azd, or else a machine in Azure. The gateway itself never runs az or azd.
+// operator returns the credential of the person who runs the command: the person signed in
+// with az or azd, otherwise the managed identity of a machine in Azure. The gateway itself
+// never runs az or azd.
 func operator(s settings.Values) (azcore.TokenCredential, error) {
 	if s.Storage != "" {
 		return nil, nil //nolint:nilnil // no service needs a credential
@@ -105,13 +107,13 @@ func operator(s settings.Values) (azcore.TokenCredential, error) {
 	return operatorCredential{az, azd, machineCredential{machine}}, nil
 }
 
-// operatorCredential tries its credentials in order. The SDK's own chain stops when az is
-// installed but signed out.
+// operatorCredential tries its credentials in order. The SDK's own chain does not fit: it
+// stops at az if az is installed but nobody is signed in.
 type operatorCredential []azcore.TokenCredential
 
 // GetToken implements azcore.TokenCredential.
 func (c operatorCredential) GetToken(ctx context.Context, o azpolicy.TokenRequestOptions) (azcore.AccessToken, error) {
-	failed := []error{errors.New("no credential for Azure works")}
+	failed := []error{errors.New("no credential for Azure could be used; sign in with az login")}
 	for _, credential := range c {
 		token, err := credential.GetToken(ctx, o)
 		if err == nil {
@@ -122,7 +124,8 @@ func (c operatorCredential) GetToken(ctx context.Context, o azpolicy.TokenReques
 	return azcore.AccessToken{}, errors.Join(failed...)
 }
 
-// machineCredential gives up soon, because outside Azure no managed identity answers.
+// machineCredential gives up after 5 s, because on machines outside Azure no managed
+// identity answers.
 type machineCredential struct{ azcore.TokenCredential }
 
 // GetToken implements azcore.TokenCredential.
@@ -131,7 +134,7 @@ func (m machineCredential) GetToken(ctx context.Context, o azpolicy.TokenRequest
 	defer cancel()
 	token, err := m.TokenCredential.GetToken(ctx, o)
 	if err != nil && ctx.Err() != nil {
-		err = errors.New("no managed identity answers on this machine; sign in with az login, or azd auth login")
+		err = errors.New("no managed identity answered on this machine; sign in with az login or azd auth login")
 	}
 	return token, err
 }

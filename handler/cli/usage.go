@@ -11,9 +11,9 @@ import (
 )
 
 type usageCommand struct {
-	From string `help:"First hour, as 2027-01-31 or 2027-01-31T15:00:00Z; 24 hours before --to if absent."`
-	To   string `help:"The hour after the last; now if absent."`
-	By   string `help:"What to sum by: subscription, product, user, model, region, with commas between." default:"subscription,model"`
+	From string `help:"First hour, such as 2027-01-31 or 2027-01-31T15:00:00Z. Without it: 24 hours before --to."`
+	To   string `help:"Hour after the last one. Without it: now."`
+	By   string `help:"What to group by, separated by commas: subscription, product, user, model, region." default:"subscription,model"`
 }
 
 func (c *usageCommand) Run(e *env) error {

@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/journal/verify"
 )
 
-// hour is a time of the command line, cut to the hour.
+// hour is a command-line option with a time, rounded down to the hour.
 type hour struct{ time.Time }
 
 var hourLayouts = []string{time.DateOnly, "2006-01-02T15", "2006-01-02T15:04", time.RFC3339}
@@ -22,20 +22,20 @@ func (h *hour) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is not an hour; write it in UTC, as 2026-11-23 or 2026-11-23T14", text)
+	return fmt.Errorf("%q is not an hour; write an hour in UTC, such as 2026-11-23 or 2026-11-23T14", text)
 }
 
 type verifyCommand struct {
-	From hour `help:"First hour (UTC), such as 2026-11-23T14; without it, from the first."`
-	To   hour `help:"Hour (UTC) to stop before; without it, to the last."`
+	From hour `help:"First hour in UTC, such as 2026-11-23T14. Without it: the first hour of the journal."`
+	To   hour `help:"Hour after the last one, in UTC. Without it: the end of the journal."`
 }
 
 var (
-	errBroken = errors.New("the journal is not as it was written")
+	errBroken = errors.New("the journal was altered or damaged")
 	errNewer  = errors.New("a newer program wrote parts of the journal, which this program cannot verify")
 )
 
-// Run works on the storage that the settings name, even with --url.
+// Run verifies the journal in the storage that the settings name, even if --url is given.
 func (c *verifyCommand) Run(e *env) error {
 	began := time.Now()
 	r, err := verifyJournal(e.ctx, e.Environ, c.From.Time, c.To.Time)

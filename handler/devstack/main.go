@@ -31,7 +31,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	interrupted := ctx.Err() != nil // before stop, which ends the context too
+	interrupted := ctx.Err() != nil // asked before stop is called, because stop ends ctx too
 	stop()
 	if err != nil && !interrupted {
 		_, _ = fmt.Fprintln(os.Stderr, "devstack:", err)
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 
 func stage(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
 	var o stack.StageOptions
-	flags.BoolVar(&o.Here, "here", false, "for this machine and func start, local settings included")
+	flags.BoolVar(&o.Here, "here", false, "stage for func start on this machine, with local settings")
 	flags.StringVar(&o.OS, "os", "", "GOOS of the gateway (default linux)")
 	flags.StringVar(&o.Arch, "arch", "", "GOARCH of the gateway (default amd64)")
 	if err := flags.Parse(args); err != nil {
@@ -74,7 +74,7 @@ func stage(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Wr
 
 func services(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
 	var o stack.Options
-	flags.BoolVar(&o.Kind, "kind", false, "regions that neither throttle nor cut unasked")
+	flags.BoolVar(&o.Kind, "kind", false, "regions do not fail or throttle at random")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func services(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io
 
 func serve(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
 	o := stack.RunOptions{Out: out, Log: log}
-	flags.BoolVar(&o.Stack.Kind, "kind", false, "regions that neither throttle nor cut unasked")
-	flags.IntVar(&o.Port, "port", 7071, "port to serve on, or the next free one")
+	flags.BoolVar(&o.Stack.Kind, "kind", false, "regions do not fail or throttle at random")
+	flags.IntVar(&o.Port, "port", 7071, "first port to try")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -100,18 +100,18 @@ func serve(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.
 
 func host(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
 	o := funchost.Options{Stdout: log, Log: log, FrontEnd: true}
-	flags.BoolVar(&o.Fresh, "fresh", false, "each death of the gateway is a lost instance, replaced on the same port")
+	flags.BoolVar(&o.Fresh, "fresh", false, "when the gateway dies, replace the whole host as Azure replaces an instance")
 	flags.StringVar(&o.Addr, "addr", "127.0.0.1:7071", "address to serve on")
 	flags.DurationVar(&o.Timers, "timers", 0, "fire every timer this often (default: never)")
-	flags.Int64Var(&o.Memory, "memory", 0, "bytes that request bodies may take of the host (default: as on an instance of 2,048 MB)")
-	flags.IntVar(&o.Concurrency, "concurrency", 0, "requests at a time, further ones wait (default: no bound)")
+	flags.Int64Var(&o.Memory, "memory", 0, "most bytes of request bodies in memory (default: as on an instance of 2,048 MB)")
+	flags.IntVar(&o.Concurrency, "concurrency", 0, "most requests at a time; further requests wait (default: no limit)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	return stack.Serve(ctx, o, out)
 }
 
-// check is what `make check` runs over everything that is deployed.
+// check runs all checks of what is deployed. `make check` calls it.
 func check(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -13,22 +13,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// MaxInline is the size in bytes of the largest body that stands in its record. Larger bodies are blobs.
+// MaxInline is the size in bytes of the largest body that is stored in its record. Larger
+// bodies are stored in blobs.
 const MaxInline = 1 << 20
 
-// Body is one recorded message body. Its content is in exactly one of JSON, Text, Base64, Assembled and Blob; an
-// empty body and one recorded as metadata only have none. Size and SHA256 are those of the bytes on the wire, even
-// where personal data was taken out of the content.
+// Body describes one recorded message body. Its content is in exactly one of JSON, Text,
+// Base64, Assembled and Blob; Assembled may also be set beside Blob. An empty body has no
+// content, and neither has a body of which only metadata is recorded. Size and SHA256
+// describe the bytes on the wire, even if personal data was removed from the content.
 type Body struct {
-	Size        int64           `json:"size"`   // bytes on the wire
-	SHA256      string          `json:"sha256"` // hex, of the bytes on the wire
+	Size        int64           `json:"size"`   // number of bytes on the wire
+	SHA256      string          `json:"sha256"` // SHA-256 of the bytes on the wire, in hex
 	ContentType string          `json:"contentType,omitempty"`
-	JSON        json.RawMessage `json:"json,omitempty"`      // a whole JSON value
-	Text        string          `json:"text,omitempty"`      // valid UTF-8 that is no JSON
-	Base64      []byte          `json:"base64,omitempty"`    // anything else
-	Blob        string          `json:"blob,omitempty"`      // name below bodies/, for bodies over MaxInline
-	Assembled   json.RawMessage `json:"assembled,omitempty"` // a stream as the equivalent whole object; it may stand beside Blob
-	Stored      *Digest         `json:"stored,omitempty"`    // of the blob's bytes, if those differ from the bytes on the wire
+	JSON        json.RawMessage `json:"json,omitempty"`      // content that is one JSON value
+	Text        string          `json:"text,omitempty"`      // content that is valid UTF-8 but not JSON
+	Base64      []byte          `json:"base64,omitempty"`    // any other content
+	Blob        string          `json:"blob,omitempty"`      // name of the blob with the content, for bodies over MaxInline
+	Assembled   json.RawMessage `json:"assembled,omitempty"` // the object that a stream is equivalent to; Blob may be set too
+	Stored      *Digest         `json:"stored,omitempty"`    // digest of the blob's bytes, if they differ from the bytes on the wire
 }
 
 // Digest is the size and the SHA-256 (hex) of some bytes.
@@ -37,13 +39,13 @@ type Digest struct {
 	SHA256 string `json:"sha256"`
 }
 
-// DigestOf returns the digest of data.
+// DigestOf returns the size and hash of data.
 func DigestOf(data []byte) Digest {
 	sum := sha256.Sum256(data)
 	return Digest{Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
 }
 
-// InBlob returns the digest of the bytes that Blob holds.
+// InBlob returns the size and hash of the bytes in the blob.
 func (b *Body) InBlob() Digest {
 	if b.Stored != nil {
 		return *b.Stored
@@ -51,22 +53,23 @@ func (b *Body) InBlob() Digest {
 	return Digest{Size: b.Size, SHA256: b.SHA256}
 }
 
-// HasContent reports whether the record itself holds the body's content.
+// HasContent reports whether the record contains the body's content.
 func (b *Body) HasContent() bool {
 	return b.ContentSize() > 0
 }
 
-// ContentSize returns the bytes of content that the record itself holds.
+// ContentSize returns the number of bytes of content that the record contains.
 func (b *Body) ContentSize() int {
 	return len(b.JSON) + len(b.Text) + len(b.Base64) + len(b.Assembled)
 }
 
-// WithoutContent returns the body as metadata only.
+// WithoutContent returns a copy of b with the metadata only.
 func (b *Body) WithoutContent() *Body {
 	return &Body{Size: b.Size, SHA256: b.SHA256, ContentType: b.ContentType}
 }
 
-// SetContent stores data, at most MaxInline bytes, in the field that fits it. The body may keep a part of data.
+// SetContent stores data, which must not be longer than MaxInline, in the field for its
+// kind of content. The Body may keep a reference to data.
 func (b *Body) SetContent(data []byte) {
 	switch value, ok := OneLine(data); {
 	case len(data) == 0:
@@ -79,13 +82,14 @@ func (b *Body) SetContent(data []byte) {
 	}
 }
 
-// CopyContent takes the content of the same body from another record.
+// CopyContent copies the content from another record's description of the same body.
 func (b *Body) CopyContent(from *Body) {
 	b.JSON, b.Text, b.Base64 = from.JSON, from.Text, from.Base64
 }
 
-// OneLine returns data as one JSON value without line breaks, or false if it is none. In a valid value line breaks
-// stand between tokens only. Duplicate names are refused, so that all readers of the journal read the same.
+// OneLine returns data as a JSON value without line breaks, or false if data is not one
+// JSON value. It replaces only line breaks between tokens, because a valid value has no
+// others. It returns false for duplicate names, which readers could understand differently.
 func OneLine(data []byte) (json.RawMessage, bool) {
 	data = bytes.Trim(data, " \t\r\n")
 	if !jsontext.Value(data).IsValid() {
@@ -102,8 +106,9 @@ func OneLine(data []byte) (json.RawMessage, bool) {
 	}, data), true
 }
 
-// readable reports whether data is text. Long text counts only if its escapes cost no more than base64 would: two
-// bodies must fit one line of the journal.
+// readable reports whether data should be stored as text. Long text is stored as text only
+// if its escapes do not make it longer than base64, because two bodies must fit into one
+// line of the journal.
 func readable(data []byte) bool {
 	if !utf8.Valid(data) {
 		return false
@@ -123,7 +128,7 @@ func readable(data []byte) bool {
 	return escapes <= len(data)/3
 }
 
-// encodedSize returns an upper estimate of what appendTo appends.
+// encodedSize returns an upper estimate of the number of bytes that appendTo appends.
 func (b *Body) encodedSize(content bool) int {
 	if b == nil || !content {
 		return 256
@@ -131,8 +136,9 @@ func (b *Body) encodedSize(content bool) int {
 	return 256 + len(b.JSON) + len(b.Text)*5/4 + base64.StdEncoding.EncodedLen(len(b.Base64)) + len(b.Assembled)
 }
 
-// appendTo appends b as a further member of the object in dst, without its content unless content is set. It does
-// what the struct's tags say, but copies JSON as it is: encoding/json would rewrite its escapes.
+// appendTo appends b as another member of the JSON object in dst. The content is left out
+// unless content is true. The result is what encoding/json would make of the struct, except
+// that JSON is copied unchanged: encoding/json would change its escapes.
 func (b *Body) appendTo(dst []byte, name string, content bool) []byte {
 	if b == nil {
 		return dst
@@ -164,7 +170,7 @@ func appendString(dst []byte, name, value string) []byte {
 		return dst
 	}
 	dst = append(dst, `,"`+name+`":`...)
-	dst, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(value, "\uFFFD")) // fails for invalid UTF-8 only
+	dst, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(value, "\uFFFD")) // fails only for invalid UTF-8, which was replaced
 	return dst
 }
 

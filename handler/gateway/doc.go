@@ -1,4 +1,4 @@
-// Package gateway is the vocabulary that all layers share: who calls (Caller), what it cost (Usage), what happened
-// (Record, Line, Body) and what went wrong (Error). It holds types and pure functions and imports no other package of
-// the project.
+// Package gateway has the types that all packages share: who calls (Caller), what an answer
+// used (Usage), what happened (Record, Line, Body) and what went wrong (Error). It has only
+// types and pure functions, and imports no other package of the project.
 package gateway

@@ -6,41 +6,42 @@ import (
 	"time"
 )
 
-// Kind groups faults by the HTTP status and the OpenAI error type they are rendered as.
+// Kind determines the HTTP status and OpenAI's error type of a fault.
 type Kind int
 
-// The kinds of failure. The zero Kind is Internal: an error nobody typed is ours.
+// The kinds of faults. The zero Kind is Internal, because an error without a type is a
+// defect of the gateway.
 const (
-	Internal        Kind = iota // a fault of ours; its text never reaches a client
+	Internal        Kind = iota // a defect of the gateway; its text never reaches a client
 	BadRequest                  // the request cannot be understood
-	Unauthenticated             // no key, a wrong key, a key out of service, a bad token
-	Forbidden                   // known caller, not allowed: model, role, address
+	Unauthenticated             // no key, an unknown key, a key that must not be used any more, or an invalid token
+	Forbidden                   // the caller is known but not allowed to use the model, role or product
 	QuotaExceeded               // a limit longer than a minute is used up
-	RateLimited                 // a limit per minute is used up, or every region throttles
-	NotFound                    // no such operation, deployment or stored object
-	TooLarge                    // the body is over the limit
-	HeaderTooLarge              // the headers are over the limit
-	BodyIncomplete              // the client's body ended early or came too slowly
-	Unsupported                 // known and deliberately not carried (realtime)
-	BadGateway                  // a region answered what a client must not see
-	Unavailable                 // no region, no storage, or a full backlog: try again later
+	RateLimited                 // a limit per minute is used up, or every region throttles the gateway
+	NotFound                    // there is no such operation, deployment or stored object
+	TooLarge                    // the body is larger than the limit
+	HeaderTooLarge              // the URL and headers are larger than the limit
+	BodyIncomplete              // the body broke off or paused for too long
+	Unsupported                 // an operation that the gateway does not support (realtime)
+	BadGateway                  // a region sent an answer that cannot be passed on
+	Unavailable                 // no region or no storage can be reached, or the journal's backlog is full; a later try may succeed
 	TimedOut                    // no region answered in time
-	ClientGone                  // the client left; nobody reads the answer
+	ClientGone                  // the client closed the connection before the end
 )
 
-// Error is the one error type that crosses packages. Message is written for the
-// client and is safe to show; Err is for the log only.
+// Error is the only error type that clients see. Message is written for the client and must
+// be safe to show. Err is for the log only.
 type Error struct {
 	Kind       Kind
-	Code       string        // of the fault: OpenAI's error.code and API Management's LastErrorReason
-	Message    string        // what was wrong, where, what would be right
-	RetryAfter time.Duration // 0 = no advice
-	Limit      string        // name of the limit that refused; may be empty
-	Allow      string        // methods the path has, when the method was the mistake
+	Code       string        // code of the fault: error.code for OpenAI's clients, LastErrorReason in API Management
+	Message    string        // what was wrong, where, and what would be right
+	RetryAfter time.Duration // how long the client should wait; 0 = the answer does not say
+	Limit      string        // name of the limit that refused the request; empty = no limit did
+	Allow      string        // the methods that the path has, if the request used another method
 	Err        error         // cause, for the log
 }
 
-// kinds holds status and OpenAI's error.type for each Kind.
+// kinds has the HTTP status and OpenAI's error.type of each Kind.
 var kinds = map[Kind]struct {
 	status int
 	name   string
@@ -59,19 +60,19 @@ var kinds = map[Kind]struct {
 	BadGateway:      {http.StatusBadGateway, "server_error"},
 	Unavailable:     {http.StatusServiceUnavailable, "server_error"},
 	TimedOut:        {http.StatusGatewayTimeout, "server_error"},
-	ClientGone:      {499, "client_closed_request"}, // nginx's number; no client reads it
+	ClientGone:      {499, "client_closed_request"}, // the number that nginx uses; no client receives it
 }
 
-// Status is the HTTP status that errors of this kind are rendered with.
+// Status returns the HTTP status of errors of this kind.
 func (k Kind) Status() int { return kinds[k].status }
 
-// Type is OpenAI's error.type.
+// Type returns OpenAI's error.type of errors of this kind.
 func (k Kind) Type() string { return kinds[k].name }
 
-// WithRetry sets how long the client should wait.
+// WithRetry sets how long the client should wait before it tries again.
 func (e *Error) WithRetry(wait time.Duration) *Error { e.RetryAfter = wait; return e }
 
-// WithLimit sets the name of the limit that refused.
+// WithLimit sets the name of the limit that refused the request.
 func (e *Error) WithLimit(name string) *Error { e.Limit = name; return e }
 
 // WithCause sets the cause for the log.
@@ -86,7 +87,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf returns the kind of the first *Error in err's chain; any other error is Internal.
+// KindOf returns the kind of the first *Error in the chain of err, or Internal if there is
+// none.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind

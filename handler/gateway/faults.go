@@ -1,9 +1,9 @@
 package gateway
 
-// The catalogue. Every error that a client or a record can show is one of these.
+// The catalogue of faults. Every error that a client or a record shows is one of these.
 var (
 
-	// The gateway itself.
+	// Faults of the gateway and its storage.
 
 	InternalServerError = define(Fault{
 		Kind: Internal, Code: "InternalServerError", Fixer: ByOperator,
@@ -20,15 +20,15 @@ var (
 	})
 	AuditLogUnavailable = define(Fault{
 		Kind: Unavailable, Code: "AuditLogUnavailable", Fixer: ByWaiting,
-		Meaning: "The record of the request cannot be made durable, so the answer is withheld.",
+		Meaning: "The record of the request cannot be made durable, so the answer is not sent.",
 	})
 	ClientConnectionFailure = define(Fault{
 		Kind: ClientGone, Code: "ClientConnectionFailure", Fixer: ByCaller,
 		Message: "The client closed the connection before the answer was complete.",
-		Meaning: "The client left; only the record shows it (status 499).",
+		Meaning: "The client closed the connection; only the record shows this error (status 499).",
 	})
 
-	// The request.
+	// Faults of the request.
 
 	MalformedRequest = define(Fault{
 		Kind: BadRequest, Code: "BadRequest", Fixer: ByCaller,
@@ -54,7 +54,7 @@ var (
 	ResourceNotFound = define(Fault{
 		Kind: NotFound, Code: "404", Fixer: ByCaller,
 		Message: "Resource not found",
-		Meaning: "A classic path has no api-version. The answer is Azure's own.",
+		Meaning: "A classic path has no api-version. The error has the same text as Azure's.",
 	})
 	OperationNotFound = define(Fault{
 		Kind: NotFound, Code: "OperationNotFound", Fixer: ByCaller,
@@ -65,7 +65,7 @@ var (
 		Kind: NotFound, Code: "DeploymentNotFound", Fixer: ByCaller,
 		Message: "The API deployment for this resource does not exist. If you created the deployment within the last " +
 			"5 minutes, please wait a moment and try again.",
-		Meaning: "No region serves the model that the request names. The answer is Azure's own.",
+		Meaning: "No region serves the model that the request names. The error has the same text as Azure's.",
 	})
 	ResponseNotFound = define(Fault{
 		Kind: NotFound, Code: "response_not_found", Fixer: ByCaller,
@@ -83,16 +83,16 @@ var (
 	})
 	RealtimeNotSupported = define(Fault{
 		Kind: Unsupported, Code: "RealtimeNotSupported", Fixer: ByCaller,
-		Message: "Realtime needs WebSockets, which the Azure Functions host does not carry. Connect to a region directly.",
-		Meaning: "The Functions host carries no WebSockets.",
+		Message: "Realtime needs WebSockets, which the Azure Functions host does not support. Connect to a region directly.",
+		Meaning: "The request needs a WebSocket, which the Functions host does not support.",
 	})
 
-	// Who calls.
+	// Faults of keys and tokens.
 
 	SubscriptionKeyNotFound = define(Fault{
 		Kind: Unauthenticated, Code: "SubscriptionKeyNotFound", Fixer: ByCaller,
 		Message: "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API.",
-		Meaning: "The request carries no key and no token.",
+		Meaning: "The request has no key and no token.",
 	})
 	SubscriptionKeyInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "SubscriptionKeyInvalid", Fixer: ByCaller,
@@ -101,8 +101,8 @@ var (
 	})
 	TokenNotAccepted = define(Fault{
 		Kind: Unauthenticated, Code: "TokenNotAccepted", Fixer: ByCaller,
-		Message: "Access denied: this gateway takes no Entra tokens. Send a subscription key in the api-key header.",
-		Meaning: "The gateway has no Entra settings.",
+		Message: "Access denied: this gateway does not accept Entra tokens. Send a subscription key in the api-key header.",
+		Meaning: "The request has an Entra token, but the gateway has no settings for Entra.",
 	})
 	JwtInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "JwtInvalid", Fixer: ByCaller,
@@ -138,18 +138,18 @@ var (
 	})
 	IssuerUnavailable = define(Fault{
 		Kind: Unavailable, Code: "IssuerUnavailable", Fixer: ByWaiting,
-		Message: "The gateway cannot reach Entra to check the token now. Try again, or send a subscription key alone.",
+		Message: "The gateway cannot reach Entra to check the token now. Try again, or send a subscription key without a token.",
 		Meaning: "Entra's signing keys cannot be fetched.",
 	})
 	AdminKeyNotFound = define(Fault{
 		Kind: Unauthenticated, Code: "AdminKeyNotFound", Fixer: ByCaller,
 		Message: "Access denied: send the admin key in the api-key header, or as a Bearer token.",
-		Meaning: "A call to /manage carries no admin key.",
+		Meaning: "A call to /manage has no admin key and no token.",
 	})
 	AdminKeyInvalid = define(Fault{
 		Kind: Unauthenticated, Code: "AdminKeyInvalid", Fixer: ByCaller,
 		Message: "Access denied: this is not the admin key.",
-		Meaning: "A call to /manage carries another key.",
+		Meaning: "A call to /manage has a key that is not the admin key.",
 	})
 	AdminKeyUnavailable = define(Fault{
 		Kind: Unavailable, Code: "AdminKeyUnavailable", Fixer: ByWaiting,
@@ -157,7 +157,7 @@ var (
 		Meaning: "Key Vault cannot be reached.",
 	})
 
-	// What they may do.
+	// Refusals by the policy and its limits.
 
 	TokenClaimValueNotAllowed = define(Fault{
 		Kind: Forbidden, Code: "TokenClaimValueNotAllowed", Fixer: ByOperator,
@@ -174,7 +174,7 @@ var (
 	})
 	OperationNotMetered = define(Fault{
 		Kind: Forbidden, Code: "OperationNotMetered", Fixer: ByCaller,
-		Meaning: "The product has hard limits, and the tokens of this operation cannot be held against them.",
+		Meaning: "The product has hard limits, and the gateway cannot count the tokens of this operation in advance.",
 	})
 	ModelNotPriced = define(Fault{
 		Kind: Forbidden, Code: "ModelNotPriced", Fixer: ByOperator,
@@ -198,10 +198,10 @@ var (
 	})
 	ConcurrencySlotLost = define(Fault{
 		Kind: Unavailable, Code: "ConcurrencySlotLost", Fixer: ByWaiting,
-		Meaning: "The request's place in a limit on concurrent requests could not be renewed.",
+		Meaning: "The request's slot in a limit on concurrent requests could not be renewed, so the request was ended.",
 	})
 
-	// Regions.
+	// Faults of regions.
 
 	BackendConnectionFailure = define(Fault{
 		Kind: Unavailable, Code: "BackendConnectionFailure", Fixer: ByWaiting,
@@ -218,7 +218,7 @@ var (
 	UpstreamError = define(Fault{
 		Kind: BadGateway, Code: "upstream_error", Fixer: ByWaiting,
 		Message: "The region did not answer with a stream.",
-		Meaning: "A region answered a request for a stream with something else.",
+		Meaning: "A region answered a request for a stream with an answer that is no stream.",
 	})
 	UpstreamBrokeOff = define(Fault{
 		Kind: BadGateway, Code: "upstream_cut", Fixer: ByWaiting,
@@ -227,18 +227,18 @@ var (
 	})
 	StreamTruncated = define(Fault{
 		Kind: BadGateway, Code: "StreamTruncated", Fixer: ByWaiting,
-		Meaning: "A region broke off its answer; only the record shows it.",
+		Meaning: "A region broke off its answer; only the record shows this error.",
 	})
 	RegionPinned = define(Fault{
 		Kind: Unavailable, Code: "RegionPinned", Fixer: ByWaiting,
-		Meaning: "Only the region that keeps the named object was asked; only the record shows it.",
+		Meaning: "Only one region could serve the request, and its error was passed on; only the record shows this code.",
 	})
 
-	// Management.
+	// Faults of management calls.
 
 	InvalidQuery = define(Fault{
 		Kind: BadRequest, Code: "invalid_query", Fixer: ByCaller,
-		Meaning: "A question for usage cannot be answered as asked.",
+		Meaning: "A parameter of a usage query is not valid.",
 	})
 	InvalidProduct = define(Fault{
 		Kind: BadRequest, Code: "invalid_product", Fixer: ByCaller,
@@ -246,11 +246,11 @@ var (
 	})
 	InvalidID = define(Fault{
 		Kind: BadRequest, Code: "invalid_id", Fixer: ByCaller,
-		Meaning: "A subscription id is malformed or taken.",
+		Meaning: "A subscription id is malformed or already in use.",
 	})
 	InvalidKey = define(Fault{
 		Kind: BadRequest, Code: "invalid_key", Fixer: ByCaller,
-		Meaning: "A subscription key is malformed or taken.",
+		Meaning: "A subscription key is malformed or already in use.",
 	})
 	InvalidState = define(Fault{
 		Kind: BadRequest, Code: "invalid_state", Fixer: ByCaller,
@@ -262,11 +262,11 @@ var (
 	})
 	SubscriptionChanging = define(Fault{
 		Kind: Unavailable, Code: "SubscriptionChanging", Fixer: ByWaiting,
-		Meaning: "Others change the subscription at the same time.",
+		Meaning: "Other requests changed the subscription at the same time.",
 	})
 )
 
-// catalogue is filled while the package's variables are initialized, in their order.
+// catalogue is filled while the variables above are initialized, in their order.
 var catalogue []Fault
 
 func define(f Fault) Fault {
@@ -274,5 +274,5 @@ func define(f Fault) Fault {
 	return f
 }
 
-// Catalogue lists every fault, in the order of the documents.
+// Catalogue returns all faults in the order of the README.
 func Catalogue() []Fault { return catalogue }

@@ -12,38 +12,40 @@ type LineType string
 
 // The types of lines.
 const (
-	Begin LineType = "begin" // a request was let in
-	End   LineType = "end"   // it ended; of two ends with one id the later counts
-	Amend LineType = "amend" // corrects the outcome of the end before it with the same id
+	Begin LineType = "begin" // a request was accepted
+	End   LineType = "end"   // a request ended; if two lines have the same id, the later one counts
+	Amend LineType = "amend" // corrects the outcome in the end line with the same id
 
-	Incomplete LineType = "incomplete" // the request's process died before its end
+	Incomplete LineType = "incomplete" // the process died before the request ended
 )
 
-// LineVersion is the format version of the lines that this program writes, and the newest that it reads.
+// lineVersion is the format version of the lines that this program writes, and the newest
+// version that it can read.
 const lineVersion = 1
 
 // Line is one record of the journal.
 type Line struct {
 	Type    LineType `json:"type"`
 	Version int      `json:"version"`
-	Relaxed bool     `json:"relaxed,omitempty"` // written by a gateway that releases answers before their records are durable
+	Relaxed bool     `json:"relaxed,omitempty"` // written in relaxed mode, in which answers are sent even if their records are not durable
 	Record
 }
 
-// Entry is a line of the journal and its place. It is complete in itself: an end has its request's content from the
-// begin, and an amend is the whole end with the new outcome.
+// Entry is a line of the journal with its place. It is complete: an end has the content of
+// the request from the begin line, and an amend has all fields of the end line and the new
+// outcome.
 type Entry struct {
 	Line
 
 	File   string // name of the journal file
-	Offset int64  // of the line's batch in the file
-	Index  int    // of the line in its batch; with Offset it orders a file's entries
-	Chain  string // SHA-256 of the batch, hex
+	Offset int64  // where the line's batch begins in the file
+	Index  int    // number of the line in its batch; Offset and Index order the entries of a file
+	Chain  string // SHA-256 of the batch in hex
 }
 
-// VersionError says that something stored has a newer format than this program reads.
+// VersionError says that stored data has a newer format than this program can read.
 type VersionError struct {
-	What         string // such as "record"
+	What         string // what the data is, such as "record"
 	Found, Known int
 }
 
@@ -51,7 +53,7 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s has format version %d, but this program reads versions up to %d: use a newer program", e.What, e.Found, e.Known)
 }
 
-// CheckVersion returns a *VersionError if found is newer than known.
+// CheckVersion returns a *VersionError if the version found is newer than known.
 func CheckVersion(what string, found, known int) error {
 	if found > known {
 		return &VersionError{What: what, Found: found, Known: known}
@@ -59,7 +61,7 @@ func CheckVersion(what string, found, known int) error {
 	return nil
 }
 
-// ParseLine reads a line back.
+// ParseLine parses a line of the journal. It returns a *VersionError for a newer format.
 func ParseLine(line []byte) (Line, error) {
 	var l Line
 	if err := json.Unmarshal(line, &l); err != nil {
@@ -68,8 +70,8 @@ func ParseLine(line []byte) (Line, error) {
 	return l, CheckVersion("record", l.Version, lineVersion)
 }
 
-// Encode renders the line in the current version. The content of the request's body is left out unless
-// requestContent is set.
+// Encode returns l as a line in the current format. The content of the request's body is
+// left out unless requestContent is true.
 func (l Line) Encode(requestContent bool) ([]byte, error) {
 	l.Version = lineVersion
 	request, response := l.Request, l.Response
@@ -86,7 +88,7 @@ func (l Line) Encode(requestContent bool) ([]byte, error) {
 	return append(line, '}'), nil
 }
 
-// amendment is all that an amend line has.
+// amendment has the members of an amend line.
 type amendment struct {
 	Type    LineType  `json:"type"`
 	Version int       `json:"version"`
@@ -95,8 +97,9 @@ type amendment struct {
 	Outcome Outcome   `json:"outcome"`
 }
 
-// EncodeAmend renders the line that corrects the outcome of rec's end to rec's present one.
+// EncodeAmend returns an amend line, which replaces the outcome in rec's end line by
+// rec.Outcome.
 func EncodeAmend(rec *Record) []byte {
-	line, _ := json.Marshal(amendment{Amend, lineVersion, rec.ID, rec.Time, rec.Outcome}) // strings and a time: cannot fail
+	line, _ := json.Marshal(amendment{Amend, lineVersion, rec.ID, rec.Time, rec.Outcome}) // cannot fail: only strings and a time
 	return line
 }

@@ -1,5 +1,5 @@
-// Package idle ends a transfer that makes no progress. The total time of a transfer is
-// not limited here: a long answer or a large body may take as long as it keeps moving.
+// Package idle ends transfers that make no progress. It does not limit the total time of a
+// transfer: a long answer or a large body may take as long as bytes keep arriving.
 package idle
 
 import (
@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// Reader limits the duration of each single Read. Time that the caller spends between
-// two reads does not count. The limit starts with SetLimit; before it Reads are unlimited.
+// Reader limits how long each single Read may take. The time that the caller spends between
+// two Reads does not count. There is no limit before SetLimit is called.
 type Reader struct {
 	io.ReadCloser
 
 	limit time.Duration
-	timer *time.Timer // nil until SetLimit
+	timer *time.Timer // nil before SetLimit
 }
 
-// NewReader returns a Reader over r that has no limit yet.
+// NewReader returns a Reader of r without a limit.
 func NewReader(r io.ReadCloser) *Reader { return &Reader{ReadCloser: r} }
 
-// SetLimit has every later Read that takes longer than limit call abort, once and on
-// another goroutine. abort must make the blocked Read return, for example by cancelling
-// the context of its request. SetLimit must not run during a Read.
+// SetLimit makes every later Read call abort if it takes longer than limit. abort is called
+// once, on another goroutine. It must make the blocked Read return, for example by
+// cancelling the context of its request. SetLimit must not be called during a Read.
 func (r *Reader) SetLimit(limit time.Duration, abort func()) {
 	r.limit, r.timer = limit, time.AfterFunc(limit, abort)
 	r.timer.Stop()
@@ -37,28 +37,29 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return r.ReadCloser.Read(p)
 }
 
-// Deadline is the read or write deadline of a connection that progress moves forward.
+// Deadline is a read or write deadline of a connection. Each read or write moves it to a
+// later time.
 type Deadline struct {
 	set   func(time.Time) error
 	limit time.Duration
 	renew time.Time
 }
 
-// NewDeadline returns a Deadline that set applies to a connection. Nothing is set until
-// the first Extend.
+// NewDeadline returns a Deadline that calls set to change the deadline of a connection. It
+// does not call set before the first Extend.
 func NewDeadline(limit time.Duration, set func(time.Time) error) Deadline {
 	return Deadline{set: set, limit: limit}
 }
 
-// Extend gives the connection another limit from now on. It is called before every read
-// or write, but acts at most once in an eighth of the limit, because setting a deadline
+// Extend sets the deadline to now plus the limit. It must be called before every read or
+// write. It calls set at most once per eighth of the limit, because setting a deadline
 // costs as much as a small write.
 func (d *Deadline) Extend() {
 	now := time.Now()
 	if !now.After(d.renew) {
 		return
 	}
-	_ = d.set(now.Add(d.limit)) // a connection without deadlines is one of a test
+	_ = d.set(now.Add(d.limit)) // fails only for connections in tests, which have no deadlines
 	d.renew = now.Add(d.limit / 8)
 }
 

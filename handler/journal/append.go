@@ -12,17 +12,18 @@ import (
 	"aoaigateway/handler/blob"
 )
 
-// appendResult is what became of a batch that was sent.
+// appendResult says what is known about an append.
 type appendResult int
 
 const (
-	resultUnknown appendResult = iota // the blob could not be read
+	resultUnknown appendResult = iota // the blob could not be read, so the result is not known
 	applied
-	notApplied // the file is as long as before: the same bytes may be sent again
-	fileClosed // the batch can never be applied to this file
+	notApplied // the file's length is unchanged, so the same bytes may be sent again
+	fileClosed // the batch is not in this file and cannot be appended to it any more
 )
 
-// appendUntilKnown appends batch, whose bytes stay the same, until the result is known.
+// appendUntilKnown appends batch to the open file. It tries until the result is known or
+// ctx ends. The bytes of batch stay the same.
 func (c *committer) appendUntilKnown(ctx context.Context, batch []byte) appendResult {
 	retry := c.retry()
 	for {
@@ -44,7 +45,8 @@ func (c *committer) appendUntilKnown(ctx context.Context, batch []byte) appendRe
 	}
 }
 
-// resolve reads the file until it shows what became of batch.
+// resolve finds out whether batch was appended. It tries until the file can be read or ctx
+// ends.
 func (c *committer) resolve(ctx context.Context, batch []byte, retry *retry) appendResult {
 	for {
 		result, err := c.inspect(ctx, batch)
@@ -58,26 +60,28 @@ func (c *committer) resolve(ctx context.Context, batch []byte, retry *retry) app
 	}
 }
 
-// inspect compares the file's length with what it was and what it should be.
+// inspect compares the file's length now with its length before the append and with the
+// length that the append should give.
 func (c *committer) inspect(ctx context.Context, batch []byte) (appendResult, error) {
 	length, sealed, err := c.length(ctx, c.file.name)
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
-		c.Logger.Error("a journal file is gone; the journal continues in the next", "file", c.file.name, "length", c.file.length)
+		c.Logger.Error("a journal file does not exist any more; the journal continues in the next file",
+			"file", c.file.name, "length", c.file.length)
 		return fileClosed, nil
 	case err != nil:
 		return resultUnknown, err
 	case length == c.file.length && !sealed:
 		return notApplied, nil
 	case length < c.file.length+int64(len(batch)):
-		c.Logger.Warn("another process closed a journal file; the journal continues in the next",
+		c.Logger.Warn("another process closed a journal file; the journal continues in the next file",
 			"file", c.file.name, "length", length, "sealed", sealed)
 		return fileClosed, nil
 	}
 	return c.compare(ctx, batch)
 }
 
-// compare reports whether the file holds batch where it was sent to.
+// compare reports whether the file contains batch at the place to which it was sent.
 func (c *committer) compare(ctx context.Context, batch []byte) (appendResult, error) {
 	found := make([]byte, len(batch))
 	err := c.try(ctx, func(ctx context.Context) error {
@@ -95,7 +99,7 @@ func (c *committer) compare(ctx context.Context, batch []byte) (appendResult, er
 	case bytes.Equal(found, batch):
 		return applied, nil
 	}
-	c.Logger.Error("another process wrote to a journal file; the journal continues in the next",
+	c.Logger.Error("another process wrote to a journal file; the journal continues in the next file",
 		"file", c.file.name, "position", c.file.length)
 	return fileClosed, nil
 }
@@ -114,7 +118,7 @@ func (c *committer) try(ctx context.Context, op func(context.Context) error) err
 	return op(ctx)
 }
 
-// retry spaces the attempts of one operation and logs them.
+// retry makes pauses between the tries of one operation, and logs failures.
 type retry struct {
 	pauses   backoff.Backoff
 	logger   *slog.Logger
@@ -139,7 +143,7 @@ func (r *retry) succeeded(step string) {
 	}
 }
 
-// wait pauses before the next attempt. It returns false when ctx ended.
+// wait pauses before the next try. It returns false if ctx ended first.
 func (r *retry) wait(ctx context.Context) bool {
 	return backoff.Sleep(ctx, backoff.Jitter(r.pauses.Next()))
 }

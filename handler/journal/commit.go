@@ -7,29 +7,29 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// committer turns groups of lines into batches of files. It belongs to the writer's one goroutine, so one append is in
-// flight at a time.
+// committer writes groups of lines as batches into files. Only the writer's goroutine uses
+// it, so only one append is in flight at a time.
 type committer struct {
 	Options
 	process  string
 	chain    chain
-	file     *file    // nil before the first batch and after a file that takes no more
-	files    int      // numbers used
-	inserted int      // numbers whose manifest entry was inserted or attempted
-	retired  []string // files that take no more; they are sealed once the next file has a batch
+	file     *file    // the open file; nil = none, before the first batch or after the previous file was retired
+	files    int      // how many file numbers were used
+	inserted int      // how many of them the manifest has an entry for, or may have one
+	retired  []string // names of files that take no more batches; they are sealed after the next file has its first batch
 	manifest *manifest.Writer
 	inFlight inFlight
 	packer   format.Packer
 }
 
-// chain is the head of a process's chain of batches.
+// chain is the end of a process's chain of batches.
 type chain struct {
-	seq  int64  // of the next batch
-	prev string // hash of the last durable one
+	seq  int64  // sequence number of the next batch
+	prev string // hash of the last durable batch
 }
 
-// commit returns true once every line of group is durable, and false only when ctx ended first. It tries for as long
-// as the process lives.
+// commit makes all lines of group durable. It returns false only if ctx ended first;
+// without that it never gives up.
 func (c *committer) commit(ctx context.Context, group []*Pending) bool {
 	for {
 		if !c.ensureFile(ctx) {
@@ -48,13 +48,13 @@ func (c *committer) commit(ctx context.Context, group []*Pending) bool {
 			return true
 		case fileClosed:
 			c.retireFile()
-		case resultUnknown, notApplied: // ctx ended
+		case resultUnknown, notApplied: // only possible after ctx ended
 			return false
 		}
 	}
 }
 
-// append makes one batch durable in the open file, or returns why it is not.
+// append tries to make one batch durable in the open file, and returns the result.
 func (c *committer) append(ctx context.Context, inFlight map[string][]string, group []*Pending) appendResult {
 	records := make([][]byte, len(group))
 	for i, p := range group {
@@ -69,8 +69,8 @@ func (c *committer) append(ctx context.Context, inFlight map[string][]string, gr
 	return result
 }
 
-// advance moves the head past a durable batch. Only now are the retired files given up to recovery, because this
-// file's first batch lists what is in flight.
+// advance moves the end of the chain past a durable batch. Only now are the retired files
+// sealed, because the first batch of this file lists the requests in flight.
 func (c *committer) advance(batch format.Packed) {
 	c.file.length += int64(len(batch.Data))
 	c.file.appends++

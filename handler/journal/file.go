@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// file is the open blob.
+// file is the journal file that is open.
 type file struct {
 	name    string
 	number  int
@@ -19,7 +19,8 @@ type file struct {
 	appends int
 }
 
-// ensureFile makes sure that a file takes the next batch. It returns false only when ctx ended first.
+// ensureFile makes sure that a file is open that can take the next batch. It returns false
+// only if ctx ended first.
 func (c *committer) ensureFile(ctx context.Context) bool {
 	hour := time.Now().UTC().Truncate(time.Hour)
 	if c.file != nil && c.file.hour.Equal(hour) && c.file.appends < c.MaxAppends {
@@ -49,9 +50,9 @@ func (c *committer) ensureFile(ctx context.Context) bool {
 	}
 }
 
-// insertAndCreate inserts the file's manifest entry and then creates its blob. The insert is
-// tried once. If it fails, the next call only creates the blob, and the entry follows later.
-// A table that cannot be reached delays a new file by at most 2 s.
+// insertAndCreate inserts the file's manifest entry and then creates its blob. It tries the
+// insert only once. If the insert fails, a later call only creates the blob, and the entry
+// follows later. So a table that cannot be reached delays a new file by at most 2 s.
 func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
 	if c.inserted <= f.number {
 		c.inserted = f.number + 1
@@ -62,7 +63,8 @@ func (c *committer) insertAndCreate(ctx context.Context, f *file) error {
 	return c.create(ctx, f.name)
 }
 
-// create makes the blob. An empty blob that exists is from an earlier attempt whose answer was lost.
+// create creates the blob. If the blob exists and is empty, an earlier try created it and
+// its answer was lost.
 func (c *committer) create(ctx context.Context, name string) error {
 	err := c.try(ctx, func(ctx context.Context) error { return c.Blobs.Create(ctx, name) })
 	if !errors.Is(err, blob.ErrExists) {
@@ -78,7 +80,7 @@ func (c *committer) create(ctx context.Context, name string) error {
 	return err
 }
 
-// retireFile leaves a file that takes no more.
+// retireFile stops using the open file.
 func (c *committer) retireFile() {
 	if c.file != nil {
 		c.retired = append(c.retired, c.file.name)
@@ -86,7 +88,8 @@ func (c *committer) retireFile() {
 	}
 }
 
-// closeFile closes the open file for good, unless requests are in flight: the next file must list those.
+// closeFile stops using the open file and seals it, unless requests are in flight. If some
+// are, the next file must list them first.
 func (c *committer) closeFile() {
 	if c.inFlight.len() > 0 {
 		return

@@ -7,10 +7,11 @@ import (
 	"aoaigateway/handler/journal/format"
 )
 
-// inFlight has the requests whose begin is durable and whose end is not. Only the committer changes it.
+// inFlight has the requests that have a durable begin record and no durable end record.
+// Only the committer changes it.
 type inFlight struct {
 	mu    sync.Mutex
-	files map[string]string // request id → file with its begin
+	files map[string]string // request id → name of the file with the begin record
 }
 
 func (f *inFlight) len() int {
@@ -19,7 +20,8 @@ func (f *inFlight) len() int {
 	return len(f.files)
 }
 
-// update adds the begins of a group that is durable in file, and removes those that the group ended.
+// update adds the requests that begin in a durable group, and removes those that end in it.
+// The group is in file.
 func (f *inFlight) update(group []*Pending, file string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -37,7 +39,8 @@ func (f *inFlight) update(group []*Pending, file string) {
 	}
 }
 
-// list returns the ids by file, as many as fit one batch: more than 100,000 of the gateway's ids do.
+// list returns the ids by file. It returns at most what fits into one batch, which is more
+// than 100,000 ids.
 func (f *inFlight) list(logger *slog.Logger) map[string][]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -54,7 +57,7 @@ func (f *inFlight) list(logger *slog.Logger) map[string][]string {
 		ids[file] = append(ids[file], id)
 	}
 	if dropped > 0 {
-		logger.Error("a journal file does not list all requests in flight", "missing", dropped)
+		logger.Error("too many requests are in flight: the new journal file does not list all of them", "missing", dropped)
 	}
 	return ids
 }

@@ -7,13 +7,14 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// run commits groups until the writer is closed and its queue empty, or ctx ends.
+// run commits groups of lines. It ends when the writer is closed and the queue is empty, or
+// when ctx ends.
 func (w *Writer) run(ctx context.Context, c *committer) {
 	defer close(w.stopped)
 	defer w.abandon()
 	for w.waitForLines(ctx, c) {
 		group := w.take()
-		if len(group) == 0 { // the last group took them already
+		if len(group) == 0 { // an earlier group has taken the lines already
 			continue
 		}
 		started := time.Now()
@@ -30,7 +31,8 @@ func (w *Writer) run(ctx context.Context, c *committer) {
 	}
 }
 
-// waitForLines returns true when there are lines to commit, and false when no more will come.
+// waitForLines waits until there are lines to commit and returns true. It returns false if
+// no more lines will come.
 func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
 	var idle <-chan time.Time
 	if w.manifest != nil && c.file != nil {
@@ -44,7 +46,7 @@ func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
 			return ctx.Err() == nil
 		case <-ctx.Done():
 			return false
-		case <-idle: // an open file that nobody touches would look like that of a dead process
+		case <-idle: // closes the file: without writes, other processes would take this process for dead
 			c.closeFile()
 		case <-w.closing:
 			used, _ := w.Backlog()
@@ -53,7 +55,7 @@ func (w *Writer) waitForLines(ctx context.Context, c *committer) bool {
 	}
 }
 
-// pause keeps the starts of two commits an Interval apart.
+// pause waits until an Interval has passed since the last commit began.
 func (w *Writer) pause(ctx context.Context, started time.Time) {
 	timer := time.NewTimer(w.o.Interval - time.Since(started))
 	defer timer.Stop()
@@ -64,7 +66,7 @@ func (w *Writer) pause(ctx context.Context, started time.Time) {
 	}
 }
 
-// take removes the lines that fit one batch from the queue.
+// take removes lines from the queue, as many as fit into one batch.
 func (w *Writer) take() []*Pending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -82,7 +84,8 @@ func (w *Writer) take() []*Pending {
 	return group
 }
 
-// takeFull returns the next group if more than one batch is waiting. Such a group gains nothing by waiting.
+// takeFull returns the next group if more than one batch of lines is waiting. Such a group
+// need not wait for more lines.
 func (w *Writer) takeFull() []*Pending {
 	w.mu.Lock()
 	full := w.queued > MaxLine
@@ -94,7 +97,7 @@ func (w *Writer) takeFull() []*Pending {
 	return w.take()
 }
 
-// wakeForRest restores the token for lines that take left in the queue.
+// wakeForRest restores the wake-up token if take has left lines in the queue.
 func (w *Writer) wakeForRest() {
 	w.mu.Lock()
 	left := len(w.queue)
@@ -104,7 +107,8 @@ func (w *Writer) wakeForRest() {
 	}
 }
 
-// release frees the room of a durable group and then tells its waiters, so that these can rely on the room.
+// release frees the backlog that a durable group used. Only then does it tell the waiters,
+// so that they can rely on the free backlog.
 func (w *Writer) release(group []*Pending) {
 	var size int64
 	for _, p := range group {

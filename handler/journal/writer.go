@@ -15,29 +15,31 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// Why Append refused a line.
+// The reasons why Append refuses a line.
 var (
 	ErrFull    = errors.New("journal: the backlog is full")
 	ErrTooLong = errors.New("journal: the line is too long for one batch")
 	ErrClosed  = errors.New("journal: the writer is closed")
 )
 
-// MaxLine is the longest line that Append takes. A batch with such a line fits one append, whatever its bytes are.
+// MaxLine is the greatest length in bytes of a line that Append accepts. A batch with such
+// a line fits into one append, even if it cannot be compressed.
 const MaxLine = format.MaxRaw - format.MaxHeader
 
-// DefaultInterval is the time between the starts of two commits, and its setting's default.
+// DefaultInterval is the time between the beginnings of two commits. It is also the default
+// of the setting.
 const DefaultInterval = 100 * time.Millisecond
 
-// Options of a Writer; only Blobs is needed.
+// Options of a Writer. Only Blobs is required.
 type Options struct {
 	Blobs      blob.Store
-	Manifest   *manifest.Manifest // nil = files have no entries
-	Logger     *slog.Logger       // default: discards
-	Interval   time.Duration      // between the starts of two commits; 0 = DefaultInterval
-	MaxBacklog int64              // bytes of lines not yet durable; default 64 MiB
-	MaxAppends int                // appends to one file; default 45,000 of the service's 50,000
-	TryTimeout time.Duration      // of one blob operation; default 10 s
-	RetryPause time.Duration      // after the first failure, doubling up to 2 s; default 50 ms
+	Manifest   *manifest.Manifest // nil = the files have no manifest entries
+	Logger     *slog.Logger       // default: nothing is logged
+	Interval   time.Duration      // time between the beginnings of two commits; 0 = DefaultInterval
+	MaxBacklog int64              // limit of the bytes of lines that are not durable yet; default 64 MiB
+	MaxAppends int                // appends to one file; default 45,000, because the service allows 50,000
+	TryTimeout time.Duration      // time limit of one operation on a blob; default 10 s
+	RetryPause time.Duration      // pause after a failure; doubled after each further one, up to 2 s; default 50 ms
 }
 
 func (o Options) withDefaults() Options {
@@ -50,25 +52,25 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Writer is one process's journal. Safe for concurrent use.
+// Writer writes the journal of one process. Safe for concurrent use.
 type Writer struct {
 	o       Options
 	process string
 
 	mu      sync.Mutex
-	queue   []*Pending // appended, in no group yet
-	queued  int64      // bytes of queue
-	backlog int64      // bytes of queue and of the group being committed
+	queue   []*Pending // lines that were appended and are in no group yet
+	queued  int64      // bytes of the lines in queue
+	backlog int64      // bytes of the lines in queue and in the group that is being committed
 	closed  bool
 
-	wake     chan struct{} // holds one token when the committer must look at the queue
-	closing  chan struct{} // closed by Close: flush without pauses, then stop
+	wake     chan struct{} // has capacity 1; an element tells the committer to look at the queue
+	closing  chan struct{} // closed by Close: commit the queue without pauses and stop
 	stopped  chan struct{} // closed when the committer has ended
 	abandon  context.CancelFunc
 	manifest *manifest.Writer // nil without a manifest
 }
 
-// New starts a writer. It opens its first file with the first line.
+// New starts a Writer. The Writer opens its first file when it has a line to write.
 func New(o Options) *Writer {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writer{
@@ -94,24 +96,26 @@ func New(o Options) *Writer {
 
 func newProcess() string {
 	var id [8]byte
-	_, _ = rand.Read(id[:]) // never fails
+	_, _ = rand.Read(id[:]) // cannot fail
 	return hex.EncodeToString(id[:])
 }
 
-// Process is the random name of this writer in the names of its files.
+// Process returns the random id of this writer, which is part of the names of its files.
 func (w *Writer) Process() string { return w.process }
 
-// Append queues line, one JSON object without a line break, and owns it from then on. It does not block.
+// Append queues line, which must be one JSON object without a line break. The caller must
+// not use line afterwards. Append does not block.
 func (w *Writer) Append(line []byte) (*Pending, error) {
 	return w.append(&Pending{line: line})
 }
 
-// AppendBegin is Append for the line that puts request id in flight. Files opened before its end is durable list it.
+// AppendBegin appends the line that begins the request id. The request is in flight until
+// its end is durable, and files that are opened until then list it.
 func (w *Writer) AppendBegin(id string, line []byte) (*Pending, error) {
 	return w.append(&Pending{line: line, id: id})
 }
 
-// AppendEnd is Append for the line that ends request id.
+// AppendEnd appends the line that ends the request id.
 func (w *Writer) AppendEnd(id string, line []byte) (*Pending, error) {
 	return w.append(&Pending{line: line, id: id, ends: true})
 }
@@ -139,7 +143,7 @@ func (w *Writer) append(p *Pending) (*Pending, error) {
 	return p, nil
 }
 
-// wakeUp makes the committer look at the queue. A needless call does no harm.
+// wakeUp tells the committer to look at the queue. It may be called more often than needed.
 func (w *Writer) wakeUp() {
 	select {
 	case w.wake <- struct{}{}:
@@ -147,16 +151,17 @@ func (w *Writer) wakeUp() {
 	}
 }
 
-// Backlog returns the bytes that are not durable yet and the bound beyond which Append refuses, so that a caller can
-// refuse new requests while there is room for the ends of those it let in.
+// Backlog returns how many bytes are not durable yet, and the limit beyond which Append
+// refuses lines. With this a caller can refuse new requests while there is still room for
+// the end records of accepted ones.
 func (w *Writer) Backlog() (used, limit int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.backlog, w.o.MaxBacklog
 }
 
-// Close takes no more lines, makes the queued ones durable and stops the writer. If ctx ends first, it gives up and
-// returns an error.
+// Close refuses further lines, makes the queued lines durable and stops the writer. If ctx
+// ends first, it stops without that and returns an error.
 func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
 	if !w.closed {
@@ -173,7 +178,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	w.manifest.Stop()
 	w.manifest.Flush(ctx)
 	if used, _ := w.Backlog(); used > 0 {
-		return errors.Join(errors.New("journal: the writer was closed before all lines were durable"), ctx.Err())
+		return errors.Join(errors.New("journal: closing the writer took too long; some lines are not durable"), ctx.Err())
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (p *parser) product(name string, n *yaml.Node, out *Policy) {
 	out.products[name] = product
 }
 
-// allowed reads a product's list of models.
+// allowed returns the models that a product may use, and reports names that are not declared.
 func (p *parser) allowed(n *yaml.Node, where string, declared map[string]Model) (names []string) {
 	const right = `write ["*"] for all models, or deployment names`
 	items, ok := p.Sequence(n, where, right)

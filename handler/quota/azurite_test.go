@@ -16,8 +16,8 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// forgetful notes what all writes charge, and may lose the answer of one write in ten,
-// after the store has applied it.
+// lossyStore counts the operations of a store and notes what all writes charge. If lost is
+// set, it also loses the answer of one write in ten, and counts these in lost.
 type lossyStore struct {
 	table.Store
 	lost *atomic.Int64 // nil = none is lost
@@ -50,7 +50,7 @@ func (f lossyStore) Replace(ctx context.Context, e table.Entity) (table.Entity, 
 	return f.answer(f.Store.Replace(ctx, e))
 }
 
-// tally counts what becomes of requests.
+// outcomes are the numbers of requests by their result, and the number of store operations.
 type outcomes struct{ granted, full, contended, lost, ops atomic.Int64 }
 
 // request reserves bound and settles at used.
@@ -113,7 +113,7 @@ func TestEightInstancesOnAzurite(t *testing.T) {
 	}
 }
 
-// pressure is what 64 clients of eight instances ask of one limit for a while.
+// load is what 64 clients of eight instances request from one limit.
 type load struct {
 	limit, bound int64
 	atLeast      time.Duration

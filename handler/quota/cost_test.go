@@ -14,7 +14,8 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// budget is a harness whose product may use two models with prices, and one without.
+// costHarness returns a harness with a product that may use two models with prices and one
+// without.
 func costHarness(t reporter, limits string) *harness {
 	t.Helper()
 	rules, err := policy.Parse("test", []byte(`

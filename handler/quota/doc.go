@@ -1,28 +1,28 @@
 // Package quota decides whether a request may proceed. All instances share the limits
 // through one table. README.md explains the words and the mechanism.
 //
-// Every product × counter key is a counter, and a counter is one entity: its format
-// version; for each limit {window, charged}, or for a soft limit per minute a token bucket
-// {level, at}; the slots of each writer, {n, until}; the time of the last decision; the
-// number of writes; and the last id of each of the last 64 writers. One compare-and-swap
-// decides all limits of a counter.
+// A counter has the state of all limits of one product for one counter key. It is one entity
+// of the table, with its format version; for each limit {window, charged}, or {level, at} for
+// a token bucket, which soft limits per minute use; the slots of each writer, {n, until}; the
+// time of the last decision; the number of writes; and the last write id of each of the last
+// 64 writers. One compare-and-swap decides all limits of a counter.
 //
-//	Reserve  holds the cost in every counter: the estimate in soft limits, the bound in hard ones
-//	Again    holds it once more, for a further attempt after one that was kept
-//	Hedge    holds it once more, for an attempt beside the present one
-//	Keep     the present attempt's hold stays charged
-//	Settle   the hold becomes what the service counted
-//	Release  the hold goes back
-//	Done     a slot was lost, and the request must end
+//	Reserve  holds the cost in every counter: the estimate in soft limits, the bound in hard limits
+//	Again    holds the cost once more for a further attempt, if the previous attempt was kept
+//	Hedge    holds the cost once more for a second attempt beside the present one
+//	Keep     leaves the hold of the present attempt charged
+//	Settle   replaces the hold by the usage that the service reported
+//	Release  gives the hold back
+//	Done     is closed when a slot was lost, and the request must end
 //
-// A write is never repeated blindly. After a lost answer or a conflict the entity is read.
-// If it contains the write's id, the write was applied. If it has the same revision as
-// before, the same bytes are sent again. If the id would still be there, the write was not
-// applied. Otherwise nothing can tell, and the writer assumes what grants less: holds and
-// charges are made again, refunds are not. The result of a write is used only once it is
-// certain.
+// A writer never repeats a write without reading the entity first. After a lost answer or a
+// conflict it reads the entity. If the entity contains the write's id, the write was applied.
+// If the entity has the same revision as before, the writer sends the same bytes again. If
+// the entity would still contain the id of an applied write, the write was not applied.
+// Otherwise the outcome cannot be found out. Then the writer makes holds and charges again,
+// but not refunds, so that no limit is exceeded. It uses the result of a write only after
+// the write is known to be applied.
 //
-// A killed process leaves at most its holds and its leases behind. They stay charged until
-// their windows end; its slots are free after a minute. Nothing that it granted is missing
-// from a hard limit.
+// A killed process leaves its holds and leases charged until their windows end. Its slots
+// are free after a minute. A hard limit never misses tokens that the process has used.
 package quota

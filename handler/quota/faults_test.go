@@ -29,8 +29,8 @@ var faultKinds = map[string]struct {
 	"exists after applying":   {true, table.ErrExists},
 }
 
-// crowd has some limiters on one store make requests at once, each holding bound and
-// settling at used, and returns how many were granted and refused.
+// requestAtOnce makes several limiters with one store serve requests at once. Each request
+// holds bound and settles at used. It returns how many were granted and refused.
 func requestAtOnce(t *testing.T, r *harness, limiters, requests int, bound, used int64) (granted, refusals int64) {
 	t.Helper()
 	var mu sync.Mutex
@@ -129,7 +129,8 @@ func TestWriterAnyFaults(t *testing.T) {
 	}
 }
 
-// manyHolds has limiters reserve without ever settling, and counts the grants.
+// reserveAtOnce makes several limiters reserve at once, without settling, and returns how
+// many reservations were granted.
 func reserveAtOnce(t *testing.T, r *harness, limiters, requests int, n int64) (granted int64) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

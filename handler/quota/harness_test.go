@@ -33,7 +33,8 @@ type harness struct {
 	count int
 }
 
-// newRig takes the product's limits as the policy file has them, one a line.
+// newHarness returns a harness whose product has the given limits, each as it is written in
+// the policy file.
 func newHarness(t reporter, limits ...string) *harness {
 	t.Helper()
 	text := "version: 1\nproducts:\n  p:\n    maxOutputTokens: 1\n    limits:\n"
@@ -66,7 +67,7 @@ func (r *harness) heal() {
 	r.fault(func(context.Context, table.Op, table.Key) (bool, error) { return true, nil })
 }
 
-// spent returns the store operations since the last call.
+// operations returns the number of store operations since the last call.
 func (r *harness) operations() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

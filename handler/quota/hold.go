@@ -44,7 +44,7 @@ type result struct {
 	left     []int64 // what each limit has left
 }
 
-// The longest waits of a request.
+// How long a request waits at most.
 const (
 	hardHoldWait = 2 * time.Second        // for the store, in a hard limit
 	softHoldWait = time.Second            // for the store in a soft limit, and for an entity that others keep changing

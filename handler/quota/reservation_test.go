@@ -9,7 +9,8 @@ import (
 	"aoaigateway/handler/quota"
 )
 
-// ending is what may happen to a reservation of 100 under a limit of 1,000.
+// settlement is one way to end a reservation of 100 under a limit of 1,000, with what must
+// be charged afterwards.
 type settlement struct {
 	name string
 	end  func(*testing.T, *quota.Reservation)

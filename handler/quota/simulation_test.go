@@ -29,7 +29,7 @@ type simulation struct {
 	seed      uint64
 }
 
-// account is what a simulation counts.
+// ledger has the totals of a simulation.
 type ledger struct {
 	mu       sync.Mutex      // of all below; the maps are by window
 	asked    map[int64]int64 // tokens requests would have used
@@ -43,8 +43,8 @@ type ledger struct {
 	killed   int
 }
 
-// wire is one instance's connection: slow, faulty, cut for good when the instance dies,
-// and with a clock of its own.
+// link is the connection of one instance to the store. It is slow, it fails at times, it
+// has its own clock, and it stops working when the instance dies.
 type link struct {
 	*table.Mem
 	sim  *simulation
@@ -118,7 +118,7 @@ func (w *link) Replace(ctx context.Context, e table.Entity) (table.Entity, error
 
 func (w *link) Offset() time.Duration { return w.skew }
 
-// member is one instance of the fleet.
+// instance is one instance of the simulation.
 type instance struct {
 	*link
 	limiter *quota.Limiter
@@ -193,7 +193,7 @@ func (m *instance) request(ctx context.Context, used int64, lasts time.Duration)
 	_ = res.Settle(ctx, usage(used))
 }
 
-// count notes something in the window that a reservation was charged to.
+// inWindow calls note with the window that a reservation was charged to.
 func (m *instance) inWindow(res *quota.Reservation, note func(*ledger, int64)) {
 	window := time.Now().Truncate(time.Hour).Unix() // of one that the store knows nothing of
 	if ids := quota.WindowIDs(res); ids != nil {

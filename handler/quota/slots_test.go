@@ -23,8 +23,8 @@ func (r *harness) requireFull(l *quota.Limiter) {
 	}
 }
 
-// forget waits until a free slot has gone back, and a reading older than that is no longer
-// refused on: a quarter of a second each.
+// waitRefusalMemory waits until a free slot was given back, and until an older reading
+// refuses nobody any more. Each takes a quarter of a second.
 func waitRefusalMemory() { time.Sleep(600 * time.Millisecond) }
 
 // Requests under way are limited over all instances.

@@ -113,8 +113,8 @@ func (s *skewedStore) Replace(ctx context.Context, e table.Entity) (table.Entity
 	return got, err
 }
 
-// mortal is the connection of an instance that is killed at a certain time: nothing that
-// it does after that reaches the table.
+// dyingStore is the connection of an instance that is killed at the time dies: later
+// operations do not reach the table.
 func dyingStore(mem *table.Mem, dies time.Time) *faultyStore {
 	return &faultyStore{Mem: mem, f: func(ctx context.Context, op table.Op, key table.Key) (bool, error) {
 		if time.Now().Before(dies) {
@@ -124,7 +124,8 @@ func dyingStore(mem *table.Mem, dies time.Time) *faultyStore {
 	}}
 }
 
-// faulty is one instance's connection to a table that serves the others well.
+// faultyStore is the faulty connection of one instance to a table that works for other
+// instances.
 type faultyStore struct {
 	*table.Mem
 	mu sync.Mutex
@@ -174,8 +175,8 @@ func hang(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
 	return false, ctx.Err()
 }
 
-// nowhere is a table that takes everything and keeps nothing, so that a test can measure
-// what limiters keep.
+// blackHole is a table that accepts every write and stores nothing, so that a test can
+// measure the memory of limiters.
 type blackHole struct{ *table.Mem }
 
 func (blackHole) Get(context.Context, table.Key) (table.Entity, error) {

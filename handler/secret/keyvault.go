@@ -22,25 +22,27 @@ const (
 	defaultTimeout    = 10 * time.Second
 )
 
-// KeyVaultOptions say where the vault is and how long a value is used. A zero time means
+// KeyVaultOptions say which vault to use and how long a value is cached. A zero time means
 // its default.
 type KeyVaultOptions struct {
 	URL        string
 	Credential azcore.TokenCredential
-	Transport  policy.Transporter // nil = the SDK's
-	TTL        time.Duration      // a value is used this long before it is read again
-	RetryAfter time.Duration      // after a failed read the old value is used this long
-	Timeout    time.Duration      // of one read, retries included
+	Transport  policy.Transporter // nil = the SDK's transport
+	TTL        time.Duration      // a value is read again after this time
+	RetryAfter time.Duration      // after a failed read, the old value is used this long before another read
+	Timeout    time.Duration      // limit of one read, including retries
 	Logger     *slog.Logger
 
-	// Emulator is for emulators only. It switches off the check that the vault's host belongs
-	// to the challenge's resource, and asks for an older API version.
+	// Emulator allows the use of an emulator: it does not check that the vault's host
+	// belongs to the resource in the authentication challenge, and it uses an older API
+	// version.
 	Emulator bool
 }
 
-// KeyVault is a Source over Azure Key Vault. Callers that wait for the same value share one
-// read. A value is cached for TTL, and the old value is used while the vault cannot be
-// reached: a gateway that has its keys goes on without the vault.
+// KeyVault is a Source that reads from Azure Key Vault. Callers that wait for the same
+// value share one read. A value is cached for TTL. If the vault cannot be reached then, the
+// old value stays in use, so that a gateway that has its secrets continues without the
+// vault.
 type KeyVault struct {
 	options KeyVaultOptions
 	client  *azsecrets.Client
@@ -57,7 +59,7 @@ type value struct {
 
 var _ Source = (*KeyVault)(nil)
 
-// NewKeyVault returns a source. It does not touch the network.
+// NewKeyVault returns a Source. It does not use the network yet.
 func NewKeyVault(o KeyVaultOptions) (*KeyVault, error) {
 	o.TTL = cmp.Or(o.TTL, defaultTTL)
 	o.RetryAfter = cmp.Or(o.RetryAfter, defaultRetryAfter)
@@ -90,18 +92,18 @@ func (k *KeyVault) Get(ctx context.Context, name string) (string, error) {
 	if err == nil || !ok || errors.Is(err, ErrNotFound) {
 		return fresh, err
 	}
-	k.options.Logger.Warn("the vault failed, an old secret is used", "name", name, "error", err)
+	k.options.Logger.Warn("the vault cannot be read; the gateway continues to use the old value of the secret", "name", name, "error", err)
 	k.remember(name, value{v.text, time.Now().Add(k.options.RetryAfter)})
 	return v.text, nil
 }
 
-// Refresh implements Source. It never returns the old value.
+// Refresh implements Source. It never returns a cached value.
 func (k *KeyVault) Refresh(ctx context.Context, name string) (string, error) {
 	return k.fetch(ctx, name)
 }
 
-// fetch reads from the vault. All waiting callers share the read, so it does not end with
-// the context of one of them.
+// fetch reads a value from the vault. All waiting callers share the read, so the end of one
+// caller's context does not end it.
 func (k *KeyVault) fetch(ctx context.Context, name string) (string, error) {
 	answer := k.flight.DoChan(name, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.options.Timeout)
@@ -114,7 +116,7 @@ func (k *KeyVault) fetch(ctx context.Context, name string) (string, error) {
 			return "", fmt.Errorf("secret: %s: %w", name, err)
 		}
 		if resp.Value == nil || *resp.Value == "" {
-			return "", fmt.Errorf("%w: %s is empty", ErrNotFound, name)
+			return "", fmt.Errorf("%w: the value of %s is empty", ErrNotFound, name)
 		}
 		k.remember(name, value{*resp.Value, time.Now().Add(k.options.TTL)})
 		return *resp.Value, nil

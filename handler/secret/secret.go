@@ -1,5 +1,5 @@
-// Package secret reads named secrets: from Key Vault through a cache, or from a fixed map
-// for local work.
+// Package secret reads named secrets: from Key Vault with a cache, or from a map for local
+// work.
 package secret
 
 import (
@@ -8,18 +8,19 @@ import (
 	"fmt"
 )
 
-// ErrNotFound reports that the source has no secret of that name.
-var ErrNotFound = errors.New("secret: no such secret")
+// ErrNotFound says that the source has no secret with this name.
+var ErrNotFound = errors.New("secret: there is no secret with this name")
 
-// Source looks secrets up by name. Safe for concurrent use.
+// Source returns secrets by name. Safe for concurrent use.
 type Source interface {
-	// Get returns the value, from the cache if it is fresh enough.
+	// Get returns the value of a secret. The value may come from a cache.
 	Get(ctx context.Context, name string) (string, error)
-	// Refresh reads the value again, for a credential that was just refused.
+	// Refresh reads the value again and returns it. It is called when a credential was
+	// refused.
 	Refresh(ctx context.Context, name string) (string, error)
 }
 
-// Map is a fixed Source for local work and tests.
+// Map is a Source with fixed values, for local work and tests.
 type Map map[string]string
 
 // Get implements Source.

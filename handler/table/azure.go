@@ -17,30 +17,31 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 )
 
-// AzureOptions say which table to open, and how: ConnectionString, or ServiceURL and
-// Credential.
+// AzureOptions say which table to use, and how to reach it: either with ConnectionString,
+// or with ServiceURL and Credential.
 type AzureOptions struct {
 	ConnectionString string
 	ServiceURL       string // https://<account>.table.core.windows.net
 	Credential       azcore.TokenCredential
-	Table            string // created by the first insert if it is missing
+	Table            string // name of the table; the first insert creates it if it does not exist
 	Retry            RetryPolicy
 }
 
-// RetryPolicy says whether a table repeats requests that failed. A conflict is a true
-// one under both policies.
+// RetryPolicy says whether a table repeats requests that failed. Under both policies,
+// ErrConflict means that another write came first, never that a repetition met its own
+// write.
 type RetryPolicy int
 
 // The retry policies.
 const (
-	// Once sends one request per method. Quota counters need it.
+	// Once sends one request per call. Quota counters require it.
 	Once RetryPolicy = iota
-	// Retrying repeats reads after any transient failure, and writes only after a failure
-	// that cannot have been applied: no connection, 429, 503.
+	// Retrying repeats reads after any temporary failure. It repeats a write only if the
+	// failed write certainly was not applied: no connection, 429, 503.
 	Retrying
 )
 
-// Azure is a table in Azure Table Storage, or in Azurite.
+// Azure is a table in Azure Table Storage or in Azurite.
 type Azure struct {
 	client *aztables.Client
 	clock  *clock
@@ -49,8 +50,8 @@ type Azure struct {
 
 var _ Store = (*Azure)(nil)
 
-// NewAzure returns the table that o names. It does not touch the network: the first insert
-// creates a missing table, so that a process can start while storage is unreachable.
+// NewAzure returns the table that o names. It does not use the network, so that a process
+// can start while storage cannot be reached. The first insert creates a missing table.
 func NewAzure(o AzureOptions) (*Azure, error) {
 	a := &Azure{clock: newClock(), writes: policy.RetryOptions{MaxRetries: -1}}
 	reads := a.writes
@@ -78,10 +79,10 @@ func (o AzureOptions) service(client *aztables.ClientOptions) (*aztables.Service
 	case o.ConnectionString == "" && o.ServiceURL != "" && o.Credential != nil:
 		return aztables.NewServiceClient(o.ServiceURL, o.Credential, client)
 	}
-	return nil, errors.New("set either ConnectionString, or ServiceURL together with Credential")
+	return nil, errors.New("the options need either ConnectionString, or ServiceURL together with Credential")
 }
 
-// notApplied reports whether a failed write certainly did not reach the table.
+// notApplied reports whether a failed write was certainly not applied.
 func notApplied(resp *http.Response, err error) bool {
 	if err != nil {
 		op, ok := errors.AsType[*net.OpError](err)
@@ -90,7 +91,7 @@ func notApplied(resp *http.Response, err error) bool {
 	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
 }
 
-// Get reads one entity.
+// Get implements Store.
 func (a *Azure) Get(ctx context.Context, key Key) (Entity, error) {
 	if err := checkKey(key); err != nil {
 		return Entity{}, err
@@ -104,7 +105,7 @@ func (a *Azure) Get(ctx context.Context, key Key) (Entity, error) {
 	return e, err
 }
 
-// Insert adds an entity.
+// Insert implements Store.
 func (a *Azure) Insert(ctx context.Context, e Entity) (Entity, error) {
 	data, err := checkAndEncode(e)
 	if err != nil {
@@ -126,14 +127,14 @@ func (a *Azure) Insert(ctx context.Context, e Entity) (Entity, error) {
 func (a *Azure) createTable(ctx context.Context) error {
 	_, err := a.client.CreateTable(ctx, nil)
 	if err != nil && codeOf(err) != string(aztables.TableAlreadyExists) {
-		return fmt.Errorf("table: create table: %w", err)
+		return fmt.Errorf("table: the missing table cannot be created: %w", err)
 	}
 	return nil
 }
 
 func noTable(err error) bool { return codeOf(err) == string(aztables.TableNotFound) }
 
-// Replace swaps the entity if e.Rev is current.
+// Replace implements Store.
 func (a *Azure) Replace(ctx context.Context, e Entity) (Entity, error) {
 	data, err := checkAndEncode(e)
 	if err != nil {
@@ -148,7 +149,7 @@ func (a *Azure) Replace(ctx context.Context, e Entity) (Entity, error) {
 	return Entity{Key: e.Key, Rev: Rev{string(resp.ETag)}, Props: stored(e.Props)}, nil
 }
 
-// Swap replaces all of list in one entity group transaction.
+// Swap implements Store. It uses one entity group transaction.
 func (a *Azure) Swap(ctx context.Context, list []Entity) error {
 	if err := checkAll(list); err != nil {
 		return err
@@ -167,8 +168,9 @@ func (a *Azure) Swap(ctx context.Context, list []Entity) error {
 	return outcome("swap", err)
 }
 
-// innerCode finds the error code inside a transaction's response. The response has status
-// 202 although an operation failed, and the SDK does not read the inner status.
+// innerCode matches the error code inside the response to a transaction. The response has
+// the status 202 even if an operation failed, and the SDK does not read the status of
+// operations.
 var innerCode = regexp.MustCompile(`"code"\s*:\s*"(\w+)"`)
 
 func transactionCode(answer *http.Response) string {
@@ -182,7 +184,7 @@ func transactionCode(answer *http.Response) string {
 	return ""
 }
 
-// Delete removes the entity if e.Rev is current.
+// Delete implements Store.
 func (a *Azure) Delete(ctx context.Context, e Entity) error {
 	if err := checkKey(e.Key); err != nil {
 		return err
@@ -192,7 +194,7 @@ func (a *Azure) Delete(ctx context.Context, e Entity) error {
 	return outcome("delete", err)
 }
 
-// Scan yields a partition in row order, page by page.
+// Scan implements Store. It reads the partition page by page.
 func (a *Azure) Scan(ctx context.Context, partition string) iter.Seq2[Entity, error] {
 	return func(yield func(Entity, error) bool) {
 		if err := checkKey(Key{Partition: partition}); err != nil {
@@ -219,7 +221,7 @@ func (a *Azure) Scan(ctx context.Context, partition string) iter.Seq2[Entity, er
 	}
 }
 
-// Offset is the store's clock minus ours.
+// Offset implements Store.
 func (a *Azure) Offset() time.Duration { return a.clock.get() }
 
 func (a *Azure) forWrite(ctx context.Context) context.Context {
@@ -233,7 +235,8 @@ func checkAndEncode(e Entity) ([]byte, error) {
 	return encode(e)
 }
 
-// ifMatch never returns an empty ETag or *: with those the last writer would win.
+// ifMatch returns the ETag that a write requires. It is never empty and never *, because
+// with these the write would always succeed.
 func ifMatch(r Rev) *azcore.ETag {
 	if r.etag == "" {
 		r.etag = "W/\"datetime'1601-01-01T00%3A00%3A00.0000000Z'\""
@@ -241,7 +244,8 @@ func ifMatch(r Rev) *azcore.ETag {
 	return new(azcore.ETag(r.etag))
 }
 
-// outcome maps service errors to the errors of Store, and wraps all others.
+// outcome returns the Store error that corresponds to a service error, and wraps all other
+// errors.
 func outcome(op string, err error) error {
 	if err == nil {
 		return nil

@@ -8,12 +8,12 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// clock learns the store's time from its answers. It is a policy of the SDK's pipeline. A
-// Date header has whole seconds, so an answer gives the offset only within a second and
-// the round trip. The offset stays as it is while the answers allow it, and they narrow it
-// down.
+// clock determines the store's time from the store's answers. It is a policy in the SDK's
+// pipeline. A Date header has whole seconds, so one answer gives the offset only to within
+// a second plus the round trip. Further answers narrow the offset down. It changes only if
+// an answer contradicts it.
 type clock struct {
-	start time.Time // its monotonic reading measures the time since then
+	start time.Time // base of monotonic time measurement
 
 	mu     sync.Mutex
 	known  bool
@@ -24,7 +24,7 @@ func newClock() *clock { return &clock{start: time.Now()} }
 
 func (c *clock) now() time.Time { return c.start.Add(time.Since(c.start)) }
 
-// Do reads the Date of every answer, also of failures and of each retry.
+// Do reads the Date header of every answer, including errors and retries.
 func (c *clock) Do(req *policy.Request) (*http.Response, error) {
 	sent := c.now()
 	resp, err := req.Next()
@@ -37,7 +37,8 @@ func (c *clock) Do(req *policy.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// note takes the Date of an answer that was made between sent and received.
+// note uses the Date header of an answer that the store made between the times sent and
+// received.
 func (c *clock) note(date, sent, received time.Time) {
 	lo, hi := date.Sub(received), date.Add(time.Second).Sub(sent)
 	c.mu.Lock()

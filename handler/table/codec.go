@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// The wire format is OData JSON. A property's type is in "name@odata.type"; without it,
-// 64-bit integers, times and bytes are stored as strings. aztables.EDMEntity is not used,
-// because it doubles quotes in keys and reads a whole-number double as int32.
+// Entities are sent as OData JSON. "name@odata.type" has the type of the property name;
+// without it, 64-bit integers, times and bytes would be stored as strings. This package
+// does not use aztables.EDMEntity, which doubles quotes in keys and reads a double that is
+// a whole number as int32.
 const (
 	annotation = "@odata.type"
 	edmInt64   = "Edm.Int64"
@@ -82,5 +83,5 @@ func decodeValue(typ string, value any) (any, error) {
 	case typ == "" || typ == edmDouble && !isText || typ == edmString || typ == edmBool:
 		return value, nil
 	}
-	return nil, fmt.Errorf("it has the value %v of type %s, which this gateway never writes", value, typ)
+	return nil, fmt.Errorf("its value %v has the type %s, which this gateway never writes", value, typ)
 }

@@ -13,21 +13,21 @@ import (
 
 // Limits of Table Storage. Azurite enforces few of them, so both stores check them.
 const (
-	maxKey    = 512        // UTF-16 units of one key part: 1 KiB
-	maxName   = 255        // characters of a property name
-	maxProps  = 252        // 255 less PartitionKey, RowKey and Timestamp
-	maxValue  = 64 << 10   // bytes of one property, strings as UTF-16
-	maxEntity = 1 << 20    // bytes by the service's own formula
-	tick      = 100        // nanoseconds; the resolution of a stored time
-	perString = 4          // bytes that the formula adds for the length
+	maxKey    = 512        // UTF-16 units (1 KiB) of a partition or a row
+	maxName   = 255        // characters of a property's name
+	maxProps  = 252        // 255 minus PartitionKey, RowKey and Timestamp
+	maxValue  = 64 << 10   // bytes of one property; strings count as UTF-16
+	maxEntity = 1 << 20    // bytes, by the formula of the service
+	tick      = 100        // nanoseconds: the resolution of a stored time
+	perString = 4          // bytes that the formula adds for the length of a string
 	perProp   = 8          // bytes that the formula adds for each property
 	fixed     = 8          // bytes of a number or a time
-	minYear   = 1601       // the first year of a stored time
+	minYear   = 1601       // the first year that can be stored
 	keyBanned = `/\#?`     // characters that a key must not contain
-	lastC1    = rune(0x9f) // control characters end here
+	lastC1    = rune(0x9f) // the last of the control characters from U+007F on
 )
 
-// check refuses what Table Storage would refuse or change.
+// check returns an error if Table Storage would refuse the entity or change a value.
 func check(e Entity) error {
 	if err := checkKey(e.Key); err != nil {
 		return err
@@ -52,21 +52,23 @@ func check(e Entity) error {
 	return nil
 }
 
-// maxSwap is the most entities of one group transaction.
+// maxSwap is the largest number of entities in one entity group transaction.
 const maxSwap = 100
 
-// checkAll refuses entities that cannot be in one group transaction.
+// checkAll returns an error if the entities cannot be replaced in one entity group
+// transaction.
 func checkAll(list []Entity) error {
 	if len(list) == 0 || len(list) > maxSwap {
-		return fmt.Errorf("table: a swap of %d entities; 1 to %d are possible", len(list), maxSwap)
+		return fmt.Errorf("table: Swap was called with %d entities; 1 to %d are possible", len(list), maxSwap)
 	}
 	seen := map[Key]bool{}
 	for _, e := range list {
 		switch {
 		case e.Partition != list[0].Partition:
-			return fmt.Errorf("table: a swap of two partitions, %q and %q; only one is possible", e.Partition, list[0].Partition)
+			return fmt.Errorf("table: Swap was called with entities of the partitions %q and %q; all must be in one partition",
+				e.Partition, list[0].Partition)
 		case seen[e.Key]:
-			return fmt.Errorf("table: the swap names %v twice", e.Key)
+			return fmt.Errorf("table: Swap was called with the entity %v twice", e.Key)
 		}
 		seen[e.Key] = true
 		if err := check(e); err != nil {
@@ -85,7 +87,7 @@ func checkKey(k Key) error {
 			return fmt.Errorf(`table: key part %q must not contain / \ # ?, control characters or broken UTF-8`, part)
 		}
 		if n := units(part); n > maxKey {
-			return fmt.Errorf("table: a key part has %d characters; at most %d are possible", n, maxKey)
+			return fmt.Errorf("table: the partition or the row of a key has %d UTF-16 units; at most %d are possible", n, maxKey)
 		}
 	}
 	return nil
@@ -140,7 +142,8 @@ func valueSize(value any) (int, error) {
 	return n, nil
 }
 
-// units counts UTF-16 code units, the measure of the service.
+// units returns the number of UTF-16 code units in s, by which the service measures
+// strings.
 func units(s string) (n int) {
 	for _, r := range s {
 		n += utf16.RuneLen(r)
@@ -148,7 +151,8 @@ func units(s string) (n int) {
 	return n
 }
 
-// stored returns a copy of props as a store returns them: times in UTC, in steps of 100 ns.
+// stored returns a copy of props as a store returns them. Times are in UTC and rounded down
+// to 100 ns.
 func stored(props map[string]any) map[string]any {
 	out := make(map[string]any, len(props))
 	maps.Copy(out, props)

@@ -14,22 +14,23 @@ import (
 // Op names a method of Store.
 type Op string
 
-// The operations that a Fault can make fail.
+// The operations of Store.
 const (
 	OpGet     Op = "get"
 	OpInsert  Op = "insert"
 	OpReplace Op = "replace"
-	OpSwap    Op = "swap" // the key is that of the first entity
+	OpSwap    Op = "swap" // Fault gets the key of the first entity
 	OpDelete  Op = "delete"
 	OpScan    Op = "scan"
 )
 
-// Fault decides the outcome of one operation of a Mem. With a nil err the operation runs
-// normally. Otherwise the caller gets err, and apply says whether the operation is applied
-// nevertheless. It is called without a lock and may wait.
+// Fault decides the result of one operation of a Mem. If err is nil, the operation runs
+// normally. Otherwise the operation returns err, and apply says whether it changes the
+// table nevertheless. Fault may block, because it is called without a lock.
 type Fault func(ctx context.Context, op Op, key Key) (apply bool, err error)
 
-// Mem is a table in memory for tests. It can fail before or after it applies an operation.
+// Mem is a table in memory, for tests. It can simulate failures before and after an
+// operation is applied.
 type Mem struct {
 	mu     sync.Mutex
 	rows   map[Key]Entity
@@ -43,28 +44,28 @@ var _ Store = (*Mem)(nil)
 // NewMem returns an empty table.
 func NewMem() *Mem { return &Mem{rows: map[Key]Entity{}} }
 
-// SetFault makes f decide about every operation from now on; nil ends that.
+// SetFault makes f decide about every later operation; nil = no faults.
 func (m *Mem) SetFault(f Fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fault = f
 }
 
-// SetOffset sets how far the store's clock is ahead of this process's clock.
+// SetOffset sets the store's clock minus this process's clock.
 func (m *Mem) SetOffset(d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.offset = d
 }
 
-// Offset returns what SetOffset set.
+// Offset implements Store. It returns what SetOffset has set.
 func (m *Mem) Offset() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.offset
 }
 
-// Get reads one entity.
+// Get implements Store.
 func (m *Mem) Get(ctx context.Context, key Key) (e Entity, err error) {
 	if err := checkKey(key); err != nil {
 		return Entity{}, err
@@ -79,7 +80,7 @@ func (m *Mem) Get(ctx context.Context, key Key) (e Entity, err error) {
 	})
 }
 
-// Insert adds an entity.
+// Insert implements Store.
 func (m *Mem) Insert(ctx context.Context, e Entity) (Entity, error) {
 	if err := check(e); err != nil {
 		return Entity{}, err
@@ -92,7 +93,7 @@ func (m *Mem) Insert(ctx context.Context, e Entity) (Entity, error) {
 	})
 }
 
-// Replace swaps the entity if e.Rev is current.
+// Replace implements Store.
 func (m *Mem) Replace(ctx context.Context, e Entity) (Entity, error) {
 	if err := check(e); err != nil {
 		return Entity{}, err
@@ -105,7 +106,7 @@ func (m *Mem) Replace(ctx context.Context, e Entity) (Entity, error) {
 	})
 }
 
-// Swap replaces all of list if all revisions are current.
+// Swap implements Store.
 func (m *Mem) Swap(ctx context.Context, list []Entity) error {
 	if err := checkAll(list); err != nil {
 		return err
@@ -124,7 +125,7 @@ func (m *Mem) Swap(ctx context.Context, list []Entity) error {
 	return err
 }
 
-// Delete removes the entity if e.Rev is current.
+// Delete implements Store.
 func (m *Mem) Delete(ctx context.Context, e Entity) error {
 	if err := checkKey(e.Key); err != nil {
 		return err
@@ -139,7 +140,7 @@ func (m *Mem) Delete(ctx context.Context, e Entity) error {
 	return err
 }
 
-// Scan yields a partition in row order, as it is when the iteration begins.
+// Scan implements Store. It yields the partition as it was when the iteration began.
 func (m *Mem) Scan(ctx context.Context, partition string) iter.Seq2[Entity, error] {
 	return func(yield func(Entity, error) bool) {
 		key := Key{Partition: partition}
@@ -164,7 +165,7 @@ func (m *Mem) Scan(ctx context.Context, partition string) iter.Seq2[Entity, erro
 	}
 }
 
-// do runs apply under the lock, unless the context has ended or the fault prevents it.
+// do calls apply with mu locked, unless ctx has ended or the fault prevents it.
 func (m *Mem) do(ctx context.Context, op Op, key Key, apply func() (Entity, error)) (Entity, error) {
 	if err := ctx.Err(); err != nil {
 		return Entity{}, err
@@ -188,7 +189,7 @@ func (m *Mem) do(ctx context.Context, op Op, key Key, apply func() (Entity, erro
 	return e, err
 }
 
-// match, put and partition are called with mu held.
+// match, put and partition require that the caller has locked mu.
 
 func (m *Mem) match(e Entity) error {
 	row, ok := m.rows[e.Key]

@@ -42,7 +42,7 @@ func parseBackends(s *Values, v string) error {
 	for i, b := range list {
 		r, problems := b.region()
 		if seen[b.Name] {
-			problems = append(problems, "another region has this name too; names must differ")
+			problems = append(problems, "another region has the same name; names must differ")
 		}
 		seen[b.Name] = true
 		for _, p := range problems {
@@ -71,11 +71,11 @@ func (b backendJSON) region() (r backend.Region, problems []string) {
 		}
 	}
 	check(plainName.MatchString(b.Name), "name must be letters, digits, dots and dashes")
-	check(r.Priority >= 1, "priority must be 1 or more; regions with the lowest are asked first")
+	check(r.Priority >= 1, "priority must be 1 or more; regions with the lowest number are tried first")
 	check(r.Weight >= 1, "weight must be 1 or more")
 	check(b.APIVersion == "" || datedVersion.MatchString(b.APIVersion),
 		fmt.Sprintf("apiVersion must be a version such as 2024-10-21, not %q", b.APIVersion))
-	check(b.Credential != "", `credential must be "managedIdentity" or a secret's name`)
+	check(b.Credential != "", `credential must be "managedIdentity" or the name of a secret`)
 	check(len(b.Models) > 0, `models must map at least one model to a deployment, such as {"gpt-4o":"gpt-4o"}`)
 	for model, deployment := range b.Models {
 		check(plainName.MatchString(model) && plainName.MatchString(deployment),

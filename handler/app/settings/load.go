@@ -12,37 +12,37 @@ import (
 	"aoaigateway/handler/policy"
 )
 
-// Variables of the Functions host and of azidentity that matter here.
+// Variables that the Functions host or Azure sets.
 const (
 	PortVariable   = "FUNCTIONS_CUSTOMHANDLER_PORT"
-	AzureVariable  = "WEBSITE_SITE_NAME" // set by every plan of Azure Functions, never locally
+	AzureVariable  = "WEBSITE_SITE_NAME" // set by every plan of Azure Functions, but never on other machines
 	ClientVariable = "AZURE_CLIENT_ID"
 	HostVariable   = "FUNCTIONS_CUSTOMHANDLER_WORKER_ID" // set by the Functions host for its handler
 )
 
-// azureVariables are set in Azure only. Flex Consumption does not set the last.
+// azureVariables are set only in Azure. Flex Consumption does not set the last one.
 var azureVariables = []string{AzureVariable, "WEBSITE_SKU_NAME", "WEBSITE_INSTANCE_ID"}
 
-// Purpose says what the settings are read for, and so which of them are required.
+// Purpose says what the settings are read for. It determines which settings are required.
 type Purpose int
 
-// The purposes of reading the settings.
+// The values of Purpose.
 const (
 	Serving      Purpose = iota
-	ReadingBlobs         // a verb of the command line that works on tables and blobs
-	Managing             // a verb that works on tables
+	ReadingBlobs         // a command that uses tables and blobs
+	Managing             // a command that uses tables only
 )
 
-// Configure reads the settings and the policy, and reports the mistakes of both together.
-// The settings are filled in as far as they could be read.
+// Configure reads the settings and the policy. The error has the mistakes of both. With an
+// error, the settings that could be read are set.
 func Configure(environ []string) (Values, *policy.Policy, error) {
 	s, err := For(Serving, environ)
 	pol, perr := LoadPolicy(s)
 	return s, pol, errors.Join(err, perr)
 }
 
-// For reads every setting, and requires those that the purpose needs. It reports
-// all mistakes together, a line each.
+// For reads all settings and requires those that the purpose needs. The error has one line
+// for each mistake.
 func For(purpose Purpose, environ []string) (Values, error) {
 	env := map[string]string{}
 	for _, pair := range environ {
@@ -77,7 +77,7 @@ func For(purpose Purpose, environ []string) (Values, error) {
 	return s, errors.Join(mistakes...)
 }
 
-// commandVariables are read by the command line.
+// commandVariables are the variables that only the command line reads.
 var commandVariables = []string{"GATEWAY_URL", "GATEWAY_ADMIN_KEY"}
 
 func unknownSettings(env map[string]string) (mistakes []error) {
@@ -87,14 +87,15 @@ func unknownSettings(env map[string]string) (mistakes []error) {
 	}
 	for name := range env {
 		if strings.HasPrefix(name, "GATEWAY_") && !known(name) {
-			mistakes = append(mistakes, fmt.Errorf("%s: no such setting; %s", name, nearest(name)))
+			mistakes = append(mistakes, fmt.Errorf("%s: there is no setting with this name; %s", name, nearest(name)))
 		}
 	}
 	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return mistakes
 }
 
-// nearest suggests the setting that shares the most letter pairs with a misspelt one.
+// nearest suggests the setting whose name is most similar to a misspelt name: it has the
+// most pairs of letters in common.
 func nearest(name string) string {
 	best, most := "", 0
 	for _, row := range Rows {
@@ -109,7 +110,7 @@ func nearest(name string) string {
 		}
 	}
 	if best == "" {
-		return "the README lists them"
+		return "handler/app/README.md lists all settings"
 	}
 	return "did you mean " + best + "?"
 }
@@ -137,39 +138,39 @@ func (s *Values) contradictions() (mistakes []error) {
 		}
 	}
 	add(s.Storage != "" && (s.TableURL != "" || s.BlobURL != ""),
-		"GATEWAY_STORAGE: set beside GATEWAY_TABLE_ENDPOINT or GATEWAY_BLOB_ENDPOINT; keep one way to storage")
+		"GATEWAY_STORAGE: set together with GATEWAY_TABLE_ENDPOINT or GATEWAY_BLOB_ENDPOINT; set either the connection string or the endpoints")
 	add((s.Entra.Tenant == "") != (len(s.Entra.Audience) == 0),
-		"GATEWAY_ENTRA_TENANT: goes with GATEWAY_ENTRA_AUDIENCE; set both or neither")
+		"GATEWAY_ENTRA_TENANT: needs GATEWAY_ENTRA_AUDIENCE, and the reverse; set both or neither")
 	add(s.Entra.Product != "" && s.Entra.Tenant == "",
-		"GATEWAY_ENTRA_PRODUCT: goes with GATEWAY_ENTRA_TENANT; set both or neither")
+		"GATEWAY_ENTRA_PRODUCT: needs GATEWAY_ENTRA_TENANT; set GATEWAY_ENTRA_TENANT too, or remove this setting")
 	add((s.LogsURL == "") != (s.LogsRuleID == ""),
-		"GATEWAY_LOGS_ENDPOINT: goes with GATEWAY_LOGS_RULE; set both or neither")
+		"GATEWAY_LOGS_ENDPOINT: needs GATEWAY_LOGS_RULE, and the reverse; set both or neither")
 	add(strings.HasPrefix(s.LogsURL, "http:"),
-		"GATEWAY_LOGS_ENDPOINT: must begin with https://; a token is never sent without TLS")
+		"GATEWAY_LOGS_ENDPOINT: must begin with https://, because the gateway sends a token there")
 	add(s.Secrets != nil && s.KeyVaultURL != "",
-		"GATEWAY_SECRETS: set beside GATEWAY_KEY_VAULT_URI; keep one of them")
+		"GATEWAY_SECRETS: set together with GATEWAY_KEY_VAULT_URI; keep one of them")
 	for _, r := range s.Backends {
 		add(s.Secrets != nil && r.Credential != backend.ManagedIdentity && s.Secrets[r.Credential] == "",
-			"GATEWAY_SECRETS: has no %q, the credential of region %s", r.Credential, r.Name)
+			"GATEWAY_SECRETS: has no secret %q, which is the credential of the region %s; add it", r.Credential, r.Name)
 	}
 	return mistakes
 }
 
 func (s *Values) refusedInAzure() (mistakes []error) {
 	if s.Storage != "" {
-		mistakes = append(mistakes, errors.New("GATEWAY_STORAGE: holds an account key, which is refused in Azure; "+
+		mistakes = append(mistakes, errors.New("GATEWAY_STORAGE: contains an account key, which is not allowed in Azure; "+
 			"set GATEWAY_TABLE_ENDPOINT and GATEWAY_BLOB_ENDPOINT"))
 	}
 	if s.Secrets != nil {
-		mistakes = append(mistakes, errors.New("GATEWAY_SECRETS: refused in Azure; set GATEWAY_KEY_VAULT_URI"))
+		mistakes = append(mistakes, errors.New("GATEWAY_SECRETS: not allowed in Azure; set GATEWAY_KEY_VAULT_URI instead"))
 	}
 	if s.CAFile != "" {
-		mistakes = append(mistakes, errors.New("GATEWAY_DEV_CA_FILE: refused in Azure; remove it"))
+		mistakes = append(mistakes, errors.New("GATEWAY_DEV_CA_FILE: not allowed in Azure; remove it"))
 	}
 	return mistakes
 }
 
-// LoadPolicy reads the policy file, and checks it against the settings.
+// LoadPolicy reads the policy file and checks that it fits the settings.
 func LoadPolicy(s Values) (*policy.Policy, error) {
 	data, err := os.ReadFile(s.PolicyFile)
 	if err != nil {
@@ -181,7 +182,7 @@ func LoadPolicy(s Values) (*policy.Policy, error) {
 	}
 	var mistakes []error
 	if _, ok := pol.Product(s.Entra.Product); s.Entra.Product != "" && !ok {
-		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: %s has no product %s; name one of its products",
+		mistakes = append(mistakes, fmt.Errorf("GATEWAY_ENTRA_PRODUCT: the policy file %s has no product %s; name one of its products",
 			s.PolicyFile, s.Entra.Product))
 	}
 	for _, p := range pol.Products() {
@@ -197,9 +198,10 @@ func LoadPolicy(s Values) (*policy.Policy, error) {
 	return pol, errors.Join(mistakes...)
 }
 
-// incompleteModels names the models that a region serves and a product allows, but about
-// which the policy lacks what the product's limits need. A hard token limit, for example,
-// charges the model's context window for requests that have no bound of their own.
+// incompleteModels returns a mistake for each model that a region serves and the product
+// allows, but for which the policy lacks a value that the product's limits need. For
+// example, a hard limit on tokens charges the model's context window for requests that have
+// no bound of their own.
 func incompleteModels(
 	pol *policy.Policy, p policy.Product, s Values, limit, need string, known func(policy.Model) bool,
 ) (mistakes []error) {

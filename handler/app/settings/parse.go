@@ -18,8 +18,8 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// The parsers below put one setting's value into s. Their errors say what would be right,
-// and repeat no value that may hold a secret.
+// The parsers below read the value of one setting into s. Their errors say what would be
+// right. They do not repeat a value that may contain a secret.
 
 func text(field func(*Values) *string) func(*Values, string) error {
 	return func(s *Values, v string) error {
@@ -60,10 +60,10 @@ func endpointURL(example string, field func(*Values) *string) func(*Values, stri
 	}
 }
 
-// parseEndpoint requires https. Plain http is allowed on this machine only, because
-// requests carry credentials.
+// parseEndpoint requires https, because requests contain credentials. It allows http for
+// addresses of this machine only.
 func parseEndpoint(v, example string) (*url.URL, error) {
-	if strings.ContainsAny(v, "@?#;=") { // a connection string, a signature or a password
+	if strings.ContainsAny(v, "@?#;=") { // may be a connection string, a signature or a password
 		return nil, errors.New("must be a URL such as " + example + ", without a user, a query or a key")
 	}
 	u, err := url.Parse(v)
@@ -81,8 +81,9 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// DevelopmentStorage is what UseDevelopmentStorage=true stands for: Azurite on its usual
-// ports with its published account. The Go SDK does not expand the short form.
+// DevelopmentStorage is the connection string that UseDevelopmentStorage=true stands for:
+// Azurite on its default ports with its published account. The Go SDK does not know the
+// short form.
 const DevelopmentStorage = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;" +
 	"AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;" +
 	"BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;TableEndpoint=http://127.0.0.1:10002/devstoreaccount1;"
@@ -120,7 +121,7 @@ var (
 
 func parseEntraTenant(s *Values, v string) error {
 	if s.Entra.Tenant = strings.ToLower(v); !tenantForm.MatchString(s.Entra.Tenant) {
-		return fmt.Errorf("must be the tenant's id, as az account show --query tenantId prints it, not %q", v)
+		return fmt.Errorf("must be the id of the tenant, as the command az account show --query tenantId prints it, not %q", v)
 	}
 	return nil
 }
@@ -186,10 +187,10 @@ func parseLogsStream(s *Values, v string) error {
 func parseCAFile(s *Values, v string) error {
 	pem, err := os.ReadFile(v)
 	if err != nil {
-		return fmt.Errorf("cannot be read: %w", err)
+		return fmt.Errorf("the file cannot be read: %w", err)
 	}
 	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		return errors.New("contains no PEM certificate")
+		return errors.New("the file contains no PEM certificate")
 	}
 	s.CAFile = v
 	return nil

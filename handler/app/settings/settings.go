@@ -1,5 +1,5 @@
-// Package settings reads what the environment tells the process: a table of settings, its
-// loader and its parsers.
+// Package settings reads the settings from environment variables: it has a table of all
+// settings, the function that reads them, and their parsers.
 package settings
 
 import (
@@ -17,22 +17,21 @@ import (
 	"aoaigateway/handler/proxy"
 )
 
-// Values is everything that the environment tells the process. No other package reads
-// the environment.
+// Values has the values of all settings. No other package reads environment variables.
 type Values struct {
-	Port     string     // the Functions host's; empty = the process was not started to serve
-	Hosted   bool       // the Functions host started the process, and the process ends with it
-	InAzure  bool       // the process runs in App Service or Functions
-	ClientID string     // of a user-assigned identity
-	LogLevel slog.Level // of the process's own log
+	Port     string     // port that the Functions host has chosen; empty = the process was not started to serve requests
+	Hosted   bool       // true = the Functions host started the process, so the process ends when the host does
+	InAzure  bool       // true = the process runs in App Service or Functions
+	ClientID string     // client id of a user-assigned identity
+	LogLevel slog.Level // lowest level of the process's log lines
 
 	Backends       []backend.Region
 	PolicyFile     string
-	Storage        string // connection string; local work only
+	Storage        string // storage connection string; for local work only
 	TableURL       string
 	BlobURL        string
 	KeyVaultURL    string
-	Secrets        map[string]string // instead of a vault; local work only
+	Secrets        map[string]string // by name; used instead of Key Vault, for local work only
 	AdminKeySecret string
 	Entra          auth.EntraOptions // without Transport and Logger
 	CAFile         string
@@ -51,12 +50,12 @@ type Values struct {
 	StreamBeginAfter       time.Duration
 	ClientIdleTimeout      time.Duration
 
-	LogsURL    string // Logs Ingestion endpoint; empty = rows are not shipped
+	LogsURL    string // Logs Ingestion endpoint; empty = no rows are sent to Log Analytics
 	LogsRuleID string
 	LogsStream string
 }
 
-// Setting is one row of the table that the loader walks and the README shows.
+// setting is one row of the table of settings, which the README shows.
 type setting struct {
 	Name    string
 	Default string // empty = none
@@ -64,12 +63,12 @@ type setting struct {
 	parse   func(s *Values, value string) error
 }
 
-// Rows is the table of settings.
+// Rows is the table of all settings.
 var Rows = []setting{
 	{
 		"GATEWAY_BACKENDS", "",
 		"Regions, a JSON array of `{name, endpoint, priority, weight, credential, apiVersion?, models: {model: deployment}}`; " +
-			"`credential` is `managedIdentity` or a secret's name. Required.",
+			"`credential` is `managedIdentity` or the name of a secret. Required.",
 		parseBackends,
 	},
 	{
@@ -106,43 +105,43 @@ var Rows = []setting{
 	},
 	{
 		"GATEWAY_ENTRA_AUDIENCE", "",
-		"What tokens must be for: the client id of the gateway's registration, or `api://` and that id; several with commas.",
+		"Accepted audiences of tokens: the client id of the gateway's app registration, or `api://` and that id; separated by commas.",
 		parseEntraAudience,
 	},
 	{
 		"GATEWAY_ENTRA_PRODUCT", "",
-		"Product of callers with a token but neither a key nor an app role `product.<name>`. Empty: they are refused.",
+		"Product of callers that have a token but no key and no app role `product.<name>`. Empty: they are refused.",
 		text(func(s *Values) *string { return &s.Entra.Product }),
 	},
 	{
 		"GATEWAY_ENTRA_AUTHORITY", auth.DefaultAuthority,
-		"Where the tenant's keys are published; sovereign clouds have another address.",
+		"Base URL at which the tenant's keys are published; sovereign clouds have another one.",
 		endpointURL("https://login.microsoftonline.us", func(s *Values) *string { return &s.Entra.Authority }),
 	},
 	{
-		"GATEWAY_API_VERSION_FLOOR", "2024-10-21", "Classic calls with an older `api-version` are sent with this one.",
+		"GATEWAY_API_VERSION_FLOOR", "2024-10-21", "Replaces an older `api-version` of a request on the classic surface.",
 		parseVersionFloor,
 	},
 	{
 		"GATEWAY_FRONTED", "false",
-		"`true` when every request comes through the Application Gateway, whose `X-Gateway-Client-IP` is then believed.",
+		"`true` when every request comes through the Application Gateway, whose `X-Gateway-Client-IP` then names the client.",
 		boolean(func(s *Values) *bool { return &s.Fronted }),
 	},
 	{
-		"GATEWAY_MAX_BODY_MB", strconv.Itoa(proxy.DefaultMaxBody >> 20), "Longest request body, MiB.",
+		"GATEWAY_MAX_BODY_MB", strconv.Itoa(proxy.DefaultMaxBody >> 20), "Largest request body in MiB.",
 		parseMaxBody,
 	},
 	{
 		"GATEWAY_AUDIT", "strict",
-		"`strict`: no answer completes before its record is durable. `relaxed`: it does after `GATEWAY_AUDIT_WAIT`.",
+		"`strict`: no answer completes before its record is durable. `relaxed`: after `GATEWAY_AUDIT_WAIT` it completes without.",
 		parseAudit,
 	},
 	{
-		"GATEWAY_AUDIT_WAIT", short(audit.DefaultWait), "How long an answer's end waits for its record.",
+		"GATEWAY_AUDIT_WAIT", short(audit.DefaultWait), "How long the end of an answer waits for its record to become durable.",
 		duration(time.Second, func(s *Values) *time.Duration { return &s.AuditWait }),
 	},
 	{
-		"GATEWAY_JOURNAL_INTERVAL", short(journal.DefaultInterval), "Records that come within this time share one append.",
+		"GATEWAY_JOURNAL_INTERVAL", short(journal.DefaultInterval), "Time between the beginnings of two appends; records in between share one.",
 		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.JournalInterval }),
 	},
 	{
@@ -156,30 +155,30 @@ var Rows = []setting{
 	},
 	{
 		"GATEWAY_ANSWER_TIMEOUT", short(proxy.DefaultAnswerTimeout),
-		"An answer that is no stream and has not begun after this time is given up with 504. The Functions front end cuts at 230 s.",
+		"After this time a request for an answer that is no stream ends with 504, unless its answer has begun. Azure cuts after 230 s.",
 		duration(time.Second, func(s *Values) *time.Duration { return &s.AnswerTimeout }),
 	},
 	{
 		"GATEWAY_IDLE_TIMEOUT", short(backend.DefaultIdleTimeout),
-		"A region's answer counts as cut after this time without a byte in its middle.",
+		"A region's answer that has begun counts as broken off after this time without a byte.",
 		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.IdleTimeout }),
 	},
 	{
-		"GATEWAY_HEARTBEAT", short(proxy.DefaultHeartbeat), "A comment is sent on a stream after this time without an event.",
+		"GATEWAY_HEARTBEAT", short(proxy.DefaultHeartbeat), "After this time without an event, a stream gets a comment.",
 		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.Heartbeat }),
 	},
 	{
 		"GATEWAY_STREAM_BEGIN_AFTER", short(proxy.DefaultStreamBeginAfter),
-		"After this time a stream is begun with a comment although no region has sent anything; later failures are error events.",
+		"A stream without an event after this time begins with a comment; failures after that are error events.",
 		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.StreamBeginAfter }),
 	},
 	{
 		"GATEWAY_CLIENT_IDLE_TIMEOUT", short(front.DefaultClientIdleTimeout),
-		"A client that sends nothing of its body, or takes nothing of its answer, for this time is given up.",
+		"A request ends when its client sends nothing of the body, or accepts nothing of the answer, for this time.",
 		duration(time.Millisecond, func(s *Values) *time.Duration { return &s.ClientIdleTimeout }),
 	},
 	{
-		"GATEWAY_LOG_LEVEL", "info", "Least level of the process's own log lines: `debug`, `info`, `warn` or `error`.",
+		"GATEWAY_LOG_LEVEL", "info", "Lowest level of the process's own log lines: `debug`, `info`, `warn` or `error`.",
 		parseLogLevel,
 	},
 	{
@@ -190,12 +189,12 @@ var Rows = []setting{
 	{"GATEWAY_LOGS_RULE", "", "The rule's immutable id, `dcr-…`.", parseLogsRule},
 	{"GATEWAY_LOGS_STREAM", logs.Stream, "The rule's stream.", parseLogsStream},
 	{
-		"GATEWAY_DEV_CA_FILE", "", "PEM file of certificates to trust besides the system's. Refused in Azure.",
+		"GATEWAY_DEV_CA_FILE", "", "PEM file of certificates to trust besides the system's. Not allowed in Azure.",
 		parseCAFile,
 	},
 }
 
-// Endpoints that messages give as examples.
+// Endpoints for examples in messages.
 const (
 	tableExample = "https://<account>.table.core.windows.net"
 	blobExample  = "https://<account>.blob.core.windows.net"
@@ -203,7 +202,7 @@ const (
 	logsExample  = "https://<rule>.<region>-1.ingest.monitor.azure.com"
 )
 
-// short writes a default as people do: 100ms, 60s, 10m.
+// short writes a duration in a short form: 100ms, 60s, 10m.
 func short(d time.Duration) string {
 	switch {
 	case d >= 10*time.Minute && d%time.Minute == 0:

@@ -35,8 +35,9 @@ func TestAzureIsRecognised(t *testing.T) {
 	}
 	for _, name := range []string{"WEBSITE_SITE_NAME", "WEBSITE_SKU_NAME", "WEBSITE_INSTANCE_ID"} {
 		s, err := For(Managing, append([]string{name + "=x"}, local...))
-		if !s.InAzure || err == nil || !strings.Contains(err.Error(), "GATEWAY_STORAGE: holds an account key, which is refused in Azure") ||
-			!strings.Contains(err.Error(), "GATEWAY_SECRETS: refused in Azure") {
+		if !s.InAzure || err == nil ||
+			!strings.Contains(err.Error(), "GATEWAY_STORAGE: contains an account key, which is not allowed in Azure") ||
+			!strings.Contains(err.Error(), "GATEWAY_SECRETS: not allowed in Azure") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -50,11 +51,11 @@ func TestEntraSettings(t *testing.T) {
 	}{
 		"tenant's name": {
 			[]string{"GATEWAY_ENTRA_TENANT=example.com", "GATEWAY_ENTRA_AUDIENCE=" + id},
-			"GATEWAY_ENTRA_TENANT: must be the tenant's id",
+			"GATEWAY_ENTRA_TENANT: must be the id of the tenant",
 		},
 		"no audience":      {[]string{"GATEWAY_ENTRA_TENANT=" + id}, "set both or neither"},
 		"no tenant":        {[]string{"GATEWAY_ENTRA_AUDIENCE=" + id}, "set both or neither"},
-		"product alone":    {[]string{"GATEWAY_ENTRA_PRODUCT=default"}, "GATEWAY_ENTRA_PRODUCT: goes with"},
+		"product alone":    {[]string{"GATEWAY_ENTRA_PRODUCT=default"}, "GATEWAY_ENTRA_PRODUCT: needs"},
 		"audience by name": {[]string{"GATEWAY_ENTRA_TENANT=" + id, "GATEWAY_ENTRA_AUDIENCE=api://x, gateway"}, `not "gateway"`},
 		"plain http":       {[]string{"GATEWAY_ENTRA_AUTHORITY=http://login.example.com"}, "GATEWAY_ENTRA_AUTHORITY: must begin with https://"},
 	} {

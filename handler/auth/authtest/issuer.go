@@ -52,7 +52,8 @@ func (i *Issuer) Rotate(kid string) {
 	i.keys, i.current = map[string]*rsa.PrivateKey{kid: key}, kid
 }
 
-// SetAway says whether the tenant answers all requests with an error.
+// SetAway makes the tenant answer all requests with an error if away is true; false ends
+// that.
 func (i *Issuer) SetAway(away bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

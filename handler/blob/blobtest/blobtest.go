@@ -1,5 +1,5 @@
-// Package blobtest tests the contract of blob.Store. It runs over every implementation, so that the one in memory
-// behaves like Blob Storage.
+// Package blobtest checks that stores behave as blob.Store says. Its tests run with every
+// implementation, so that the store in memory behaves like Blob Storage.
 package blobtest
 
 import (
@@ -17,7 +17,7 @@ import (
 	"aoaigateway/handler/blob"
 )
 
-// Run checks b, an empty container, against the contract.
+// Run tests b, which must be an empty container.
 func Run(t *testing.T, b blob.Store) {
 	t.Helper()
 	for _, c := range []struct {

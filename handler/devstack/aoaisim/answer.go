@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// Usage is what one answer cost; the names are those of the chat surface.
+// Usage is the number of tokens of one answer, with the names of the chat API.
 type Usage struct {
 	Prompt     int64 `json:"prompt"`
 	Cached     int64 `json:"cached"`
-	Completion int64 `json:"completion"` // reasoning included
+	Completion int64 `json:"completion"` // including Reasoning
 	Reasoning  int64 `json:"reasoning"`
 	Total      int64 `json:"total"`
 }
@@ -25,9 +25,9 @@ func (u *Usage) add(v Usage) {
 	u.Total += v.Total
 }
 
-// answer is the model's output before it takes a surface's form.
+// answer is the output of the simulated model, before it is rendered for an operation.
 type answer struct {
-	words   [][]string // one list a choice; one word is one token
+	words   [][]string // one list of words for each choice; one word is one token
 	finish  string     // stop or length
 	usage   Usage
 	id      string
@@ -56,7 +56,7 @@ func newAnswer(q *request, id string) *answer {
 	}
 	prompt := q.promptTokens()
 	if cached < 0 {
-		cached = prompt / 1024 * 1024 // the service caches long prefixes only
+		cached = prompt / 1024 * 1024 // as the service, which caches only long prefixes
 	}
 	for range q.N {
 		a.words = append(a.words, words(dice, tokens))

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// BlackHole returns an address of this machine whose connection requests are dropped,
-// until end is called: its queue of connections that nobody accepts is full, and then the
-// kernel answers no SYN.
+// BlackHole returns an address of this machine that does not answer connection requests
+// until end is called. It is a listener with a full queue, whose further SYN packets the
+// kernel ignores.
 func BlackHole() (address string, end func(), err error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -36,10 +36,10 @@ func BlackHole() (address string, end func(), err error) {
 		open = append(open, conn.Close)
 	}
 	end()
-	return "", nil, errors.New("aoaisim: the queue of a listener does not fill")
+	return "", nil, errors.New("aoaisim: the listener's queue did not become full, so connections to it would succeed")
 }
 
-// quietly listens with the shortest queue there is.
+// quietly listens with the shortest possible queue.
 func quietly(fd int) (string, error) {
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		return "", err
@@ -53,7 +53,7 @@ func quietly(fd int) (string, error) {
 	}
 	v4, ok := at.(*syscall.SockaddrInet4)
 	if !ok {
-		return "", fmt.Errorf("aoaisim: listening at %T", at)
+		return "", fmt.Errorf("aoaisim: the listener has an address of the type %T, not IPv4", at)
 	}
 	return fmt.Sprintf("127.0.0.1:%d", v4.Port), nil
 }

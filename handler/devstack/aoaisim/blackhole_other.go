@@ -4,7 +4,8 @@ package aoaisim
 
 import "errors"
 
-// BlackHole needs Linux, whose full queues answer no connection request.
+// BlackHole fails: it works only on Linux, which ignores SYN packets when a listener's
+// queue is full.
 func BlackHole() (address string, end func(), err error) {
 	return "", nil, errors.New("aoaisim: a black hole needs Linux")
 }

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Control is the handler of the control endpoint; it is served on a listener of its own,
-// so that it answers while the region refuses connections.
+// Control is the handler of the control endpoint. It must be served on a listener of its
+// own, so that it answers while the region refuses connections.
 func (r *Region) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /control/counts", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, r.Counts()) })
@@ -44,11 +44,11 @@ func (r *Region) postFault(w http.ResponseWriter, req *http.Request) {
 	d := json.NewDecoder(req.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		mistake(w, "not a fault: %v", err)
+		mistake(w, "the body is not a fault in JSON: %v", err)
 		return
 	}
 	if !slices.Contains(known, f.Do) {
-		mistake(w, "do: %q is none of %v", f.Do, known)
+		mistake(w, "do: %q is not one of %v", f.Do, known)
 		return
 	}
 	if f.Do == DoStatus && (f.Status < 200 || f.Status > 599) {
@@ -61,7 +61,7 @@ func (r *Region) postFault(w http.ResponseWriter, req *http.Request) {
 func (r *Region) deleteFault(w http.ResponseWriter, req *http.Request) {
 	id, err := strconv.Atoi(req.PathValue("id"))
 	if err != nil || id <= 0 {
-		mistake(w, "id: %q is not a fault's number", req.PathValue("id"))
+		mistake(w, "id: %q is not a number", req.PathValue("id"))
 		return
 	}
 	r.clearFaults(id)
@@ -73,7 +73,7 @@ func (r *Region) postStep(w http.ResponseWriter, req *http.Request) {
 		Events int `json:"events"`
 	}
 	if err := json.NewDecoder(req.Body).Decode(&step); err != nil || step.Events < 1 {
-		mistake(w, `want {"events":N}, N at least 1`)
+		mistake(w, `the body must be {"events":N} with N at least 1`)
 		return
 	}
 	r.Step(step.Events)

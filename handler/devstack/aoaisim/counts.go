@@ -7,37 +7,37 @@ import (
 	"time"
 )
 
-// Counts is what a region was asked and what it really answered.
+// Counts are the numbers of requests that a region received, and what it answered.
 type Counts struct {
-	Requests    int64                `json:"requests"` // arrived
+	Requests    int64                `json:"requests"` // received
 	Open        int64                `json:"open"`     // being answered now
-	Answered    int64                `json:"answered"` // whole answers with usage, terminal event included
-	Cut         int64                `json:"cut"`      // answers begun and not ended
-	Events      int64                `json:"events"`   // streamed events sent
+	Answered    int64                `json:"answered"` // answered completely, with usage and terminal event
+	Cut         int64                `json:"cut"`      // answers that began and were cut off
+	Events      int64                `json:"events"`   // events sent in streams
 	Statuses    map[int]int64        `json:"statuses"`
-	Usage       Usage                `json:"usage"`   // of whole answers
-	Partial     Usage                `json:"partial"` // of cut ones, as far as they were sent
+	Usage       Usage                `json:"usage"`   // of complete answers
+	Partial     Usage                `json:"partial"` // of answers that were cut off, up to the cut
 	Deployments map[string]*Deployed `json:"deployments"`
-	Attempts    map[string]int       `json:"attempts"` // requests by client request id
+	Attempts    map[string]int       `json:"attempts"` // number of requests by client request id
 	Last        *Exchange            `json:"last,omitempty"`
 }
 
-// Deployed is the share of one deployment.
+// Deployed are the counts of one deployment.
 type Deployed struct {
 	Requests int64 `json:"requests"`
 	Answered int64 `json:"answered"`
 	Usage    Usage `json:"usage"`
 }
 
-// Exchange is one request as the region saw it and what it sent back.
+// Exchange is one request that the region received, and its answer.
 type Exchange struct {
-	ID         string      `json:"id"` // sent as apim-request-id
+	ID         string      `json:"id"` // sent as the header apim-request-id
 	Time       time.Time   `json:"time"`
 	Method     string      `json:"method"`
 	URL        string      `json:"url"`
 	Host       string      `json:"host"`
 	Header     http.Header `json:"header"`
-	Body       []byte      `json:"body"` // base64 in JSON
+	Body       []byte      `json:"body"` // in base64, as JSON requires
 	Deployment string      `json:"deployment,omitempty"`
 	Operation  string      `json:"operation,omitempty"`
 	Status     int         `json:"status"`
@@ -45,8 +45,8 @@ type Exchange struct {
 	Cut        bool        `json:"cut,omitempty"`
 	Whole      bool        `json:"whole,omitempty"`
 	Usage      Usage       `json:"usage"`
-	Response   []byte      `json:"response"` // the first MiB
-	Sent       int64       `json:"sent"`     // bytes of body written
+	Response   []byte      `json:"response"` // the first MiB of the answer's body
+	Sent       int64       `json:"sent"`     // bytes of the body that were written
 
 	ledger *ledger
 	asked  string
@@ -58,8 +58,8 @@ const (
 	keptAttempts  = 200_000
 )
 
-// ledger is the region's books; exchanges under way are owned by their goroutine and
-// copied in when they end.
+// ledger keeps the counts and exchanges of the region. An exchange in progress belongs to
+// its goroutine, and is copied into the ledger when it ends.
 type ledger struct {
 	mu     sync.Mutex
 	counts Counts
@@ -122,7 +122,7 @@ func (l *ledger) deployment(name string) *Deployed {
 	return d
 }
 
-// answered books a whole answer.
+// answered counts a complete answer with the usage u.
 func (e *Exchange) answered(u Usage) {
 	e.Whole, e.Usage = true, u
 	l := e.ledger
@@ -135,7 +135,7 @@ func (e *Exchange) answered(u Usage) {
 	d.Usage.add(u)
 }
 
-// partial books an answer that was cut after tokens words.
+// partial counts an answer that was cut off after this many tokens.
 func (e *Exchange) partial(u Usage, tokens int) {
 	u.Completion = int64(tokens) + u.Reasoning
 	u.Total = u.Prompt + u.Completion
@@ -146,7 +146,7 @@ func (e *Exchange) partial(u Usage, tokens int) {
 	l.counts.Partial.add(u)
 }
 
-// left closes the books on one exchange.
+// left adds an exchange that has ended to the ledger.
 func (l *ledger) left(e *Exchange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,11 +190,11 @@ func (l *ledger) exchanges() []Exchange {
 	return append([]Exchange{}, l.recent...)
 }
 
-// Counts returns what was asked and answered so far.
+// Counts returns the counts so far.
 func (r *Region) Counts() Counts { return r.counts.snapshot() }
 
-// Exchanges returns the last 64 requests that ended, oldest first.
+// Exchanges returns the last 64 exchanges that have ended, oldest first.
 func (r *Region) Exchanges() []Exchange { return r.counts.exchanges() }
 
-// ResetCounts starts the books from zero.
+// ResetCounts sets all counts to zero and forgets the exchanges.
 func (r *Region) ResetCounts() { r.counts.reset() }

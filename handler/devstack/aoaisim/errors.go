@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// apiError is an error in the service's own words.
+// apiError is an error with the text of the real service.
 type apiError struct {
 	status int
 	body   any
 	header http.Header
 }
 
-// coded is the shape of the front of the service: code and message only.
+// coded returns an error with code and message only, as the service's front end sends it.
 func coded(status int, code, message string) *apiError {
 	return &apiError{status: status, body: map[string]any{"error": map[string]any{"code": code, "message": message}}}
 }
 
-// invalid is the shape of the models behind it.
+// invalid returns an error in the form that the models behind the front end send.
 func invalid(message string, param, code any) *apiError {
 	return &apiError{status: http.StatusBadRequest, body: map[string]any{"error": map[string]any{
 		"message": message, "type": "invalid_request_error", "param": param, "code": code,

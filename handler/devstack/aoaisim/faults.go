@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// Do says what a fault does.
+// Do is what a fault does.
 type Do string
 
-// The faults. Those marked (modifier) join with others on one request.
+// The values of Do. Faults marked (modifier) can be combined with others on one request.
 const (
 	DoStatus     Do = "status"      // answer Status with Headers and Body
-	DoHang       Do = "hang"        // accept the request, send nothing until Millis passed (0 = until cleared)
-	DoHangEvent  Do = "hang-event"  // send the headers, then as DoHang, before the first event
-	DoReset      Do = "reset"       // TCP reset before any header
-	DoResetEvent Do = "reset-event" // headers, then TCP reset before the first event or body byte
-	DoResetBody  Do = "reset-body"  // TCP reset half way through a JSON body
+	DoHang       Do = "hang"        // accept the request and send nothing for Millis (0 = until cleared)
+	DoHangEvent  Do = "hang-event"  // send the headers, then send nothing for Millis (0 = until cleared), then the events
+	DoReset      Do = "reset"       // TCP reset before the headers
+	DoResetEvent Do = "reset-event" // send the headers, then TCP reset before the first event or byte of the body
+	DoResetBody  Do = "reset-body"  // TCP reset after half of a JSON body
 	DoCutReset   Do = "cut-reset"   // TCP reset after After events
-	DoCutFin     Do = "cut-fin"     // the connection closed after After events, the body left unfinished
-	DoCutEnd     Do = "cut-end"     // a well-formed end of the body after After events, without the terminal event
-	DoMalformed  Do = "malformed"   // event number After is broken JSON
-	DoError      Do = "error-event" // event number After is an error, and the last
-	DoRefuse     Do = "refuse"      // no connection is accepted for Millis (0 = until cleared); ignores Times and Deployment
-	DoSlow       Do = "slow"        // (modifier) Millis before each event, or once before a JSON body
-	DoSplit      Do = "split"       // (modifier) the body in pieces of at most Bytes bytes
-	DoStep       Do = "step"        // (modifier) each event waits for a step
+	DoCutFin     Do = "cut-fin"     // close the connection after After events without the end of the body
+	DoCutEnd     Do = "cut-end"     // end the body correctly after After events, but without the terminal event
+	DoMalformed  Do = "malformed"   // event number After is invalid JSON
+	DoError      Do = "error-event" // event number After is an error, and the last event
+	DoRefuse     Do = "refuse"      // accept no connection for Millis (0 = until cleared); ignores Times and Deployment
+	DoSlow       Do = "slow"        // (modifier) wait for Millis before each event, or once before a JSON body
+	DoSplit      Do = "split"       // (modifier) send the body in pieces of at most Bytes bytes
+	DoStep       Do = "step"        // (modifier) before each event wait for a call of /control/step
 )
 
-// Fault is one order to misbehave.
+// Fault makes a region fail in one way.
 type Fault struct {
-	ID          int               `json:"id"` // given by the region
+	ID          int               `json:"id"` // set by the region
 	Do          Do                `json:"do"`
-	Times       int               `json:"times,omitempty"`       // requests it still strikes; 0 = until cleared
-	Probability float64           `json:"probability,omitempty"` // 0 = always
-	Deployment  string            `json:"deployment,omitempty"`  // empty = all
+	Times       int               `json:"times,omitempty"`       // number of further requests it applies to; 0 = all until cleared
+	Probability float64           `json:"probability,omitempty"` // of applying to a request; 0 = always
+	Deployment  string            `json:"deployment,omitempty"`  // empty = all deployments
 	Status      int               `json:"status,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"`
-	Body        string            `json:"body,omitempty"` // empty = the service's words for Status
+	Body        string            `json:"body,omitempty"` // empty = the text of the real service for Status
 	After       int               `json:"after,omitempty"`
 	Millis      int               `json:"millis,omitempty"`
 	Bytes       int               `json:"bytes,omitempty"`
@@ -46,7 +46,7 @@ type Fault struct {
 
 func (f Fault) wait() time.Duration { return time.Duration(f.Millis) * time.Millisecond }
 
-// plan is what the faults in force add up to for one request.
+// plan is the combined effect of all active faults on one request.
 type plan struct {
 	status     *Fault
 	hang       *Fault
@@ -54,10 +54,10 @@ type plan struct {
 	reset      bool
 	earlyReset bool
 	bodyCut    bool
-	cut        Do // empty = none
+	cut        Do // empty = the answer is not cut off
 	cutAfter   int
-	malformed  int // event number, -1 = none
-	failing    int // event number, -1 = none
+	malformed  int // number of the event, -1 = none
+	failing    int // number of the event, -1 = none
 	slow       time.Duration
 	split      int
 	step       bool
@@ -91,11 +91,11 @@ func (p *plan) add(f *Fault) {
 		p.split = max(1, f.Bytes)
 	case DoStep:
 		p.step = true
-	case DoRefuse: // strikes the listener, not a request
+	case DoRefuse: // applies to the listener, not to single requests
 	}
 }
 
-// known are the faults that can be asked for.
+// known are the possible values of Do.
 var known = []Do{
 	DoStatus, DoHang, DoHangEvent, DoReset, DoResetEvent, DoResetBody, DoCutReset, DoCutFin, DoCutEnd,
 	DoMalformed, DoError, DoRefuse, DoSlow, DoSplit, DoStep,
@@ -136,7 +136,8 @@ func (s *faultSet) list() []Fault {
 	return out
 }
 
-// clear removes one fault, or all with id 0, and releases whoever hangs or waits for a step.
+// clear removes the fault with this id, or all faults if id is 0. It releases all requests
+// that hang or wait for a step.
 func (s *faultSet) clear(id int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +172,8 @@ func (s *faultSet) step(n int) {
 	}
 }
 
-// plan uses up one strike of each fault that applies.
+// plan returns the plan for a request. It counts the request as one use of each fault that
+// applies.
 func (s *faultSet) plan(deployment string, chance func(float64) bool) plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +194,7 @@ func (s *faultSet) plan(deployment string, chance func(float64) bool) plan {
 	return p
 }
 
-// The unasked unkindness of a region that is not Kind.
+// The probabilities of faults that happen without being set, unless Options.Kind is true.
 const (
 	throttleChance = 0.03
 	resetChance    = 0.01

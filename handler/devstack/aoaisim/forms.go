@@ -12,18 +12,18 @@ import (
 	"strings"
 )
 
-// form is how one operation renders an answer. Bodies are put together as text, keys in
-// the service's (alphabetical) order, because a stream renders thousands of them.
+// form renders the answers of one operation. It builds JSON as text, with keys in the
+// service's alphabetical order, because a stream has thousands of events.
 type form struct {
 	whole  func(*request, *answer) []byte
-	events func(*request, *answer) iter.Seq[event] // nil = cannot be streamed
+	events func(*request, *answer) iter.Seq[event] // nil = the operation has no streams
 }
 
-// event is one server-sent event.
+// event is one event of a stream.
 type event struct {
 	name, data string
-	token      bool // carries one token of output
-	final      bool // completes the answer
+	token      bool // contains one token of output
+	final      bool // is the terminal event
 }
 
 var forms = map[string]form{
@@ -45,7 +45,7 @@ func quote(s string) string {
 	return string(b)
 }
 
-// joined is the inside of a JSON array of n items.
+// joined returns n items of a JSON array, separated by commas.
 func joined(n int, item func(int) string) string {
 	items := make([]string, n)
 	for i := range items {
@@ -62,7 +62,7 @@ func (u Usage) chat() string {
 		`,"total_tokens":` + itoa(u.Total) + `}`
 }
 
-// tail is what every chunk and object of the chat family ends with.
+// tail returns the last members of every chunk and object of chat and completions.
 func tail(a *answer, prefix, model, object string) string {
 	return `,"created":` + itoa(a.created) + `,"id":"` + prefix + a.id + `","model":` + quote(model) +
 		`,"object":"` + object + `","system_fingerprint":` + fingerprint
@@ -78,7 +78,7 @@ func wholeChat(q *request, a *answer) []byte {
 		`,"prompt_filter_results":` + promptFilters + `,"system_fingerprint":` + fingerprint + `,"usage":` + a.usage.chat() + `}`)
 }
 
-// chunked frames the events that chat and completions have in common.
+// chunked adds the events that streams of chat and completions have in common.
 func chunked(q *request, a *answer, rest string, content iter.Seq[event]) iter.Seq[event] {
 	end, withUsage := "}", q.Options != nil && q.Options.IncludeUsage
 	if withUsage {
@@ -169,7 +169,7 @@ func wholeEmbeddings(q *request, a *answer) []byte {
 		`,"total_tokens":` + itoa(u.Total) + `}}`)
 }
 
-// embedding is a unit vector that depends on the input only.
+// embedding returns a unit vector that depends only on the input.
 func embedding(input string, dims int, packed bool) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(input))

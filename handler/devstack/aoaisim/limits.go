@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// limiter holds what one deployment may still do this minute: two buckets that refill
-// evenly. A request is charged its prompt and max_tokens on arrival and gets nothing back.
+// limiter has the rate limits of one deployment: two buckets that refill continuously. A
+// request is charged its prompt and max_tokens when it arrives. Nothing is given back.
 type limiter struct {
 	mu       sync.Mutex
 	tokens   bucket
@@ -23,7 +23,7 @@ type bucket struct {
 
 type admission struct {
 	ok       bool
-	what     string // "token" or "call" when refused
+	what     string // "token" or "call": the limit that refused
 	wait     time.Duration
 	tokens   bucket
 	requests bucket
@@ -43,7 +43,8 @@ func (b *bucket) refill(now time.Time) {
 	b.at = now
 }
 
-// wait is how long until cost fits; a cost over the bucket's size never does.
+// wait returns how long it takes until cost can be charged. A cost larger than the bucket
+// can never be charged.
 func (b *bucket) wait(cost float64) time.Duration {
 	switch {
 	case b.size == 0 || cost <= b.level:

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Start listens on 127.0.0.1 and returns the data endpoint and the control endpoint, both
-// without a trailing slash. Close ends it.
+// Start listens on 127.0.0.1 until Close. It returns the URLs of the data endpoint and of
+// the control endpoint, without trailing slashes.
 func (r *Region) Start() (url, control string, err error) {
 	var lc net.ListenConfig
 	data, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -31,7 +31,7 @@ func (r *Region) Start() (url, control string, err error) {
 	return "http://" + r.addr, "http://" + side.Addr().String() + "/control", nil
 }
 
-// Close stops listening and drops every connection.
+// Close stops listening and closes all connections.
 func (r *Region) Close() {
 	r.faults.clear(0)
 	r.listenMu.Lock()
@@ -44,7 +44,7 @@ func (r *Region) Close() {
 	r.listener, r.server = nil, nil
 }
 
-// Fault adds a fault and returns it with its id.
+// Fault activates a fault and returns it with its id.
 func (r *Region) Fault(f Fault) Fault {
 	f = r.faults.add(f)
 	if f.Do == DoRefuse {
@@ -53,7 +53,7 @@ func (r *Region) Fault(f Fault) Fault {
 	return f
 }
 
-// ClearFaults removes all faults and releases every request that hangs.
+// ClearFaults removes all faults and releases all requests that hang.
 func (r *Region) ClearFaults() {
 	r.clearFaults(0)
 }
@@ -65,10 +65,10 @@ func (r *Region) clearFaults(id int) {
 	}
 }
 
-// Step lets streams in step mode send n more events.
+// Step lets streams that wait for a step send n more events.
 func (r *Region) Step(n int) { r.faults.step(n) }
 
-// refuse closes the listener and every idle connection; answers under way go on.
+// refuse closes the listener and all idle connections. Answers in progress continue.
 func (r *Region) refuse(f Fault) {
 	r.listenMu.Lock()
 	defer r.listenMu.Unlock()
@@ -83,7 +83,7 @@ func (r *Region) refuse(f Fault) {
 	}
 }
 
-// accept listens again on the same port.
+// accept listens on the same port again.
 func (r *Region) accept() {
 	r.listenMu.Lock()
 	defer r.listenMu.Unlock()
@@ -100,7 +100,8 @@ func (r *Region) accept() {
 	go func() { _ = server.Serve(l) }()
 }
 
-// relisten takes a port that was ours a moment ago; the kernel may need a moment to free it.
+// relisten listens on a port that was closed a moment ago. The kernel may need some time to
+// free the port.
 func relisten(addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	var errs error

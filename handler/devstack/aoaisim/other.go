@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// other answers the operations that cost nothing here with a plausible object, so that
-// passing them on can be tested.
+// other answers operations that use no tokens. The answers are plausible objects, so that
+// tests can check that the gateway passes them on.
 func (x *exchange) other() {
 	collection, rest, _ := strings.Cut(x.route.operation, "/")
 	switch {
@@ -60,14 +60,14 @@ func (x *exchange) models(id string) {
 	x.object(map[string]any{"object": "list", "data": list})
 }
 
-// kinds are the id prefix and object name of what a collection holds.
+// kinds are the prefix of ids and the name of the objects in each collection.
 var kinds = map[string][2]string{
 	"files": {"assistant-", "file"}, "batches": {"batch_", "batch"}, "assistants": {"asst_", "assistant"},
 	"threads": {"thread_", "thread"}, "vector_stores": {"vs_", "vector_store"}, "responses": {"resp_", "response"},
 	"fine_tuning": {"ftjob-", "fine_tuning.job"}, "containers": {"cntr_", "container"}, "evals": {"eval_", "eval"},
 }
 
-// resource makes, shows, lists and deletes objects of a collection.
+// resource creates, returns, lists and deletes the objects of a collection.
 func (x *exchange) resource(collection, rest string) {
 	kind, ok := kinds[collection]
 	if !ok {

@@ -1,14 +1,15 @@
-// Package aoaisim is one simulated Azure OpenAI region: an http.Handler that speaks the
-// classic surface (/openai/deployments/{deployment}/…?api-version=) and the v1 surface
-// (/openai/v1/…, deployment in the body's "model") as the service does, throttles by
-// deployment, and is deliberately less kind than the service: unless Options.Kind is set
-// it refuses and cuts now and then.
+// Package aoaisim simulates one Azure OpenAI region. It is an http.Handler for the classic
+// surface (/openai/deployments/{deployment}/…?api-version=) and the v1 surface
+// (/openai/v1/…, with the deployment in the member "model" of the body). It has rate limits
+// for each deployment. Unless Options.Kind is true, it is less reliable than the service:
+// it refuses some requests and cuts some answers off.
 //
-// Answers depend on the prompt and the request's "seed" only. One word of output is one
-// token. A prompt can steer its answer: [tokens:N] asks for N words, [reasoning:N] and
-// [cached:N] set those counts. max_tokens cuts as the service does.
+// Answers depend only on the prompt and on the member "seed" of the request. One word of
+// output is one token. The prompt can control the answer: [tokens:N] asks for N words, and
+// [reasoning:N] and [cached:N] set these counts. max_tokens limits the answer as in the
+// service.
 //
-// Faults are set from Go (Region.Fault) or over HTTP on the control listener:
+// Faults are activated from Go (Region.Fault) or over HTTP on the control endpoint:
 //
 //	GET    /control/counts        what was asked and answered
 //	DELETE /control/counts        from zero again
@@ -34,18 +35,18 @@ import (
 
 // Options of New.
 type Options struct {
-	Name             string                // region, sent as x-ms-region; default eastus2
-	Key              string                // accepted as api-key and as bearer
-	Token            string                // accepted as bearer; empty = none
-	Deployments      map[string]Deployment // by deployment name
-	Kind             bool                  // no faults but those asked for
-	Seed             uint64                // of the unasked faults
-	EventDelay       time.Duration         // between streamed events
-	OldestAPIVersion string                // classic versions before it are gone (404); default 2023-05-15
-	StrictIDs        bool                  // unknown response, file, … ids are 404 instead of plausible objects
+	Name             string                // name of the region, sent as x-ms-region; default eastus2
+	Key              string                // accepted as api-key and as a bearer token
+	Token            string                // accepted as a bearer token; empty = none
+	Deployments      map[string]Deployment // by name of the deployment
+	Kind             bool                  // true = fail only when a fault is active
+	Seed             uint64                // of the random faults
+	EventDelay       time.Duration         // time between the events of a stream
+	OldestAPIVersion string                // earlier api-versions are answered with 404 on classic paths; default 2023-05-15
+	StrictIDs        bool                  // true = unknown ids of responses, files, … are answered with 404; false = with plausible objects
 }
 
-// Deployment is a model under a name, with the limits the service enforces on it.
+// Deployment is a deployed model, with its rate limits.
 type Deployment struct {
 	Model             string
 	TokensPerMinute   int // 0 = unlimited
@@ -62,10 +63,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Region is one simulated region. It is safe for concurrent use.
+// Region is one simulated region. Safe for concurrent use.
 type Region struct {
 	o       Options
-	limits  map[string]*limiter // fixed after New
+	limits  map[string]*limiter // not changed after New
 	faults  faultSet
 	counts  ledger
 	objects objectStore
@@ -76,11 +77,11 @@ type Region struct {
 	listenMu sync.Mutex
 	server   *http.Server
 	control  *http.Server
-	listener net.Listener // nil while refusing
+	listener net.Listener // nil while connections are refused
 	addr     string
 }
 
-// New makes a region that listens nowhere yet; it can be used as a handler at once.
+// New returns a region that does not listen yet. It can be used as a handler at once.
 func New(o Options) *Region {
 	o = o.withDefaults()
 	r := &Region{o: o, limits: map[string]*limiter{}, dice: mrand.New(mrand.NewPCG(o.Seed, 7))}
@@ -92,7 +93,8 @@ func New(o Options) *Region {
 	return r
 }
 
-// chance is one roll of the region's seeded dice.
+// chance returns true with the probability p. Its random numbers depend only on
+// Options.Seed.
 func (r *Region) chance(p float64) bool {
 	if p <= 0 {
 		return false
@@ -102,7 +104,8 @@ func (r *Region) chance(p float64) bool {
 	return r.dice.Float64() < p
 }
 
-// exchange is one request on its way through the region, owned by its goroutine.
+// exchange is one request that the region is answering. Only the request's goroutine uses
+// it.
 type exchange struct {
 	region     *Region
 	w          http.ResponseWriter
@@ -117,13 +120,13 @@ type exchange struct {
 
 const maxBody = 256 << 20
 
-// ServeHTTP answers as the region's data endpoint.
+// ServeHTTP answers requests to the data endpoint.
 func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
 	x := &exchange{region: r, w: w, r: req, id: newID(), body: body}
 	x.log = r.counts.arrived(req, body, x.id)
 	defer r.counts.left(x.log)
-	if err != nil { // the caller broke off; there is nobody to answer
+	if err != nil { // the client broke its request off, so there is nobody to answer
 		panic(http.ErrAbortHandler)
 	}
 	h := w.Header()
@@ -195,7 +198,7 @@ func (x *exchange) answer() {
 	x.send(q, newAnswer(q, x.id))
 }
 
-// send writes a as an event stream or as one JSON body and enters it in the books.
+// send sends the answer as a stream or as one JSON body, and counts it.
 func (x *exchange) send(q *request, a *answer) {
 	form := forms[x.route.operation]
 	if x.route.operation == opResponses {
@@ -207,12 +210,12 @@ func (x *exchange) send(q *request, a *answer) {
 	}
 	whole := form.whole(q, a)
 	if !x.plan.bodyCut && !x.plan.earlyReset {
-		x.log.answered(a.usage) // before the bytes: whoever has the answer finds it in the books
+		x.log.answered(a.usage) // before the bytes are sent, so that a client with the answer also finds it in the counts
 	}
 	x.json(http.StatusOK, whole)
 }
 
-// json writes one body under the plan.
+// json sends a JSON body, with the faults in the plan.
 func (x *exchange) json(status int, body []byte) {
 	x.pause(x.plan.slow)
 	h := x.w.Header()
@@ -239,7 +242,8 @@ func (x *exchange) write(p []byte) bool {
 
 func (x *exchange) flush() { _ = http.NewResponseController(x.w).Flush() }
 
-// pause waits for d, the client's leaving or the end of all faults.
+// pause waits for d. It returns earlier if the client disconnects or all faults are
+// cleared.
 func (x *exchange) pause(d time.Duration) {
 	if d <= 0 {
 		return

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// request is what the simulated models read of a body.
+// request has the parts of a request that the simulated models use.
 type request struct {
 	Model     string          `json:"model"`
 	Stream    bool            `json:"stream"`
@@ -28,9 +28,9 @@ type request struct {
 	Dims      int             `json:"dimensions"`
 	Sources   json.RawMessage `json:"data_sources"`
 
-	model string // of the deployment
-	text  string // all of the prompt's text
-	parts int    // messages, prompts or inputs
+	model string // name of the deployed model
+	text  string // all text of the prompt
+	parts int    // number of messages, prompts or inputs
 	input []string
 }
 
@@ -109,7 +109,8 @@ func (q *request) readPrompt(t route) *apiError {
 	return nil
 }
 
-// texts reads a prompt or input: one string, many, token numbers, or message items.
+// texts returns the texts of a prompt or input, which may be a string, several strings,
+// token numbers or message items.
 func texts(raw json.RawMessage) []string {
 	var one string
 	if json.Unmarshal(raw, &one) == nil && one != "" {
@@ -124,7 +125,7 @@ func texts(raw json.RawMessage) []string {
 	return out
 }
 
-// text flattens whatever may carry text: a string, a content part, a message, a list of them.
+// text joins all text in a string, a content part, a message or a list of these.
 func text(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
@@ -158,7 +159,7 @@ func (q *request) outputCap() int {
 	return 0
 }
 
-// estimate is what the limiter charges on arrival.
+// estimate returns the tokens that the limiter charges when the request arrives.
 func (q *request) estimate() int {
 	output := q.outputCap()
 	if output == 0 {
@@ -171,7 +172,8 @@ func (q *request) promptTokens() int { return (len(q.text)+3)/4 + 4*q.parts }
 
 var directive = regexp.MustCompile(`\[(tokens|reasoning|cached):(\d{1,7})\]`)
 
-// directives are the prompt's own wishes; -1 = none.
+// directives returns the counts that the prompt asks for, as in [tokens:N]; -1 = the prompt
+// does not say.
 func (q *request) directives() (tokens, reasoning, cached int) {
 	found := map[string]int{"tokens": -1, "reasoning": -1, "cached": -1}
 	for _, m := range directive.FindAllStringSubmatch(q.text, -1) {

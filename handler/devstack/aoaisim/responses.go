@@ -13,7 +13,7 @@ func (u Usage) responses() string {
 		`,"total_tokens":` + itoa(u.Total) + `}`
 }
 
-// outputItem is the one message of a response.
+// outputItem returns the output of a response, which is one message.
 func outputItem(a *answer, status, content string) string {
 	return `{"id":"msg_` + a.id + `","type":"message","status":"` + status + `","content":[` + content + `],"role":"assistant"}`
 }
@@ -49,7 +49,7 @@ func wholeResponse(q *request, a *answer) []byte {
 	return []byte(responseObject(q, a, status, outputItem(a, status, outputText(a.text(0))), a.usage.responses()))
 }
 
-// responseEvent is one event whose data repeats its name.
+// responseEvent is an event whose data contains the event's name.
 type responseEvent struct{ name, fields string }
 
 func (e responseEvent) numbered(n int) event {
@@ -107,7 +107,8 @@ func responseParts(q *request, a *answer) iter.Seq[responseEvent] {
 	}
 }
 
-// objectStore remembers what was made here, so that an id asked for in the wrong region shows.
+// objectStore remembers the objects created in this region, so that a request for an object
+// of another region fails.
 type objectStore struct {
 	mu   sync.Mutex
 	made map[string][]byte
@@ -129,7 +130,8 @@ func (s *objectStore) get(id string) ([]byte, bool) {
 	return b, ok
 }
 
-// knows refuses a previous_response_id of another region, as the service does.
+// knows returns an error if the id does not belong to a response of this region, as the
+// service does.
 func (s *objectStore) knows(id string) *apiError {
 	if _, ok := s.get(id); ok || id == "" {
 		return nil

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Operations that cost tokens, by the last part of their path.
+// The operations that use tokens, by the last part of their path.
 const (
 	opChat        = "chat/completions"
 	opCompletions = "completions"
@@ -14,8 +14,8 @@ const (
 )
 
 type route struct {
-	operation  string // path below /openai/v1, /openai/deployments/{d} or /openai
-	deployment string // classic deployment paths only
+	operation  string // the path below /openai/v1, /openai/deployments/{d} or /openai
+	deployment string // empty except on classic deployment paths
 	apiVersion string
 	v1         bool
 	post       bool
@@ -26,7 +26,7 @@ func (t route) metered() bool {
 	return ok && t.post
 }
 
-// name is what the service calls the operation in its messages.
+// name returns the operation's name in the service's messages.
 func (t route) name() string {
 	switch t.operation {
 	case opChat:
@@ -50,7 +50,7 @@ func (r *Region) parseRoute(req *http.Request) (route, *apiError) {
 		t.v1, t.operation = true, op
 		return t, nil
 	}
-	// A version the service no longer serves looks like a path that is not there.
+	// The service answers 404 also for an api-version that it no longer supports.
 	if t.apiVersion == "" || t.apiVersion < r.o.OldestAPIVersion {
 		return t, resourceNotFound()
 	}

@@ -8,7 +8,8 @@ import (
 	"net/http"
 )
 
-// beforeHeaders carries out what strikes before an answer begins; true = all is said.
+// beforeHeaders applies the faults that come before an answer begins. It returns true if
+// the request needs no further answer.
 func (x *exchange) beforeHeaders() bool {
 	if f := x.plan.hang; f != nil {
 		x.hang(f)
@@ -45,7 +46,8 @@ func statusWords(status int) string {
 	}
 }
 
-// hang waits as f says, at most until the client leaves or the faults are cleared.
+// hang waits as the fault f says. It returns earlier if the client disconnects or the
+// faults are cleared.
 func (x *exchange) hang(f *Fault) {
 	if f.Millis > 0 {
 		x.pause(f.wait())
@@ -57,13 +59,13 @@ func (x *exchange) hang(f *Fault) {
 	}
 }
 
-// reset takes the connection and closes it so that the peer gets a TCP reset.
+// reset closes the connection so that the client gets a TCP reset.
 func (x *exchange) reset() { x.drop(true) }
 
 func (x *exchange) drop(reset bool) {
 	x.log.Cut = true
 	conn, _, err := http.NewResponseController(x.w).Hijack()
-	if err != nil { // HTTP/2 or a recorder: abort is the nearest thing
+	if err != nil { // over HTTP/2 or with a recorder the connection cannot be taken, so the handler is aborted
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && reset {
@@ -72,7 +74,7 @@ func (x *exchange) drop(reset bool) {
 	_ = conn.Close()
 }
 
-// stream sends the events under the plan and settles the books.
+// stream sends the events, with the faults in the plan, and counts the answer.
 func (x *exchange) stream(events iter.Seq[event], a *answer) {
 	h := x.w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -117,7 +119,7 @@ func (x *exchange) stream(events iter.Seq[event], a *answer) {
 	}
 }
 
-// ready waits for the event's turn.
+// ready waits until the next event may be sent.
 func (x *exchange) ready() {
 	x.pause(x.region.o.EventDelay)
 	x.pause(x.plan.slow)

@@ -1,6 +1,6 @@
-// Package azurite installs and runs the pinned Azurite, Microsoft's emulator of Blob and
-// Table Storage, for the local stack and for tests. It needs node and npm on PATH and
-// nothing else; the first install writes below dist/tools.
+// Package azurite installs and runs a pinned version of Azurite, Microsoft's emulator of
+// Blob and Table Storage, for the local stack and for tests. It requires node and npm on
+// PATH. The first use installs it below dist/tools.
 package azurite
 
 import (
@@ -23,7 +23,7 @@ import (
 //go:embed package.json package-lock.json
 var manifest embed.FS
 
-// The account every copy of Azurite knows; published by Microsoft, no secret.
+// The account that every Azurite has. Microsoft has published its key, so it is no secret.
 const (
 	Account = "devstoreaccount1"
 	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -31,22 +31,22 @@ const (
 
 // Server is a running Azurite.
 type Server struct {
-	Blob, Table string // service endpoints, account included, no trailing slash
+	Blob, Table string // URLs of the services, with the account and without a trailing slash
 	cmd         *exec.Cmd
 	exited      chan struct{}
 }
 
-// ConnectionString is what storage clients take.
+// ConnectionString returns the connection string for storage clients.
 func (s *Server) ConnectionString() string {
 	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;BlobEndpoint=%s;TableEndpoint=%s;",
 		Account, Key, s.Blob, s.Table)
 }
 
-// Pid is the process to stop, for those who record what they started.
+// Pid returns the id of the process.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
-// Stop ends the process and waits for it: by SIGTERM, on which it writes its data, and by
-// SIGKILL if it takes longer than three seconds.
+// Stop ends the process and waits for its end. It sends SIGTERM, after which Azurite writes
+// its data, and after three seconds SIGKILL.
 func (s *Server) Stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -58,15 +58,15 @@ func (s *Server) Stop() {
 	<-s.exited
 }
 
-// Options of Start; the zero value is what tests want.
+// Options of Start. The zero value suits tests.
 type Options struct {
-	Dir       string // keeps data below this folder; empty = in memory only
+	Dir       string // folder for the data; empty = the data is in memory only
 	BlobPort  int    // 0 = any free port
 	TablePort int
 }
 
-// Start installs Azurite if it is not yet there and runs it on 127.0.0.1 until Stop, or
-// until this process ends. ctx bounds the start only.
+// Start installs Azurite if necessary, and runs it on 127.0.0.1 until Stop or until this
+// process ends. ctx limits only the start.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	home, err := tools.InstallNode(ctx, "azurite", manifest)
 	if err != nil {
@@ -83,7 +83,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	} else {
 		args = append(args, "--location", o.Dir)
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "node", args...) // outlives ctx: Stop ends it
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "node", args...) // not ended by ctx: Stop ends it
 	cmd.Dir = home
 	child.DieWithParent(cmd)
 	out, err := cmd.StdoutPipe()
@@ -106,16 +106,16 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	case <-ready:
 		return s, nil
 	case <-s.exited:
-		return nil, errors.New("azurite: ended at once: " + stderr.String())
+		return nil, errors.New("azurite: the process ended during its start: " + stderr.String())
 	case <-ctx.Done():
 		s.Stop()
-		return nil, fmt.Errorf("azurite: not ready: %w", ctx.Err())
+		return nil, fmt.Errorf("azurite: the process did not begin to listen: %w", ctx.Err())
 	}
 }
 
 var listening = regexp.MustCompile(`(Blob|Table) service (?:is )?successfully listen(?:ing|s)? (?:at|on) (http://\S+)`)
 
-// watch reads Azurite's output to its end and closes ready once both services listen.
+// watch reads Azurite's output until it ends, and closes ready when both services listen.
 func (s *Server) watch(lines *bufio.Scanner, ready chan struct{}) {
 	for lines.Scan() {
 		m := listening.FindStringSubmatch(lines.Text())

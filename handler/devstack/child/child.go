@@ -1,3 +1,4 @@
-// Package child ties started processes to this one, so that neither a test nor the local
-// stack leaves a server behind, however it ends. Only Linux can promise that for every end.
+// Package child makes sure that started processes end together with this one, so that no
+// test and no local stack leaves a server running. Only on Linux does this work for every
+// way in which this process can end.
 package child

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// DieWithParent has the kernel end cmd when this process is gone, and keeps a terminal's
-// Ctrl-C from it: whoever started it stops it.
+// DieWithParent makes the kernel kill cmd when this process ends. It also keeps Ctrl-C in a
+// terminal from reaching cmd, because the process that started cmd stops it.
 func DieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }

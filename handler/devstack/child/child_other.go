@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// DieWithParent keeps a terminal's Ctrl-C from cmd; ending it with a parent that was
-// killed is more than this system can do.
+// DieWithParent keeps Ctrl-C in a terminal from reaching cmd. On this system it cannot make
+// cmd end when this process is killed.
 func DieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 }

@@ -2,5 +2,5 @@ package child
 
 import "os/exec"
 
-// DieWithParent does nothing here.
+// DieWithParent does nothing on Windows.
 func DieWithParent(*exec.Cmd) {}

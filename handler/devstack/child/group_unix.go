@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Terminate asks cmd, and what it started in its process group, to end.
+// Terminate sends SIGTERM to cmd and its process group.
 func Terminate(cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 
-// Kill ends cmd and what it started in its process group.
+// Kill sends SIGKILL to cmd and its process group.
 func Kill(cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -2,8 +2,8 @@ package child
 
 import "os/exec"
 
-// Terminate ends cmd: there is no asking on Windows.
+// Terminate ends cmd at once, because Windows has no SIGTERM.
 func Terminate(cmd *exec.Cmd) { _ = cmd.Process.Kill() }
 
-// Kill ends cmd.
+// Kill ends cmd at once.
 func Kill(cmd *exec.Cmd) { _ = cmd.Process.Kill() }

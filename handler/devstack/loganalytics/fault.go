@@ -10,25 +10,25 @@ import (
 	"time"
 )
 
-// Do says what a fault does.
+// Do is what a fault does.
 type Do string
 
-// The faults.
+// The values of Do.
 const (
-	DoStatus Do = "status" // answer Status
-	DoClose  Do = "close"  // break the connection off before anything is stored
-	DoLost   Do = "lost"   // store the rows, then break off without an answer
-	DoHang   Do = "hang"   // nothing for Millis, then break off
+	DoStatus Do = "status" // answer with Status
+	DoClose  Do = "close"  // close the connection before rows are stored
+	DoLost   Do = "lost"   // store the rows, then close the connection without an answer
+	DoHang   Do = "hang"   // wait for Millis, then close the connection
 )
 
-// Fault is one order to misbehave.
+// Fault makes the stand-in fail in one way.
 type Fault struct {
 	Do          Do      `json:"do"`
-	Match       string  `json:"match,omitempty"`       // strikes only calls with this text in their rows
-	Times       int     `json:"times,omitempty"`       // calls it still strikes; 0 = until cleared
-	Probability float64 `json:"probability,omitempty"` // 0 = always
+	Match       string  `json:"match,omitempty"`       // applies only to calls whose rows contain this text
+	Times       int     `json:"times,omitempty"`       // number of further calls it applies to; 0 = all until cleared
+	Probability float64 `json:"probability,omitempty"` // of applying to a call; 0 = always
 	Status      int     `json:"status,omitempty"`
-	RetryAfter  int     `json:"retryAfter,omitempty"` // seconds
+	RetryAfter  int     `json:"retryAfter,omitempty"` // seconds in the header Retry-After
 	Millis      int     `json:"millis,omitempty"`
 }
 
@@ -42,14 +42,14 @@ func (f Fault) check() error {
 	return nil
 }
 
-// Fault puts f in force.
+// Fault activates f.
 func (s *Sink) Fault(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, &f)
 }
 
-// ClearFaults makes the sink kind again.
+// ClearFaults removes all faults.
 func (s *Sink) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,8 @@ func (s *Sink) inForce() []Fault {
 	return list
 }
 
-// strike uses up one call of the first fault that applies to these rows.
+// strike returns the first fault that applies to these rows, or nil. It counts the call as
+// one use of the fault.
 func (s *Sink) strike(rows []byte) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +86,8 @@ func (s *Sink) strike(rows []byte) *Fault {
 	return nil
 }
 
-// before does what a fault does before the rows are looked at, and says whether that was all.
+// before applies the part of a fault that comes before the rows are read. It returns true
+// if the call needs no further answer.
 func (f *Fault) before(w http.ResponseWriter, r *http.Request) bool {
 	switch f.Do {
 	case DoStatus:
@@ -107,7 +109,7 @@ func (f *Fault) before(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// abort breaks the connection off.
+// abort closes the connection without an answer.
 func abort(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_ = conn.Close()

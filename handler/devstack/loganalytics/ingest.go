@@ -16,13 +16,13 @@ import (
 	"unicode/utf16"
 )
 
-// The service's limits: of a call, before and after compression, and of a value.
+// The limits of the service: for a call, before and after compression, and for a value.
 const (
 	maxCall  = 1_000_000
 	maxValue = 64_000
 )
 
-// ingest answers one call.
+// ingest answers one call and applies faults.
 func (s *Sink) ingest(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.counts.Calls++
@@ -58,13 +58,13 @@ func (s *Sink) take(r *http.Request, body []byte, err error) (status int, code, 
 	rule, stream, ok := target(r.URL.Path)
 	switch {
 	case !ok || r.Method != http.MethodPost:
-		return http.StatusNotFound, "NotFound", "no such resource"
+		return http.StatusNotFound, "NotFound", "there is no resource with this path"
 	case r.URL.Query().Get("api-version") != "2023-01-01":
-		return http.StatusBadRequest, "InvalidApiVersion", "api-version 2023-01-01 is wanted"
+		return http.StatusBadRequest, "InvalidApiVersion", "api-version must be 2023-01-01"
 	}
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !bearer {
-		return http.StatusUnauthorized, "Unauthorized", "a bearer token is wanted"
+		return http.StatusUnauthorized, "Unauthorized", "the call must have a bearer token"
 	}
 	if s.options.Token != nil {
 		if err := s.options.Token(token); err != nil {
@@ -77,7 +77,7 @@ func (s *Sink) take(r *http.Request, body []byte, err error) (status int, code, 
 	case stream != s.options.Stream:
 		return http.StatusBadRequest, "InvalidStream", "Stream '" + stream + "' is not declared by the rule."
 	case !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json"):
-		return http.StatusUnsupportedMediaType, "UnsupportedMediaType", "application/json is wanted"
+		return http.StatusUnsupportedMediaType, "UnsupportedMediaType", "Content-Type must be application/json"
 	}
 	switch {
 	case errors.Is(err, errLarge):
@@ -87,7 +87,7 @@ func (s *Sink) take(r *http.Request, body []byte, err error) (status int, code, 
 	}
 	var rows []json.RawMessage
 	if err := json.Unmarshal(body, &rows); err != nil {
-		return http.StatusBadRequest, "InvalidPayload", "the body is no JSON array: " + err.Error()
+		return http.StatusBadRequest, "InvalidPayload", "the body is not a JSON array: " + err.Error()
 	}
 	var violations []string
 	for i, row := range rows {
@@ -131,14 +131,14 @@ func payload(r *http.Request) ([]byte, error) {
 	return plain, err
 }
 
-// check lists what the service would do to a row without a word.
+// check lists damage that the service would do to a row without reporting it.
 func (s *Sink) check(i int, raw json.RawMessage) (violations []string) {
 	add := func(format string, args ...any) {
 		violations = append(violations, fmt.Sprintf("row %d: ", i)+fmt.Sprintf(format, args...))
 	}
 	var row map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &row); err != nil {
-		add("no JSON object: %.100s", raw)
+		add("it is not a JSON object: %.100s", raw)
 		return violations
 	}
 	if _, ok := row["TimeGenerated"]; !ok {
@@ -148,12 +148,12 @@ func (s *Sink) check(i int, raw json.RawMessage) (violations []string) {
 		kind, declared := s.options.Columns[name]
 		switch {
 		case !declared:
-			add("%s: the stream declares no such column", name)
+			add("%s: the stream does not declare this column, so the service would drop the value", name)
 		case string(value) == "null":
 		case !fits(kind, value):
-			add("%s: not of type %s: %.100s", name, kind, value)
+			add("%s: the value is not of the type %s: %.100s", name, kind, value)
 		case tooLong(value):
-			add("%s: longer than 64 KB, which the service cuts", name)
+			add("%s: the value is longer than 64 KB, so the service would cut it", name)
 		}
 	}
 	slices.Sort(violations)
@@ -193,7 +193,8 @@ func fits(kind string, value json.RawMessage) bool {
 	return err == nil && (kind == "long" || whole >= math.MinInt32 && whole <= math.MaxInt32)
 }
 
-// tooLong measures the text of a string, and of other values what they are spelled as.
+// tooLong reports whether a value is too long for a column. It measures the text of a
+// string, and the JSON of other values.
 func tooLong(value json.RawMessage) bool {
 	text := string(value)
 	if text[0] == '"' {

@@ -1,13 +1,14 @@
-// Package loganalytics stands in for the Logs Ingestion API on this machine:
+// Package loganalytics is a stand-in for the Logs Ingestion API on this machine:
 //
 //	POST https://{sink}/dataCollectionRules/{rule}/streams/{stream}?api-version=2023-01-01
 //
-// with a bearer token for https://monitor.azure.com and a JSON array of rows, gzip or plain.
-// It refuses what the service refuses (401, 403, 404, 413, 429) and is less kind where the
-// service silently damages rows: a column the stream does not declare, a value of another
-// type or of more than 64 KB is kept as a violation for tests and people to read.
+// Calls have a bearer token for https://monitor.azure.com and a body that is a JSON array
+// of rows, which may be compressed with gzip. The stand-in refuses what the service refuses
+// (401, 403, 404, 413, 429). Where the service silently damages a row, the stand-in records
+// a violation, which tests and people can read. That happens for a column that the stream
+// does not declare, for a value of the wrong type and for a value of more than 64 KB.
 //
-// A control endpoint beside it (plain http) tells and orders:
+// The control endpoint uses plain http:
 //
 //	GET    /control/rows         NDJSON, as stored
 //	GET    /control/violations   JSON array of strings
@@ -31,21 +32,21 @@ import (
 	"time"
 )
 
-// Options of Start; Columns is needed.
+// Options of Start. Columns is required.
 type Options struct {
-	Rule    string            // immutable id; default dcr-local
+	Rule    string            // immutable id of the rule; default dcr-local
 	Stream  string            // default Custom-GatewayLogs_CL
-	Columns map[string]string // name → string, int, long, real, boolean, dynamic, datetime
+	Columns map[string]string // by name: string, int, long, real, boolean, dynamic or datetime
 	Token   func(token string) error
-	File    string // NDJSON is appended to it as well; empty = memory only
+	File    string // rows are also appended to this file as NDJSON; empty = they are in memory only
 }
 
-// Sink is a running stand-in. Safe for concurrent use.
+// Sink is a running stand-in for Log Analytics. Safe for concurrent use.
 type Sink struct {
-	URL     string // https, without a trailing slash
-	Control string // http, ends in /control
+	URL     string // https URL, without a trailing slash
+	Control string // http URL, ending in /control
 	Rule    string
-	CA      []byte // PEM: the certificate to trust
+	CA      []byte // the certificate that clients must trust, in PEM
 
 	options Options
 	servers []*http.Server
@@ -58,7 +59,7 @@ type Sink struct {
 	faults     []*Fault
 }
 
-// Counts is what a sink has seen.
+// Counts are the numbers of what a sink has received.
 type Counts struct {
 	Calls      int `json:"calls"`
 	Rows       int `json:"rows"`
@@ -66,7 +67,7 @@ type Counts struct {
 	Refused    int `json:"refused"`
 }
 
-// Start serves on 127.0.0.1 until Close.
+// Start listens on 127.0.0.1 until Close.
 func Start(o Options) (*Sink, error) {
 	if o.Rule == "" {
 		o.Rule = "dcr-local"
@@ -114,7 +115,7 @@ func (s *Sink) listen(h http.Handler, conf *tls.Config) (addr string, err error)
 	return addr, nil
 }
 
-// Close drops every connection.
+// Close stops listening and closes all connections.
 func (s *Sink) Close() {
 	for _, server := range s.servers {
 		_ = server.Close()
@@ -127,35 +128,35 @@ func (s *Sink) Close() {
 	}
 }
 
-// Rows are the rows stored so far, in order, copies of one record included.
+// Rows returns the rows stored so far, in order. A row that was sent twice is in it twice.
 func (s *Sink) Rows() []json.RawMessage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]json.RawMessage(nil), s.rows...)
 }
 
-// Violations are what the service would have damaged, one line each.
+// Violations returns the damage that the service would have done, one line each.
 func (s *Sink) Violations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.violations...)
 }
 
-// Counts are what the sink has seen since it started or was reset.
+// Counts returns the counts since the start or the last Reset.
 func (s *Sink) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts
 }
 
-// Reset forgets rows, violations and counts.
+// Reset removes all rows and violations and sets the counts to zero.
 func (s *Sink) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rows, s.violations, s.counts = nil, nil, Counts{}
 }
 
-// store keeps the rows of a call that was taken.
+// store keeps the rows of an accepted call.
 func (s *Sink) store(rows []json.RawMessage, violations []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,9 +227,9 @@ func reply(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// failure is an error body in the service's form.
+// failure returns an error body in the form of the service.
 func failure(code, message string) any {
 	return map[string]any{"error": map[string]string{"code": code, "message": message}}
 }
 
-var errNoFault = errors.New("do: want status, close, lost or hang")
+var errNoFault = errors.New("do: must be status, close, lost or hang")

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// certificate makes one for this machine that signs itself, and its PEM.
+// certificate makes a self-signed certificate for this machine. It also returns it in PEM.
 func certificate() (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,10 +44,11 @@ func certificate() (tls.Certificate, []byte, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// Audience is what a token for the Logs Ingestion API is made out to.
+// Audience is the audience of tokens for the Logs Ingestion API.
 const Audience = "https://monitor.azure.com"
 
-// Tokens makes and checks tokens as Entra's would look, signed with a secret of this stack.
+// Tokens makes and checks tokens that look like Entra's, but are signed with a secret of
+// this stack.
 type Tokens struct{ Secret []byte }
 
 type claims struct {
@@ -57,21 +58,22 @@ type claims struct {
 
 var encoding = base64.RawURLEncoding
 
-// Make returns a token for a resource that lasts for d.
+// Make returns a token for a resource. It is valid for d.
 func (t Tokens) Make(resource string, d time.Duration) string {
 	body, err := json.Marshal(claims{resource, time.Now().Add(d).Unix()})
-	if err != nil { // a string and a number
+	if err != nil { // cannot happen: only a string and a number
 		return ""
 	}
 	signed := encoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encoding.EncodeToString(body)
 	return signed + "." + encoding.EncodeToString(t.sign(signed))
 }
 
-// Check wants a token of ours for Log Analytics that has not expired.
+// Check returns an error unless token is valid, was made for Log Analytics and has not
+// expired.
 func (t Tokens) Check(token string) error {
 	i := strings.LastIndexByte(token, '.')
 	if i < 0 {
-		return errors.New("the token is no JWT")
+		return errors.New("the token is not a JWT")
 	}
 	signature, err := encoding.DecodeString(token[i+1:])
 	if err != nil || !hmac.Equal(signature, t.sign(token[:i])) {
@@ -85,7 +87,7 @@ func (t Tokens) Check(token string) error {
 	}
 	switch {
 	case err != nil:
-		return errors.New("the token's claims cannot be read")
+		return errors.New("the token's claims cannot be parsed")
 	case strings.TrimRight(c.Audience, "/") != Audience:
 		return fmt.Errorf("the token's audience is %q, not %q", c.Audience, Audience)
 	case time.Now().Unix() >= c.Expires:

@@ -2,7 +2,8 @@ package stack
 
 import "os"
 
-// alive: on Windows finding a process opens it, which fails when it is gone.
+// alive reports whether the process exists. On Windows, os.FindProcess fails if it does
+// not.
 func alive(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err == nil {

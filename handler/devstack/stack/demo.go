@@ -11,7 +11,7 @@ import (
 	"text/template"
 )
 
-// Subscription is one made through the management API.
+// Subscription is a subscription that was created through the management API.
 type Subscription struct {
 	ID        string `json:"id,omitempty"`
 	Name      string `json:"name"`
@@ -20,11 +20,11 @@ type Subscription struct {
 	Secondary string `json:"secondaryKey,omitempty"`
 }
 
-// demoProduct is a product of infra/policy.yaml.
+// demoProduct is the product of the demo's subscription. It is in infra/policy.yaml.
 const demoProduct = "default"
 
-// Subscribe makes a subscription on the gateway at url. An empty product is the shipped
-// policy's default.
+// Subscribe creates a subscription through the gateway at url. An empty product means
+// demoProduct.
 func (s *Services) Subscribe(ctx context.Context, url string, want Subscription) (Subscription, error) {
 	if want.Product == "" {
 		want.Product = demoProduct
@@ -49,7 +49,7 @@ func (s *Services) Subscribe(ctx context.Context, url string, want Subscription)
 		return Subscription{}, err
 	}
 	if resp.StatusCode != http.StatusCreated {
-		return Subscription{}, fmt.Errorf("%s: status %d: %s", req.URL, resp.StatusCode, text)
+		return Subscription{}, fmt.Errorf("%s answered with the status %d: %s", req.URL, resp.StatusCode, text)
 	}
 	var made Subscription
 	if err := json.Unmarshal(text, &made); err != nil {
@@ -58,12 +58,12 @@ func (s *Services) Subscribe(ctx context.Context, url string, want Subscription)
 	return made, nil
 }
 
-// DemoKey opens the local demo's subscription: the same on every machine, so that the
-// README's lines work when pasted.
+// DemoKey is the key of the demo's subscription. It is the same on every machine, so that
+// the examples in the README work without changes.
 const DemoKey = "local-demo-key-local-demo-key-01"
 
-// demoKey sees to it that DemoKey opens. If somebody suspended its subscription, another
-// one is made.
+// demoKey makes sure that DemoKey is valid, and returns it. If its subscription is
+// suspended, demoKey creates another subscription and returns the key of that one.
 func (s *Services) demoKey(ctx context.Context, url string) (string, error) {
 	opens := func() bool {
 		status, err := get(ctx, url+"/openai/v1/models", DemoKey)
@@ -124,7 +124,7 @@ func (s *Services) welcome(out io.Writer, url, key string) {
 	}{url, key, s.AdminKey, s.Regions, s.Logs.Control, s.envName()}))
 }
 
-// Describe prints what was started, for those who start gateways themselves.
+// Describe prints what was started, for people who start gateways themselves.
 func (s *Services) Describe(out io.Writer) {
 	_, _ = fmt.Fprintf(out, "storage    %s\n", s.Storage)
 	for _, r := range s.Regions {
@@ -139,7 +139,7 @@ func (s *Services) Describe(out io.Writer) {
 	}))
 }
 
-// envName is the settings file as a person at the module's root would name it.
+// envName returns the path of the settings file, relative to the module's root if possible.
 func (s *Services) envName() string {
 	if filepath.Base(filepath.Dir(s.EnvFile)) == "dist" {
 		return "dist/" + filepath.Base(s.EnvFile)

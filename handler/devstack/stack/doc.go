@@ -1,7 +1,7 @@
-// Package stack stages the Functions app and runs everything it needs on this machine:
-// Azurite, two simulated Azure OpenAI regions, a Log Analytics sink, a managed-identity endpoint, and the staged
-// app behind a Functions host. It is the devstack command's library and what end-to-end
-// tests start.
+// Package stack builds the Functions app, and runs everything that the gateway needs on
+// this machine: Azurite, two simulated Azure OpenAI regions, a stand-in for Log Analytics,
+// a managed-identity endpoint, and the app behind a Functions host. The command devstack
+// and the tests of the whole program use it.
 //
 // A staged app is
 //
@@ -12,5 +12,6 @@
 //	dist/app/local.settings.json    only with Here: for `func start`
 //	dist/app.zip                    the same without local settings, reproducible, with Unix modes
 //
-// because the host finds function.json only one level below its root.
+// The functions are directly below the root, because the host finds function.json only one
+// level below it.
 package stack

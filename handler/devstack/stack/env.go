@@ -10,8 +10,8 @@ import (
 
 type variable struct{ name, value string }
 
-// writeEnv writes lines for `set -a; . file`, each value in single quotes, by a rename: a
-// reader sees all of it or nothing.
+// writeEnv writes a file of settings for `set -a; . file`, with each value in single
+// quotes. It replaces the file by a rename, so that a reader sees all settings or none.
 func writeEnv(file string, env []variable) error {
 	var b strings.Builder
 	b.WriteString("# Settings of the gateway for the local stack: set -a; . this file\n")
@@ -37,7 +37,8 @@ func replaceFile(file string, data []byte) error {
 	return os.Rename(tmp.Name(), file)
 }
 
-// takePid makes a lock file that holds this process's id, in place of one whose process is gone.
+// takePid creates a lock file with the id of this process. It replaces the lock file of a
+// process that does not exist any more. It returns false if another process holds the lock.
 func takePid(lock string) bool {
 	for range 2 {
 		f, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

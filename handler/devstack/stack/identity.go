@@ -12,18 +12,19 @@ import (
 	"aoaigateway/handler/devstack/loganalytics"
 )
 
-// Identity is the managed-identity endpoint of App Service on this machine: GET
+// Identity simulates App Service's managed-identity endpoint: GET
 // ?resource=…&api-version=2019-08-01 with the header X-IDENTITY-HEADER.
 type Identity struct {
-	URL, Header string // what IDENTITY_ENDPOINT and IDENTITY_HEADER are to say
+	URL, Header string // values for IDENTITY_ENDPOINT and IDENTITY_HEADER
 	Stop        func()
 }
 
-// regionAudience is the resource that tokens for Azure OpenAI are asked for.
+// regionAudience is the resource of tokens for Azure OpenAI.
 const regionAudience = "https://cognitiveservices.azure.com"
 
-// StartIdentity gives out token for Azure OpenAI, since the simulated regions know one
-// only, and tokens for everything else.
+// StartIdentity starts the endpoint. For Azure OpenAI it returns token, because the
+// simulated regions accept only one token. For all other resources it makes tokens with
+// tokens.
 func StartIdentity(token string, tokens loganalytics.Tokens) (*Identity, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")

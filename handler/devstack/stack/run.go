@@ -20,14 +20,14 @@ import (
 
 // RunOptions of Run.
 type RunOptions struct {
-	Port  int // first one tried; default 7071
+	Port  int // the first port that is tried; default 7071
 	Stage StageOptions
 	Stack Options
-	Out   io.Writer // human text and the READY line
-	Log   io.Writer // what host and gateway say
+	Out   io.Writer // receives text for people, and the line READY
+	Log   io.Writer // receives the output of the host and the gateway
 }
 
-// host is the staged app being served.
+// host is a running Functions host with the staged app.
 type host struct {
 	url  string
 	done <-chan struct{}
@@ -35,8 +35,9 @@ type host struct {
 	stop func()
 }
 
-// Run serves the whole local stack until ctx ends: services, the staged app behind `func
-// start` if it is on PATH and behind the stand-in otherwise, and a subscription to try it with.
+// Run serves the whole local stack until ctx ends: the services, the staged app, and a
+// subscription to try it with. The host is `func start` if that is on PATH, otherwise the
+// stand-in for the Functions host.
 func Run(ctx context.Context, o RunOptions) error {
 	if o.Port == 0 {
 		o.Port = 7071
@@ -54,7 +55,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	defer h.stop()
 	key, err := services.demoKey(ctx, h.url)
 	if err != nil {
-		return fmt.Errorf("demo subscription: %w", err)
+		return fmt.Errorf("the subscription of the demo cannot be created: %w", err)
 	}
 	services.welcome(o.Out, h.url, key)
 	select {
@@ -65,7 +66,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	}
 }
 
-// prepare starts the services and stages the app side by side.
+// prepare starts the services and stages the app at the same time.
 func prepare(ctx context.Context, o RunOptions) (services *Services, app string, err error) {
 	staged := make(chan error, 1)
 	go func() {
@@ -101,7 +102,7 @@ func serveApp(ctx context.Context, o RunOptions, app string, env []string) (*hos
 	return &host{url: h.URL(), done: h.Done(), err: h.Err, stop: h.Close}, nil
 }
 
-// freePort is the first port from start on that nobody listens on.
+// freePort returns the first free port from start on.
 func freePort(ctx context.Context, start int) (int, error) {
 	var lc net.ListenConfig
 	for port := start; port < start+100; port++ {
@@ -109,12 +110,13 @@ func freePort(ctx context.Context, start int) (int, error) {
 			return port, l.Close()
 		}
 	}
-	return 0, fmt.Errorf("no free port from %d on", start)
+	return 0, fmt.Errorf("there is no free port from %d on", start)
 }
 
-// startFunc runs Azure Functions Core Tools over the staged app.
+// startFunc runs the staged app with Azure Functions Core Tools.
 func startFunc(ctx context.Context, tool, app string, port int, log io.Writer, env []string) (*host, error) {
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), tool, "start", "--script-root", app, "--port", strconv.Itoa(port)) // stop ends it
+	// ctx must not end the process, because stop ends it.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), tool, "start", "--script-root", app, "--port", strconv.Itoa(port))
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
 	cmd.Dir = filepath.Dir(app)
 	cmd.WaitDelay = time.Second
@@ -124,7 +126,7 @@ func startFunc(ctx context.Context, tool, app string, port int, log io.Writer, e
 	}
 	done := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // ProcessState says how it ended
+		_ = cmd.Wait() // ProcessState has the result
 		close(done)
 	}()
 	h := &host{url: "http://127.0.0.1:" + strconv.Itoa(port), done: done, stop: func() { stopFunc(cmd, done) }}
@@ -142,11 +144,11 @@ func stopFunc(cmd *exec.Cmd, done <-chan struct{}) {
 	case <-done:
 	case <-time.After(10 * time.Second):
 	}
-	child.Kill(cmd) // the group: a handler may be left
+	child.Kill(cmd) // the whole group, because a handler may still be running
 	<-done
 }
 
-// answers waits until the app's own health page does.
+// answers waits until the app's health page answers.
 func (h *host) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -177,7 +179,8 @@ func get(ctx context.Context, url, key string) (int, error) {
 	return resp.StatusCode, resp.Body.Close()
 }
 
-// Serve runs only the host stand-in, over dist/app with the given environment, until ctx ends.
+// Serve runs only the stand-in for the Functions host, with the app in dist/app and the
+// given settings, until ctx ends.
 func Serve(ctx context.Context, o funchost.Options, out io.Writer) error {
 	if o.AppDir == "" {
 		root, err := tools.Root()

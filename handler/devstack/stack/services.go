@@ -22,33 +22,35 @@ import (
 
 // Options of Start.
 type Options struct {
-	Kind    bool   // regions without unasked faults and limits, for tests
-	Memory  bool   // storage that forgets, for tests
-	EnvFile string // where the settings go; default dist/dev.env
+	Kind    bool   // true = regions fail and throttle only when a test says so
+	Memory  bool   // true = storage in memory only
+	EnvFile string // file for the settings; default dist/dev.env
 	Regions []RegionOptions
 }
 
-// RegionOptions is one simulated region; the zero value of Options.Regions means Regions(kind).
+// RegionOptions describe one simulated region. The zero value of Options.Regions means
+// DefaultRegions.
 type RegionOptions struct {
 	Name       string
-	Credential string                        // a secret's name, or managedIdentity
-	Priority   int                           // default: place in the list, from 1
-	Models     map[string]string             // what clients name → deployment
-	Sim        func(*aoaisim.Options)        // last changes
-	Limits     map[string]aoaisim.Deployment // by deployment, instead of unlimited
+	Credential string                        // name of a secret, or managedIdentity
+	Priority   int                           // default: the position in the list, from 1
+	Models     map[string]string             // name that clients use → name of the deployment
+	Sim        func(*aoaisim.Options)        // changes the options of the simulated region
+	Limits     map[string]aoaisim.Deployment // by deployment; deployments that are not listed are unlimited
 }
 
-// ManagedIdentity is the credential of a region that takes tokens instead of a key.
+// ManagedIdentity as a region's Credential means that the region accepts tokens and no key.
 const ManagedIdentity = "managedIdentity"
 
-// models are the deployed models by the name clients use. The legacy snippet asks for "modelname".
+// models are the deployed models, by the name that clients use. "modelname" is the name in
+// an old example program.
 var models = map[string]string{
 	"gpt-4o-mini": "gpt-4o-mini", "gpt-4o": "gpt-4o", "o4-mini": "o4-mini",
 	"modelname": "gpt-35-turbo-instruct", "text-embedding-3-small": "text-embedding-3-small",
 }
 
-// DefaultRegions are the two regions of the local stack: one opened with a key, one with
-// the managed identity, with other deployment names.
+// DefaultRegions are the two regions of the local stack. One has a key and one uses the
+// managed identity, and their deployments have different names.
 func DefaultRegions() []RegionOptions {
 	return []RegionOptions{
 		{Name: "eastus2", Credential: "eastus2-key", Models: map[string]string{
@@ -62,7 +64,7 @@ func DefaultRegions() []RegionOptions {
 	}
 }
 
-// Region is one running region.
+// Region is a running simulated region.
 type Region struct {
 	Name    string          `json:"name"`
 	URL     string          `json:"url"`
@@ -70,18 +72,18 @@ type Region struct {
 	Sim     *aoaisim.Region `json:"-"`
 }
 
-// Services is everything but the gateway.
+// Services are all services that the gateway uses.
 type Services struct {
 	Regions  []Region
 	Logs     *loganalytics.Sink
 	Storage  string // connection string
 	AdminKey string
-	EnvFile  string // absolute
+	EnvFile  string // absolute path
 	env      []variable
 	stops    []func()
 }
 
-// Env is the gateway's settings as NAME=value, to append to a process's own.
+// Env returns the settings of the gateway in the form NAME=value.
 func (s *Services) Env() []string {
 	list := make([]string, len(s.env))
 	for i, v := range s.env {
@@ -90,7 +92,7 @@ func (s *Services) Env() []string {
 	return list
 }
 
-// Stop ends all in the reverse order of their start.
+// Stop ends all services in the reverse order of their start.
 func (s *Services) Stop() {
 	for _, stop := range slices.Backward(s.stops) {
 		stop()
@@ -98,8 +100,8 @@ func (s *Services) Stop() {
 	s.stops = nil
 }
 
-// Start runs storage, identity and regions, and writes the settings when all answer. ctx
-// bounds the start only.
+// Start starts storage, identity, Log Analytics and regions. When all of them answer, it
+// writes the settings. ctx limits only the start.
 func Start(ctx context.Context, o Options) (*Services, error) {
 	root, err := tools.Root()
 	if err != nil {
@@ -160,7 +162,7 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 	return writeEnv(s.EnvFile, s.env)
 }
 
-// startStorage runs Azurite over the first data folder that no other stack holds.
+// startStorage starts Azurite with the first data folder that no other stack uses.
 func (s *Services) startStorage(ctx context.Context, root string, memory bool) error {
 	dir := ""
 	if !memory {
@@ -180,8 +182,8 @@ func (s *Services) startStorage(ctx context.Context, root string, memory bool) e
 	return nil
 }
 
-// startLogs runs the Log Analytics stand-in. Its certificate, and its rows unless storage
-// forgets too, stand beside the settings.
+// startLogs starts the stand-in for Log Analytics. It stores its certificate beside the
+// settings file, and its rows too unless storage is in memory only.
 func (s *Services) startLogs(o Options, tokens loganalytics.Tokens) (caFile string, err error) {
 	dir, name := filepath.Split(o.EnvFile)
 	name = strings.TrimSuffix(name, filepath.Ext(name))
@@ -197,7 +199,7 @@ func (s *Services) startLogs(o Options, tokens loganalytics.Tokens) (caFile stri
 		}
 	}
 	if s.Logs, err = loganalytics.Start(sink); err != nil {
-		return "", fmt.Errorf("log analytics: %w", err)
+		return "", fmt.Errorf("the stand-in for Log Analytics cannot be started: %w", err)
 	}
 	s.stops = append(s.stops, s.Logs.Close)
 	caFile = filepath.Join(dir, name+"-ca.pem")
@@ -238,7 +240,7 @@ func (s *Services) startRegion(r RegionOptions, kind bool, token string, secrets
 	sim := aoaisim.New(o)
 	url, control, err := sim.Start()
 	if err != nil {
-		return backend{}, fmt.Errorf("region %s: %w", r.Name, err)
+		return backend{}, fmt.Errorf("the region %s cannot be started: %w", r.Name, err)
 	}
 	s.stops = append(s.stops, sim.Close)
 	s.Regions = append(s.Regions, Region{Name: r.Name, URL: url, Control: control, Sim: sim})
@@ -256,8 +258,9 @@ func asJSON(v any) string {
 	return string(b)
 }
 
-// holdFolder takes dir, or dir-2 … dir-9 when other stacks run, by a lock file that names
-// the holder; the lock of a process that is gone is void.
+// holdFolder locks dir, or dir-2 … dir-9 if other stacks are running. The lock file has the
+// id of the process that holds it. The lock of a process that does not exist any more is
+// ignored.
 func holdFolder(dir string) (string, func(), error) {
 	for n := 1; n < 10; n++ {
 		name := dir
@@ -272,5 +275,5 @@ func holdFolder(dir string) (string, func(), error) {
 			return name, func() { _ = os.Remove(lock) }, nil
 		}
 	}
-	return "", nil, errors.New("nine local stacks run already; stop one")
+	return "", nil, errors.New("nine local stacks are running already; stop one of them")
 }

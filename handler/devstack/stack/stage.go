@@ -14,14 +14,14 @@ import (
 	"aoaigateway/handler/devstack/tools"
 )
 
-// StageOptions of Stage; the zero value stages what is deployed.
+// StageOptions of Stage. The zero value stages the app that is deployed to Azure.
 type StageOptions struct {
-	OS, Arch string // default linux, amd64
-	Here     bool   // for this machine and `func start`: its own OS and architecture, local settings included
-	Out      string // default dist/app; the zip stands beside it
-	Package  string // what is built; default ./handler
-	Policy   string // default infra/policy.yaml
-	Race     bool   // with the race detector; needs a C compiler
+	OS, Arch string // default: linux, amd64
+	Here     bool   // true = for `func start` on this machine: with its OS and architecture, and with local settings
+	Out      string // default: dist/app; the zip file is written beside this folder
+	Package  string // the Go package to build; default ./handler
+	Policy   string // default: infra/policy.yaml
+	Race     bool   // true = with the race detector, which needs a C compiler
 }
 
 func (o StageOptions) withDefaults(root string) StageOptions {
@@ -46,12 +46,13 @@ func (o StageOptions) withDefaults(root string) StageOptions {
 	return o
 }
 
-// Settings of local.settings.sample.json that let a bare `func start` at the root serve
-// HTTP. In a staged app they would collide with the function.json files.
+// routeSettings is the prefix of settings in local.settings.sample.json. With them `func
+// start` at the module's root serves HTTP without function.json files. In a staged app they
+// would conflict with these files.
 const routeSettings = "AzureFunctionsJobHost__customHandler__http__"
 
-// Stage builds the gateway and lays out the app beside its old self, then takes its
-// place; it returns the app's folder.
+// Stage builds the gateway and writes the app into a new folder, which then replaces the
+// old app. It returns the app's folder.
 func Stage(ctx context.Context, o StageOptions) (string, error) {
 	root, err := tools.Root()
 	if err != nil {
@@ -124,7 +125,7 @@ func build(ctx context.Context, root, to string, o StageOptions) error {
 	return os.Chmod(to, 0o755)
 }
 
-// version is what git calls this tree; a tree without git is "dev".
+// version returns the version that git describes, or "dev" if there is no git repository.
 func version(ctx context.Context, root string) string {
 	cmd := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--tags")
 	cmd.Dir = root
@@ -152,7 +153,7 @@ func copyFunctions(from, to string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("no function below %s", from)
+		return fmt.Errorf("there is no function.json below %s", from)
 	}
 	return nil
 }
@@ -165,7 +166,8 @@ func copyFile(from, to string) error {
 	return writeFile(to, data)
 }
 
-// writeFile makes a file that everybody may read: the host runs as someone else.
+// writeFile writes a file that every user can read, because the host may run as another
+// user.
 func writeFile(to string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
@@ -176,8 +178,9 @@ func writeFile(to string, data []byte) error {
 	return os.Chmod(to, 0o644)
 }
 
-// stageSettings copies local.settings.json, or the sample, without what collides with a
-// staged app and with the policy where staging put it.
+// stageSettings copies local.settings.json, or the sample if that does not exist, into the
+// staged app. It leaves out the settings that conflict with function.json files, and
+// changes the path of the policy.
 func stageSettings(root, dir string) error {
 	data, err := os.ReadFile(filepath.Join(root, "local.settings.json"))
 	if errors.Is(err, os.ErrNotExist) {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// writeZip packs dir for deployment. Order, times and modes depend on the content only,
-// and are Unix modes on every system: without the exec bit the host cannot start the
-// handler, and says so nowhere.
+// writeZip makes the zip file that is deployed. Order, times and modes depend only on the
+// content, and modes are Unix modes on every system. Without the executable bit the host
+// cannot start the handler, and it reports no error.
 func writeZip(dir, to string) error {
 	tmp, err := os.CreateTemp(filepath.Dir(to), ".zip-")
 	if err != nil {
@@ -45,7 +45,7 @@ func writeZip(dir, to string) error {
 	return err
 }
 
-// epoch is the earliest time that a zip can hold.
+// epoch is the earliest time that a zip file can contain.
 var epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func addFile(z *zip.Writer, path, name string) error {

@@ -8,8 +8,8 @@ import (
 	"os/exec"
 )
 
-// InstallNode installs what a manifest's package.json and package-lock.json name, scripts
-// not run, and returns the folder that holds node_modules.
+// InstallNode installs the packages of manifest's package.json and package-lock.json
+// without running their scripts. It returns the folder that contains node_modules.
 func InstallNode(ctx context.Context, name string, manifest embed.FS) (string, error) {
 	lock, err := manifest.ReadFile("package-lock.json")
 	if err != nil {

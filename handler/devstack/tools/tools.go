@@ -1,6 +1,6 @@
-// Package tools installs pinned third-party packages below dist/tools of this module, once
-// for each lock file: a folder is filled aside and published by a rename, so that processes
-// that start together never see half an installation.
+// Package tools installs pinned third-party packages below dist/tools, once for each lock
+// file. It fills a new folder and renames it when it is complete, so that processes that
+// start at the same time never see an incomplete installation.
 package tools
 
 import (
@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// Root is the module's root: the nearest folder with a go.mod, from the working directory up.
+// Root returns the module's root: the nearest folder with a go.mod, from the working
+// directory upwards.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	for err == nil {
@@ -23,14 +24,15 @@ func Root() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("run this inside the module: no go.mod above the working directory")
+			return "", errors.New("there is no go.mod in the working directory or above it; run this inside the module")
 		}
 		dir = parent
 	}
 	return "", err
 }
 
-// Install returns dist/tools/<name>-<hash of lock>, having it filled if it is not there.
+// Install returns the folder dist/tools/<name>-<hash of lock>. If the folder does not
+// exist, it calls fill to fill it.
 func Install(ctx context.Context, name string, lock []byte, fill func(dir string) error) (string, error) {
 	root, err := Root()
 	if err != nil {
@@ -68,8 +70,9 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// takeLock waits until it could create name and returns what removes it. A lock older
-// than ten minutes was left by a killed process.
+// takeLock waits until it can create the lock file name, and returns the function that
+// removes it. It ignores a lock that is older than ten minutes, because a killed process
+// has left it.
 func takeLock(ctx context.Context, name string) (func(), error) {
 	for {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
@@ -85,7 +88,7 @@ func takeLock(ctx context.Context, name string) (func(), error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("another installation holds %s: %w", name, ctx.Err())
+			return nil, fmt.Errorf("the lock %s is held by another installation: %w", name, ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

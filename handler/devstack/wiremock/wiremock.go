@@ -1,6 +1,6 @@
-// Package wiremock installs and runs the pinned WireMock, a server that answers as it is
-// told, for tests that must not rest on our own simulator alone. It needs npm and a Java
-// runtime of version 17 or newer on PATH.
+// Package wiremock installs and runs a pinned version of WireMock, a server with scripted
+// answers. It is for tests that should not depend only on our own simulated regions. It
+// requires npm and a Java runtime of version 17 or newer on PATH.
 package wiremock
 
 import (
@@ -35,15 +35,15 @@ type Server struct {
 	exited chan struct{}
 }
 
-// Start installs WireMock if it is not yet there and runs it on 127.0.0.1 until Stop, or
-// until this process ends. ctx bounds the start only.
+// Start installs WireMock if necessary, and runs it on 127.0.0.1 until Stop or until this
+// process ends. ctx limits only the start.
 func Start(ctx context.Context) (*Server, error) {
 	home, err := tools.InstallNode(ctx, "wiremock", manifest)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "java", // outlives ctx: Stop ends it
-		"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", // starts sooner, stays small
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "java", // not ended by ctx: Stop ends it
+		"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", // for a quicker start and less memory
 		"-jar", filepath.Join(home, "node_modules", "wiremock", "build", jar),
 		"--bind-address", "127.0.0.1", "--port", "0", "--disable-banner", "--jetty-idle-timeout", "60000")
 	cmd.Dir = home
@@ -69,14 +69,14 @@ func Start(ctx context.Context) (*Server, error) {
 		s.URL = "http://127.0.0.1:" + p
 		return s, nil
 	case <-s.exited:
-		return nil, errors.New("wiremock: ended at once: " + stderr.String())
+		return nil, errors.New("wiremock: the process ended during its start: " + stderr.String())
 	case <-ctx.Done():
 		s.Stop()
-		return nil, fmt.Errorf("wiremock: not ready: %w", ctx.Err())
+		return nil, fmt.Errorf("wiremock: the process did not begin to listen: %w", ctx.Err())
 	}
 }
 
-// watch reads the output to its end and tells the port that it names.
+// watch reads the output until it ends, and sends the port that the output names to port.
 func watch(out io.Reader, port chan<- string) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if p, ok := strings.CutPrefix(lines.Text(), "port:"); ok {
@@ -85,8 +85,8 @@ func watch(out io.Reader, port chan<- string) {
 	}
 }
 
-// Stop ends the process and waits for it: by SIGTERM, and by SIGKILL if it takes longer
-// than three seconds.
+// Stop ends the process and waits for its end. It sends SIGTERM, and after three seconds
+// SIGKILL.
 func (s *Server) Stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -98,12 +98,12 @@ func (s *Server) Stop() {
 	<-s.exited
 }
 
-// Map adds a stub mapping, in WireMock's own JSON.
+// Map adds a stub mapping in WireMock's own form.
 func (s *Server) Map(ctx context.Context, mapping any) error {
 	return s.admin(ctx, http.MethodPost, "/mappings", mapping, nil)
 }
 
-// Request is one that was received.
+// Request is a request that WireMock received.
 type Request struct {
 	Method  string         `json:"method"`
 	URL     string         `json:"url"`
@@ -111,7 +111,7 @@ type Request struct {
 	Body    string         `json:"body"`
 }
 
-// Requests lists what was received below a path, oldest first.
+// Requests returns the requests to paths that begin with path, oldest first.
 func (s *Server) Requests(ctx context.Context, path string) ([]Request, error) {
 	var found struct {
 		Requests []Request `json:"requests"`
@@ -139,7 +139,7 @@ func (s *Server) admin(ctx context.Context, method, path string, body, into any)
 	case err != nil:
 		return err
 	case resp.StatusCode >= http.StatusMultipleChoices:
-		return fmt.Errorf("wiremock: %s %s: %d %s", method, path, resp.StatusCode, answer)
+		return fmt.Errorf("wiremock: %s %s was answered with the status %d: %s", method, path, resp.StatusCode, answer)
 	case into == nil:
 		return nil
 	}

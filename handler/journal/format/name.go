@@ -8,25 +8,26 @@ import (
 	"time"
 )
 
-// Name is the name of a journal file, yyyy/mm/dd/hh/{process}-{n}.jsonl.gz, in its parts.
+// Name has the parts of the name of a journal file, yyyy/mm/dd/hh/{process}-{n}.jsonl.gz.
 type Name struct {
-	Hour    time.Time // UTC, when the file was opened
-	Process string    // random for each start of a process
-	Number  int       // of the file among those of its process, from 0
+	Hour    time.Time // UTC hour in which the file was opened
+	Process string    // random id, new at each start of a process
+	Number  int       // number of the file among those of its process, from 0
 }
 
-// Extension is the end of the names of journal files.
+// Extension is the end of every journal file's name.
 const Extension = ".jsonl.gz"
 
 const hourLayout = "2006/01/02/15"
 
-// String returns the whole name.
+// String returns the whole name of the file.
 func (n Name) String() string { return n.Hour.Format(hourLayout) + "/" + n.Base() + Extension }
 
-// Base returns {process}-{n}. The number is padded, so that names sort in the order in which the files were opened.
+// Base returns {process}-{n}. The number has leading zeros, so that names sort in the order
+// in which the files were opened.
 func (n Name) Base() string { return fmt.Sprintf("%s-%06d", n.Process, n.Number) }
 
-// ParseName returns the parts of a name, or false if it is not the name of a journal file.
+// ParseName returns the parts of name, or false if name does not belong to a journal file.
 func ParseName(name string) (Name, bool) {
 	base, ok := strings.CutSuffix(path.Base(name), Extension)
 	dash := strings.LastIndexByte(base, '-')

@@ -16,27 +16,27 @@ import (
 	"aoaigateway/handler/idle"
 )
 
-// Batch is one batch as it was read.
+// Batch is one batch that was read from a file.
 type Batch struct {
 	Header
 
-	Name    string   // of the file
-	Index   int      // among the batches read
-	Offset  int64    // of its compressed bytes in the file
-	Length  int64    // of its compressed bytes
-	Hash    string   // SHA-256 of its compressed bytes, hex
+	Name    string   // name of the file
+	Index   int      // number of the batch among those read, from 0
+	Offset  int64    // where its compressed bytes begin in the file
+	Length  int64    // number of its compressed bytes
+	Hash    string   // SHA-256 of its compressed bytes in hex
 	Records [][]byte // the lines after the header
 }
 
-// BreakError names the first batch of a file that is not as it was written.
+// BreakError describes the first batch of a file that differs from what was written.
 type BreakError struct {
 	Name   string
-	Index  int // of the batch in the file; FileItself = the whole file
+	Index  int // number of the batch in the file, or FileItself
 	Offset int64
 	Reason string
 }
 
-// FileItself is the Index of a break that no single batch has.
+// FileItself is the Index of an error that concerns the whole file and no single batch.
 const FileItself = -1
 
 func (e *BreakError) Error() string {
@@ -46,9 +46,10 @@ func (e *BreakError) Error() string {
 	return fmt.Sprintf("journal: %s: batch %d at byte %d: %s", e.Name, e.Index, e.Offset, e.Reason)
 }
 
-// Read yields the batches of a file from offset on, where a batch must begin. It does not check the chain. It ends at
-// the blob's present end, or with an error: a *BreakError if the content is not as it was written, a
-// *gateway.VersionError if a newer program wrote it, otherwise an error of the store.
+// Read yields the batches of a file. A batch must begin at offset. Read does not check the
+// chain. It ends at the present end of the blob, or with an error: a *BreakError if the
+// content differs from what was written, a *gateway.VersionError if a newer program wrote
+// it, or an error of the store.
 func Read(ctx context.Context, blobs blob.Store, name string, offset int64) iter.Seq2[Batch, error] {
 	return func(yield func(Batch, error) bool) {
 		content, err := open(ctx, blobs, name, offset)
@@ -96,7 +97,8 @@ func (s *Scanner) batch(name string, index int) (Batch, error) {
 	return b, nil
 }
 
-// ParseHeader reads the header from a batch's lines in the named file, and returns the lines after it.
+// ParseHeader parses the header of a batch in the named file. lines are the decompressed
+// lines; rest are the lines after the header.
 func ParseHeader(name string, lines []byte) (h Header, rest []byte, err error) {
 	if len(lines) == 0 || lines[len(lines)-1] != '\n' {
 		return h, nil, errors.New("does not end with a newline")
@@ -109,14 +111,14 @@ func ParseHeader(name string, lines []byte) (h Header, rest []byte, err error) {
 		return h, nil, err
 	}
 	if path.Base(name) != (Name{Process: h.Process, Number: h.File}).Base()+Extension {
-		return h, nil, fmt.Errorf("says that it belongs to file %d of process %q", h.File, h.Process)
+		return h, nil, fmt.Errorf("has a header for another file (file %d of process %q)", h.File, h.Process)
 	}
 	return h, rest, nil
 }
 
-const readTimeout = 10 * time.Second // of opening a blob, and of each single read
+const readTimeout = 10 * time.Second // limit for opening a blob, and for each single read
 
-// open opens a blob whose reads fail if one takes too long.
+// open opens a blob. Reads fail if one takes longer than readTimeout.
 func open(ctx context.Context, blobs blob.Store, name string, offset int64) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(readTimeout, cancel)
@@ -131,7 +133,7 @@ func open(ctx context.Context, blobs blob.Store, name string, offset int64) (io.
 	return cancelling{r, cancel}, nil
 }
 
-// cancelling releases its context when it is closed.
+// cancelling is a reader that cancels its context when it is closed.
 type cancelling struct {
 	io.ReadCloser
 	cancel context.CancelFunc

@@ -11,57 +11,60 @@ import (
 	"aoaigateway/handler/blob"
 )
 
-// Scanner splits a file into its batches. It holds a few megabytes at most.
+// Scanner splits a file into its batches. It keeps at most a few megabytes in memory.
 type Scanner struct {
 	r       io.Reader
-	offset  int64 // of the next batch
-	chunk   int   // bytes read before a batch is tried; fewer bytes need less memory
+	offset  int64 // where the next batch begins
+	chunk   int   // how many bytes are read before decompression is tried; a small number needs less memory
 	window  []byte
-	buf     []byte // memory of window
+	buf     []byte // the memory that window uses
 	ended   bool
-	readErr error // of the blob, not of its content
+	readErr error // an error of the blob, not of its content
 
 	input bytes.Reader
 	gz    gzip.Reader
 	raw   []byte
 }
 
-// NewScanner reads a file, of which r begins at offset, in chunks.
+// NewScanner returns a Scanner of a file. r contains the file from offset on. The Scanner
+// reads chunk bytes at a time.
 func NewScanner(r io.Reader, offset int64, chunk int) *Scanner {
 	return &Scanner{r: r, offset: offset, chunk: chunk}
 }
 
-// Reset begins another file at its start.
+// Reset makes the Scanner read another file from its beginning.
 func (s *Scanner) Reset(r io.Reader) {
 	s.r, s.offset, s.window, s.ended, s.readErr = r, 0, nil, false, nil
 }
 
-// Offset returns where the next batch begins.
+// Offset returns where the next batch begins in the file.
 func (s *Scanner) Offset() int64 { return s.offset }
 
-// ReadErr returns the error of the reader that ended the scan, if there was one.
+// ReadErr returns the reader's error that ended the scan, or nil.
 func (s *Scanner) ReadErr() error { return s.readErr }
 
-// RawBatch is a batch as it is in the file. Its bytes are valid until the scanner's next call.
+// RawBatch is a batch as it stands in the file. Its bytes are valid until the next call of
+// a method of the Scanner.
 type RawBatch struct {
 	Data  []byte // compressed
 	Lines []byte // decompressed
 }
 
-// Hash returns the SHA-256 of the compressed bytes, hex.
+// Hash returns the SHA-256 of the compressed bytes in hex.
 func (b RawBatch) Hash() string { return hash(b.Data) }
 
 const smallChunk = 256 << 10
 
-// ErrEnd says that a file has no more batches.
+// ErrEnd says that the file has no more batches.
 var ErrEnd = errors.New("no more batches")
 
 var (
-	errOversized = errors.New("is longer than an append can be")
-	errInflated  = errors.New("is larger than a batch can be")
+	errOversized = errors.New("has more compressed bytes than one append can have")
+	errInflated  = errors.New("has more decompressed bytes than a batch can have")
 )
 
-// Next returns the next batch, or ErrEnd. After any error it must not be called again before Reset.
+// Next returns the next batch, or ErrEnd. After an error, Reset must be called before Next
+// is called again.
 func (s *Scanner) Next() (RawBatch, error) {
 	for want := s.chunk; ; want = min(2*want, blob.MaxAppend) {
 		if s.fill(want); s.readErr != nil {
@@ -82,12 +85,12 @@ func (s *Scanner) Next() (RawBatch, error) {
 		case len(s.window) >= blob.MaxAppend:
 			return RawBatch{}, errOversized
 		case s.ended:
-			return RawBatch{}, fmt.Errorf("does not decompress: %w", io.ErrUnexpectedEOF)
+			return RawBatch{}, fmt.Errorf("cannot be decompressed: %w", io.ErrUnexpectedEOF)
 		}
 	}
 }
 
-// fill reads until the window has at least want bytes, or all that are left.
+// fill reads until the window has want bytes, or until the end of the file.
 func (s *Scanner) fill(want int) {
 	if s.ended || len(s.window) >= want {
 		return
@@ -107,8 +110,9 @@ func (s *Scanner) fill(want int) {
 	}
 }
 
-// inflate decompresses the window's first gzip member into raw and returns the member's length, which is exact
-// because a bytes.Reader gives gzip no more bytes than it asks for.
+// inflate decompresses the first gzip member in the window into raw and returns the
+// member's length. The length is exact because gzip takes no more bytes from a bytes.Reader
+// than it needs.
 func (s *Scanner) inflate() (int, error) {
 	s.input.Reset(s.window[:min(len(s.window), blob.MaxAppend)])
 	whole := s.input.Len()
@@ -131,10 +135,10 @@ func (s *Scanner) inflate() (int, error) {
 			return 0, errInflated
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return 0, err
-		case err == io.EOF: //nolint:errorlint // io.Reader's contract
+		case err == io.EOF: //nolint:errorlint // io.Reader returns io.EOF itself
 			return whole - s.input.Len(), nil
 		case err != nil:
-			return 0, fmt.Errorf("does not decompress: %w", err)
+			return 0, fmt.Errorf("cannot be decompressed: %w", err)
 		}
 	}
 }

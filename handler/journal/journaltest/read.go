@@ -1,4 +1,4 @@
-// Package journaltest reads journals back for tests.
+// Package journaltest reads journals in tests.
 package journaltest
 
 import (
@@ -12,15 +12,16 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// Read returns the batches of all files, in the order of the files' names. A break ends its file; a batch that does
-// not continue the chain of its process is a break.
+// Read returns the batches of all files, sorted by the names of the files. Reading a file
+// ends at the first batch that is damaged or does not continue the chain of its process;
+// breaks has the errors.
 func Read(t testing.TB, blobs blob.Store) (batches []format.Batch, breaks []error) {
 	t.Helper()
 	files, err := blobs.List(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	heads := map[string]format.Batch{} // the last batch of each process
+	heads := map[string]format.Batch{} // by process: its last batch
 	for _, info := range files {
 		f, ok := manifest.ParseFile(info.Name)
 		if !ok {
@@ -41,7 +42,7 @@ func Read(t testing.TB, blobs blob.Store) (batches []format.Batch, breaks []erro
 	return batches, breaks
 }
 
-// Batches is like Read for a journal without breaks.
+// Batches returns the batches of a journal. The test fails if the journal has a break.
 func Batches(t testing.TB, blobs blob.Store) []format.Batch {
 	t.Helper()
 	batches, breaks := Read(t, blobs)
@@ -51,7 +52,8 @@ func Batches(t testing.TB, blobs blob.Store) []format.Batch {
 	return batches
 }
 
-// Records returns the raw lines of a journal without breaks.
+// Records returns the unparsed records of a journal. The test fails if the journal has a
+// break.
 func Records(t testing.TB, blobs blob.Store) (records [][]byte) {
 	t.Helper()
 	for _, b := range Batches(t, blobs) {
@@ -60,7 +62,7 @@ func Records(t testing.TB, blobs blob.Store) (records [][]byte) {
 	return records
 }
 
-// Lines returns the parsed lines of a journal without breaks.
+// Lines returns the parsed records of a journal. The test fails if the journal has a break.
 func Lines(t testing.TB, blobs blob.Store) (lines []gateway.Line) {
 	t.Helper()
 	for _, raw := range Records(t, blobs) {

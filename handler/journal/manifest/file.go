@@ -10,68 +10,71 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// State says what can still happen to a file.
+// State says what may still happen to a file.
 type State string
 
 // The states of a file.
 const (
-	Open   State = "open"   // its writer may append
-	Sealed State = "sealed" // nothing is appended any more, but not everything is derived
-	Done   State = "done"   // everything that can be derived from it has been
+	Open   State = "open"   // the writer may append batches
+	Sealed State = "sealed" // no more batches are appended, but consumers have not accepted all of its entries
+	Done   State = "done"   // all consumers have accepted all of its entries
 )
 
-// File is one file of the journal as its manifest entry has it.
+// File is a journal file as its manifest entry describes it.
 type File struct {
 	Name    string
-	Process string // of the writer; a part of the name, like Number and Hour
+	Process string // process that writes the file; part of the file's name, as are Number and Hour
 	Number  int
 	Hour    time.Time
 
 	State   State
-	Adopted bool // a recovery found the file without an entry
+	Adopted bool // a recovery found the blob without a manifest entry and added the entry
 	Head
 	Cursor
 
 	rev table.Rev
 }
 
-// Head is the end of a file's chain. The one in the manifest is the checkpoint.
+// Head is the end of the chain in a file. The Head in the manifest is the checkpoint.
 type Head struct {
-	Seq    int64 // of the last batch; -1 before the first
-	Length int64 // of the file up to the end of that batch
+	Seq    int64 // number of the last batch; -1 = the file has none
+	Length int64 // length of the file up to the end of that batch, in bytes
 	Hash   string
 }
 
-// Cursor says how far a file is processed, and who processes it.
+// Cursor says up to where a file was processed, and who processes it.
 type Cursor struct {
-	Processed int64     // everything before this offset is derived
-	Owner     string    // the writer or a recovery
-	Until     time.Time // when the owner must be assumed dead
+	Processed int64     // all consumers have accepted everything before this offset
+	Owner     string    // id of the writer or of a recovery
+	Until     time.Time // the owner must be assumed dead after this time
 }
 
-// keepRevision takes over what a write of the entry changed beside the caller's own fields, so that f can be written
-// again although it may have changed since.
+// keepRevision copies from written what a write of the entry has set. After that f can be
+// written again, with changes that were made in the meantime.
 func (f *File) keepRevision(written File) {
 	f.rev, f.Adopted, f.Owner, f.Until = written.rev, written.Adopted, written.Owner, written.Until
 }
 
-// newFile returns a new file without batches.
+// newFile returns a file without batches.
 func newFile(n format.Name) File {
 	return File{Name: n.String(), Process: n.Process, Number: n.Number, Hour: n.Hour, Head: Head{Seq: -1}, State: Open}
 }
 
-// ParseFile returns a new file of the given name, or false if it is not the name of a journal file.
+// ParseFile returns a file without batches, or false if name does not belong to a journal
+// file.
 func ParseFile(name string) (File, bool) {
 	n, ok := format.ParseName(name)
 	return newFile(n), ok
 }
 
-// Version is the format version of the entries that this program writes, and the newest that it reads.
+// version is the format version of the entries that this program writes, and the newest
+// version that it can read.
 const version = 1
 
 const dayLayout = "2006-01-02"
 
-// key has the day as its partition and hh-{process}-{n} as its row.
+// key returns the key of the file's entry: the day as partition, and hh-{process}-{n} as
+// row.
 func (f File) key() table.Key {
 	name := format.Name{Hour: f.Hour, Process: f.Process, Number: f.Number}
 	return table.Key{Partition: f.Hour.Format(dayLayout), Row: f.Hour.Format("15-") + name.Base()}
@@ -84,7 +87,8 @@ func (f File) entity() table.Entity {
 	}}
 }
 
-// parse reads an entry. With a *gateway.VersionError it still returns the file's name.
+// parse returns the file that an entry describes. If the error is a *gateway.VersionError,
+// the file has its name.
 func parse(e table.Entity) (File, error) {
 	hour, base, _ := strings.Cut(e.Row, "-")
 	f, ok := ParseFile(strings.ReplaceAll(e.Partition, "-", "/") + "/" + hour + "/" + base + format.Extension)

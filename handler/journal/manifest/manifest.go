@@ -1,5 +1,5 @@
-// Package manifest is the table of journal files, with one entry for each file. The documentation of package journal
-// describes the entries.
+// Package manifest is the table of journal files. It has one entry for each file. The
+// documentation of package journal describes the entries.
 package manifest
 
 import (
@@ -13,20 +13,22 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Manifest is the table of journal files. Files are in the partition of their day. The partition "days" has one entry
-// for each day that has files, so that nobody has to read all partitions.
+// Manifest is the table of journal files. The entries of a day's files are in one
+// partition. The partition "days" has an entry for each day with files, so that no reader
+// must search all partitions.
 type Manifest struct{ table table.Store }
 
-// New returns the manifest in store, which must not repeat writes by itself.
+// New returns the manifest that is stored in store. The store must not repeat writes by
+// itself.
 func New(store table.Store) *Manifest { return &Manifest{table: store} }
 
-// How long an owner keeps a file after its last write to the entry.
+// How long an owner owns a file after the last time it wrote the entry.
 const (
 	WriterClaim   = 2 * time.Minute
 	RecoveryClaim = time.Minute
 )
 
-// ErrTaken says that an entry changed under its owner, because another process has taken the file.
+// ErrTaken says that another process owns the file now.
 var ErrTaken = errors.New("journal: another process has taken the file")
 
 const daysPartition = "days"
@@ -34,7 +36,8 @@ const daysPartition = "days"
 // Now returns the local time in UTC, corrected by the last known offset of the clock of the table.
 func (m *Manifest) Now() time.Time { return time.Now().Add(m.table.Offset()).UTC() }
 
-// Insert adds the entry of f after that of its day. It returns table.ErrExists if there is one.
+// Insert adds the entry of f, after the entry of its day. It returns table.ErrExists if the
+// entry exists.
 func (m *Manifest) Insert(ctx context.Context, f File) (File, error) {
 	day := table.Entity{Key: table.Key{Partition: daysPartition, Row: f.key().Partition}, Props: map[string]any{"settled": false}}
 	if _, err := m.table.Insert(ctx, day); err != nil && !errors.Is(err, table.ErrExists) {
@@ -45,7 +48,7 @@ func (m *Manifest) Insert(ctx context.Context, f File) (File, error) {
 	return f, err
 }
 
-// Get reads the entry of a file.
+// Get reads the manifest entry of f.
 func (m *Manifest) Get(ctx context.Context, f File) (File, error) {
 	e, err := m.table.Get(ctx, f.key())
 	if err != nil {
@@ -54,9 +57,10 @@ func (m *Manifest) Get(ctx context.Context, f File) (File, error) {
 	return parse(e)
 }
 
-// Replace writes the entry if it has not changed since f was read, and returns ErrTaken if it has another owner now.
-// Each owner has one writer. So a change that carries the owner's own name is a write of its own whose answer was
-// lost, and is overwritten.
+// Replace writes the entry of f if the entry has not changed since f was read. It returns
+// ErrTaken if another owner has changed it. An owner has only one writer. So if the same
+// owner has changed the entry, that was an earlier write whose answer was lost, and Replace
+// overwrites it.
 func (m *Manifest) Replace(ctx context.Context, f File) (File, error) {
 	for {
 		e, err := m.table.Replace(ctx, f.entity())
@@ -78,8 +82,9 @@ func (m *Manifest) Replace(ctx context.Context, f File) (File, error) {
 	}
 }
 
-// Claim writes the entry of f, which is not known to exist, for its owner: it inserts it or takes over one that
-// nobody owns. It returns ErrTaken if it has another owner.
+// Claim writes the entry of f when it is not known whether the entry exists. It inserts the
+// entry, or takes over an entry that has no owner. It returns ErrTaken if another process
+// owns the file.
 func (m *Manifest) Claim(ctx context.Context, f File) (File, error) {
 	inserted, err := m.Insert(ctx, f)
 	if !errors.Is(err, table.ErrExists) {
@@ -96,8 +101,8 @@ func (m *Manifest) Claim(ctx context.Context, f File) (File, error) {
 	return m.Replace(ctx, f)
 }
 
-// Day yields the files of one day in the order of their hours. An entry in a newer format comes with a
-// *gateway.VersionError and ends nothing; any other error ends the iteration.
+// Day yields the files of one day, sorted by hour. For an entry in a newer format it yields
+// a *gateway.VersionError and continues. Any other error ends the iteration.
 func (m *Manifest) Day(ctx context.Context, day time.Time) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
 		for e, err := range m.table.Scan(ctx, day.UTC().Format(dayLayout)) {
@@ -116,11 +121,11 @@ func (m *Manifest) Day(ctx context.Context, day time.Time) iter.Seq2[File, error
 // Day is a day that has files.
 type Day struct {
 	Time    time.Time
-	Settled bool // all its files are done and no more will be opened
+	Settled bool // all files of the day are done, and no more will be opened
 	rev     table.Rev
 }
 
-// Days returns the days that have files, in their order.
+// Days returns the days that have files, sorted.
 func (m *Manifest) Days(ctx context.Context) (days []Day, err error) {
 	for e, err := range m.table.Scan(ctx, daysPartition) {
 		if err != nil {
@@ -136,7 +141,7 @@ func (m *Manifest) Days(ctx context.Context) (days []Day, err error) {
 	return days, nil
 }
 
-// Settle marks a day that needs no more recovery.
+// Settle marks a day as needing no more recovery.
 func (m *Manifest) Settle(ctx context.Context, d Day) error {
 	_, err := m.table.Replace(ctx, table.Entity{
 		Key: table.Key{Partition: daysPartition, Row: d.Time.Format(dayLayout)}, Rev: d.rev, Props: map[string]any{"settled": true},

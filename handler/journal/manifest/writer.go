@@ -13,36 +13,38 @@ import (
 )
 
 const (
-	writeEvery    = time.Second            // at least, between two writes
-	gatherTime    = 500 * time.Millisecond // from a first change to its write, so that a begin and its end share one
-	writeTimeout  = 2 * time.Second        // of one write
+	writeEvery    = time.Second            // the least time between two writes of an entry
+	gatherTime    = 500 * time.Millisecond // time from the first change to the write, so that a request's begin and end often share a write
+	writeTimeout  = 2 * time.Second        // time limit of one write
 	touchEvery    = 30 * time.Second
 	maxWritePause = 30 * time.Second
 )
 
-// CloseIdleAfter is the time without a line after which a process must close its file, before its claim ends.
+// CloseIdleAfter is how long a file without new lines may stay open. It is shorter than the
+// time for which the writer owns the file.
 const CloseIdleAfter = 100 * time.Second
 
-// Writer writes the entries of one process's files beside the appends, which never wait for it. It repeats a write that
-// failed. It forgets a file that another process has taken, because that process seals it. All methods work on nil,
-// which does nothing.
+// Writer writes the manifest entries of one process's files in the background; appends
+// never wait for it. It repeats writes that fail. It stops writing the entry of a file that
+// another process has taken, because that process seals the file. All methods may be called
+// on nil and then do nothing.
 type Writer struct {
 	manifest *Manifest
 	process  string
 	logger   *slog.Logger
-	busy     func() bool // requests are in flight
+	busy     func() bool // reports whether requests are in flight
 
 	mu      sync.Mutex
-	entries []*entry // not done, in the order they were opened
+	entries []*entry // entries of files that are not done, in the order in which the files were opened
 	polled  time.Time
 
-	writing sync.Mutex // held during a flush
+	writing sync.Mutex // held while changed entries are written
 	wake    chan struct{}
 	cancel  context.CancelFunc
 	ended   chan struct{}
 }
 
-// entry is a manifest entry as it should be. The writer's mu guards it.
+// entry is the wanted content of a manifest entry. It is guarded by the writer's mu.
 type entry struct {
 	File
 	inserted bool
@@ -50,8 +52,8 @@ type entry struct {
 	written  time.Time
 }
 
-// NewWriter returns a writer of the entries of process, and starts it. busy reports whether requests
-// are in flight.
+// NewWriter starts a writer of the manifest entries of process. busy reports whether
+// requests are in flight.
 func NewWriter(m *Manifest, process string, busy func() bool, logger *slog.Logger) *Writer {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writer{
@@ -62,13 +64,14 @@ func NewWriter(m *Manifest, process string, busy func() bool, logger *slog.Logge
 	return w
 }
 
-// Insert tries once to write an entry before the file has a blob. The file is used without an entry while the table
-// cannot be reached. ErrTaken says that it must not be used.
+// Insert tries once to insert the entry of a file, before the blob is created. If the table
+// cannot be reached, it returns nil and the file may be used without an entry. ErrTaken
+// means that the file must not be used.
 func (w *Writer) Insert(ctx context.Context, name string) error {
 	if w == nil {
 		return nil
 	}
-	f, _ := ParseFile(name) // one of the writer's own names
+	f, _ := ParseFile(name) // cannot fail: the writer itself made the name
 	e := &entry{File: f}
 	written, err := w.writeEntry(ctx, w.manifest.Claim, e.File)
 	switch {
@@ -78,7 +81,7 @@ func (w *Writer) Insert(ctx context.Context, name string) error {
 		return err
 	default:
 		e.dirty = true
-		w.logger.Warn("a journal file has no manifest entry yet; it follows", "file", name, "error", err)
+		w.logger.Warn("the manifest entry of a journal file could not be inserted; the gateway tries again", "file", name, "error", err)
 	}
 	w.mu.Lock()
 	w.entries = append(w.entries, e)
@@ -89,7 +92,8 @@ func (w *Writer) Insert(ctx context.Context, name string) error {
 	return nil
 }
 
-// put writes the entry of f with write, and renews the writer's claim with it.
+// writeEntry writes the entry of f with the function write. The same write renews the
+// ownership of the file.
 func (w *Writer) writeEntry(ctx context.Context, write putFunc, f File) (File, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -99,7 +103,8 @@ func (w *Writer) writeEntry(ctx context.Context, write putFunc, f File) (File, e
 
 type putFunc = func(context.Context, File) (File, error)
 
-// change applies f to the named file, if it is still known, and has it written soon.
+// change applies f to the entry of the named file, if the writer still has it. The entry is
+// written soon.
 func (w *Writer) change(name string, f func(*File)) {
 	if w == nil {
 		return
@@ -115,12 +120,12 @@ func (w *Writer) change(name string, f func(*File)) {
 	w.wakeUp()
 }
 
-// Checkpoint notes the new head of a file.
+// Checkpoint sets a new checkpoint of a file.
 func (w *Writer) Checkpoint(name string, head Head) {
 	w.change(name, func(f *File) { f.Head = head })
 }
 
-// Seal notes that nothing more is appended to a file.
+// Seal marks a file as one to which nothing more is appended.
 func (w *Writer) Seal(name string) {
 	w.change(name, func(f *File) {
 		if f.State == Open {
@@ -136,7 +141,7 @@ func (w *Writer) wakeUp() {
 	}
 }
 
-// run writes what changed until stop.
+// run writes changed entries until Stop is called.
 func (w *Writer) run(ctx context.Context) {
 	defer close(w.ended)
 	touch := time.NewTicker(touchEvery)
@@ -167,7 +172,8 @@ func (w *Writer) run(ctx context.Context) {
 	}
 }
 
-// touch renews the claims on files that requests in flight may still append to, and on those being derived.
+// touch renews the ownership of the files that are still needed: those that requests in
+// flight may still be appended to, and those that are being derived from.
 func (w *Writer) touch() {
 	busy := w.busy()
 	w.mu.Lock()
@@ -182,7 +188,7 @@ func (w *Writer) touch() {
 	}
 }
 
-// Flush writes every entry that changed, and reports whether it wrote all of them.
+// Flush writes every changed entry. It reports whether it could write all of them.
 func (w *Writer) Flush(ctx context.Context) bool {
 	if w == nil {
 		return true
@@ -226,21 +232,21 @@ func (w *Writer) write(ctx context.Context, e *entry) bool {
 		w.forget(e)
 		return true
 	case errors.Is(err, table.ErrNotFound) && e.inserted:
-		w.logger.Error("the manifest entry of a journal file is gone; it is written again", "file", f.Name)
+		w.logger.Error("the manifest entry of a journal file was deleted; the gateway inserts it again", "file", f.Name)
 		e.inserted = false
 	default:
-		w.logger.Warn("a manifest entry could not be written; it is tried again", "file", f.Name, "error", err)
+		w.logger.Warn("a manifest entry could not be written; the gateway tries again", "file", f.Name, "error", err)
 	}
 	e.dirty = true
 	return false
 }
 
-// forget must be called with mu held.
+// forget requires that the caller has locked mu.
 func (w *Writer) forget(e *entry) {
 	w.entries = slices.DeleteFunc(w.entries, func(o *entry) bool { return o == e })
 }
 
-// Stop ends the writing of changes; Flush works after it, too.
+// Stop ends the background writing. Flush still works afterwards.
 func (w *Writer) Stop() {
 	if w != nil {
 		w.cancel()
@@ -248,8 +254,9 @@ func (w *Writer) Stop() {
 	}
 }
 
-// Files returns the files that are not done, in the order they were opened. The caller must derive from them: the writer
-// keeps its claim on sealed files while Files is called.
+// Files returns the files that are not done, in the order in which they were opened. The
+// caller must derive from them: the process owns sealed files only as long as Files is
+// called again and again.
 func (w *Writer) Files() (files []File) {
 	if w == nil {
 		return nil
@@ -268,7 +275,8 @@ func (w *Writer) Advance(name string, offset int64) {
 	w.change(name, func(f *File) { f.Processed = max(f.Processed, offset) })
 }
 
-// Finish marks a file as done if it is sealed: everything in it is derived and nothing will follow.
+// Finish marks a file as done if it is sealed. The caller must have derived everything in
+// it.
 func (w *Writer) Finish(name string) {
 	w.change(name, func(f *File) {
 		if f.State == Sealed {

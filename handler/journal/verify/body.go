@@ -13,10 +13,11 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// blobField is in every record that names a blob as a body. Inside a string its quotes would be escaped.
+// blobField occurs in every record whose body is in a blob. It cannot occur inside a
+// string, where quotes are escaped.
 var blobField = []byte(`"blob":"bodies/`)
 
-// compareBodies reads the blobs that the batch's records name.
+// compareBodies compares the blobs that the records of a batch name with these records.
 func (c *fileCheck) compareBodies(ctx context.Context, blobs blob.Store, l *chainLink, lines []byte) {
 	for c.err == nil {
 		at := bytes.Index(lines, blobField)
@@ -32,7 +33,7 @@ func (c *fileCheck) compareBodies(ctx context.Context, blobs blob.Store, l *chai
 			continue
 		}
 		if err != nil {
-			c.addBreak(l.breakf("has a record that cannot be read: %v", err))
+			c.addBreak(l.breakf("has a record that cannot be parsed: %v", err))
 			continue
 		}
 		for _, b := range []*gateway.Body{line.Request, line.Response} {
@@ -43,7 +44,7 @@ func (c *fileCheck) compareBodies(ctx context.Context, blobs blob.Store, l *chai
 	}
 }
 
-// compareBody compares a blob with its record. It reads each blob once for a file.
+// compareBody compares a blob with its record. It reads a blob only once per file.
 func (c *fileCheck) compareBody(ctx context.Context, blobs blob.Store, l *chainLink, b *gateway.Body) {
 	want := b.InBlob()
 	key := b.Blob + " " + want.SHA256
@@ -56,7 +57,7 @@ func (c *fileCheck) compareBody(ctx context.Context, blobs blob.Store, l *chainL
 	c.compared[key] = true
 	got, err := digest(ctx, blobs, b.Blob)
 	if errors.Is(err, blob.ErrNotFound) {
-		c.addBreak(l.breakf("names %s, which is gone", b.Blob))
+		c.addBreak(l.breakf("names the body %s, which does not exist", b.Blob))
 		return
 	}
 	if err != nil {
@@ -65,7 +66,7 @@ func (c *fileCheck) compareBody(ctx context.Context, blobs blob.Store, l *chainL
 	}
 	c.bodies++
 	if got != want {
-		c.addBreak(l.breakf("names %s with %d bytes and SHA-256 %.12s…, but the blob has %d bytes and %.12s…",
+		c.addBreak(l.breakf("names the body %s with %d bytes and SHA-256 %.12s…, but the blob has %d bytes and %.12s…",
 			b.Blob, want.Size, want.SHA256, got.Size, got.SHA256))
 	}
 }

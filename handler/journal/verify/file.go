@@ -12,7 +12,7 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// fileCheck is a file as its manifest entry has it, and what was found in its blob.
+// fileCheck is a file with its manifest entry and the results of checking its blob.
 type fileCheck struct {
 	manifest.File
 	hasEntry, hasBlob bool
@@ -21,15 +21,15 @@ type fileCheck struct {
 
 	bytes       int64
 	first, last *chainLink
-	whole       bool // read to its end, so that last is its head
+	whole       bool // the file was read to its end, so last is its last batch
 	breaks      []*format.BreakError
 	newer       []string
-	err         error // of the stores
+	err         error // an error of the store
 
-	compared map[string]bool // bodies
+	compared map[string]bool // names of the bodies that were compared
 }
 
-// addBreak notes b, unless the same place has a break already.
+// addBreak adds b to the results, unless there is a break for the same batch already.
 func (c *fileCheck) addBreak(b *format.BreakError) {
 	if b == nil {
 		return
@@ -42,7 +42,7 @@ func (c *fileCheck) addBreak(b *format.BreakError) {
 	c.breaks = append(c.breaks, b)
 }
 
-// fail notes a break of the file itself.
+// fail adds a break that concerns the file itself.
 func (c *fileCheck) fail(reason string, args ...any) {
 	c.addBreak((&chainLink{name: c.Name, index: format.FileItself}).breakf(reason, args...))
 }
@@ -51,7 +51,8 @@ func (c *fileCheck) addNewer(err *gateway.VersionError) {
 	c.newer = append(c.newer, c.Name+": "+err.Error())
 }
 
-// check compares the blob with the entry. It may use s, which belongs to the caller.
+// check compares the blob with the manifest entry. It uses the scanner s, which belongs to
+// the caller.
 func (c *fileCheck) check(ctx context.Context, blobs blob.Store, s *format.Scanner) {
 	if len(c.newer) > 0 {
 		return
@@ -60,7 +61,7 @@ func (c *fileCheck) check(ctx context.Context, blobs blob.Store, s *format.Scann
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
 		if c.whole = c.Length == 0; !c.whole {
-			c.fail("is gone; its checkpoint covers %d bytes", c.Length)
+			c.fail("does not exist, although its checkpoint covers %d bytes", c.Length)
 		}
 		return
 	case err != nil:
@@ -98,7 +99,8 @@ func (c *fileCheck) check(ctx context.Context, blobs blob.Store, s *format.Scann
 	}
 }
 
-// checkBatch counts and compares one batch. An error says that the bytes are no batch that this program can read.
+// checkBatch checks one batch and counts it. An error means that this program cannot read
+// the batch.
 func (c *fileCheck) checkBatch(ctx context.Context, blobs blob.Store, l *chainLink, b format.RawBatch) error {
 	h, lines, err := format.ParseHeader(c.Name, b.Lines)
 	if err != nil {
@@ -119,30 +121,30 @@ func (c *fileCheck) checkBatch(ctx context.Context, blobs blob.Store, l *chainLi
 	return nil
 }
 
-// checkCheckpoint compares a batch that ends at end with the checkpoint.
+// checkCheckpoint compares a batch with the checkpoint. The batch ends at the offset end.
 func (c *fileCheck) checkCheckpoint(l *chainLink, end int64) {
 	switch {
 	case c.Adopted || !c.hasEntry || end > c.Length && l.offset >= c.Length && c.State == manifest.Open:
 		c.beyondCheckpoint++
 	case end == c.Length && (l.seq != c.Seq || l.hash != c.Hash):
-		c.addBreak(l.breakf("is not the batch %d that the checkpoint names", c.Seq))
+		c.addBreak(l.breakf("is not batch %d with the hash that the checkpoint has", c.Seq))
 	case end == c.Length:
 		l.checkpointed = true
 	case end > c.Length && l.offset < c.Length:
-		c.addBreak(l.breakf("continues after byte %d, where a batch ends according to the checkpoint", c.Length))
+		c.addBreak(l.breakf("reaches beyond byte %d, where a batch must end according to the checkpoint", c.Length))
 	case end > c.Length:
-		c.addBreak(l.breakf("stands after byte %d, where the file ends according to the checkpoint", c.Length))
+		c.addBreak(l.breakf("begins at or after byte %d, where the file must end according to the checkpoint", c.Length))
 	}
 }
 
-// checkEnd compares the place where the file ends with the checkpoint.
+// checkEnd checks that the file does not end before the checkpoint.
 func (c *fileCheck) checkEnd(l *chainLink) {
 	if l.offset < c.Length {
 		c.addBreak(l.breakf("is missing: the file ends here, but the checkpoint covers %d bytes up to batch %d of the process", c.Length, c.Seq))
 	}
 }
 
-// chainLink is what the chain needs of a batch.
+// chainLink has the facts about a batch that are needed to check the chain.
 type chainLink struct {
 	name         string
 	index        int
@@ -162,17 +164,17 @@ func (l *chainLink) breakf(reason string, args ...any) *format.BreakError {
 func (l *chainLink) follows(last *chainLink) *format.BreakError {
 	switch {
 	case last == nil && l.seq != 0:
-		return l.breakf("is the first of its process but has sequence %d", l.seq)
+		return l.breakf("is the first batch of its process but has the number %d, not 0", l.seq)
 	case (l.seq == 0) != (l.prev == ""):
-		return l.breakf("has sequence %d but names %q as the batch before", l.seq, l.prev)
+		return l.breakf("has the number %d but names %q as the hash of the previous batch", l.seq, l.prev)
 	case last == nil:
 		return nil
 	case l.seq != last.seq+1:
-		return l.breakf("has sequence %d after %d (%s)", l.seq, last.seq, last.name)
+		return l.breakf("has the number %d but follows the batch with the number %d (%s)", l.seq, last.seq, last.name)
 	case l.prev != last.hash && last.checkpointed:
-		return l.breakf("names %.12s… as the batch before, but that is %.12s… (%s)", l.prev, last.hash, last.name)
+		return l.breakf("names %.12s… as the hash of the previous batch, but that batch has %.12s… (%s)", l.prev, last.hash, last.name)
 	case l.prev != last.hash:
-		return last.breakf("is %.12s…, but the next names %.12s… as the batch before", last.hash, l.prev)
+		return last.breakf("has the hash %.12s…, but the next batch names %.12s… as the hash of its previous batch", last.hash, l.prev)
 	}
 	return nil
 }

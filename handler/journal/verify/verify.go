@@ -18,25 +18,28 @@ import (
 	"aoaigateway/handler/journal/manifest"
 )
 
-// Report is what Run found.
+// Report is the result of Run.
 type Report struct {
 	Files   int
 	Batches int
 	Records int
-	Bodies  int   // blobs named by records, read and compared
-	Bytes   int64 // of the files, compressed
+	Bodies  int   // number of blobs of bodies that were compared
+	Bytes   int64 // compressed bytes of the files
 
-	// BeyondCheckpoint counts batches that continue their chain but are not covered by a checkpoint yet: the last ones
-	// of a file being written, and all of a file that recovery adopted.
+	// BeyondCheckpoint is the number of batches that continue the chain but that no
+	// checkpoint covers yet. These are the last batches of a file that is being written,
+	// and all batches of a file whose manifest entry a recovery added.
 	BeyondCheckpoint int
-	// Breaks are the places that are not as they were written, in the order of files and batches.
+	// Breaks are the places that differ from what was written, sorted by file and batch.
 	Breaks []*format.BreakError
-	// Newer says which parts a newer program wrote. They could not be verified, which is no break.
+	// Newer describes the parts that a newer program wrote. They could not be verified;
+	// this does not mean that they are damaged.
 	Newer []string
 }
 
-// Run reads the files of the hours from (zero: the first) until before to (zero: all), each manifest entry before its
-// blob. What is not as it was written is in the report; the error is one of the stores.
+// Run checks the files of the hours from from (zero: the first hour) until before to (zero:
+// all hours). It reads each manifest entry before the entry's blob. Differences from what
+// was written are in the report; an error is an error of the stores.
 func Run(ctx context.Context, m *manifest.Manifest, blobs blob.Store, from, to time.Time) (Report, error) {
 	v := &verifier{
 		manifest: m, blobs: blobs, from: from.UTC().Truncate(time.Hour), to: to.UTC(),
@@ -57,10 +60,10 @@ type verifier struct {
 	blobs    blob.Store
 	from, to time.Time
 	report   Report
-	previous map[string]*fileCheck // the file before, by process
+	previous map[string]*fileCheck // by process: its previous file
 }
 
-// days returns the first and the last day that have blobs or entries, within the range.
+// days returns the first and the last day in the range that have blobs or manifest entries.
 func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) {
 	all, err := v.manifest.Days(ctx)
 	if err != nil {
@@ -68,7 +71,7 @@ func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) 
 	}
 	first, last = v.from, v.to
 	if v.from.IsZero() || v.to.IsZero() {
-		blobs, err := v.blobs.List(ctx, "2") // the first digit of the year; bodies have other names
+		blobs, err := v.blobs.List(ctx, "2") // years begin with this digit; the names of bodies do not
 		if err != nil {
 			return first, last, err
 		}
@@ -91,7 +94,8 @@ func (v *verifier) days(ctx context.Context) (first, last time.Time, err error) 
 	return first.UTC().Truncate(24 * time.Hour), last, nil
 }
 
-// day checks the files of one day in parallel and then links them in order.
+// day checks the files of one day in parallel. Then it checks, in order, how each file
+// continues the previous one.
 func (v *verifier) day(ctx context.Context, day time.Time) error {
 	files, err := v.files(ctx, day)
 	if err != nil {
@@ -118,8 +122,9 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 	return nil
 }
 
-// files returns the day's files and the blobs without an entry, in the order of their names. An entry is written
-// before its blob, so the blobs are listed first.
+// files returns the files of a day, sorted by name. It includes blobs without a manifest
+// entry. It lists the blobs before it reads the entries, because a writer inserts the entry
+// before it creates the blob.
 func (v *verifier) files(ctx context.Context, day time.Time) ([]*fileCheck, error) {
 	blobs, err := v.blobs.List(ctx, day.Format("2006/01/02/"))
 	if err != nil {
@@ -150,7 +155,7 @@ func (v *verifier) files(ctx context.Context, day time.Time) ([]*fileCheck, erro
 	return files, nil
 }
 
-// link checks a file against the one before of its process.
+// link checks how a file continues the previous file of its process.
 func (v *verifier) link(c *fileCheck) {
 	before := v.previous[c.Process]
 	v.previous[c.Process] = c
@@ -164,7 +169,7 @@ func (v *verifier) link(c *fileCheck) {
 		if v.from.IsZero() {
 			c.fail("is file %d of its process, but file 0 is missing", c.Number)
 		}
-		c.whole = c.whole && c.batches > 0 // otherwise the batch that the next file continues is unknown
+		c.whole = c.whole && c.batches > 0 // without batches it is not known which batch the next file must continue
 		return
 	case c.Number != before.Number+1:
 		c.fail("is file %d of its process and follows file %d: the files between them are missing", c.Number, before.Number)
@@ -177,7 +182,7 @@ func (v *verifier) link(c *fileCheck) {
 			c.addBreak(b)
 		}
 	}
-	if c.batches == 0 && c.whole { // the next file continues the same batch as this one would have
+	if c.batches == 0 && c.whole { // the next file continues the batch that this empty file would have continued
 		c.last, c.whole = before.last, before.whole
 	}
 }

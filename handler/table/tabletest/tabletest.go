@@ -1,4 +1,4 @@
-// Package tabletest tests stores against the contract of table.Store.
+// Package tabletest checks that stores behave as table.Store says.
 package tabletest
 
 import (
@@ -17,7 +17,8 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Run tests the stores that newStore opens, each on a table of its own.
+// Run tests the stores that newStore returns. Each test gets its own store with an empty
+// table.
 func Run(t *testing.T, newStore func(t *testing.T) table.Store) {
 	for name, test := range map[string]func(*testing.T, table.Store){
 		"every type comes back as it was stored":       types,

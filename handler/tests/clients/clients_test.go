@@ -1,6 +1,6 @@
-// Package clients_test runs the libraries that developers use, in their own installations,
-// against the whole local stack: storage, two regions, the staged gateway behind the stand-in
-// for the Functions host. Each script prints one JSON value.
+// Package clients_test runs the client libraries that developers use, in their own
+// installations, against the whole local stack: storage, two regions and the staged gateway
+// behind the stand-in for the Functions host. Each script prints one JSON value.
 package clients_test
 
 import (
@@ -20,13 +20,13 @@ import (
 	"aoaigateway/handler/devstack/tools"
 )
 
-// A prompt that asks the simulated models for twelve tokens.
+// The prompt makes the simulated models answer with twelve tokens.
 const (
 	prompt = "[tokens:12] tell me of the sea"
 	tokens = 12
 )
 
-// gateway is the one stack all tests here talk to; TestMain ends it.
+// gateway is the stack that all tests of this package use. TestMain stops it.
 var gateway struct {
 	once     sync.Once
 	url, key string
@@ -75,7 +75,7 @@ func serve(ctx context.Context) error {
 	return err
 }
 
-// ready starts the stack once.
+// ready starts the stack when it is called for the first time.
 func ready(t *testing.T) {
 	t.Helper()
 	gateway.once.Do(func() { gateway.err = serve(t.Context()) })
@@ -84,8 +84,8 @@ func ready(t *testing.T) {
 	}
 }
 
-// script runs a program in its folder against the gateway and decodes what it prints.
-// slash is appended to the base.
+// script runs a program in its own folder and decodes the JSON that it prints into answer.
+// The program gets the gateway's URL followed by slash.
 func script(t *testing.T, answer any, slash, program string, args ...string) {
 	t.Helper()
 	ready(t)
@@ -105,7 +105,8 @@ func script(t *testing.T, answer any, slash, program string, args ...string) {
 	}
 }
 
-// python is the interpreter of an environment with exactly the packages of <name>/requirements.txt.
+// python returns the interpreter of a virtual environment that has exactly the packages in
+// <name>/requirements.txt.
 func python(t *testing.T, name string) string {
 	t.Helper()
 	requirements, err := filepath.Abs(filepath.Join(name, "requirements.txt"))
@@ -142,7 +143,8 @@ func runAll(ctx context.Context, dir string, commands ...[]string) error {
 	return nil
 }
 
-// node installs the locked packages and the script beside them, where imports are looked up.
+// node installs the locked packages beside a copy of the script, because Node looks for
+// imports there.
 func node(t *testing.T, file string) string {
 	t.Helper()
 	lock, err := os.ReadFile(filepath.Join("node", "package-lock.json"))
@@ -189,8 +191,8 @@ func TestLegacySnippet(t *testing.T) {
 		Usage map[string]any
 	}
 	program := python(t, "legacy")
-	// With the slash its base ends in, the library asks for //openai/…: what merges the two
-	// in Azure is the Application Gateway. Without it, a bare Functions host will do.
+	// With "/" the library requests //openai/…. In Azure the Application Gateway merges
+	// these slashes. Without "/" the library also works with a Functions host alone.
 	for _, slash := range []string{"/", ""} {
 		script(t, &answer, slash, program, "legacy/seed.py")
 	}
@@ -211,8 +213,8 @@ func TestTheLegacyLibraryStreams(t *testing.T) {
 	}
 }
 
-// readmeBlock is the first block of that language in the README that holds a word, with the
-// local demo's address and key replaced by this stack's.
+// readmeBlock returns the first code block in the README with this language and this word.
+// It replaces the address and the key of the local demo by those of this stack.
 func readmeBlock(t *testing.T, language, word string) string {
 	t.Helper()
 	data, err := os.ReadFile("../../../README.md")
@@ -246,7 +248,7 @@ func TestReadmeSnippets(t *testing.T) {
 	}
 }
 
-// result is what one call of a library brought.
+// result is the result of one call of a library.
 type result struct {
 	Text       string
 	Tokens     *int `json:"completion_tokens"`
@@ -272,7 +274,8 @@ func TestNodeLibrary(t *testing.T) {
 	checkUnknown(t, results, []string{"azure", "v1"})
 }
 
-// checkSuite holds every call against the others: the models answer a prompt always alike.
+// checkSuite checks that all calls return the same text, because the simulated models give
+// the same answer to the same prompt.
 func checkSuite(t *testing.T, results map[string]result, names []string) {
 	t.Helper()
 	text := results[names[0]+" chat"].Text

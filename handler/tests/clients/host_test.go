@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The host is strict: a wrong envelope would be an error here, an empty one a hang.
+// The host is strict: a wrong result of the timer's function is an error, and an empty one
+// makes the call hang.
 func TestTimerInvocation(t *testing.T) {
 	ready(t)
 	if _, err := gateway.host.Trigger(t.Context(), "sweep"); err != nil {

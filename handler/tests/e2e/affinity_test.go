@@ -25,13 +25,13 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// surfaces are the paths of the Responses API on both.
+// surfaces has the path of the Responses API on each surface.
 var surfaces = []struct{ base, query string }{
 	{"/openai/v1/responses", ""},
 	{"/openai/responses", "?api-version=2025-03-01-preview"},
 }
 
-// twin is another instance: a new program that has the stores and nothing else of the first.
+// twin starts a second instance of the gateway. It shares only the stores with the first.
 func twin(r *harness.Gateway) *harness.Gateway {
 	r.T.Helper()
 	other := with(r, r.Key)
@@ -43,7 +43,7 @@ func twin(r *harness.Gateway) *harness.Gateway {
 	return other
 }
 
-// with is the same gateway to another caller.
+// with returns the same gateway with the key of another caller.
 func with(r *harness.Gateway, key string) *harness.Gateway {
 	return &harness.Gateway{
 		T: r.T, URL: r.URL, Key: key, Regions: r.Regions, Endpoints: r.Endpoints, Blobs: r.Blobs, Store: r.Store,
@@ -51,7 +51,8 @@ func with(r *harness.Gateway, key string) *harness.Gateway {
 	}
 }
 
-// madeBy has the named region make a response, by keeping the others from answering.
+// madeBy creates a response in the given region and returns its id. The other regions
+// refuse one request each, so that the gateway chooses this region.
 func madeBy(r *harness.Gateway, region int, base, query, body string) (id string) {
 	r.T.Helper()
 	for i, other := range r.Regions {
@@ -72,7 +73,7 @@ func madeBy(r *harness.Gateway, region int, base, query, body string) (id string
 	if id == "" {
 		r.T.Fatalf("no id in %s", a.Body)
 	}
-	pauseFor(r.T, 5*time.Millisecond) // until the regions are willing again
+	pauseFor(r.T, 5*time.Millisecond) // until the other regions' breakers are closed again
 	return id
 }
 
@@ -183,7 +184,7 @@ func TestPinnedRequestNeverFailsOver(t *testing.T) {
 	for _, c := range []struct {
 		fault  aoaisim.Fault
 		status int
-		own    string // of the region's words
+		own    string // a part of the region's own message
 	}{
 		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 500, Body: `{"error":{"code":"500","message":"mine"}}`}, 500, "mine"},
 		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Body: `{"error":{"code":"content_filter","message":"mine"}}`}, 400, "mine"},
@@ -194,7 +195,7 @@ func TestPinnedRequestNeverFailsOver(t *testing.T) {
 			Do: aoaisim.DoStatus, Status: 429, Body: `{"error":{"code":"429","message":"mine"}}`,
 			Headers: map[string]string{"retry-after-ms": "200"},
 		}, 429, "mine"},
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200}, 429, ""}, // not asked: its breaker is open
+		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200}, 429, ""}, // 429 without a request, because the region's breaker is open
 		{aoaisim.Fault{Do: aoaisim.DoRefuse}, 503, ""},
 	} {
 		t.Run(fmt.Sprintf("%s %d", c.fault.Do, c.fault.Status), func(t *testing.T) {
@@ -255,7 +256,7 @@ func TestAnswerWithoutOwnerIsWithheld(t *testing.T) {
 	}
 }
 
-// lastOutcome is what a record's last line says, corrections included.
+// lastOutcome returns the outcome in the last line of a record, which may be an amend.
 func lastOutcome(t *testing.T, blobs blob.Store, id string) (o gateway.Outcome) {
 	t.Helper()
 	harness.Until(t, "a withheld outcome", func() bool {

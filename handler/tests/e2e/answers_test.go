@@ -19,8 +19,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// A stream was asked for and one body came, or the other way round: the client gets what
-// the region said, and the record what it used.
+// The client asks for a stream and the region sends one body, or the reverse. The client
+// gets what the region sent, and the record has the usage.
 func TestAnswerOfOtherForm(t *testing.T) {
 	whole := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -132,7 +132,8 @@ func TestOddAnswersPassUnchanged(t *testing.T) {
 	}
 }
 
-// noBodies is a container that takes no bodies, as when storage is away.
+// noBodies is a container to which no bodies can be written, as during an outage of
+// storage.
 type noBodies struct{ blob.Store }
 
 func (noBodies) Put(context.Context, string, io.Reader) error {

@@ -49,11 +49,11 @@ const (
 	benchPrompt  = 4 << 10
 )
 
-// bench is a region of fixed answers with the gateway, all on, and a bare reverse proxy
-// before it, all in this process.
+// bench is a region with fixed answers, and in front of it both the complete gateway and a
+// bare reverse proxy. All run in this process.
 type bench struct {
 	client *http.Client
-	urls   map[string]string // direct, bare, gateway
+	urls   map[string]string // by name: direct, bare, gateway
 	key    string
 }
 
@@ -84,7 +84,7 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	p := app.New(s, pol, app.Services{
 		Subscriptions: store, Quota: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: &blob.Mem{},
 		Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
-	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the line is part of the cost
+	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the log line is a part of the cost
 	p.Start()
 	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})
 	if err != nil {
@@ -115,8 +115,8 @@ func (x *bench) call(b *testing.B, to, body string) {
 	}
 }
 
-// cost is the process's CPU time for n calls at once; the client's and the region's share
-// is in all three ways, and is taken off by what direct calls cost.
+// cost returns the CPU time of this process for n simultaneous calls. It includes the
+// client and the region; subtracting the cost of direct calls removes them.
 func (x *bench) cost(b *testing.B, to, body string, n int) time.Duration {
 	before := cpu(b)
 	var calls sync.WaitGroup
@@ -135,11 +135,12 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// compare takes the three ways in turn, so that whatever else the machine does hits all.
+// compare measures the three ways alternately, so that other load on the machine affects
+// all of them.
 func (x *bench) compare(b *testing.B, body string, calls, units int) {
 	ways := []string{"direct", "bare", "gateway"}
 	for _, to := range ways {
-		x.cost(b, to, body, calls) // opens the connections
+		x.cost(b, to, body, calls) // opens the connections before the measurement
 	}
 	sum := map[string]time.Duration{}
 	rounds := 0
@@ -158,7 +159,8 @@ func (x *bench) compare(b *testing.B, body string, calls, units int) {
 	b.ReportMetric(micros(sum["gateway"])/micros(sum["bare"]), "×bare-with-ends")
 }
 
-// BenchmarkCPUOfARequest: a prompt of 4 KiB, an answer of 2 KiB in one piece.
+// BenchmarkCPUOfARequest measures requests with a prompt of 4 KiB and an answer of 2 KiB in
+// one piece.
 func BenchmarkCPUOfARequest(b *testing.B) {
 	answer := strings.Replace(wholeChat, "one two three", strings.Repeat("word ", 400), 1)
 	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
@@ -170,7 +172,8 @@ func BenchmarkCPUOfARequest(b *testing.B) {
 	x.compare(b, body, benchCalls, 1)
 }
 
-// BenchmarkCPUOfAStreamedChunk: 32 streams at once, each event on its own.
+// BenchmarkCPUOfAStreamedChunk measures 32 simultaneous streams that send each event
+// separately.
 func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
 	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -179,7 +182,7 @@ func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
 		pace := time.NewTicker(2 * time.Millisecond)
 		defer pace.Stop()
 		for range benchEvents {
-			<-pace.C // the first too: a bare proxy may still be reading the request's end
+			<-pace.C // before the first event too, because a bare proxy may still be reading the end of the request
 			_, _ = io.WriteString(w, firstChunk)
 			_ = control.Flush()
 		}
@@ -189,7 +192,7 @@ func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
 		benchStreams, benchEvents)
 }
 
-// BenchmarkMemoryOfAStream: what one more open stream holds, in heap and stacks.
+// BenchmarkMemoryOfAStream measures how much heap and stack memory each open stream needs.
 func BenchmarkMemoryOfAStream(b *testing.B) {
 	const streams = 200
 	release := make(chan struct{})
@@ -216,7 +219,8 @@ func BenchmarkMemoryOfAStream(b *testing.B) {
 	b.ReportMetric(held["gateway"]-held["direct"], "KiB-gateway")
 }
 
-// open opens a stream, reads what the region says at first, and returns what closes it.
+// open opens a stream and reads the region's first event. It returns the function that
+// closes the stream.
 func (x *bench) open(b *testing.B, to string) func() {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, x.urls[to]+harness.ChatPath,
 		strings.NewReader(harness.ChatStream))

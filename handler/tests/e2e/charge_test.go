@@ -20,7 +20,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// A year's window does not end in the middle of a test.
+// The limits are per year, so that no window ends in the middle of a test.
 const chargePolicy = `
 version: 1
 models: {}
@@ -34,7 +34,7 @@ products:
       - {name: calls, requests: 1000000, per: year}
 `
 
-// books are a rig's counters: what was charged, by limit.
+// ledger reads what the counters of a gateway have charged, by limit.
 type ledger struct {
 	store *table.Mem
 	mu    sync.Mutex
@@ -76,7 +76,8 @@ func (b *ledger) read(t *testing.T) (c charged) {
 	return c
 }
 
-// chargeHarness is a rig with limits, and the bound and the estimate of one call of chatBody.
+// chargeHarness is a gateway with limits. bound and estimate are those of one call of
+// harness.ChatBody.
 type chargeHarness struct {
 	*harness.Gateway
 	books           *ledger
@@ -107,7 +108,7 @@ func newChargeHarness(t *testing.T, policy string, tune func(*settings.Values)) 
 	return chargeHarness{r, b, bound, req.PromptEstimate() + 20}
 }
 
-// used is what the regions say they used for whole answers.
+// used returns the tokens that the regions have counted for whole answers.
 func (r chargeHarness) used() (n int64) {
 	for _, region := range r.Regions {
 		n += region.Counts().Usage.Total
@@ -126,15 +127,15 @@ const (
 
 type chargeCase struct {
 	name   string
-	first  []aoaisim.Fault // of the first region
+	first  []aoaisim.Fault // faults of the first region
 	second []aoaisim.Fault
 	stream bool
-	early  bool   // the stream is begun before its region speaks
-	bounds int64  // attempts whose hold stays whole
-	soft   string // what soft limits keep of those
+	early  bool   // the stream has begun before a region answers
+	bounds int64  // number of attempts that stay charged with their bound
+	soft   string // what soft limits keep charged for these attempts
 }
 
-// chargeCases are the ways in which a request can end, and what each may keep charged.
+// chargeCases are the ways in which a request can end, each with what may stay charged.
 var chargeCases = []chargeCase{
 	{name: "answered"},
 	{name: "streamed", stream: true},
@@ -198,7 +199,8 @@ func TestChargeByOutcome(t *testing.T) {
 	}
 }
 
-// wantCharged waits until leases have gone back, two seconds after their last use.
+// wantCharged checks the charges. It waits up to 8 s for them, because leases are given
+// back two seconds after their last use.
 func (r chargeHarness) wantCharged(t *testing.T, want charged) {
 	t.Helper()
 	read := func() charged {
@@ -221,7 +223,7 @@ func TestChargeAfterClientLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault aoaisim.Fault
 		until string
-		soft  bool // soft limits keep the estimate
+		soft  bool // true = soft limits keep the estimate charged
 	}{
 		"before the answer": {aoaisim.Fault{Do: aoaisim.DoHang}, "", true},
 		"in the stream":     {aoaisim.Fault{Do: aoaisim.DoStep}, "data: ", false},
@@ -257,7 +259,7 @@ func TestChargeOfWithheldAnswer(t *testing.T) {
 				t.Fatalf("%d %s", a.Status, a.Body)
 			}
 			want := charged{r.used(), r.used(), 1}
-			if body == harness.ChatStream { // cut off before its usage was read
+			if body == harness.ChatStream { // the stream was cut off before its usage was read
 				want = charged{r.bound, r.estimate, 1}
 			}
 			r.wantCharged(t, want)
@@ -279,17 +281,17 @@ func TestLimitRefusesFurtherAttempt(t *testing.T) {
 	r.wantCharged(t, charged{r.bound, r.estimate, 1})
 }
 
-// anySoft stands for a soft charge that a test does not foresee.
+// anySoft in charged.soft means that the test accepts any charge in the soft limit.
 const anySoft = -1
 
-// kept are the reasons of attempts whose tokens may have been used.
+// kept are the reasons of failed attempts that may have used tokens.
 var kept = map[string]bool{
 	"server-error": true, "reset": true, "broken-body": true, "cut-before-first-event": true,
 	"first-byte-timeout": true, "client-cancelled": true, "error-event": true,
 }
 
-// owed is what the hard limit keeps of one request: its usage, and the bound of each attempt
-// whose usage is not known.
+// owed returns what the hard limit keeps charged for one request: its usage, plus the bound
+// of each attempt whose usage is unknown.
 func (r chargeHarness) owed(rec gateway.Record) int64 {
 	n := rec.Usage.Total
 	if rec.Usage.Estimated {

@@ -20,7 +20,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// quiet waits until no more goroutines run than before.
+// quiet waits until there are no more goroutines than before.
 func quiet(t *testing.T, before int) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
@@ -34,13 +34,13 @@ func quiet(t *testing.T, before int) {
 	}
 }
 
-// departure is a client that leaves at one stage of a request.
+// departure is a test case: a client disconnects at some stage of a request.
 type departure struct {
 	name    string
 	fault   aoaisim.Do
 	request string
-	until   string // the client reads up to this, then leaves
-	gate    bool   // no record becomes durable in the meantime
+	until   string // the client reads up to this text and then disconnects
+	gate    bool   // true = no record becomes durable in the meantime
 	outcome gateway.Outcome
 }
 
@@ -96,7 +96,7 @@ func (c departure) run(t *testing.T) {
 	quiet(t, before)
 }
 
-// readUntil reads up to mark, and calls reached after the first event.
+// readUntil reads up to the text mark. It calls reached after the first event.
 func readUntil(r *harness.Gateway, in io.Reader, mark string, reached func()) {
 	r.T.Helper()
 	var seen []byte
@@ -176,10 +176,10 @@ func TestConnectionReuse(t *testing.T) {
 	}
 }
 
-// faulty panics where the gateway least expects it.
+// faulty is a region's transport that panics.
 type faulty struct {
 	http.RoundTripper
-	after int // bytes of the body; negative = in place of an answer
+	after int // panics after this many bytes of the body; negative = instead of an answer
 }
 
 func (f faulty) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -36,7 +36,7 @@ func TestStreamWaitsForEndRecord(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	in := bufio.NewReader(resp.Body)
-	readEvent(t, in) // its begin is durable
+	readEvent(t, in) // its begin record is durable
 	gate := make(chan struct{})
 	defer close(gate)
 	r.Fault.Store(harness.NoAppends(gate))

@@ -27,7 +27,7 @@ products:
     models: [chat]
 `
 
-// withTenant is a rig that takes a tenant's tokens.
+// withTenant starts a gateway that accepts the tokens of a simulated tenant.
 func withTenant(t *testing.T, policy string) (*harness.Gateway, *authtest.Issuer) {
 	t.Helper()
 	tenant := authtest.New()
@@ -36,7 +36,8 @@ func withTenant(t *testing.T, policy string) (*harness.Gateway, *authtest.Issuer
 	}, Services: func(e *app.Services) { e.Transport = eitherWay{t, tenant, e.Transport} }}), tenant
 }
 
-// eitherWay leads to the tenant or to the regions, which no token may reach.
+// eitherWay sends requests to the tenant or to the regions. It checks that no token reaches
+// a region.
 type eitherWay struct {
 	t               *testing.T
 	tenant, regions http.RoundTripper
@@ -86,7 +87,7 @@ func TestTokenNamesUserInRecord(t *testing.T) {
 	tokenIsNowhere(r, token)
 }
 
-// tokenIsNowhere: the journal has not seen it.
+// tokenIsNowhere checks that the journal does not contain the token.
 func tokenIsNowhere(r *harness.Gateway, token string) {
 	r.T.Helper()
 	signature := token[strings.LastIndexByte(token, '.')+1:]

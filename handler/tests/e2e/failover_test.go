@@ -16,11 +16,12 @@ import (
 type earlyFault struct {
 	fault  aoaisim.Fault
 	reason string
-	whole  bool // happens to whole answers too
-	stream bool // happens to streams too
+	whole  bool // true = whole answers can fail in this way
+	stream bool // true = streams can fail in this way
 }
 
-// earlyFaults are the faults that a client never sees while another region can answer.
+// earlyFaults are the faults that clients do not notice as long as another region can
+// answer.
 var earlyFaults = []earlyFault{
 	{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 429, Headers: map[string]string{"Retry-After": "1"}}, "throttled", true, true},
 	{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 500}, "server-error", true, true},

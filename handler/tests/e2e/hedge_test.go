@@ -26,14 +26,14 @@ products:
       - {name: places, concurrent: 1, hard: true}
 `
 
-// usual has the first region answer so often that its pace is known, and then hang.
+// usual sends requests until the latency window of the first region is filled.
 func usual(r *harness.Gateway, body string, requests int) {
 	r.T.Helper()
 	for range requests {
 		if rec := wantComplete(r, r.Post(harness.ChatPath, body)); rec.Region != "a" || len(rec.Attempts) != 1 {
 			r.T.Fatalf("record %+v", rec)
 		}
-		time.Sleep(3 * time.Second) // leases are over, so that the counters are exact
+		time.Sleep(3 * time.Second) // so that leases have been given back and the counters are exact
 	}
 }
 
@@ -77,7 +77,8 @@ func TestHedgeIsCountedAndCharged(t *testing.T) {
 	}
 }
 
-// heldFor is what one attempt holds of a hard and of a soft limit.
+// heldFor returns what one attempt holds in a hard limit (bound) and in a soft limit
+// (estimate).
 func heldFor(t *testing.T, body string) (bound, estimate int64) {
 	t.Helper()
 	req, err := openai.ParseRequest(openai.Chat, []byte(body))
@@ -89,14 +90,14 @@ func heldFor(t *testing.T, body string) (bound, estimate int64) {
 	if !ok {
 		t.Fatal("no bound")
 	}
-	return bound, req.PromptEstimate() + 6 // tokens of the answers so far
+	return bound, req.PromptEstimate() + 6 // 6 = the average output tokens of the answers so far
 }
 
 func TestHedgeNeedsRoomInLimit(t *testing.T) {
 	bound, _ := heldFor(t, harness.ChatBody)
 	inVirtualTimeUnder(t, fmt.Sprintf(hedgePolicy, 1_000_000), 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
 		usual(r, harness.ChatBody, 1)
-		bound += 20*charges.read(t).hard + bound/2 // room for 20 answers, one more hold and half a hedge
+		bound += 20*charges.read(t).hard + bound/2 // enough for 20 answers, one more hold and half of a hedge's hold
 	})
 	inVirtualTimeUnder(t, fmt.Sprintf(hedgePolicy, bound), 2, func(t *testing.T, r *harness.Gateway, _ *ledger) {
 		usual(r, harness.ChatBody, 20)

@@ -8,8 +8,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// The Functions host repeats a request without a body, with its invocation id, when the
-// gateway dies during it.
+// When the gateway dies during a request without a body, the Functions host sends the
+// request again with the same invocation id.
 func TestRepeatedInvocationIsRefused(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	post := func(path, invocation string) int {
@@ -34,7 +34,8 @@ func TestRepeatedInvocationIsRefused(t *testing.T) {
 	}
 }
 
-// A 204 with a length, or a header value outside ASCII, costs the whole answer in the host.
+// The host replaces a 204 with a Content-Length, or an answer with a header value outside
+// ASCII, by a 500.
 func TestAnswersSuitTheHost(t *testing.T) {
 	for _, status := range []int{http.StatusNoContent, http.StatusNotModified, http.StatusOK} {
 		r := harness.Start(t, harness.Options{Regions: 1, Settings: scripted(t, func(w http.ResponseWriter, q *http.Request) {

@@ -25,7 +25,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// metered are the four metered operations on both surfaces, and whether they stream.
+// metered are the four metered operations on both surfaces. streams says whether they have
+// streams.
 var metered = []struct {
 	path, body, operation string
 	streams               bool
@@ -117,12 +118,12 @@ func TestStreamIsNotBuffered(t *testing.T) {
 		if strings.Contains(event, "[DONE]") {
 			break
 		}
-		if sent := region.Counts().Events; sent > seen { // it counts an event when it has sent it
+		if sent := region.Counts().Events; sent > seen { // the region counts an event after it has sent it
 			t.Fatalf("the client has %d events, the region sent %d", seen, sent)
 		}
 		region.Step(1)
 		if strings.Contains(event, `"finish_reason":"stop"`) || strings.Contains(event, `"finish_reason":"length"`) {
-			region.Step(1) // the usage chunk, which is not for the client
+			region.Step(1) // the usage chunk, which the gateway removes
 			seen++
 		}
 	}
@@ -146,7 +147,8 @@ func readEvent(t *testing.T, in *bufio.Reader) string {
 	}
 }
 
-// direct asks the region without the gateway, for bytes to compare with.
+// direct sends the request to the region without the gateway, to get the bytes to compare
+// with.
 func direct(r *harness.Gateway, body string) []byte {
 	r.T.Helper()
 	req, err := http.NewRequestWithContext(r.T.Context(), http.MethodPost,
@@ -183,7 +185,8 @@ func TestStreamBytesAreUnchanged(t *testing.T) {
 		if d := diffStreams(normalize(own.Body), normalize(direct(r, asked))); d != "" {
 			t.Errorf("pieces of %d, usage asked for by the client: %s", size, d)
 		}
-		// Without it, the chunk we asked for is taken out, and nothing else.
+		// Without stream_options in the request, the gateway removes the usage chunk and
+		// nothing else.
 		injected := r.Post(harness.ChatPath, harness.ChatStream)
 		want := slices.DeleteFunc(harness.Events(normalize(direct(r, asked))), func(e string) bool {
 			return strings.Contains(e, `"choices":[]`) && strings.Contains(e, `"usage":{`)
@@ -197,7 +200,7 @@ func TestStreamBytesAreUnchanged(t *testing.T) {
 	}
 }
 
-// normalize blanks what differs from one answer to the next: ids and times.
+// normalize removes the parts that differ between two answers: ids and times.
 func normalize(stream []byte) []byte {
 	for _, name := range []string{"id", "created"} {
 		out := make([]byte, 0, len(stream))
@@ -289,8 +292,8 @@ func TestOutputCapIsInserted(t *testing.T) {
 	}
 }
 
-// Every operation of the table reaches a region under its own id; what the host cannot
-// carry is refused with the reason.
+// Each operation in the table reaches a region, and its record has the operation's id.
+// Operations that the host does not support are refused with the reason.
 func TestOperationsAreRoutedAndLogged(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	data, err := os.ReadFile("../../openai/operations.json")
@@ -325,7 +328,8 @@ func TestOperationsAreRoutedAndLogged(t *testing.T) {
 	}
 }
 
-// storedResponse makes a response and returns its id: only known ones are found again.
+// storedResponse creates a response and returns its id, because operations on unknown ids
+// fail.
 func storedResponse(r *harness.Gateway) string {
 	r.T.Helper()
 	a := r.Post("/openai/v1/responses", `{"model":"chat","input":"hi"}`)

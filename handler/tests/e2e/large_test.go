@@ -20,11 +20,11 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// discarding keeps of large blobs no more than a journal file would need: what a test
-// measures then is the gateway alone.
+// discarding is a container that keeps only the hashes of large blobs, so that a test
+// measures the memory of the gateway and not of the container.
 type discarding struct {
 	blob.Store
-	sums chan string // of what was put
+	sums chan string // SHA-256 of each blob that was put
 }
 
 func (d discarding) Put(_ context.Context, _ string, r io.Reader) error {
@@ -36,8 +36,8 @@ func (d discarding) Put(_ context.Context, _ string, r io.Reader) error {
 	return nil
 }
 
-// heapPeak is what the heap in use grows by at most while f runs, garbage left out as far
-// as collections at a short interval can.
+// heapPeak returns the greatest growth of the heap while f runs. It forces collections at
+// short intervals, so that the result has little garbage.
 func heapPeak(f func()) int64 {
 	var peak atomic.Int64
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -65,7 +65,7 @@ func heapPeak(f func()) int64 {
 	return peak.Load()
 }
 
-// startLarge has one region that reads a request away and answers as it is told.
+// startLarge starts a gateway with one region that is the given handler.
 func startLarge(t *testing.T, region http.HandlerFunc) (*harness.Gateway, discarding) {
 	t.Helper()
 	d := discarding{sums: make(chan string, 4)}
@@ -73,11 +73,11 @@ func startLarge(t *testing.T, region http.HandlerFunc) (*harness.Gateway, discar
 		scripted(t, region)(s)
 		s.MaxBodyMB = 100
 	}, Services: func(e *app.Services) { d.Store = e.Blobs; e.Blobs = d }})
-	r.Post(harness.ChatPath, harness.ChatStream) // warm: connections, tokens' tables
+	r.Post(harness.ChatPath, harness.ChatStream) // opens connections and loads the tokenizer before the measurement
 	return r, d
 }
 
-// send streams a request and hashes the answer; neither is held by the test.
+// send streams a request and returns the hash of the answer. It keeps neither in memory.
 func send(r *harness.Gateway, body io.Reader, length int64) (id, sum string, n int64) {
 	req, err := http.NewRequestWithContext(r.T.Context(), http.MethodPost, r.URL+harness.ChatPath, body)
 	if err != nil {
@@ -156,8 +156,8 @@ func TestLongStreamMemory(t *testing.T) {
 	}
 	harness.Report(t, "memory for a stream of 5 MB: %.1f MB; of 10 MB: %.1f; of 40 MB: %.1f", float64(held[5])/1e6, float64(held[10])/1e6,
 		float64(held[40])/1e6)
-	// The log's copy is the assembled object, whose bound is 8 MiB; the longest stream is five
-	// times that. What a collection has not come to yet is some MiB more or less.
+	// The record has the assembled object, which is limited to 8 MiB; the longest stream is
+	// five times as long. Garbage that is not collected yet adds some MiB.
 	if held[5] > 16<<20 || held[40] > held[10]+8<<20 || held[40] > 24<<20 {
 		t.Errorf("held %v", held)
 	}

@@ -24,7 +24,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// exporterOf is a exporter as the gateway of r would open it, and the sink at its end.
+// exporterOf returns an Exporter with the gateway's services, and the stand-in for Log
+// Analytics that it sends rows to.
 func exporterOf(t *testing.T, r *harness.Gateway) (*export.Exporter, *loganalytics.Sink) {
 	t.Helper()
 	columns := map[string]string{}
@@ -49,7 +50,8 @@ func exporterOf(t *testing.T, r *harness.Gateway) (*export.Exporter, *loganalyti
 	return exporter, sink
 }
 
-// entriesOf are the journal's ends, each with its request from its begin.
+// entriesOf returns the entries of all end records, each with the request from its begin
+// record.
 func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 	t.Helper()
 	requests := map[string]*gateway.Body{}
@@ -72,15 +74,15 @@ func entriesOf(t *testing.T, blobs blob.Store) (entries []gateway.Entry) {
 	return entries
 }
 
-// Everything from the client's request to the sink's row is real but the regions and the
-// service.
+// Only the regions and Log Analytics are simulated; everything between the client's request
+// and the row is real.
 func TestRowsMatchRegions(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.MaxBodyMB = 30 }})
 	sent := sendOfEach(t, r)
 	want := r.Regions[0].Counts().Usage
 	exporter, sink := exporterOf(t, r)
 	entries := entriesOf(t, r.Blobs)
-	for range 2 { // rows arrive at least once
+	for range 2 { // twice, because a row may arrive several times
 		if err := exporter.Take(t.Context(), "", entries); err != nil {
 			t.Fatal(err)
 		}
@@ -115,14 +117,15 @@ func TestRowsMatchRegions(t *testing.T) {
 	}
 }
 
-// requests are what sendOfEach sent: the operation of each answer's id, and two ids of note.
+// requests has the operation of each request that sendOfEach sent, by record id.
 type requests struct {
 	ids          map[string]string
-	long, stream string // a request of 20 MiB, a stream of 4 MiB
-	image        string // the body of the long request
+	long, stream string // ids of a request of 20 MiB and of a stream of 4 MiB
+	image        string // body of the long request
 }
 
-// sendOfEach sends each metered operation, long bodies, an error of the region, and a wrong key.
+// sendOfEach sends a request of each metered operation, requests with long bodies, one that
+// the region refuses and one with a wrong key.
 func sendOfEach(t *testing.T, r *harness.Gateway) requests {
 	t.Helper()
 	sent := requests{ids: map[string]string{}}
@@ -155,7 +158,7 @@ func sendOfEach(t *testing.T, r *harness.Gateway) requests {
 	return sent
 }
 
-// rowsByID returns the first row of each record.
+// rowsByID returns, for each record, the first row that the stand-in received.
 func rowsByID(t *testing.T, sink *loganalytics.Sink) map[string]logs.Row {
 	t.Helper()
 	rows := map[string]logs.Row{}
@@ -171,7 +174,7 @@ func rowsByID(t *testing.T, sink *loganalytics.Sink) map[string]logs.Row {
 	return rows
 }
 
-// sums adds up the tokens that rows have in columns and in bodies.
+// sums are the tokens in the columns and in the bodies of rows.
 type sums struct{ prompt, completion, total, inBodies int64 }
 
 func (s *sums) add(t *testing.T, row logs.Row) {
@@ -185,7 +188,7 @@ func (s *sums) add(t *testing.T, row logs.Row) {
 	}
 }
 
-// wantWhole reads what a row points at.
+// wantWhole checks the blob that the URI in a row names.
 func wantWhole(t *testing.T, r *harness.Gateway, uri string, want []byte) {
 	t.Helper()
 	name, ok := strings.CutPrefix(uri, app.AuditContainer+"/")

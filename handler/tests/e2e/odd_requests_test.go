@@ -15,7 +15,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// Unusual, but no mistakes: each is answered as any other request.
+// These requests are unusual but valid, so the gateway answers them normally.
 func TestUnusualRequestsAreServed(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	fill := strings.NewReplacer("{key}", r.Key, "{host}", "gateway")
@@ -44,7 +44,7 @@ func TestUnusualRequestsAreServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := wire(r, fill.Replace(c))
-			if a.Status == http.StatusContinue { // the answer proper follows; not read here
+			if a.Status == http.StatusContinue { // the final answer follows and is not read here
 				return
 			}
 			if a.Status != 200 || a.Err != nil {
@@ -92,7 +92,8 @@ func TestPipelinedRequests(t *testing.T) {
 	}
 }
 
-// What HTTP itself refuses never reaches the gateway: no record, and no harm.
+// net/http refuses these requests before they reach the gateway, so they have no record and
+// do no harm.
 func TestNotHTTPIsRefused(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	fill := strings.NewReplacer("{key}", r.Key, "{host}", "gateway")

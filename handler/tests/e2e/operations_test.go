@@ -31,17 +31,18 @@ products:
       - {name: pace, tokens: 100000000, per: minute}
 `
 
-// The design's budget for 1,000 requests at 200 a second on one instance with one scope.
+// The largest numbers of operations for 1,000 requests, at 200 requests a second in one
+// instance whose limits use one counter.
 const (
 	blobBudget  = 60
 	tableBudget = 40
 )
 
-// operations counts what is asked of the stores.
+// operations counts operations on the stores.
 type operations struct {
 	mu    sync.Mutex
 	blobs map[blob.Op]int
-	rows  map[string]int // by table
+	rows  map[string]int // operations by table
 }
 
 func (o *operations) blob(took time.Duration) *harness.BlobFault {
@@ -81,7 +82,7 @@ func (o *operations) sums() (writes, reads, rows int) {
 	return writes, reads, rows
 }
 
-// takesAll is a feed to a Log Analytics that takes every row, in memory.
+// takesAll returns an Exporter to a Log Analytics that accepts all rows.
 func takesAll(t *testing.T) *export.Exporter {
 	t.Helper()
 	shipper, err := export.NewShipper(export.ShipperOptions{
@@ -102,8 +103,8 @@ func (taken) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 }
 
-// countOperations runs 200 requests a second for so long and returns the counts with the
-// number of requests.
+// countOperations sends 200 requests a second for the given time. It returns the counts and
+// the number of requests.
 func countOperations(t *testing.T, lasts time.Duration) (o *operations, requests int) {
 	o = &operations{blobs: map[blob.Op]int{}, rows: map[string]int{}}
 	inVirtualTimeUnder(t, oneScope, 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
@@ -137,7 +138,8 @@ func TestStorageOperationsBudget(t *testing.T) {
 	}
 }
 
-// BenchmarkOperations prints what 1,000 requests at 200 a second ask of the stores.
+// BenchmarkOperations prints the operations on the stores for 1,000 requests at 200 a
+// second.
 func BenchmarkOperations(b *testing.B) {
 	var writes, reads, rows, requests int
 	for b.Loop() {
@@ -157,14 +159,14 @@ func BenchmarkOperations(b *testing.B) {
 	b.ReportMetric(per(rows), "table-ops/1000")
 }
 
-// An answer's last event waits for the append that has its end, and for nothing else when
-// no other was appended just before: the begin's was 200 ms ago.
+// The last event of a stream waits for one append, which has the end record. It waits for
+// nothing else, because the previous append began more than an interval ago.
 func TestLoneAnswerWaitsOneAppend(t *testing.T) {
 	const appends, event = 30 * time.Millisecond, 200 * time.Millisecond
 	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
 		r.Program.Start()
 		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: int(event / time.Millisecond)})
-		r.Post(harness.ChatPath, harness.ChatStream) // opens the file
+		r.Post(harness.ChatPath, harness.ChatStream) // opens the journal file before the measurement
 		time.Sleep(10 * time.Second)
 		o := &operations{blobs: map[blob.Op]int{}, rows: map[string]int{}}
 		r.Fault.Store(o.blob(appends))
@@ -176,7 +178,8 @@ func TestLoneAnswerWaitsOneAppend(t *testing.T) {
 			if a.Err != nil || !strings.HasSuffix(string(a.Body), doneEvent) {
 				t.Fatalf("%v %s", a.Err, a.Body)
 			}
-			sent := time.Duration(1+len(harness.Events(a.Body))) * event // the usage is sent too, and is taken out
+			// plus one, because the region also sends the usage chunk, which the gateway removes
+			sent := time.Duration(1+len(harness.Events(a.Body))) * event
 			held = append(held, time.Since(began)-sent)
 		}
 		harness.Report(t, "an append takes %v; a lone stream's last event came later by %v to %v", appends, slices.Min(held), slices.Max(held))

@@ -10,7 +10,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// filtered is the content filter's refusal of an answer.
+// filtered is the body with which the content filter refuses a request.
 const filtered = `{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,` +
 	`"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true,"severity":"high"}}}}}`
 
@@ -19,7 +19,7 @@ type regionError struct {
 	body   string
 }
 
-// regionErrors are answers that clients must get as the region sent them.
+// regionErrors are error answers that clients must get exactly as the region sent them.
 var regionErrors = []regionError{
 	{400, filtered},
 	{400, `{"error":{"code":null,"message":"Unknown parameter: 'stream_options'.","param":"stream_options","type":"invalid_request_error"}}`},
@@ -33,8 +33,8 @@ var regionErrors = []regionError{
 	{302, ""},
 }
 
-// A region's own errors reach the client byte by byte, with the headers that matter to
-// clients and without those that would show the region.
+// A region's own error reaches the client unchanged, with the headers that clients need,
+// and without headers that would reveal the region.
 func TestRegionErrorsPassUnchanged(t *testing.T) {
 	for _, c := range regionErrors {
 		for _, body := range []string{harness.ChatBody, harness.ChatStream} {
@@ -78,7 +78,7 @@ func TestRegionErrorsPassUnchanged(t *testing.T) {
 	}
 }
 
-// own posts under the host name that clients know.
+// own sends a request with the host name that clients use.
 func own(r *harness.Gateway, body string) harness.Answer {
 	r.T.Helper()
 	return wire(r, strings.NewReplacer("{key}", r.Key, "{host}", "gateway.example").Replace(call("POST", harness.ChatPath, body)))
@@ -104,7 +104,7 @@ func TestCredentialRefusalIsNotQuoted(t *testing.T) {
 	}
 }
 
-// What is logged and matched is what is sent, whatever a path's segments look like.
+// The gateway records, matches and sends the same path, whatever segments the path has.
 func TestPlaceholderIsNoModel(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	a := r.Do(http.MethodGet, "/openai/files/%7Bdeployment%7D?api-version=2024-10-21", "", "Api-Key="+r.Key)

@@ -10,18 +10,18 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// bad is a request that the gateway refuses itself, and how.
+// bad is a request that the gateway itself refuses, and the expected refusal.
 type bad struct {
 	name    string
-	request string // as bytes on the wire; {key} is a good key, {host} the gateway
+	request string // bytes of the request; {key} stands for a valid key and {host} for the gateway
 	status  int
-	code    string // error.code; empty = any
-	says    string // part of the message
+	code    string // expected error.code; empty = any
+	says    string // expected part of the message
 	allow   string
-	outcome gateway.Outcome // default refused
+	outcome gateway.Outcome // default: refused
 }
 
-// call is a whole HTTP/1.1 request with a good key and a body.
+// call returns an HTTP/1.1 request with a valid key and a body.
 func call(method, target, body string, headers ...string) string {
 	return request(method, target, body, append(headers, "api-key: {key}")...)
 }
@@ -37,7 +37,7 @@ func request(method, target, body string, headers ...string) string {
 	return head + "\r\n" + body
 }
 
-// unsent announces a body that does not follow.
+// unsent returns a request that announces a body but does not send it.
 func unsent(request string) string {
 	return strings.Replace(request, "Content-Length: 0", "Content-Length: 500", 1)
 }
@@ -188,7 +188,7 @@ var bodies = []bad{
 		1), status: 413, says: "1048576 bytes"},
 	{name: "chunked too long", request: strings.Replace(call("POST", harness.ChatPath, ""), "Content-Length: 0", "Transfer-Encoding: chunked",
 		1) +
-		// and no last chunk: it is not waited for
+		// The last chunk is missing, and the gateway must not wait for it.
 		strings.Repeat("4000\r\n"+strings.Repeat(" ", 0x4000)+"\r\n", 65), status: 413, says: "1048576 bytes"},
 	{
 		name: "headers of a megabyte", request: call("POST", harness.ChatPath, harness.ChatBody, "X-Long: "+strings.Repeat("x", 1<<20)),

@@ -47,7 +47,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// wire writes bytes and reads one answer, with the client's end left open.
+// wire sends bytes and reads one answer. It does not close the client's side of the
+// connection.
 func wire(r *harness.Gateway, bytes string) harness.Answer {
 	r.T.Helper()
 	conn := dial(r)
@@ -122,8 +123,8 @@ func wantErrorShape(t *testing.T, a harness.Answer, c bad) {
 	}
 }
 
-// wantNoSecrets: no region's key or address and no caller's key, in an answer or in the
-// journal.
+// wantNoSecrets checks that neither the answers nor the journal contain a region's key or
+// address, or a caller's key.
 func wantNoSecrets(r *harness.Gateway, t *testing.T, text string) {
 	t.Helper()
 	secrets := []string{"key-of-", r.Key, harness.AdminKey}

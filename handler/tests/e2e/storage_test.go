@@ -24,8 +24,9 @@ import (
 
 var errAway = errors.New("the storage is away")
 
-// openLoad sends perSecond requests a second in turn, however long each takes, and
-// returns what came of all of them.
+// openLoad starts perSecond requests every second, even if earlier ones are not answered
+// yet. The kinds of requests alternate as in turn. It returns what the clients saw of all
+// requests.
 func openLoad(r *harness.Gateway, perSecond int, lasts time.Duration, turn []harness.Ask, prompt string) []harness.Observation {
 	var mu sync.Mutex
 	var seen []harness.Observation
@@ -46,10 +47,10 @@ func openLoad(r *harness.Gateway, perSecond int, lasts time.Duration, turn []har
 	return seen
 }
 
-// entry is what the journal has of one request.
+// entry is what the journal contains about one request.
 type entry struct {
 	beginLines, ends, amends int
-	outcome                  gateway.Outcome // amended
+	outcome                  gateway.Outcome // corrected by an amend, if there is one
 	status                   int
 	sum                      string
 	tokens                   int64
@@ -82,8 +83,8 @@ func entries(r *harness.Gateway) map[string]*entry {
 	return all
 }
 
-// wantKept compares what clients saw with the journal, its rows and the statistics, and
-// returns how many answers were complete.
+// wantKept compares what clients saw with the journal and the statistics. It returns the
+// number of complete answers.
 func wantKept(r *harness.Gateway, seen []harness.Observation) (whole int) {
 	r.T.Helper()
 	all := entries(r)
@@ -119,7 +120,7 @@ func wantSound(r *harness.Gateway) {
 	}
 }
 
-// wantCounted: the statistics are sums over the journal's ends.
+// wantCounted checks that the statistics are the sums over the journal's end records.
 func wantCounted(r *harness.Gateway, all map[string]*entry) {
 	r.T.Helper()
 	var ends, tokens int64
@@ -133,14 +134,15 @@ func wantCounted(r *harness.Gateway, all map[string]*entry) {
 	}
 }
 
-// blobsAway has every second operation fail after it was applied, the others before.
+// blobsAway makes all operations on blobs fail: alternately after and before they are
+// applied.
 func blobsAway() *harness.BlobFault {
 	var n atomic.Int64
 	f := harness.BlobFault(func(context.Context, blob.Op) (bool, error) { return n.Add(1)%2 == 0, errAway })
 	return &f
 }
 
-// blobsHang has every operation take as long as its caller has patience.
+// blobsHang makes all operations on blobs hang until their contexts end.
 func blobsHang() *harness.BlobFault {
 	f := harness.BlobFault(func(ctx context.Context, _ blob.Op) (bool, error) { <-ctx.Done(); return false, ctx.Err() })
 	return &f
@@ -171,7 +173,7 @@ func TestShortBlobOutage(t *testing.T) {
 	}
 }
 
-// The patience of an answer is 15 s, so that this is long.
+// An answer waits up to 15 s for its record, so this outage is long.
 func TestLongBlobOutage(t *testing.T) {
 	for name, fault := range map[string]func() *harness.BlobFault{"failing": blobsAway, "hanging": blobsHang} {
 		t.Run(name, func(t *testing.T) {
@@ -185,7 +187,8 @@ const (
 	outageEnds   = 5 * time.Minute
 )
 
-// peakBacklog returns the most bytes that waited for storage during the time d, and the limit.
+// peakBacklog observes the backlog for the time d. It returns the largest number of bytes
+// in it, and its limit.
 func peakBacklog(r *harness.Gateway, d time.Duration) (peak, limit int64) {
 	for began := time.Now(); time.Since(began) < d; {
 		time.Sleep(100 * time.Millisecond)
@@ -199,7 +202,7 @@ func peakBacklog(r *harness.Gateway, d time.Duration) (peak, limit int64) {
 func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 	t := r.T
 	r.Program.Start()
-	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 1000}) // streams of 10 s are under way at any time
+	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 1000}) // each stream takes about 10 s, so some are in progress at any time
 	began := time.Now()
 	time.AfterFunc(outageBegins, func() { r.Fault.Store(fault) })
 	time.AfterFunc(outageEnds, func() { r.Fault.Store(nil) })
@@ -236,8 +239,9 @@ func bearsLongOutage(r *harness.Gateway, fault *harness.BlobFault) {
 		len(seen), refused, cut, len(seen)-cut-refused, peak>>20, limit>>20, len(after), len(after))
 }
 
-// Rows are written beside the appends: without them the journal goes on, over the hour's
-// end too, where a new file waits for its row no longer than two seconds.
+// The manifest is written independently of the appends. If its table cannot be reached,
+// appends continue, also at the end of the hour, when a new file waits for its entry for at
+// most two seconds.
 func TestManifestOutage(t *testing.T) {
 	for name, fault := range map[string]table.Fault{
 		"failing": func(_ context.Context, op table.Op, _ table.Key) (bool, error) { return op == table.OpReplace, errAway },

@@ -33,7 +33,7 @@ const (
 		`"content":"one two three"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}`
 )
 
-// scripted puts a region that says what h says in the place of the first one.
+// scripted replaces the first region by the handler h.
 func scripted(t *testing.T, h http.HandlerFunc) func(*settings.Values) {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -45,7 +45,7 @@ func scripted(t *testing.T, h http.HandlerFunc) func(*settings.Values) {
 	return func(s *settings.Values) { s.Backends[0].Endpoint = u }
 }
 
-// says answers with an event stream, flushed piece by piece.
+// says returns a handler that sends an event stream and flushes after each piece.
 func says(pieces ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -69,7 +69,8 @@ func wantComplete(r *harness.Gateway, a harness.Answer) gateway.Record {
 	return rec
 }
 
-// wantCut: an error event last, no clean end, and nothing that completes an answer.
+// wantCut checks an answer that was cut off: its last event is an error, the connection
+// ends abnormally, and no event completes the answer.
 func wantCut(r *harness.Gateway, a harness.Answer, outcome gateway.Outcome, code string) gateway.Record {
 	r.T.Helper()
 	list := harness.Events(a.Body)
@@ -85,7 +86,8 @@ func wantCut(r *harness.Gateway, a harness.Answer, outcome gateway.Outcome, code
 	return rec
 }
 
-// wantWholeEvents: whatever happens, a client's parser never sees half an event.
+// wantWholeEvents checks that the answer ends after a complete event, so that a client's
+// parser never sees half an event.
 func wantWholeEvents(t *testing.T, stream []byte) {
 	t.Helper()
 	for _, e := range harness.Events(stream) {
@@ -245,7 +247,7 @@ func TestBreakingRegionIsAvoided(t *testing.T) {
 	}
 }
 
-// open posts a chat call and returns once its status is there.
+// open sends a chat request and returns when the status has arrived.
 func open(r *harness.Gateway, ctx context.Context, body string) *http.Response {
 	r.T.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL+harness.ChatPath, strings.NewReader(body))

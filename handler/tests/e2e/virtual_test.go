@@ -23,8 +23,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// pipes are connections in memory: with them servers and clients live in a bubble, where
-// time passes as soon as everybody waits.
+// pipes are connections in memory. With them, servers and clients can run in a synctest
+// bubble, where time advances as soon as all goroutines wait.
 type pipes map[string]chan net.Conn
 
 func (p pipes) dial(ctx context.Context, _, address string) (net.Conn, error) {
@@ -43,7 +43,8 @@ func (p pipes) transport() *http.Transport {
 	return t
 }
 
-// serve has the server listen to the name until the returned function is called.
+// serve makes the server listen under this name. The function that it returns stops the
+// server.
 func (p pipes) serve(name string, server *http.Server) (end func()) {
 	p[name+":80"] = make(chan net.Conn)
 	l := &pipeListener{conns: p[name+":80"], closed: make(chan struct{})}
@@ -69,14 +70,14 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { close(l.closed); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// virtually runs a test with the whole gateway, all its settings at their defaults, and
-// so many simulated regions, in virtual time.
+// inVirtualTime runs a test in virtual time, with the whole gateway, default settings and
+// the given number of simulated regions.
 func inVirtualTime(t *testing.T, regions int, test func(t *testing.T, r *harness.Gateway)) {
 	t.Helper()
 	inVirtualTimeUnder(t, harness.TestPolicy, regions, func(t *testing.T, r *harness.Gateway, _ *ledger) { test(t, r) })
 }
 
-// defaultSettings are the settings of a gateway that is told only what it must be told.
+// defaultSettings returns settings in which only the required ones are set.
 func defaultSettings(t *testing.T) settings.Values {
 	t.Helper()
 	s, err := settings.For(settings.Serving, []string{
@@ -91,7 +92,8 @@ func defaultSettings(t *testing.T) settings.Values {
 	return s
 }
 
-// virtuallyUnder does so under a policy, and shows what it charges.
+// inVirtualTimeUnder is inVirtualTime with the given policy. The test also gets the charges
+// of the counters.
 func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *testing.T, r *harness.Gateway, charges *ledger)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -161,7 +163,7 @@ func TestSilenceBeforeFirstToken(t *testing.T) {
 				if !strings.HasSuffix(string(a.Body), doneEvent) || rec.Usage.Estimated || took != 150*time.Second || len(rec.Attempts) != 1 {
 					t.Errorf("after %v, record %+v: %s", took, rec, a.Body)
 				}
-				if n := comments(a.Body); n != 3 { // at 100, 120 and 140 s
+				if n := comments(a.Body); n != 3 { // after 100, 120 and 140 s
 					t.Errorf("%d heartbeats in %s", n, a.Body)
 				}
 			})

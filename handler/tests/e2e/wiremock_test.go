@@ -19,7 +19,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// response is WireMock's word for an answer.
+// response is an answer in the form that WireMock's API uses.
 type response map[string]any
 
 func says200(body string) response {
@@ -45,26 +45,27 @@ func (r response) with(name string, value any) response {
 	return r
 }
 
-// wired is a script for two regions: what each answers, one request after another, the
-// last again and again; and what must come of it.
+// wired is a script for two regions, a and b: the answers of each in order (the last is
+// repeated), and the expected result.
 type wired struct {
 	name     string
 	a, b     []response
 	stream   bool
-	requests []string // attempts of each request, in order
-	status   int      // of all requests; 0 = 200
-	states   string   // of a and b in the end
+	requests []string // expected attempts of each request, in order
+	status   int      // expected status of all requests; 0 = 200
+	states   string   // expected state of the breakers of a and b at the end
 	pause    time.Duration
 }
 
-// What the scripts share. A script's {date} stands for a date in 80 seconds.
+// Values for several scripts. {date} in a script stands for the date in 80 seconds.
 var (
 	whole, streamed = []response{says200(wholeChat)}, []response{streams200()}
 	dribble         = map[string]any{"numberOfChunks": 25, "totalDuration": 900}
 	both            = []string{"a/throttled b/", "b/", "b/"}
 )
 
-// wiredCases are regions that answer with errors, and regions with broken or slow connections.
+// wiredCases has regions that answer with errors, and regions with broken or slow
+// connections.
 var wiredCases = []wired{
 	{
 		name: "429 Retry-After in seconds", a: []response{refuses(429, "Retry-After=80"), says200(wholeChat)}, b: whole, requests: both,
@@ -178,7 +179,7 @@ var wiredCases = []wired{
 	},
 }
 
-// script tells WireMock what a region answers.
+// script gives WireMock the answers of a region.
 func script(t *testing.T, wm *wiremock.Server, path string, answers []response) {
 	t.Helper()
 	state := func(n int) string { return fmt.Sprintf("answer %d", n) }
@@ -204,7 +205,8 @@ func script(t *testing.T, wm *wiremock.Server, path string, answers []response) 
 	}
 }
 
-// Our own simulator is not the only judge: another project's server plays the regions.
+// Here WireMock simulates the regions, so that the tests do not depend only on our own
+// simulation.
 func TestWireMockSequences(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Java; make test runs it")
@@ -281,8 +283,8 @@ func wiredOnce(r *harness.Gateway, c wired) gateway.Record {
 	return rec
 }
 
-// wantSent: WireMock saw as many requests as were recorded, all with the same body and the
-// region's own key.
+// wantSent checks that WireMock received as many requests as the records have attempts, all
+// with the same body and with the region's own key.
 func wantSent(r *harness.Gateway, wm *wiremock.Server, path string, sent map[string]int) {
 	r.T.Helper()
 	for _, region := range []string{"a", "b"} {

@@ -129,7 +129,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	return r
 }
 
-// addRegion starts region a, b, … with the priority of its place.
+// addRegion starts the next region (a, b, …). Its priority is its position.
 func (r *Gateway) addRegion(i int, strict bool, secrets secret.Map) {
 	r.T.Helper()
 	name := string(rune('a' + i))
@@ -158,7 +158,7 @@ func (r *Gateway) addRegion(i int, strict bool, secrets secret.Map) {
 	})
 }
 
-// BlobOperation asks the current Fault about a blob operation.
+// BlobOperation calls the current Fault for an operation on a blob.
 func (r *Gateway) BlobOperation(ctx context.Context, op blob.Op, _ string) (apply bool, err error) {
 	if f := r.Fault.Load(); f != nil {
 		return (*f)(ctx, op)
@@ -221,7 +221,7 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
-	Err    error // of reading the body, if the connection broke
+	Err    error // error while the body was read; nil = it was read to its end
 }
 
 // Event returns the value at path in a JSON body.
@@ -285,7 +285,8 @@ func (r *Gateway) Raw(request string) Answer {
 	return Answer{resp.StatusCode, resp.Header, b, err}
 }
 
-// Record returns the end record with this id. It waits for it, because a client can be faster.
+// Record returns the end record with this id. It waits for the record, because the client
+// can have the answer earlier.
 func (r *Gateway) Record(id string) gateway.Record {
 	r.T.Helper()
 	if id == "" {
@@ -294,7 +295,7 @@ func (r *Gateway) Record(id string) gateway.Record {
 	return r.Find("record "+id, func(rec gateway.Record) bool { return rec.ID == id })
 }
 
-// Find waits up to 5 s for an end record that want accepts.
+// Find returns an end record that want accepts. It waits up to 5 s for it.
 func (r *Gateway) Find(what string, want func(gateway.Record) bool) gateway.Record {
 	r.T.Helper()
 	deadline := time.Now().Add(5 * time.Second)

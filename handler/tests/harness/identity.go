@@ -11,7 +11,7 @@ import (
 	"aoaigateway/handler/devstack/loganalytics"
 )
 
-// TokenMaker plays the managed identity.
+// TokenMaker simulates the managed identity.
 type TokenMaker struct{ loganalytics.Tokens }
 
 // GetToken implements azcore.TokenCredential.

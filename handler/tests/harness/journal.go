@@ -20,18 +20,18 @@ import (
 	"aoaigateway/handler/table"
 )
 
-// Journal is the content of the whole journal, by record id.
+// Journal is the content of the whole journal. Its maps are indexed by record id.
 type Journal struct {
 	blobs      blob.Store
 	BeginLines map[string]gateway.Line
-	EndLines   map[string]gateway.Line // with their amendments
-	again      []string                // ids with two begin lines or two end lines
+	EndLines   map[string]gateway.Line // corrected by their amends
+	again      []string                // ids with several begin lines or several end lines
 	batches    int
 
-	Incomplete map[string]int // number of incomplete lines by id
+	Incomplete map[string]int // number of incomplete lines
 }
 
-// ReadJournal reads and verifies every file. A break ends the test.
+// ReadJournal reads and verifies all files. The test fails if there is a break.
 func ReadJournal(t *testing.T, server *azurite.Server) Journal {
 	t.Helper()
 	blobs, err := blob.NewAzure(blob.AzureOptions{ConnectionString: server.ConnectionString(), Container: app.AuditContainer})
@@ -67,13 +67,13 @@ func (b *Journal) enter(line gateway.Line) {
 	into[line.ID] = line
 }
 
-// Comparison counts what the clients saw and what the journal holds.
+// Comparison has the results of comparing what clients saw with the journal.
 type Comparison struct {
 	requests, streams, whole, refused, cut, killed, left, unanswered int
 	beginLines, ends, open, batches, again                           int
 	long, unsent                                                     int
 
-	lostEnds, lostBegins, unlike []string // a promise is broken unless all are empty
+	lostEnds, lostBegins, unlike []string // ids of requests for which a promise was broken
 }
 
 func (b *Journal) Compare(t *testing.T, sights []Observation) *Comparison {
@@ -92,7 +92,7 @@ func (b *Journal) Compare(t *testing.T, sights []Observation) *Comparison {
 	}
 	for id, end := range b.EndLines {
 		if end.Outcome == gateway.Complete && !held[id] {
-			c.unsent++ // the kill came between the record and the end of the answer
+			c.unsent++ // the process was killed after the record was durable and before the client had the whole answer
 		}
 	}
 	return c
@@ -140,7 +140,8 @@ func (c *Comparison) checkRequest(t *testing.T, s Observation, b *Journal) {
 	}
 }
 
-// unlike says how an end record differs from the complete answer that it describes.
+// unlike returns how an end record differs from the complete answer that it describes; "" =
+// it does not.
 func (s *Observation) unlike(t *testing.T, end gateway.Line, b *Journal) string {
 	t.Helper()
 	switch {
@@ -216,7 +217,8 @@ func (c *Comparison) Check(t *testing.T, plan KillPlan) {
 	if c.again > 0 {
 		t.Errorf("%d records stand twice in the journal", c.again)
 	}
-	// Without enough load and enough kills in the middle of requests the checks above prove nothing.
+	// Without enough load, and enough kills in the middle of requests, the checks above
+	// would prove nothing.
 	for what, n := range map[string][2]int{
 		"streams completed": {c.streams, 2 * plan.Kills}, "bodies completed": {c.whole, 2 * plan.Kills}, "of them over 1 MiB": {c.long, 1},
 		"streams cut by a kill": {c.killed, plan.Kills}, "beginLines without end": {c.open, plan.Kills / 2}, "refusals": {c.refused, 1},
@@ -227,7 +229,8 @@ func (c *Comparison) Check(t *testing.T, plan KillPlan) {
 	}
 }
 
-// ReadCharges returns what the counters of the hard products have charged, by team.
+// ReadCharges returns what the counters of the products with hard limits have charged, by
+// team.
 func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 	t.Helper()
 	store, err := table.NewAzure(table.AzureOptions{ConnectionString: server.ConnectionString(), Table: app.QuotaTable})
@@ -250,8 +253,8 @@ func ReadCharges(t *testing.T, server *azurite.Server) map[string]int64 {
 	return charged
 }
 
-// CheckCharges compares three sources: the charged tokens are never fewer than those of the end
-// records, and these are never fewer than those that clients saw.
+// CheckCharges checks two things for each team: the charged tokens are not fewer than those
+// in the end records, and these are not fewer than the tokens that clients saw.
 func CheckCharges(t *testing.T, charged map[string]int64, b Journal, sights []Observation) {
 	t.Helper()
 	recorded, seen := map[string]int64{}, map[string]int64{}

@@ -24,23 +24,23 @@ import (
 type Observation struct {
 	Ask       Ask
 	team      string
-	ID        string // of the record; empty if no header arrived
+	ID        string // id of the record; empty = no header arrived
 	Status    int
-	Code      string // of an error answer
-	seen      int64  // bytes of the answer
-	Complete  bool   // the client received everything that it waits for
+	Code      string // error.code of an error answer
+	seen      int64  // number of bytes of the answer that arrived
+	Complete  bool   // the client received the whole answer, or all of a stream that it waits for
 	Left      bool   // the client closed the connection itself
-	Reported  bool   // an error event ended the stream
-	Tokens    int64  // 0 if the answer has no usage
-	Sum       string // SHA-256 of the bytes seen
-	Unaltered bool   // the gateway removed nothing from the region's bytes
+	Reported  bool   // an error event arrived
+	Tokens    int64  // 0 = the answer has no usage
+	Sum       string // SHA-256 of the bytes that arrived
+	Unaltered bool   // the gateway removed nothing from the region's answer
 }
 
 // Ask is a kind of request; %s in the body stands for the prompt.
 type Ask struct {
 	Name, path, body string
 	stream           bool
-	plainUsage       bool // the client asks for usage, or the answer always has it
+	plainUsage       bool // the client asks for usage, or the operation always reports it
 }
 
 const responsesPath = "/openai/v1/responses"
@@ -58,7 +58,8 @@ var Asks = []Ask{
 	{"embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21", `{"input":"%s"}`, false, true},
 }
 
-// LongAsk has an answer over 1 MiB, the most that the gateway holds back as a whole.
+// LongAsk asks for an answer of more than 1 MiB, the largest size that the gateway holds
+// back as a whole.
 var LongAsk = Ask{
 	"long embedding", "/openai/deployments/emb/embeddings?api-version=2024-10-21",
 	`{"input":["%s"` + strings.Repeat(`,"more"`, 80) + `]}`, false, true,
@@ -87,7 +88,7 @@ func (c *Client) run(ctx context.Context, stop <-chan struct{}, see func(Observa
 	}
 }
 
-// One sends one request and reads as much of the answer as arrives.
+// One sends one request and reads the answer as far as it arrives.
 func (c *Client) One(ctx context.Context, a Ask, prompt string) Observation {
 	s := Observation{Ask: a, team: c.Team}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -118,7 +119,7 @@ func (c *Client) One(ctx context.Context, a Ask, prompt string) Observation {
 	return s
 }
 
-// whole reads a body, which is complete if it has its announced length.
+// whole reads a body. The body is complete if it has the announced length.
 func (s *Observation) whole(resp *http.Response, sum hash.Hash) {
 	body, err := io.ReadAll(resp.Body)
 	sum.Write(body)
@@ -130,8 +131,8 @@ func (s *Observation) whole(resp *http.Response, sum hash.Hash) {
 	}
 }
 
-// events reads a stream. The terminal event makes it complete, because clients stop reading
-// there, whatever happens to the connection.
+// events reads a stream. The stream is complete when the terminal event arrives, because
+// clients stop reading there and do not notice how the connection ends.
 func (s *Observation) events(body io.Reader, sum hash.Hash, leaveAfter int) {
 	s.Unaltered = s.Ask.plainUsage
 	r := bufio.NewReader(io.TeeReader(body, sum))
@@ -196,7 +197,7 @@ func (l *Load) see(s Observation) {
 	l.sights = append(l.sights, s)
 }
 
-// Await waits up to 4 s until the given number of streams and of bodies is complete.
+// Await waits up to 4 s until the given numbers of streams and of bodies are complete.
 func (l *Load) Await(t *testing.T, each int) {
 	t.Helper()
 	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {

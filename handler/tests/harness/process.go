@@ -27,8 +27,8 @@ import (
 // Proving says whether the timed loops run at full length (PROVE=1).
 var Proving = os.Getenv("PROVE") == "1"
 
-// Report logs what a timed loop counted. At full length it also prints it, because the log of a
-// passing test is not shown without -v.
+// Report logs the results of a timed loop. At full length (Proving) it also prints them,
+// because go test shows the log of a passing test only with -v.
 func Report(t *testing.T, format string, args ...any) {
 	t.Helper()
 	t.Logf(format, args...)
@@ -44,7 +44,8 @@ var stageOnce = sync.OnceValues(func() (string, error) {
 	return stack.Stage(context.Background(), stack.StageOptions{OS: runtime.GOOS, Arch: runtime.GOARCH, Out: AppDir})
 })
 
-// Staged builds the gateway as it is deployed, once, and returns the folder of the app.
+// Staged builds the gateway as it is deployed and returns the folder of the app. It builds
+// only once.
 func Staged(t *testing.T) string {
 	t.Helper()
 	dir, err := stageOnce()
@@ -54,7 +55,7 @@ func Staged(t *testing.T) string {
 	return dir
 }
 
-// StartAzurite starts storage that ends with the test.
+// StartAzurite starts storage, and stops it at the end of the test.
 func StartAzurite(t *testing.T) *azurite.Server {
 	t.Helper()
 	if testing.Short() {
@@ -70,7 +71,7 @@ func StartAzurite(t *testing.T) *azurite.Server {
 	return server
 }
 
-// Environment holds the settings of gateway processes.
+// Environment has the settings of gateway processes.
 type Environment struct {
 	T        *testing.T
 	storage  string
@@ -79,7 +80,7 @@ type Environment struct {
 	Secrets  map[string]string
 }
 
-// NewEnvironment holds the settings of processes with this storage and policy.
+// NewEnvironment returns settings with this storage and this policy.
 func NewEnvironment(t *testing.T, storage, policy string) *Environment {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
@@ -108,7 +109,7 @@ func (w *Environment) Region(priority int, o aoaisim.Options) *aoaisim.Region {
 	return region
 }
 
-// Environ returns the complete environment of a process. The values of more win.
+// Environ returns the complete environment of a process. Values in more replace others.
 func (w *Environment) Environ(more ...string) []string {
 	backends, _ := json.Marshal(w.Backends)
 	secrets, _ := json.Marshal(w.Secrets)
@@ -118,7 +119,7 @@ func (w *Environment) Environ(more ...string) []string {
 	}, more...)
 }
 
-// Process is a gateway that runs without a host.
+// Process is a running gateway without a Functions host.
 type Process struct {
 	T      *testing.T
 	URL    string
@@ -128,7 +129,7 @@ type Process struct {
 	errs   output
 }
 
-// output collects what a process prints.
+// output collects the output of a process.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -146,7 +147,7 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// StartProcess starts the real binary as the host does, with the port variable.
+// StartProcess starts the real program with a port variable, as the Functions host does.
 func StartProcess(t *testing.T, environ []string) *Process {
 	t.Helper()
 	port := FreePort(t)
@@ -163,7 +164,7 @@ func StartProcess(t *testing.T, environ []string) *Process {
 	return p
 }
 
-// FreePort returns a port that was free a moment ago.
+// FreePort returns a port that was free when it was called.
 func FreePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -175,7 +176,7 @@ func FreePort(t *testing.T) string {
 	return port
 }
 
-// Ready waits until the process answers the start-up probe of the host.
+// Ready waits until the process answers the host's start-up probe.
 func (p *Process) Ready() {
 	p.T.Helper()
 	deadline := time.After(20 * time.Second)
@@ -213,7 +214,7 @@ func (p *Process) Exit() int {
 	return p.Cmd.ProcessState.ExitCode()
 }
 
-// RunCommand runs one command line of the real binary.
+// RunCommand runs the real program with the arguments of a command.
 func RunCommand(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer

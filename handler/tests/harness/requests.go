@@ -1,10 +1,11 @@
-// Package harness starts the whole program, or its real processes, for tests: regions, storage,
-// clients, and what the journal must hold after them.
+// Package harness starts the whole program, in this process or as real processes, for
+// tests. It has simulated regions, storage and clients, and it checks the journal
+// afterwards.
 package harness
 
 import "aoaigateway/handler/devstack/aoaisim"
 
-// A request for a chat completion, whole and streamed.
+// The bodies of a chat request, without and with a stream.
 const (
 	ChatPath = "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
 	ChatBody = `{"messages":[{"role":"user","content":"say something [tokens:6]"}],"seed":1}`

@@ -7,14 +7,15 @@ import (
 
 const tightLimit = 3000
 
-// KillPlan says how a kill loop runs.
+// KillPlan is the plan of a loop that kills gateways.
 type KillPlan struct {
 	Kills   int
-	Apart   time.Duration // mean time between two kills
-	Trouble time.Duration // length of each fault of Log Analytics
+	Apart   time.Duration // average time between two kills
+	Trouble time.Duration // how long each fault of Log Analytics lasts
 }
 
-// Until polls until ok returns true. It is for what other processes do.
+// Until polls until ok returns true. It is for results of other processes, for which
+// nothing else can wait.
 func Until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); {

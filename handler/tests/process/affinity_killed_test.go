@@ -12,8 +12,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// The client has the terminal event, and at once every gateway is killed: who made the
-// response is known all the same, by storage alone.
+// All gateways are killed at the moment when the client receives the terminal event.
+// Afterwards storage alone must show which region keeps the response and who owns it.
 func TestResponseFoundAfterKills(t *testing.T) {
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
 	regions := []*aoaisim.Region{
@@ -59,8 +59,8 @@ func TestResponseFoundAfterKills(t *testing.T) {
 	}
 }
 
-// wantFound checks that a process finds the response for its owner, and for nobody else,
-// without asking the other region.
+// wantFound checks that a process finds the response for its owner and for nobody else, and
+// that it sends no request to the other region.
 func wantFound(t *testing.T, p *harness.Process, other *aoaisim.Region, id, key, foreign string) {
 	t.Helper()
 	other.ResetCounts()

@@ -13,12 +13,12 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// commandTest is a gateway that runs, and the two ways to manage it from the command line.
+// commandTest is a running gateway, with the two ways to manage it from the command line.
 type commandTest struct {
 	*testing.T
 	gateway *harness.Process
-	local   []string // settings: storage is changed directly
-	remote  []string // the management API's address and key
+	local   []string // settings with which a command changes storage directly
+	remote  []string // address and key with which a command uses the management API
 }
 
 func newCommandTest(t *testing.T) *commandTest {
@@ -34,7 +34,7 @@ func newCommandTest(t *testing.T) *commandTest {
 	}
 }
 
-// ok runs a command that must succeed and returns what it printed.
+// ok runs a command that must succeed. It returns the command's output.
 func ok(t *testing.T, environ []string, args ...string) string {
 	t.Helper()
 	code, out, stderr := harness.RunCommand(t, environ, args...)
@@ -44,7 +44,7 @@ func ok(t *testing.T, environ []string, args ...string) string {
 	return out
 }
 
-// fails runs a command that must fail with a message that says each of want.
+// fails runs a command that must fail. Its message must contain each text in want.
 func fails(t *testing.T, environ []string, want []string, args ...string) {
 	t.Helper()
 	code, out, stderr := harness.RunCommand(t, environ, args...)
@@ -89,7 +89,7 @@ func TestCommandManagesSubscriptions(t *testing.T) {
 	}
 }
 
-// accepts asks the running gateway.
+// accepts reports whether the running gateway accepts a key.
 func (r *commandTest) accepts(t *testing.T, key string, want int) {
 	t.Helper()
 	if status, _, body := ask(r.gateway, key); status != want {
@@ -97,7 +97,7 @@ func (r *commandTest) accepts(t *testing.T, key string, want int) {
 	}
 }
 
-// A change made through a gateway holds there at once.
+// A change made through a gateway is effective in that gateway at once.
 func TestCommandTakesEffectAtOnce(t *testing.T) {
 	r := newCommandTest(t)
 	made := ok(t, r.remote, "subscription", "create", "Team", "--id", "team", "--json")
@@ -134,7 +134,8 @@ func TestCommandNamesMistakes(t *testing.T) {
 
 func TestCommandNamesMissingSettings(t *testing.T) {
 	r := newCommandTest(t)
-	fails(t, nil, []string{"without --url the settings that name the storage are needed:", "GATEWAY_TABLE_ENDPOINT: not set"}, "subscription",
+	fails(t, nil, []string{"without --url the command needs settings that name the storage:", "GATEWAY_TABLE_ENDPOINT: not set"},
+		"subscription",
 		"list")
 	fails(t, nil, []string{"Access denied: send the admin key"}, "subscription", "list", "--url", r.gateway.URL)
 	fails(t, nil, []string{"Access denied: this is not the admin key."}, "subscription", "list", "--url", r.gateway.URL, "--admin-key",
@@ -157,7 +158,7 @@ func TestCommandChecksPolicy(t *testing.T) {
 		}
 	}
 	write(harness.TestPolicy)
-	if text := ok(t, nil, "policy", "check", file); !strings.Contains(text, "is in order") {
+	if text := ok(t, nil, "policy", "check", file); !strings.Contains(text, "has no mistakes") {
 		t.Error(text)
 	}
 	write("version: 2\nproducts:\n  a: {modls: []}\n")

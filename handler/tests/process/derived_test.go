@@ -31,7 +31,8 @@ import (
 	"aoaigateway/handler/usage"
 )
 
-// analytics is Log Analytics as processes reach it: the sink, and an identity for tokens.
+// logAnalytics is the stand-in for Log Analytics, with an identity that gives processes
+// tokens for it.
 type logAnalytics struct {
 	sink   *loganalytics.Sink
 	tokens loganalytics.Tokens
@@ -66,19 +67,19 @@ func startLogAnalytics(t *testing.T) *logAnalytics {
 	return a
 }
 
-// trouble is what befalls the sink in turn, each for a while.
+// trouble lists the faults that the stand-in for Log Analytics has, one after another.
 var trouble = []loganalytics.Fault{
 	{Do: loganalytics.DoStatus, Status: http.StatusTooManyRequests, RetryAfter: 1},
 	{Do: loganalytics.DoStatus, Status: http.StatusRequestEntityTooLarge, Probability: 0.7},
 	{Do: loganalytics.DoStatus, Status: http.StatusInternalServerError},
 	{Do: loganalytics.DoClose},
-	{Do: loganalytics.DoLost, Probability: 0.5}, // taken, and not answered
+	{Do: loganalytics.DoLost, Probability: 0.5}, // stores the rows and does not answer
 }
 
-// harass has the sink fail in every way, one after the other, until ctx ends.
+// harass activates the faults in trouble one after another, until ctx ends.
 func (a *logAnalytics) harass(ctx context.Context, each time.Duration) {
 	for n := 0; ; n++ {
-		if n%(len(trouble)+1) < len(trouble) { // and then a while of peace
+		if n%(len(trouble)+1) < len(trouble) { // after all faults there is a period without a fault
 			a.sink.Fault(trouble[n%(len(trouble)+1)])
 		}
 		err := harness.Pause(ctx, each)
@@ -89,8 +90,8 @@ func (a *logAnalytics) harass(ctx context.Context, each time.Duration) {
 	}
 }
 
-// Log Analytics is away in every way while one gateway works: clients notice nothing, and
-// when it is back it gets all there is, from the gateway itself.
+// Log Analytics fails in every way while one gateway works. Clients do not notice it. When
+// Log Analytics works again, the same gateway sends it all rows.
 func TestTroubleAtLogAnalytics(t *testing.T) {
 	lasts, each := 10*time.Second, time.Second
 	if harness.Proving {
@@ -125,12 +126,13 @@ func TestTroubleAtLogAnalytics(t *testing.T) {
 	after.checkJournal(true)
 }
 
-// minutesOn is a table three minutes on: whoever wrote before counts as dead.
+// minutesOn is a table whose clock is three minutes ahead. So the owners of all files seem
+// to be dead.
 type minutesOn struct{ table.Store }
 
 func (l minutesOn) Offset() time.Duration { return l.Store.Offset() + 3*time.Minute }
 
-// aftermath is what a sweep makes of the files of processes that were killed.
+// recovery recovers the files of processes that were killed.
 type recovery struct {
 	t       *testing.T
 	server  *azurite.Server
@@ -139,7 +141,7 @@ type recovery struct {
 	book    *usage.Store
 	derive  *derive.Worker
 	writer  *journal.Writer
-	letters string // what the sweep said
+	letters string // what Recover reported
 }
 
 func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recovery {
@@ -175,7 +177,8 @@ func newRecovery(t *testing.T, server *azurite.Server, a *logAnalytics) *recover
 	return m
 }
 
-// sweep takes everything over, and derives its own journal, of the incomplete.
+// sweep recovers all files. Then it derives from its own journal, which has the incomplete
+// records.
 func (m *recovery) sweep() {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 4*time.Minute)
@@ -190,7 +193,7 @@ func (m *recovery) sweep() {
 	m.derive.Finish(ctx)
 }
 
-// sinkRow is what the tests look at of a row.
+// sinkRow has the columns that the tests check.
 type sinkRow struct {
 	ID       string `json:"RecordId"`
 	Revision int    `json:"RecordRevision"`
@@ -198,7 +201,7 @@ type sinkRow struct {
 	Status   int    `json:"ResponseCode"`
 }
 
-// best are the rows after de-duplication, by record.
+// best returns the newest row of each record.
 func (a *logAnalytics) best(t *testing.T) map[string]sinkRow {
 	t.Helper()
 	best := map[string]sinkRow{}
@@ -214,7 +217,8 @@ func (a *logAnalytics) best(t *testing.T) map[string]sinkRow {
 	return best
 }
 
-// check wants every record in the sink, once after de-duplication, with its figures.
+// check checks that Log Analytics has the newest row of every record, with the record's
+// numbers.
 func (a *logAnalytics) check(t *testing.T, b harness.Journal) {
 	t.Helper()
 	best, copies := a.best(t), len(a.sink.Rows())
@@ -247,7 +251,7 @@ func (a *logAnalytics) check(t *testing.T, b harness.Journal) {
 	}
 }
 
-// checkUsage wants the statistics to be the sums over the end records.
+// checkUsage checks that the statistics are the sums over the end records.
 func (m *recovery) checkUsage(b harness.Journal) {
 	m.t.Helper()
 	m.checkUsageOf(b, len(open(&b)))
@@ -282,7 +286,7 @@ func (m *recovery) checkUsageOf(b harness.Journal, incomplete int) {
 	}
 }
 
-// checkJournal verifies all of it, bodies too.
+// checkJournal verifies the whole journal, including bodies.
 func (m *recovery) checkJournal(bodies bool) {
 	m.t.Helper()
 	now := time.Now()
@@ -300,7 +304,7 @@ func (m *recovery) checkJournal(bodies bool) {
 	}
 }
 
-// ids of the begins that have no end, in order.
+// open returns the sorted ids of the begin records without an end record.
 func open(b *harness.Journal) (ids []string) {
 	for id := range b.BeginLines {
 		if _, ended := b.EndLines[id]; !ended {
@@ -311,7 +315,8 @@ func open(b *harness.Journal) (ids []string) {
 	return ids
 }
 
-// checkIncomplete wants one incomplete record for each begin without an end, and no other.
+// checkIncomplete checks that each begin record without an end record has exactly one
+// incomplete record, and that there are no others.
 func checkIncomplete(b *harness.Journal, t *testing.T) {
 	t.Helper()
 	var noted []string

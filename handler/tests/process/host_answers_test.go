@@ -13,7 +13,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// A header value of a region that is not ASCII would make the host drop an answer that was paid for.
+// The host would drop an answer whose header values are not ASCII, although its tokens must
+// be paid.
 func TestOddRegionHeadersArrive(t *testing.T) {
 	h := startHosted(t)
 	h.region.Fault(aoaisim.Fault{
@@ -29,7 +30,8 @@ func TestOddRegionHeadersArrive(t *testing.T) {
 	}
 }
 
-// When a region breaks a stream off, the client reads the gateway's error event and then a reset.
+// When a region breaks off a stream, the client receives the gateway's error event and then
+// a reset.
 func TestErrorEventPrecedesReset(t *testing.T) {
 	h := startHosted(t)
 	h.region.Fault(aoaisim.Fault{Do: aoaisim.DoCutReset, After: 4})
@@ -38,7 +40,7 @@ func TestErrorEventPrecedesReset(t *testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			a := h.Post(harness.ChatPath, harness.ChatStream)
-			if a.Status == http.StatusServiceUnavailable { // the breaker is open already
+			if a.Status == http.StatusServiceUnavailable { // the region's breaker is open already
 				return
 			}
 			broken.Add(1)
@@ -53,7 +55,8 @@ func TestErrorEventPrecedesReset(t *testing.T) {
 	}
 }
 
-// A process that dies costs those in flight an empty 500 or a reset, and nobody else anything.
+// When a process dies, the requests in flight get an empty 500 or a reset. Other requests
+// do not notice it.
 func TestDeathIsEmpty500(t *testing.T) {
 	h := startHosted(t)
 	h.region.Fault(aoaisim.Fault{Do: aoaisim.DoHang, Times: 3})

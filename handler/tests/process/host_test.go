@@ -35,7 +35,8 @@ products:
       - {requests: 1, per: minute, hard: true}
 `
 
-// The settings that the templates compute for an instance of 2,048 MB with 50 requests at a time.
+// The settings that the templates compute for an instance with 2,048 MB and 50 simultaneous
+// requests.
 const (
 	shippedConcurrency = 50
 	shippedHostLimit   = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=12582912"
@@ -73,7 +74,7 @@ func startHosted(t *testing.T, settings ...string) hosted {
 	return h
 }
 
-// upload sends a chat request whose body has about size bytes, and reads the answer.
+// upload sends a chat request with a body of about size bytes, and reads the answer.
 func (h hosted) upload(path, key string, size int, chunked bool) harness.Answer {
 	head, tail := `{"model":"chat","messages":[{"role":"user","content":"`, `"}]}`
 	fill := max(0, size-len(head)-len(tail))
@@ -96,7 +97,7 @@ func (h hosted) upload(path, key string, size int, chunked bool) harness.Answer 
 	return harness.Answer{Status: resp.StatusCode, Header: resp.Header, Body: b, Err: err}
 }
 
-// letters is text without end.
+// letters is a reader of an endless text.
 type letters struct{}
 
 func (letters) Read(p []byte) (int, error) {
@@ -106,15 +107,16 @@ func (letters) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// refusal is a request that the gateway refuses.
+// refusal is a request that the gateway refuses, with the expected answer.
 type refusal struct {
 	status    int
 	h         hosted
 	path, key string
-	least     int // bytes of the body
+	least     int // least size of the body in bytes
 }
 
-// Each refusal arrives with its status and its JSON, whatever the size of the body.
+// Every refusal reaches the client with its status and its JSON, whatever the size of the
+// request's body.
 func TestHostPassesRefusals(t *testing.T) {
 	rounds, sizes := 1, []int{0, 5 << 20, 50 << 20}
 	if harness.Proving {
@@ -139,7 +141,7 @@ func TestHostPassesRefusals(t *testing.T) {
 					continue
 				}
 				if c.status == 429 {
-					large.upload(chat, once, 0, false) // the window may have ended
+					large.upload(chat, once, 0, false) // sent again, because the limit's window may have ended
 				}
 				sent++
 				if c.arrives(size, n%2 == 1) {
@@ -163,7 +165,7 @@ func (c refusal) arrives(size int, chunked bool) bool {
 	return true
 }
 
-// peakMemory is the most that the gateway's process has held, in MiB.
+// peakMemory returns the largest memory of the gateway's process so far, in MiB.
 func (h hosted) peakMemory() (mib int) {
 	h.T.Helper()
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", h.host.Pid()))
@@ -215,7 +217,7 @@ func (h hosted) attack(ctx context.Context, connections int, sizes []int) (sent 
 	return sent, attackers.Wait
 }
 
-// strike sends one body as raw bytes and does not care for the answer.
+// strike sends one body as raw bytes and ignores the answer.
 func (h hosted) strike(ctx context.Context, size int) {
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(h.URL, "http://"), time.Second)
 	if err != nil {
@@ -230,8 +232,9 @@ func (h hosted) strike(ctx context.Context, size int) {
 	}
 }
 
-// With the shipped settings nobody without a key can end an instance. With the host's own
-// limit of 100 MiB a few bodies do, or the test would prove nothing.
+// With the settings that are shipped, nobody can exhaust an instance's memory without a
+// key. With the host's own limit of 100 MiB per body, a few bodies can; without this, the
+// test would prove nothing.
 func TestKeylessBodiesNeverEndInstance(t *testing.T) {
 	lasts := 8 * time.Second
 	if harness.Proving {
@@ -272,8 +275,8 @@ func TestKeylessBodiesNeverEndInstance(t *testing.T) {
 	wait()
 }
 
-// The host resolves dot segments, so a path below /openai can reach /manage: with no less
-// checking than a direct request.
+// The host resolves dot segments, so a path below /openai can reach /manage. The gateway
+// must check such a request as it checks a direct one.
 func TestDotsReachManageOnlyWithKey(t *testing.T) {
 	h := startHosted(t)
 	for _, path := range []string{
@@ -287,7 +290,7 @@ func TestDotsReachManageOnlyWithKey(t *testing.T) {
 	}
 }
 
-// get requests a path as it is written, which no client library does.
+// get requests a path exactly as it is written, which client libraries do not do.
 func (h hosted) get(path string) (status int) {
 	h.T.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
@@ -304,8 +307,8 @@ func (h hosted) get(path string) (status int) {
 	return resp.StatusCode
 }
 
-// A kill during a request without a body has the host send it again. What creates
-// something is created once.
+// If the gateway is killed during a request without a body, the host sends the request
+// again. A request that creates something must be executed only once.
 func TestKilledRequestIsDoneOnce(t *testing.T) {
 	h := startHosted(t)
 	h.region.Fault(aoaisim.Fault{Do: aoaisim.DoHang, Times: 1})

@@ -48,10 +48,11 @@ func plannedKills() harness.KillPlan {
 	return harness.KillPlan{Kills: 20, Apart: 300 * time.Millisecond, Trouble: time.Second}
 }
 
-// The gateway is killed by SIGKILL at random moments under load. Whatever a client holds
-// as a complete answer has its end record, whatever began to stream has its begin record,
-// and no hard limit has been charged less than was used. After one sweep the sink, which
-// failed in every way meanwhile, has each record, and the statistics are their sums.
+// The gateway is killed by SIGKILL at random moments under load. Every answer that a client
+// received completely has its end record. Every stream that began has its begin record. No
+// hard limit has charged less than was used. After one recovery, Log Analytics, which
+// failed in every way in the meantime, has a row of each record, and the statistics are the
+// sums over the records.
 func TestKilledGatewayLosesNoAnswer(t *testing.T) {
 	plan := plannedKills()
 	server := harness.StartAzurite(t)
@@ -89,8 +90,8 @@ func TestKilledGatewayLosesNoAnswer(t *testing.T) {
 	after.checkJournal(true)
 }
 
-// startKilledHost serves the staged app; each kill is a lost instance, replaced on the
-// same port.
+// startKilledHost serves the staged app. After each kill, the whole host is replaced on the
+// same port, as Azure replaces an instance.
 func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *funchost.Host {
 	t.Helper()
 	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
@@ -113,7 +114,7 @@ func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *
 	return host
 }
 
-// killClients are of three teams, one for each product.
+// killClients are clients of three teams, one for each product.
 func killClients(t *testing.T, url string) (clients []*harness.Client) {
 	t.Helper()
 	remote := cli.Remote{URL: url, Key: harness.AdminKey, Client: http.DefaultClient}
@@ -142,8 +143,9 @@ func killClients(t *testing.T, url string) (clients []*harness.Client) {
 	return clients
 }
 
-// killAtRandom lets each new process live for a random time, from nothing to twice the
-// mean; longer on a machine so busy that the load would be too thin to prove anything.
+// killAtRandom kills each new process after a random time, between zero and twice the
+// average. On a very busy machine it waits longer, because too few requests would prove
+// nothing.
 func killAtRandom(t *testing.T, host *funchost.Host, load *harness.Load, plan harness.KillPlan) {
 	t.Helper()
 	for n := range plan.Kills {
@@ -158,7 +160,8 @@ func killAtRandom(t *testing.T, host *funchost.Host, load *harness.Load, plan ha
 	}
 }
 
-// startStreams starts n streams that stop after three events each until the region's faults are cleared.
+// startStreams starts n streams. Each stops after three events, until the region's faults
+// are cleared.
 func startStreams(t *testing.T, p *harness.Process, region *aoaisim.Region, n int) <-chan harness.Observation {
 	t.Helper()
 	region.Fault(aoaisim.Fault{Do: aoaisim.DoStep})
@@ -176,8 +179,8 @@ func startStreams(t *testing.T, p *harness.Process, region *aoaisim.Region, n in
 	return seen
 }
 
-// A person's Ctrl-C, or a container's SIGTERM: streams under way are finished, with their
-// records, and nothing new is taken.
+// After Ctrl-C or a container's SIGTERM, the gateway finishes the streams in progress with
+// their records, and accepts no new requests.
 func TestSIGTERMLetsStreamsFinish(t *testing.T) {
 	const streams = 8
 	server := harness.StartAzurite(t)

@@ -9,7 +9,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// trips says when a fault opens the breaker: at no request, the first or the third.
+// trips says after how many requests a fault opens the breaker; never = it does not.
 type trips int
 
 const (
@@ -18,19 +18,19 @@ const (
 	third  trips = 3
 )
 
-// faultRow is one way for a region to fail, and what the gateway makes of it.
+// faultRow is one way in which a region fails, with the expected behaviour of the gateway.
 type faultRow struct {
 	name   string
 	fault  aoaisim.Fault
-	place  string // refused or tls: the region is there in no other way
-	reason string // of an attempt
-	tries  int    // attempts at one failing region; 0 = 1
-	moves  bool   // the next region is asked
-	alone  int    // status when there is none
-	waits  int    // status of a stream then, where it is another: the last try waits
+	place  string // "refused" or "tls" = every connection to the region fails in this way
+	reason string // expected reason of the attempts in the record
+	tries  int    // expected number of attempts at each failing region; 0 = 1
+	moves  bool   // true = the gateway tries the next region
+	alone  int    // expected status if there is no other region
+	waits  int    // expected status of a stream if there is no other region; 0 = as alone. It differs if the gateway waits for the region.
 	trips  trips
-	wait   time.Duration // the breaker stays open about that long
-	only   string        // stream or whole, where the fault makes no sense for the other
+	wait   time.Duration // about how long the breaker stays open
+	only   string        // "stream" or "whole" = the fault is possible only there; empty = in both
 }
 
 func statusFault(code int, headers ...string) aoaisim.Fault {
@@ -42,12 +42,12 @@ func statusFault(code int, headers ...string) aoaisim.Fault {
 	return f
 }
 
-// later stands for the date in 90 seconds from when the faults begin.
+// later stands for the date 90 seconds after the faults begin.
 const later = "(date)"
 
-const hangs = 3500 // ms; longer than the gateway of the matrix waits for a whole answer
+const hangs = 3500 // milliseconds; longer than the answer timeout of the gateway in these tests
 
-// A breaker stays open for cooldown, or for the time that the fault names.
+// A breaker stays open for cooldown, or for named if the fault names a time.
 const cooldown, named = 10 * time.Second, 90 * time.Second
 
 const filtered = `{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}`
@@ -118,16 +118,17 @@ var faultRows = []faultRow{
 	{name: "404", fault: statusFault(404), alone: 404},
 }
 
-// matrixCase is a row with a number of regions, all but the last failing, or the one there
-// is. Each has a model of its own, and so breakers of its own: the cases share one stack.
+// matrixCase is a row with one, two or three regions. All of them fail except the last of
+// several. Each case has its own model and so its own breakers, because all cases share one
+// gateway.
 type matrixCase struct {
 	faultRow
 	stream bool
 	model  string
-	chain  []string // regions by priority
+	chain  []string // regions in the order of their priorities
 
-	first harness.Answer // of the first request
-	state []string       // problems with breakers, seen at once
+	first harness.Answer // the answer to the first request
+	state []string       // problems with breakers, which are checked while the case runs
 }
 
 func matrixCases() (cases []*matrixCase) {
@@ -150,7 +151,7 @@ func (c *matrixCase) String() string {
 	return fmt.Sprintf("%s, stream %t, %d regions", c.name, c.stream, len(c.chain))
 }
 
-// failing are the regions of the chain that fail.
+// failing returns the regions to which the gateway sends requests and which fail.
 func (c *matrixCase) failing() []string {
 	switch {
 	case len(c.chain) == 1:
@@ -161,7 +162,7 @@ func (c *matrixCase) failing() []string {
 	return c.chain[:len(c.chain)-1]
 }
 
-// waited: nobody else could be asked, so that the region's silence was borne.
+// waited reports whether the gateway waited for a silent region because there was no other.
 func (c *matrixCase) waited() bool { return c.waits != 0 && len(c.chain) == 1 }
 
 func (c *matrixCase) status() int {
@@ -174,7 +175,7 @@ func (c *matrixCase) status() int {
 	return c.alone
 }
 
-// reasons are those of the attempts, as region/reason.
+// reasons returns the expected attempts in the form region/reason.
 func (c *matrixCase) reasons() (want []string) {
 	for _, region := range c.failing() {
 		reason := c.reason

@@ -21,13 +21,14 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// matrix is one staged gateway behind the host stand-in, with every region the cases need.
+// matrix is one staged gateway behind the stand-in for the Functions host, with the regions
+// of all cases.
 type matrix struct {
 	*harness.Gateway
 	storage *azurite.Server
 }
 
-// matrixModels gives each case a model of its own, served by the regions of the case.
+// matrixModels gives each case its own model, which only the regions of the case serve.
 func matrixModels(cases []*matrixCase) (deployments map[string]aoaisim.Deployment, models map[string]map[string]string) {
 	deployments, models = map[string]aoaisim.Deployment{}, map[string]map[string]string{}
 	for _, c := range cases {
@@ -47,7 +48,7 @@ func startMatrix(t *testing.T, cases []*matrixCase) *matrix {
 	m := &matrix{storage: harness.StartAzurite(t)}
 	w := harness.NewEnvironment(t, m.storage.ConnectionString(), harness.TestPolicy)
 	deployments, models := matrixModels(cases)
-	locked := httptest.NewTLSServer(http.NotFoundHandler()) // signed by nobody the gateway trusts
+	locked := httptest.NewTLSServer(http.NotFoundHandler()) // its certificate is not trusted by the gateway
 	t.Cleanup(locked.Close)
 	nobody := "http://127.0.0.1:" + harness.FreePort(t)
 	endpoints := map[string]string{"refused1": nobody, "refused2": nobody, "tls1": locked.URL, "tls2": locked.URL}
@@ -97,7 +98,7 @@ func strike(sims map[string]*aoaisim.Region, cases []*matrixCase) {
 	}
 }
 
-// states are the breakers by region and deployment.
+// states returns the states of the breakers by region and deployment.
 func (m *matrix) states() map[string]backend.Health {
 	a := m.Do(http.MethodGet, "/manage/api/regions", "", "api-key="+harness.AdminKey)
 	var list []backend.Health
@@ -111,7 +112,7 @@ func (m *matrix) states() map[string]backend.Health {
 	return found
 }
 
-// run sends a case's requests and looks at its breakers after each.
+// run sends the requests of a case and checks its breakers after each request.
 func (m *matrix) run(c *matrixCase) {
 	path := "/openai/deployments/" + c.model + "/chat/completions?api-version=2024-10-21"
 	for n := trips(1); n <= max(1, c.trips); n++ {
@@ -187,7 +188,8 @@ func TestFaultMatrix(t *testing.T) {
 	harness.Report(t, "%d cases in %.1f s", len(cases), time.Since(began).Seconds())
 }
 
-// records waits until the record of each case's first request is in the journal.
+// records waits until the journal has the record of each case's first request, and returns
+// these records.
 func (m *matrix) records(t *testing.T, cases []*matrixCase) (found map[string]gateway.Record) {
 	t.Helper()
 	harness.Until(t, "every record", func() bool {
@@ -205,7 +207,7 @@ func (m *matrix) records(t *testing.T, cases []*matrixCase) (found map[string]ga
 	return found
 }
 
-// The second instance learns from the first, through storage, whom not to ask.
+// The second instance learns from the first, through the table, which breakers are open.
 func TestNewProcessKnowsOfOutage(t *testing.T) {
 	storage := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, storage.ConnectionString(), harness.TestPolicy)
@@ -241,7 +243,7 @@ func TestNewProcessKnowsOfOutage(t *testing.T) {
 	n := dead.Counts().Requests - before
 	harness.Report(t, "40 requests of a new process, %d of them to the dead region", n)
 	most := int64(0)
-	if time.Since(tripped) > 9*time.Second { // a slow machine: the breaker's time was over meanwhile
+	if time.Since(tripped) > 9*time.Second { // on a slow machine the breaker's time has ended already
 		most = 1
 	}
 	if before != 1 || n > most {

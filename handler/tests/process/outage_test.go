@@ -15,7 +15,7 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// steady is what a steady load saw of one request.
+// steady is what a client saw of one request.
 type steady struct {
 	at, took time.Duration
 	status   int
@@ -30,7 +30,7 @@ func outageFor() time.Duration {
 	return 8 * time.Second
 }
 
-// load sends perSecond requests a second, however long each takes.
+// load starts perSecond requests every second, even if earlier ones are not answered yet.
 func load(r *harness.Gateway, perSecond int, lasts time.Duration) (seen []steady) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 	defer client.CloseIdleConnections()
@@ -76,7 +76,7 @@ func threeRegions(t *testing.T) (*harness.Environment, []*aoaisim.Region) {
 	return w, regions
 }
 
-// start runs one gateway and makes a subscription.
+// start starts one gateway and creates a subscription.
 func start(w *harness.Environment, more ...string) *harness.Gateway {
 	w.T.Helper()
 	p := harness.StartProcess(w.T, w.Environ(more...))
@@ -86,8 +86,9 @@ func start(w *harness.Environment, more ...string) *harness.Gateway {
 	return r
 }
 
-// A region goes dark in one of two ways: it takes requests and never answers, or it
-// answers no SYN. Its clients' limit differs.
+// A region fails in one of two ways: it accepts requests and never answers, or it does not
+// answer connection requests (SYN). The two ways have different limits for the delay that
+// clients may notice.
 func TestOutageOfOneRegion(t *testing.T) {
 	t.Run("silent", func(t *testing.T) {
 		w, regions := threeRegions(t)
@@ -108,7 +109,8 @@ func TestOutageOfOneRegion(t *testing.T) {
 	})
 }
 
-// bearsOutage sends a steady load and counts the requests that waited longer than limit.
+// bearsOutage sends requests at a constant rate and counts those that took longer than
+// limit.
 func bearsOutage(r *harness.Gateway, limit time.Duration) {
 	r.T.Helper()
 	seen := load(r, 50, max(outageFor(), limit+4*time.Second))

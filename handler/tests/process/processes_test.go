@@ -29,8 +29,9 @@ const (
 	raceCallers = 64
 )
 
-// raceFor is how long the callers run; a race must end within one window. The short form
-// ends as soon as the limit is used up, since a busy machine takes longer to get there.
+// raceFor returns how long the callers send requests. This must be less than a window of
+// the limit. The short form ends earlier when the limit is used up; it has time to spare
+// for a busy machine.
 func raceFor() time.Duration {
 	if harness.Proving {
 		return 30 * time.Second
@@ -45,8 +46,8 @@ func raceLimit() int64 {
 	return 8_000
 }
 
-// racePolicy has one product a team. What a request asks for is at most about 1 % of a
-// limit, so that the last that does not fit leaves little unused.
+// racePolicy returns a policy with one product for each team. A request asks for at most
+// about 1 % of the limit, so that little of the limit is left when a request is refused.
 func racePolicy() string {
 	return strings.NewReplacer("LIMIT", fmt.Sprint(raceLimit())).Replace(`
 version: 1
@@ -72,7 +73,7 @@ products:
 `)
 }
 
-// fleet is eight gateways on one storage, in front of one region that counts.
+// fleet is eight gateways with shared storage, in front of one region that counts tokens.
 type fleet struct {
 	t       *testing.T
 	world   *harness.Environment
@@ -102,7 +103,8 @@ func (f *fleet) url(n int) string {
 	return f.members[n%processes].URL
 }
 
-// killOne replaces a member by a new one, which knows nothing of what the old one held.
+// killOne kills a gateway and starts a new one in its place, which does not know the holds
+// of the old one.
 func (f *fleet) killOne(n int) {
 	f.t.Helper()
 	f.mu.Lock()
@@ -118,14 +120,14 @@ func (f *fleet) killOne(n int) {
 	f.mu.Unlock()
 }
 
-// outcome of a race.
+// result is the outcome of a race.
 type result struct {
 	answered, refused, failed atomic.Int64
-	tokens                    atomic.Int64 // of answers seen whole
+	tokens                    atomic.Int64 // in answers that were read completely
 	took                      time.Duration
 }
 
-// key makes the team's subscription.
+// key creates the subscription of a team and returns its key.
 func (f *fleet) key(team string) string {
 	f.t.Helper()
 	remote := cli.Remote{URL: f.url(0), Key: harness.AdminKey, Client: http.DefaultClient}
@@ -136,7 +138,7 @@ func (f *fleet) key(team string) string {
 	return sub.Primary
 }
 
-// race has n callers with one key ask as fast as they can.
+// race makes n callers with the same key send requests as fast as they can.
 func (f *fleet) race(key string, n int) *result {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), raceFor())
@@ -187,10 +189,11 @@ func (f *fleet) ask(client *http.Client, url, key string, r *result) {
 	default:
 		r.refused.Add(1)
 	}
-	time.Sleep(20 * time.Millisecond) // refused callers come back, but not in a busy loop
+	time.Sleep(20 * time.Millisecond) // a refused caller tries again after a pause, not in a busy loop
 }
 
-// withinOneWindow waits until a race cannot straddle two minutes, then starts from zero.
+// withinOneWindow waits until a whole race fits into the present minute, and then sets the
+// region's counts to zero.
 func withinOneWindow(t *testing.T) {
 	t.Helper()
 	now := time.Now()
@@ -208,7 +211,7 @@ func nextWindow(t *testing.T) {
 	}
 }
 
-// settled waits until whatever an answer's end leaves to do later is done.
+// settled waits until the settlements that continue in the background are done.
 func settled(t *testing.T) {
 	t.Helper()
 	if err := harness.Pause(t.Context(), 3500*time.Millisecond); err != nil {
@@ -323,7 +326,7 @@ func TestProcessesKilledHardLimits(t *testing.T) {
 	}
 }
 
-// raceUnderFire kills a process each second while it lasts.
+// raceUnderFire runs a race and kills a process every second.
 func (f *fleet) raceUnderFire(key string) *result {
 	f.t.Helper()
 	done := make(chan struct{})

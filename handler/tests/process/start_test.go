@@ -22,8 +22,8 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// started runs the real binary to its end on a port that is taken: had it come as far as
-// to open it, it would say so.
+// started runs the real program with a port that is taken. If the program tried to listen,
+// its output would say so.
 func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +35,7 @@ func started(t *testing.T, environ []string) (code int, stdout, stderr string) {
 	return harness.RunCommand(t, append([]string{settings.PortVariable + "=" + port}, environ...))
 }
 
-// wrongSetting is one mistake and the beginning of the line that reports it.
+// wrongSetting is one wrong setting, with the beginning of the line that reports it.
 type wrongSetting struct{ setting, value, line string }
 
 func wrongSettings(hidden, policy string) []wrongSetting {
@@ -54,8 +54,8 @@ func wrongSettings(hidden, policy string) []wrongSetting {
 		{"GATEWAY_AUDIT_WAIT", "15", "GATEWAY_AUDIT_WAIT: must be a duration from 1s to 1h"},
 		{"GATEWAY_HEARTBEAT", "0s", "GATEWAY_HEARTBEAT: must be a duration from"},
 		{"GATEWAY_API_VERSION_FLOOR", "latest", "GATEWAY_API_VERSION_FLOOR: must be an api-version such as 2024-10-21"},
-		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: contains no PEM certificate"},
-		{"GATEWAY_HEART_BEAT", "20s", "GATEWAY_HEART_BEAT: no such setting; did you mean GATEWAY_HEARTBEAT?"},
+		{"GATEWAY_DEV_CA_FILE", policy, "GATEWAY_DEV_CA_FILE: the file contains no PEM certificate"},
+		{"GATEWAY_HEART_BEAT", "20s", "GATEWAY_HEART_BEAT: there is no setting with this name; did you mean GATEWAY_HEARTBEAT?"},
 		{"GATEWAY_POLICY", policy, policy + ":6:18: products.default.limits[0].tokens: "},
 		{
 			"GATEWAY_BACKENDS", `[{"name":"a","endpoint":"http://far.example.com","credential":"k","priority":0,"models":{"m":"d"}},` +
@@ -65,7 +65,8 @@ func wrongSettings(hidden, policy string) []wrongSetting {
 	}
 }
 
-// Each mistake below has one line; what it names and what it says is right stands beside.
+// The program reports each mistake on a line of its own, with the setting's name and a
+// correct value.
 func TestStartReportsEveryMistake(t *testing.T) {
 	const hidden = "s3cr3t-v4lue"
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
@@ -77,9 +78,9 @@ func TestStartReportsEveryMistake(t *testing.T) {
 	further := []string{
 		policy + ":7:28: products.default.limits[1].per: ",
 		`GATEWAY_BACKENDS: region 1 ("a"): endpoint must begin with https://`,
-		`GATEWAY_BACKENDS: region 2 ("a"): credential must be "managedIdentity" or a secret's name`,
+		`GATEWAY_BACKENDS: region 2 ("a"): credential must be "managedIdentity" or the name of a secret`,
 		`GATEWAY_BACKENDS: region 2 ("a"): models must map at least one model`,
-		`GATEWAY_BACKENDS: region 2 ("a"): another region has this name too`,
+		`GATEWAY_BACKENDS: region 2 ("a"): another region has the same name`,
 	}
 	var environ, want []string
 	for _, w := range wrong {
@@ -96,7 +97,7 @@ func TestStartReportsEveryMistake(t *testing.T) {
 	sayEach(t, stderr, append(want, further...))
 }
 
-// sayEach wants one line for each of want, and no other.
+// sayEach checks that there is one line for each text in want, and no other line.
 func sayEach(t *testing.T, text string, want []string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -132,10 +133,12 @@ func TestStartRefusesLocalSettings(t *testing.T) {
 	if code != 1 || strings.Contains(stderr, azurite.Key) || strings.Contains(stderr, harness.AdminKey) {
 		t.Errorf("exit code %d, want 1, and no secrets:\n%s", code, stderr)
 	}
-	sayEach(t, stderr, []string{"GATEWAY_STORAGE: holds an account key, which is refused in Azure", "GATEWAY_SECRETS: refused in Azure"})
+	sayEach(t, stderr, []string{
+		"GATEWAY_STORAGE: contains an account key, which is not allowed in Azure", "GATEWAY_SECRETS: not allowed in Azure",
+	})
 }
 
-// A connection string of the right form with a key that is none.
+// This connection string has the right form, but its key is not valid.
 func TestStartReportsBrokenKey(t *testing.T) {
 	const hidden = "no*base64*at*all"
 	w := harness.NewEnvironment(t, "AccountName=a;AccountKey="+hidden+";", harness.TestPolicy)
@@ -157,8 +160,8 @@ func TestStartReportsTakenPort(t *testing.T) {
 	sayEach(t, stderr, []string{settings.PortVariable + ": listen tcp "})
 }
 
-// A start does not wait for storage nor fail with it: the host would count three failed
-// starts and give the instance up.
+// The program starts while storage cannot be reached. Otherwise the host would count three
+// failed starts and give up the instance.
 func TestStartWithoutStorage(t *testing.T) {
 	blob, tables := harness.FreePort(t), harness.FreePort(t)
 	away := &azurite.Server{Blob: "http://127.0.0.1:" + blob + "/" + azurite.Account, Table: "http://127.0.0.1:" + tables + "/" +
@@ -184,7 +187,7 @@ func TestStartWithoutStorage(t *testing.T) {
 	recovers(p, blob, tables)
 }
 
-// recovers starts the storage that was away.
+// recovers starts the storage that could not be reached before.
 func recovers(p *harness.Process, blob, tables string) {
 	t := p.T
 	t.Helper()
@@ -220,7 +223,7 @@ func expectStatus(t *testing.T, url string, want int) {
 	}
 }
 
-// ask makes one request for a chat completion; status 0 = no answer.
+// ask sends a chat request and returns the status; 0 = no answer.
 func ask(p *harness.Process, key string) (status int, retryAfter, body string) {
 	p.T.Helper()
 	req, err := http.NewRequestWithContext(p.T.Context(), http.MethodPost, p.URL+harness.ChatPath, strings.NewReader(harness.ChatBody))

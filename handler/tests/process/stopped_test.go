@@ -11,9 +11,9 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// A process is stopped in the middle of streams, taken for dead and its files taken over;
-// then it goes on. The real ends go into a new file, supersede the incomplete ones that the
-// sweep wrote, and count once.
+// A process is stopped in the middle of streams. It seems dead, so a recovery takes over
+// its files. Then the process continues. Its end records go into a new file. They replace
+// the incomplete records that the recovery wrote, and are counted once.
 func TestStoppedProcessGoesOn(t *testing.T) {
 	const streams = 6
 	server, sink := harness.StartAzurite(t), startLogAnalytics(t)
@@ -58,7 +58,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 	after.checkJournal(false)
 }
 
-// ends counts the requests whose newest row is an end.
+// ends counts the requests whose newest row is that of an end record.
 func (a *logAnalytics) ends(t *testing.T) (n int) {
 	for _, row := range a.best(t) {
 		if row.Revision > 0 {

@@ -28,7 +28,7 @@ func TestCommandVerifies(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 	}
-	// fields are what verify printed, with single blanks.
+	// fields are the lines that verify printed, with single blanks between words.
 	fields := func(out string) string { return strings.Join(strings.Fields(out), " ") }
 	out := fields(ok(t, r.local, "verify"))
 	if !strings.Contains(out, "breaks none") || strings.Contains(out, "records 0 ") {
@@ -45,12 +45,12 @@ func TestCommandVerifies(t *testing.T) {
 	<-r.gateway.Exited
 	removeRows(t, r.local)
 	code, out, stderr := harness.RunCommand(t, r.local, "verify")
-	if code != 1 || !strings.Contains(out, "has no manifest entry") || !strings.Contains(stderr, "not as it was written") {
+	if code != 1 || !strings.Contains(out, "has no manifest entry") || !strings.Contains(stderr, "altered or damaged") {
 		t.Errorf("without its row: exit code %d\n%s%s", code, out, stderr)
 	}
 }
 
-// removeRows deletes the row of every file.
+// removeRows deletes the manifest entries of all files.
 func removeRows(t *testing.T, environ []string) {
 	t.Helper()
 	s, err := settings.For(settings.Serving, environ)

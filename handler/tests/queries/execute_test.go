@@ -50,7 +50,7 @@ func execute(t *testing.T, w work) map[string]result {
 	return found
 }
 
-// ndjson writes rows as a sink stores them.
+// ndjson writes rows in the form in which the stand-in for Log Analytics stores them.
 func ndjson(t *testing.T, rows []logs.Row) string {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "rows.ndjson"))
@@ -69,9 +69,10 @@ func ndjson(t *testing.T, rows []logs.Row) string {
 	return file.Name()
 }
 
-// runnable is a seed query as the engine here can run it. It lacks todecimal, and todouble
-// is as exact for tokens; and indexof with more than two arguments, which is used for a
-// column that no later step reads: that step is left out.
+// runnable changes a query so that the engine of these tests can run it. The engine has no
+// todecimal; todouble is exact enough for tokens. It also has no indexof with more than two
+// arguments; the query uses it only for a column that no later step reads, so runnable
+// removes that step.
 func runnable(q named) named {
 	lines := slices.DeleteFunc(strings.Split(q.Text, "\n"), func(line string) bool { return strings.Contains(line, "modelkey = ") })
 	return named{q.Name, strings.ReplaceAll(strings.Join(lines, "\n"), "todecimal(", "todouble(")}
@@ -94,7 +95,7 @@ func TestImportedQueriesAddUp(t *testing.T) {
 			t.Fatalf("%v", row)
 		}
 	}
-	// The Japanese queries ask for completions only, of any status.
+	// The Japanese queries count only completions, with any status.
 	completions := map[key]sums{}
 	seen, prompts := map[string]bool{}, 0
 	for _, row := range b.rows {
@@ -138,7 +139,7 @@ func wantTokens(t *testing.T, name string, found map[string]result, want map[key
 	}
 }
 
-// whole are questions whose answers the expectation knows.
+// whole are queries with known results.
 var whole = []named{
 	{"requests", "GatewayLogs | summarize Requests = countif(not(IsIncomplete)), Dead = countif(IsIncomplete), Refused = " +
 		"countif(IsRefused), Amended = countif(Outcome == 'not-durable'), Tokens = sum(TotalTokens), Rows = count()"},

@@ -15,13 +15,14 @@ import (
 	"aoaigateway/handler/logs"
 )
 
-// expectation is what a journal might contain, the rows made of it, and what they must add up to.
+// expectation is a set of rows as a journal may produce them, with the sums that queries
+// must return.
 type expectation struct {
 	maker logs.Mapper
-	rows  []logs.Row // as shipped: in revisions, with copies
+	rows  []logs.Row // as they arrive: with several revisions and copies of the same record
 
-	tokens   map[key]sums // of chat and completions answered with 200
-	prompts  int          // those, and refusals of the same operations
+	tokens   map[key]sums // in chat and completions that were answered with 200
+	prompts  int          // number of these requests and of refused requests of the same operations
 	requests int
 	last     gateway.Line
 }
@@ -47,7 +48,7 @@ func newExpectation(t *testing.T) *expectation {
 			i++
 		}
 	}
-	for ; i < 60; i++ { // ends that were corrected, copied, and reported dead before
+	for ; i < 60; i++ { // records with an end, an amend and an earlier incomplete line, whose rows arrive several times
 		b.exchange(t, i, "createChatCompletion", nil)
 		amended, dead := b.last, b.last
 		amended.Type, amended.Outcome = gateway.Amend, gateway.NotDurable
@@ -55,7 +56,7 @@ func newExpectation(t *testing.T) *expectation {
 		b.line(amended, 2)
 		b.line(dead, 1)
 	}
-	for n := range 5 { // and some that never ended
+	for n := range 5 { // records that have only an incomplete line
 		b.line(gateway.Line{Type: gateway.Incomplete, Record: gateway.Record{
 			ID: fmt.Sprint("dead-", n), Time: time.Now().UTC(), Operation: "ChatCompletions_Create", Caller: gateway.Caller{IP: "198.51.100.1"},
 			Request: &gateway.Body{Size: 2, JSON: json.RawMessage("{}")},
@@ -77,7 +78,7 @@ func (b *expectation) line(l gateway.Line, copies int) {
 	}
 }
 
-// exchange enters one request whose answer is body.
+// exchange adds one request with the given answer.
 func (b *expectation) exchange(t *testing.T, i int, operation string, change func(*gateway.Line)) {
 	t.Helper()
 	models := []string{"gpt-4o-2024-11-20", "gpt-35-turbo-instruct", "text-embedding-3-small"}
@@ -119,7 +120,7 @@ func (b *expectation) exchange(t *testing.T, i int, operation string, change fun
 	b.count(k, end.Status, u)
 }
 
-// count adds one request to what the rows must add up to.
+// count adds one request to the expected sums.
 func (b *expectation) count(k key, status int, u gateway.Usage) {
 	b.requests++
 	id := b.rows[len(b.rows)-1].OperationID
@@ -133,7 +134,7 @@ func (b *expectation) count(k key, status int, u gateway.Usage) {
 	}
 }
 
-// streamed has the answer come as a stream's chunks.
+// streamed makes the answer a stream with these chunks.
 func streamed(text string, usage bool) func(*gateway.Line) {
 	return func(l *gateway.Line) {
 		a := assemble.New(assemble.Chat)
@@ -157,7 +158,7 @@ func huge(l *gateway.Line) {
 	l.Response.JSON = []byte(strings.Replace(string(l.Response.JSON), `"text":"`, `"text":"`+strings.Repeat(`long \"text\" `, 40_000), 1))
 }
 
-// inBlob has the answer stand in a blob that nobody reads back.
+// inBlob makes the answer a blob that cannot be read.
 func inBlob(l *gateway.Line) {
 	l.Response.JSON, l.Response.Blob, l.Response.Size = nil, "bodies/"+l.ID+"/response", 5<<20
 }

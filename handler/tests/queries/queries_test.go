@@ -1,6 +1,7 @@
-// Package queries_test analyses infra/queries/*.kql, and the queries written for API
-// Management that this gateway must serve unchanged, with Microsoft's own language service
-// against the columns that logs.Row declares, and runs them on rows made by package logs.
+// Package queries_test checks the queries in infra/queries, and queries written for API
+// Management that must work unchanged. It analyses them with Microsoft's own language
+// service and the columns that logs.Row declares, and runs them with rows that package logs
+// has made.
 package queries_test
 
 import (
@@ -22,8 +23,8 @@ import (
 
 const queryFolder = "../../../infra/queries"
 
-// functions are the saved functions in the order of their use of each other; all other
-// files of the folder are the workbook's queries.
+// functions are the saved functions. A function may use only earlier ones. All other files
+// in the folder are queries of the workbook.
 var functions = []string{"GatewayLogs", "ApiManagementGatewayLogs", "ApiManagementGatewayLlmLog"}
 
 type named struct {
@@ -31,7 +32,7 @@ type named struct {
 	Text string `json:"text"`
 }
 
-// work is what both programs read.
+// work is the input of the two programs.
 type work struct {
 	Table     string        `json:"table"`
 	Columns   []kustoColumn `json:"columns"`
@@ -66,7 +67,7 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
-// workbook are the workbook's queries with its parameters filled in.
+// workbook returns the queries of the workbook, with values for its parameters.
 func workbook(t *testing.T) (queries []named) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(queryFolder, "workbook-*.kql"))
@@ -83,7 +84,7 @@ func workbook(t *testing.T) (queries []named) {
 	return queries
 }
 
-// seeds are the four queries of the architecture that this gateway replaces.
+// seeds are four queries from the architecture that this gateway replaces.
 func seeds(t *testing.T) (queries []named) {
 	t.Helper()
 	for _, name := range []string{"en-prompt-completions", "en-tokens-by-ip-and-model", "ja-prompt-completions", "ja-tokens-by-ip-and-model"} {
@@ -151,7 +152,7 @@ func analyse(t *testing.T, w work) map[string]analysis {
 	return found
 }
 
-// bad are queries that an analysis worth the name refuses, with the code it gives.
+// bad are wrong queries, with the error code that the analysis must report.
 var bad = map[string]struct{ text, code string }{
 	"unknown column":           {"GatewayLogs | where Modelname == 'x'", "KS142"},
 	"unknown table":            {"GatewayLog | take 1", "KS204"},
@@ -195,7 +196,8 @@ func TestQueriesFitColumns(t *testing.T) {
 	}
 }
 
-// apim are API Management's own columns by type, but for those the service sets itself.
+// apim are the columns of API Management's own table by type, without those that the
+// service sets itself.
 var apim = map[string]map[string]string{
 	"ApiManagementGatewayLogs": columnsOf(map[string]string{
 		"string": "ApiId ApiRevision ApimSubscriptionId BackendId BackendMethod BackendProtocol BackendUrl BackendRequestBody " +

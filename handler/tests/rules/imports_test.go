@@ -13,10 +13,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the generated parts of the documents")
 
-// row is a layer of packages. A package may import packages of lower rows only.
+// row is a layer of packages. A package may import only packages of lower rows.
 type row struct {
-	packages string // names separated by spaces; main is the program itself
-	what     string // for the tour in doc.go
+	packages string // package names separated by spaces; main is the program itself
+	what     string // description for doc.go
 }
 
 // product lists the rows from top to bottom.
@@ -33,7 +33,7 @@ var product = []row{
 	{"quota/state", "what a counter contains: windows, token buckets, slots; pure"},
 	{"logs/export", "shipping rows to Log Analytics"},
 	{"audit derive usage logs", "begin and end records; consumers of the journal; statistics; rows for Log Analytics"},
-	{"assemble meter", "the object that a stream is a form of; what an answer used; pure"},
+	{"assemble meter", "the object that a stream is equivalent to; what an answer used; pure"},
 	{"breakersync", "circuit breakers that instances share"},
 	{"policy openai sse redact breaker", "the policy file; the wire format; event framing; personal data; circuit breakers"},
 	{"headers", "the headers and query parameters that pass the gateway"},
@@ -47,7 +47,8 @@ var product = []row{
 	{"gateway", "the vocabulary of all packages above"},
 }
 
-// standIns lists the rows of the programs that play services. Products never import them.
+// standIns lists the rows of the programs that simulate services. Packages of the product
+// must not import them.
 var standIns = []row{
 	{"devstack", "the command"},
 	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
@@ -56,13 +57,14 @@ var standIns = []row{
 	{"devstack/kestrel", "the HTTP server of the Functions host"},
 }
 
-// exceptions are imports that the rows forbid, each with its reason.
+// exceptions are imports that the rows would forbid, each with its reason.
 var exceptions = map[string]string{
 	"devstack/stack → logs":    "the sink checks rows against the columns of logs",
 	"devstack/template → logs": "the templates are compared with the columns of logs",
 }
 
-// azure lists the packages that may import the Azure SDK. The others work on our interfaces.
+// azure lists the packages that may import the Azure SDK. Other packages use our own
+// interfaces.
 var azure = []string{"app", "cli", "table", "blob", "secret", "backend", "logs/export", "tests/harness"}
 
 // heights maps each package to the number of its row, counted from the bottom.
@@ -76,7 +78,7 @@ func heights(rows []row) map[string]int {
 	return all
 }
 
-// group returns the rows that a package belongs to, and its name in them.
+// group returns the rows that a package belongs to, and the package's name in these rows.
 func group(dir string) (rows map[string]int, name string) {
 	switch {
 	case dir == "":
@@ -89,7 +91,8 @@ func group(dir string) (rows map[string]int, name string) {
 	return heights(product), dir
 }
 
-// testTwin says whether dir is the test package that lies in its subject's folder.
+// testTwin reports whether dir is a test package inside the folder of the package that it
+// tests.
 func testTwin(dir string) bool {
 	parent, name := path.Split(dir)
 	return name == path.Base(parent)+"test"
@@ -149,7 +152,7 @@ func TestPackageNames(t *testing.T) {
 	}
 }
 
-// tour is the part of doc.go that the rows make.
+// tour returns the part of doc.go that is made from the rows.
 func tour() string {
 	var b strings.Builder
 	for _, r := range product {

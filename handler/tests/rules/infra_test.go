@@ -11,7 +11,8 @@ import (
 	"aoaigateway/handler/app/settings"
 )
 
-// between returns the lines of a template from one that ends in begin to one that is end.
+// between returns the lines of a template from the first line that ends in begin up to the
+// next line that is end.
 func between(t *testing.T, file, begin, end string) []string {
 	t.Helper()
 	data, err := os.ReadFile("../../../infra/" + file)
@@ -28,7 +29,7 @@ func between(t *testing.T, file, begin, end string) []string {
 
 var line = regexp.MustCompile(`^\s*(\w+): (.*)$`)
 
-// backendsOfTemplate is GATEWAY_BACKENDS as main.bicep makes it for two regions.
+// backendsOfTemplate returns GATEWAY_BACKENDS as main.bicep computes it for two regions.
 func backendsOfTemplate(t *testing.T) string {
 	t.Helper()
 	var list []map[string]any

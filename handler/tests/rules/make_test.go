@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// make test runs each package twice whose tests -short leaves out: no test is skipped in both.
+// make test must run every test. It runs packages with tests that -short skips a second
+// time, without -short.
 func TestShortTestsRunInMakeTest(t *testing.T) {
 	data, err := os.ReadFile("../../../Makefile")
 	if err != nil {
@@ -25,7 +26,7 @@ func TestShortTestsRunInMakeTest(t *testing.T) {
 		}
 		switch {
 		case !short || s.dir == "tests/rules" || more.MatchString("/"+s.dir):
-		case s.dir == "tests/harness": // its users are in the list
+		case s.dir == "tests/harness": // the packages that use it are in the list
 		case s.name == "tests/e2e/wiremock_test.go" && strings.Contains(string(data), "-run WireMock ./handler/tests/e2e"):
 		default:
 			t.Errorf("%s has tests that only run without -short; add its package to NEEDS_MORE in the Makefile", s.name)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// exportedForContract are exported names without a user outside their package, each with
-// the reason. A name of a whole package covers all its names.
+// exportedForContract are exported names that no other package uses, each with the reason
+// why it is exported. A package's name stands for all of its names.
 var exportedForContract = map[string]string{
 	"logs/export.RefusedError":        "callers of Ship tell a refusal of all rows from other errors",
 	"app/settings.DevelopmentStorage": "tests of the start give it to the real binary",
@@ -28,7 +28,7 @@ var exportedForContract = map[string]string{
 
 const tableFault = "tests of every package let operations of the memory twin fail"
 
-// exported returns the exported package-level names of a file, and the exported methods.
+// exported returns the exported package-level names and exported methods in a file.
 func exported(f *ast.File) (names []string) {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -56,7 +56,7 @@ func exported(f *ast.File) (names []string) {
 	return names
 }
 
-// usedOutside collects the selectors pkg.Name of every file, by package folder.
+// usedOutside returns, by folder of the package, the names that other packages use.
 func usedOutside(t *testing.T) map[string]bool {
 	t.Helper()
 	used := map[string]bool{}
@@ -88,8 +88,9 @@ func usedOutside(t *testing.T) map[string]bool {
 	return used
 }
 
-// interfaceOf adds the names that a package's exported declarations mention: the types of
-// parameters, results and fields, and the other constants of a group with a user.
+// interfaceOf adds names that belong to a package's interface because of its exported
+// declarations: types of parameters, results and fields, and the constants of a group of
+// which one is used.
 func interfaceOf(s source, used map[string]bool) {
 	mention := func(n ast.Node) {
 		ast.Inspect(n, func(n ast.Node) bool {
@@ -156,13 +157,14 @@ func TestExportedNamesAreUsed(t *testing.T) {
 	}
 }
 
-// privateWords are words that only this code used for things that have a name in the field.
+// privateWords are words that this code must not use, because the things that they stood
+// for have common names.
 var privateWords = strings.Fields(`aftermath anchor aside beside begun cmpanswer demand deriver effort fate feed
 	figuresonly giveback goalone hand isolate keeper lag outrun patience patient pointless redone rig rigs sheet stamp stamps standing suspect
 	takeover testify tooslow unruled unsure untold verdict vouch witness`)
 
-// wordsOf splits an identifier or a file name into its words, in lower case, and adds
-// each pair of neighbours, so that giveBack is found as well.
+// wordsOf returns the lower-case words of an identifier or a file name. It also returns
+// each pair of neighbouring words, so that giveBack is found too.
 func wordsOf(name string) (words []string) {
 	split := regexp.MustCompile(`[A-Z]+[a-z0-9]*|[a-z0-9]+`).FindAllString(name, -1)
 	for i, w := range split {

@@ -12,7 +12,8 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// generated compares the block of a document between two marker comments with want.
+// generated checks that the block between two marker comments of a document is want. With
+// -update it writes the block.
 func generated(t *testing.T, file, name, want string) {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -92,7 +93,7 @@ func TestReadmeDependencies(t *testing.T) {
 	}
 }
 
-// Every relative link of a document leads to a file.
+// Every relative link in a document must lead to a file.
 func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 	for _, dir := range []string{

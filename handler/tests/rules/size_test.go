@@ -14,12 +14,13 @@ const (
 	maxFileLines     = 400
 	maxFunctionLines = 45
 	maxPackageLines  = 900
-	maxColumns       = 140 // characters; a tab counts as one
+	maxColumns       = 140 // in characters; a tab counts as one
 	maxReadmeLines   = 220
 	maxMeanTestName  = 30
 )
 
-// largePackages are product packages above maxPackageLines, each with the reason.
+// largePackages are packages of the product with more than maxPackageLines lines, each with
+// the reason.
 var largePackages = map[string]string{
 	"quota":   "one state machine: the lease, the slots, the reservations and the writer of a counter change under its one lock",
 	"backend": "one state machine: candidates, attempts, outcomes and hedges share unexported types",

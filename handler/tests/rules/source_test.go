@@ -15,13 +15,13 @@ import (
 
 const (
 	module = "aoaigateway/handler/"
-	root   = "../.." // handler, seen from here
+	root   = "../.." // the folder handler, relative to this package
 )
 
 // source is one Go file below handler.
 type source struct {
-	name  string // below handler
-	dir   string // the package's folder; "" is the program itself
+	name  string // path below handler
+	dir   string // folder of the package below handler; "" = the program itself
 	lines []string
 	file  *ast.File
 	fset  *token.FileSet
@@ -71,7 +71,7 @@ func sources(t *testing.T) []source {
 	return all
 }
 
-// packageImports returns the imports of every package, without those of test files.
+// packageImports returns the imports of every package, without imports in test files.
 func packageImports(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}

@@ -1,4 +1,4 @@
-// Command fake stands where the gateway would, as far as the stack can tell.
+// Command fake replaces the gateway in tests of package stack.
 package main
 
 import (
@@ -13,7 +13,7 @@ var version = "unset"
 
 func main() {
 	mux := http.NewServeMux()
-	var imported atomic.Pointer[string] // the one key that opens
+	var imported atomic.Pointer[string] // the only valid key
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /openai/v1/models", func(w http.ResponseWriter, r *http.Request) {
 		if key := imported.Load(); key == nil || r.Header.Get("api-key") != *key {
