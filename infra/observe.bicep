@@ -130,6 +130,22 @@ resource compatibleLlm 'Microsoft.OperationalInsights/workspaces/savedSearches@2
   }
 }
 
+// The Functions host counts what the gateway never heard of. handler/gateway/README.md, "Answers that do not come from the
+// gateway", explains it.
+resource withoutRecord 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = {
+  parent: workspace
+  name: 'requests-without-record'
+  dependsOn: [neutral]
+  properties: {
+    category: 'Gateway'
+    displayName: 'Requests without a record'
+    query: loadTextContent('queries/requests-without-record.kql')
+    version: 2
+    #disable-next-line BCP037
+    etag: '*'
+  }
+}
+
 resource component 'Microsoft.Insights/components@2020-02-02' = {
   name: 'appi-${token}'
   location: location
