@@ -5,6 +5,9 @@ param tags object
 @minLength(13)
 param token string
 param private bool
+
+@description('Whether public endpoints are closed: in private, but for the step from public to it.')
+param closed bool
 param retentionInDays int
 param dailyQuotaGb int
 param compatibilityAlias string
@@ -58,7 +61,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
     sku: { name: 'PerGB2018' }
     retentionInDays: retentionInDays
     workspaceCapping: { dailyQuotaGb: dailyQuotaGb }
-    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccessForIngestion: closed ? 'Disabled' : 'Enabled'
     publicNetworkAccessForQuery: 'Enabled'
     features: { disableLocalAuth: true, enableLogAccessUsingOnlyResourcePermissions: true }
   }
@@ -156,7 +159,7 @@ resource component 'Microsoft.Insights/components@2020-02-02' = {
     WorkspaceResourceId: workspace.id
     IngestionMode: 'LogAnalytics'
     DisableLocalAuth: true
-    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccessForIngestion: closed ? 'Disabled' : 'Enabled'
     publicNetworkAccessForQuery: 'Enabled'
   }
 }
@@ -166,7 +169,7 @@ resource endpoint 'Microsoft.Insights/dataCollectionEndpoints@2024-03-11' = if (
   location: location
   tags: tags
   properties: {
-    networkAcls: { publicNetworkAccess: 'Disabled' }
+    networkAcls: { publicNetworkAccess: closed ? 'Disabled' : 'Enabled' }
   }
 }
 

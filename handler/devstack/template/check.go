@@ -21,6 +21,8 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkParameters(root, all["main.bicep"])...)
 	found = append(found, checkRights(all)...)
 	found = append(found, checkDoors(all)...)
+	found = append(found, checkOrder(all)...)
+	found = append(found, checkSteps(all["main.bicep"])...)
 	found = append(found, checkEdge(all)...)
 	found = append(found, checkLimits(all)...)
 	found = append(found, checkStyle(root, all)...)
