@@ -194,7 +194,7 @@ func (s *faultSet) plan(deployment string, chance func(float64) bool) plan {
 	return p
 }
 
-// The probabilities of faults that happen without being set, unless Options.Kind is true.
+// The probabilities of faults that happen without being set, if Options.Random is true.
 const (
 	throttleChance = 0.03
 	resetChance    = 0.01

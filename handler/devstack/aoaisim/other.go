@@ -94,7 +94,7 @@ func (x *exchange) create(kind [2]string) {
 func (x *exchange) stored(id string, kind [2]string) {
 	body, ok := x.region.objects.get(id)
 	switch {
-	case !ok && x.region.o.StrictIDs:
+	case !ok && x.region.azure():
 		e := invalid("No such "+kind[1]+" object: "+id, "id", nil)
 		e.status = http.StatusNotFound
 		x.fail(e)

@@ -1,8 +1,8 @@
 // Package aoaisim simulates one Azure OpenAI region. It is an http.Handler for the classic
 // surface (/openai/deployments/{deployment}/…?api-version=) and the v1 surface
 // (/openai/v1/…, with the deployment in the member "model" of the body). It has rate limits
-// for each deployment. Unless Options.Kind is true, it is less reliable than the service:
-// it refuses some requests and cuts some answers off.
+// for each deployment. With Options.Random it refuses some requests and cuts some answers
+// off.
 //
 // Answers depend only on the prompt and on the member "seed" of the request. One word of
 // output is one token. The prompt can control the answer: [tokens:N] asks for N words, and
@@ -33,17 +33,26 @@ import (
 	"time"
 )
 
+// Profile says how closely a region follows Azure.
+type Profile string
+
+// The profiles.
+const (
+	Azure Profile = ""     // follows what Azure was seen to do
+	Kind  Profile = "kind" // answers whatever it can; for tests whose subject is something else
+)
+
 // Options of New.
 type Options struct {
 	Name             string                // name of the region, sent as x-ms-region; default eastus2
 	Key              string                // accepted as api-key and as a bearer token
 	Token            string                // accepted as a bearer token; empty = none
 	Deployments      map[string]Deployment // by name of the deployment
-	Kind             bool                  // true = fail only when a fault is active
-	Seed             uint64                // of the random faults
-	EventDelay       time.Duration         // time between the events of a stream
-	OldestAPIVersion string                // earlier api-versions are answered with 404 on classic paths; default 2023-05-15
-	StrictIDs        bool                  // true = unknown ids of responses, files, … are answered with 404; false = with plausible objects
+	Profile          Profile
+	Random           bool          // true = some requests fail or are throttled at random
+	Seed             uint64        // of the random faults
+	EventDelay       time.Duration // time between the events of a stream
+	OldestAPIVersion string        // earlier api-versions are answered with 404 on classic paths; default 2023-05-15
 }
 
 // Deployment is a deployed model, with its rate limits.
@@ -92,6 +101,8 @@ func New(o Options) *Region {
 	r.counts.reset()
 	return r
 }
+
+func (r *Region) azure() bool { return r.o.Profile == Azure }
 
 // chance returns true with the probability p. Its random numbers depend only on
 // Options.Seed.
@@ -157,7 +168,7 @@ func (x *exchange) serve() {
 	}
 	x.log.Deployment, x.log.Operation = x.deployment, x.route.operation
 	x.plan = x.region.faults.plan(x.deployment, x.region.chance)
-	if !x.region.o.Kind && x.route.metered() {
+	if x.region.o.Random && x.route.metered() {
 		x.region.unkind(&x.plan)
 	}
 	if x.beforeHeaders() {
@@ -181,7 +192,7 @@ func (x *exchange) answer() {
 		x.fail(e)
 		return
 	}
-	if e := x.region.objects.knows(q.Previous); e != nil && x.region.o.StrictIDs {
+	if e := x.region.objects.knows(q.Previous); e != nil && x.region.azure() {
 		x.fail(e)
 		return
 	}

@@ -20,7 +20,7 @@ const key = "region-key"
 func start(t *testing.T, change func(*aoaisim.Options)) (r *aoaisim.Region, url, control string) {
 	t.Helper()
 	o := aoaisim.Options{
-		Key: key, Token: "entra-token", Kind: true,
+		Key: key, Token: "entra-token",
 		Deployments: map[string]aoaisim.Deployment{
 			"chat": {Model: "gpt-4o-mini"}, "embed": {Model: "text-embedding-3-small"},
 			"tight": {Model: "gpt-4o-mini", TokensPerMinute: 1000, RequestsPerMinute: 3},
@@ -304,7 +304,7 @@ func TestEmbeddingFormats(t *testing.T) {
 }
 
 func TestOtherOperations(t *testing.T) {
-	_, url, _ := start(t, nil)
+	_, url, _ := start(t, func(o *aoaisim.Options) { o.Profile = aoaisim.Kind }) // its objects do not exist
 	for _, op := range []string{
 		"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
 		"POST /openai/deployments/dalle/images/generations?api-version=2024-10-21", "POST /openai/v1/batches",
@@ -319,9 +319,8 @@ func TestOtherOperations(t *testing.T) {
 }
 
 func TestResponsesOfOneRegion(t *testing.T) {
-	strict := func(o *aoaisim.Options) { o.StrictIDs = true }
-	_, here, _ := start(t, strict)
-	_, elsewhere, _ := start(t, strict)
+	_, here, _ := start(t, nil)
+	_, elsewhere, _ := start(t, nil)
 	_, body, err := send(t, newRequest(t, http.MethodPost, here+"/openai/v1/responses", `{"model":"chat","input":"x"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -359,7 +358,7 @@ func TestDeploymentLimits(t *testing.T) {
 }
 
 func TestRandomFaultsAreSeeded(t *testing.T) {
-	_, url, _ := start(t, func(o *aoaisim.Options) { o.Kind, o.Seed = false, 3 })
+	_, url, _ := start(t, func(o *aoaisim.Options) { o.Random, o.Seed = true, 3 })
 	bad := 0
 	for range 200 {
 		resp, _, err := send(t, newRequest(t, http.MethodPost, url+chatPath, hello+"}"))

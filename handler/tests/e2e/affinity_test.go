@@ -85,7 +85,7 @@ func pauseFor(t *testing.T, d time.Duration) {
 }
 
 func TestResponseStaysWithItsRegion(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 3, Strict: true})
+	r := harness.Start(t, harness.Options{Regions: 3})
 	for _, surface := range surfaces {
 		for _, stream := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s stream %t", surface.base, stream), func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestResponseStaysWithItsRegion(t *testing.T) {
 }
 
 func TestForeignResponseIsNotFound(t *testing.T) {
-	r := harness.Start(t, harness.Options{Strict: true})
+	r := harness.Start(t, harness.Options{})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"a secret"}`)
 	foreign := with(r, r.Subscribe("default", "team-b"))
 	seen := map[string][]string{}
@@ -178,7 +178,7 @@ func TestUnstoredResponseHasNoOwner(t *testing.T) {
 }
 
 func TestPinnedRequestNeverFailsOver(t *testing.T) {
-	r := harness.Start(t, harness.Options{Strict: true, Settings: func(s *settings.Values) { s.AnswerTimeout = 300 * time.Millisecond }})
+	r := harness.Start(t, harness.Options{Settings: func(s *settings.Values) { s.AnswerTimeout = 300 * time.Millisecond }})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	follow := `{"model":"chat","input":"x","previous_response_id":"` + id + `"}`
 	for _, c := range []struct {
@@ -223,7 +223,7 @@ func TestPinnedRequestNeverFailsOver(t *testing.T) {
 func TestAnswerWithoutOwnerIsWithheld(t *testing.T) {
 	objects := table.NewMem()
 	r := harness.Start(t, harness.Options{
-		Strict: true, Services: func(e *app.Services) { e.Affinity = objects },
+		Services: func(e *app.Services) { e.Affinity = objects },
 		Settings: func(s *settings.Values) { s.AuditWait = 300 * time.Millisecond },
 	})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
@@ -271,7 +271,7 @@ func lastOutcome(t *testing.T, blobs blob.Store, id string) (o gateway.Outcome) 
 }
 
 func TestResponseOfRemovedRegion(t *testing.T) {
-	r := harness.Start(t, harness.Options{Strict: true})
+	r := harness.Start(t, harness.Options{})
 	id := madeBy(r, 1, "/openai/v1/responses", "", `{"model":"chat","input":"hi"}`)
 	r.Settings.Backends = r.Settings.Backends[:1]
 	a := twin(r).Do("GET", "/openai/v1/responses/"+id, "", "api-key="+r.Key)
@@ -281,7 +281,7 @@ func TestResponseOfRemovedRegion(t *testing.T) {
 }
 
 func TestStoredResponsesUnderHardLimits(t *testing.T) {
-	r := harness.Start(t, harness.Options{Strict: true, Policy: `
+	r := harness.Start(t, harness.Options{Policy: `
 version: 1
 models: {chat: {contextWindow: 1000}}
 products:
