@@ -41,6 +41,9 @@ param zones object
 param functionPrivateEndpoint bool
 param scmAccess string
 
+@description('Whether the workspace is the gateway\'s own. Rights on another one are its owner\'s to give.')
+param ownWorkspace bool
+
 var roles = {
   cognitiveServicesOpenAIUser: '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
   monitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
@@ -105,7 +108,7 @@ resource mayTraces 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
+resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId) && ownWorkspace) {
   scope: workspace
   name: guid(workspace.id, operatorId, roles.logAnalyticsReader)
   properties: {
@@ -115,7 +118,7 @@ resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
   }
 }
 
-resource auditorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(auditorId) && auditorId != operatorId) {
+resource auditorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(auditorId) && auditorId != operatorId && ownWorkspace) {
   scope: workspace
   name: guid(workspace.id, auditorId, roles.logAnalyticsReader)
   properties: {

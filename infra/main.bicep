@@ -136,8 +136,11 @@ param logRetentionDays int = 30
 @description('Gigabytes a day after which Log Analytics takes no more rows, roughly; -1 is no cap. The archive is not affected.')
 param dailyLogQuotaGb int = 1
 
-@description('Name under which API Management\'s queries find the rows; empty makes no such function.')
-param compatibilityAlias string = 'ApiManagementGatewayLogs'
+@description('Id of a Log Analytics workspace that exists, in the region of the gateway; empty makes one.')
+param logWorkspaceId string = ''
+
+@description('Name under which API Management\'s queries find the rows; empty makes no such function. It hides a real table of its name.')
+param compatibilityAlias string = empty(logWorkspaceId) ? 'ApiManagementGatewayLogs' : ''
 
 @description('Where alerts go. Empty: no alert rules.')
 param alertEmail string = ''
@@ -160,6 +163,15 @@ param purgeProtection bool = production
 @maxLength(18)
 @description('private: address space, a /22 or larger.')
 param addressPrefix string = '10.20.0.0/22'
+
+@description('private: id of a subnet that exists, for the Application Gateway. All three subnets are given, or none.')
+param edgeSubnetId string = ''
+
+@description('private: id of a subnet that exists, for the app: delegated to Microsoft.App/environments, and used by nothing else.')
+param appSubnetId string = ''
+
+@description('private: id of a subnet that exists, for the private endpoints.')
+param linksSubnetId string = ''
 
 @description('private: who may reach the Application Gateway: Internet, or a CIDR range.')
 param allowedSources string = 'Internet'
@@ -294,6 +306,16 @@ var budgetWithoutMail = monthlyBudget > 0 && empty(alertEmail)
 var budget = budgetWithoutMail ? fail('GW_MONTHLY_BUDGET needs GW_ALERT_EMAIL, where its mails go') : monthlyBudget
 var budgetMonth = empty(budgetStart) ? currentMonth : budgetStart
 
+var subnets = filter([edgeSubnetId, appSubnetId, linksSubnetId], s => !empty(s))
+var subnetIds = map(subnets, s => toLower(s))
+var networkIds = map(subnetIds, s => split(s, '/subnets/')[0])
+var someSubnets = !empty(subnets) && length(union(subnetIds, subnetIds)) != 3
+var wholeSubnets = someSubnets ? fail('GW_EDGE_SUBNET_ID, GW_APP_SUBNET_ID, GW_LINKS_SUBNET_ID: three different subnets, or none') : subnets
+var existingSubnets = length(union(networkIds, networkIds)) > 1 ? fail('GW_EDGE_SUBNET_ID, GW_APP_SUBNET_ID, GW_LINKS_SUBNET_ID must be of one network') : wholeSubnets
+var isWorkspace = contains(toLower(logWorkspaceId), '/providers/microsoft.operationalinsights/workspaces/')
+var noWorkspace = !empty(logWorkspaceId) && !isWorkspace
+var existingWorkspace = noWorkspace ? fail('GW_LOG_WORKSPACE_ID must be the id of a Log Analytics workspace') : logWorkspaceId
+
 var regionBackends = map(regions, r => {
   name: r
   endpoint: 'https://ai-${r}-${token}.openai.azure.com'
@@ -332,6 +354,7 @@ module observe 'observe.bicep' = {
     closed: closed
     retentionInDays: logRetentionDays
     dailyQuotaGb: dailyLogQuotaGb
+    logWorkspaceId: existingWorkspace
     compatibilityAlias: compatibilityAlias
     alertEmail: alertEmail
     monthlyBudget: budget
@@ -351,6 +374,7 @@ module net 'network.bicep' = if (isPrivate) {
     functionPrivateEndpoint: functionPrivateEndpoint
     monitorPrivateLink: monitorPrivateLink
     dnsZonesGroupId: dnsZonesGroupId
+    existingSubnets: existingSubnets
     workspaceId: observe.outputs.workspaceId
     componentId: observe.outputs.componentId
     endpointId: observe.outputs.endpointId
@@ -445,6 +469,7 @@ module app 'app.bicep' = {
     zones: net.?outputs.zones ?? {}
     functionPrivateEndpoint: functionPrivateEndpoint
     scmAccess: scmAccess
+    ownWorkspace: empty(logWorkspaceId)
   }
 }
 

@@ -1,4 +1,4 @@
-// What the gateway's rows become: a table, the rule that fills it, functions and a workbook to read it, alerts, a budget.
+// What the gateway's rows become: the rule that fills their table (rows.bicep), a workbook to read it, alerts, a budget.
 param location string
 param tags object
 
@@ -10,14 +10,15 @@ param private bool
 param closed bool
 param retentionInDays int
 param dailyQuotaGb int
+
+@description('Id of a workspace that exists; empty makes one.')
+param logWorkspaceId string
 param compatibilityAlias string
 param alertEmail string
 param monthlyBudget int
 param budgetStart string
 
-// The program's own list: the fields of the row it sends. `make check` fails when the two differ.
 var columns = loadJsonContent('columns.json')
-var tableName = 'GatewayLogs_CL'
 var streamName = 'Custom-GatewayLogs_CL'
 
 var alerts = [
@@ -53,7 +54,7 @@ var alerts = [
   }
 ]
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (empty(logWorkspaceId)) {
   name: 'log-${token}'
   location: location
   tags: tags
@@ -67,85 +68,16 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
   }
 }
 
-resource table 'Microsoft.OperationalInsights/workspaces/tables@2025-07-01' = {
-  parent: workspace
-  name: tableName
-  properties: {
-    plan: 'Analytics'
+var workspaceId = empty(logWorkspaceId) ? workspace.id : logWorkspaceId
+
+// A table of a workspace is made at the workspace's own resource group.
+module rows 'rows.bicep' = {
+  name: 'rows-${token}'
+  scope: resourceGroup(split(workspaceId, '/')[2], split(workspaceId, '/')[4])
+  params: {
+    workspaceName: last(split(workspaceId, '/'))
     retentionInDays: retentionInDays
-    totalRetentionInDays: retentionInDays
-    schema: {
-      name: tableName
-      // The rule says datetime, the table dateTime.
-      columns: map(columns, c => { name: c.name, type: c.type == 'datetime' ? 'dateTime' : c.type })
-    }
-  }
-}
-
-resource neutral 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = {
-  parent: workspace
-  name: 'gatewaylogs'
-  dependsOn: [table]
-  properties: {
-    category: 'Gateway'
-    displayName: 'GatewayLogs'
-    functionAlias: 'GatewayLogs'
-    functionParameters: ''
-    query: loadTextContent('queries/GatewayLogs.kql')
-    version: 2
-    // Without it Azure answers the second provision with 409. It belongs here, whatever the published types say:
-    // at the top level Resource Manager refuses the whole template.
-    #disable-next-line BCP037
-    etag: '*'
-  }
-}
-
-// A stored function wins over a table of its name, so API Management's queries find our rows.
-resource compatible 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = if (!empty(compatibilityAlias)) {
-  parent: workspace
-  name: 'compatible'
-  dependsOn: [neutral]
-  properties: {
-    category: 'Gateway'
-    displayName: compatibilityAlias
-    functionAlias: compatibilityAlias
-    functionParameters: ''
-    query: loadTextContent('queries/ApiManagementGatewayLogs.kql')
-    version: 2
-    #disable-next-line BCP037
-    etag: '*'
-  }
-}
-
-resource compatibleLlm 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = if (!empty(compatibilityAlias)) {
-  parent: workspace
-  name: 'compatible-llm'
-  dependsOn: [compatible]
-  properties: {
-    category: 'Gateway'
-    displayName: 'ApiManagementGatewayLlmLog'
-    functionAlias: 'ApiManagementGatewayLlmLog'
-    functionParameters: ''
-    query: loadTextContent('queries/ApiManagementGatewayLlmLog.kql')
-    version: 2
-    #disable-next-line BCP037
-    etag: '*'
-  }
-}
-
-// The Functions host counts what the gateway never heard of. handler/gateway/README.md, "Answers that do not come from the
-// gateway", explains it.
-resource withoutRecord 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = {
-  parent: workspace
-  name: 'requests-without-record'
-  dependsOn: [neutral]
-  properties: {
-    category: 'Gateway'
-    displayName: 'Requests without a record'
-    query: loadTextContent('queries/requests-without-record.kql')
-    version: 2
-    #disable-next-line BCP037
-    etag: '*'
+    compatibilityAlias: compatibilityAlias
   }
 }
 
@@ -156,7 +88,7 @@ resource component 'Microsoft.Insights/components@2020-02-02' = {
   kind: 'web'
   properties: {
     Application_Type: 'web'
-    WorkspaceResourceId: workspace.id
+    WorkspaceResourceId: workspaceId
     IngestionMode: 'LogAnalytics'
     DisableLocalAuth: true
     publicNetworkAccessForIngestion: closed ? 'Disabled' : 'Enabled'
@@ -179,7 +111,7 @@ resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' = {
   location: location
   tags: tags
   kind: 'Direct'
-  dependsOn: [table]
+  dependsOn: [rows]
   properties: {
     dataCollectionEndpointId: private ? endpoint.id : null
     streamDeclarations: {
@@ -187,7 +119,7 @@ resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' = {
     }
     destinations: {
       logAnalytics: [
-        { name: 'workspace', workspaceResourceId: workspace.id }
+        { name: 'workspace', workspaceResourceId: workspaceId }
       ]
     }
     dataFlows: [
@@ -209,7 +141,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   properties: {
     displayName: 'Gateway for Azure OpenAI'
     category: 'workbook'
-    sourceId: workspace.id
+    sourceId: workspaceId
     serializedData: loadTextContent('workbook.json')
     version: '1.0'
   }
@@ -235,12 +167,12 @@ resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
     location: location
     tags: tags
     kind: 'LogAlert'
-    dependsOn: [table]
+    dependsOn: [rows]
     properties: {
       displayName: a.title
       severity: a.severity
       enabled: true
-      scopes: [workspace.id]
+      scopes: [workspaceId]
       evaluationFrequency: 'PT15M'
       windowSize: 'PT15M'
       criteria: {
@@ -275,8 +207,8 @@ resource budget 'Microsoft.Consumption/budgets@2024-08-01' = if (monthlyBudget >
   }
 }
 
-output workspaceId string = workspace.id
-output workspaceCustomerId string = workspace.properties.customerId
+output workspaceId string = workspaceId
+output workspaceCustomerId string = rows.outputs.customerId
 output componentId string = component.id
 output endpointId string = private ? endpoint.id : ''
 output logsEndpoint string = private ? endpoint!.properties.logsIngestion.endpoint : rule.properties.endpoints.logsIngestion

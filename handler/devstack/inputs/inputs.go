@@ -29,6 +29,7 @@ type Options struct {
 	Environ []string                                                     // azd's hooks get the azd environment as variables
 	Run     func(ctx context.Context, name string, args ...string) error // azd and az
 	Exists  func(ctx context.Context, group, subscription string) bool   // a resource group, as az says; false without az
+	Ask     func(ctx context.Context, args ...string) (string, error)    // az, for what it says in JSON
 	Now     func() time.Time
 	Out     io.Writer
 }
@@ -47,6 +48,9 @@ func Make(ctx context.Context, o Options) error {
 		return fmt.Errorf("AZURE_ENV_NAME: %q ends with a period, which no resource group's name may", env["AZURE_ENV_NAME"])
 	}
 	if err := o.checkValues(env); err != nil {
+		return err
+	}
+	if err := o.existing(ctx, env); err != nil {
 		return err
 	}
 	kept, err := o.keep(ctx, env)

@@ -21,8 +21,8 @@ func (o Options) openFirst(ctx context.Context, env map[string]string) error {
 		open = true
 	}
 	if open {
-		o.say("GW_KEEP_OPEN is true: the public endpoints stay open beside the private network. When all callers use the GW_URL of the private\n" +
-			"network, close them: azd env set GW_KEEP_OPEN false && azd provision\n")
+		o.say("GW_KEEP_OPEN is true: the public endpoints stay open beside the private network. When all callers use the new GW_URL,\n" +
+			"close them: azd env set GW_KEEP_OPEN false && azd provision\n")
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func readTemplates(ctx context.Context, root string) (templates, error) {
 		f.path = "infra/" + filepath.Base(path)
 		all[filepath.Base(path)] = &f
 	}
-	for _, name := range []string{"main", "store", "app", "ai", "attach", "observe", "network", "link", "edge"} {
+	for _, name := range []string{"main", "store", "app", "ai", "attach", "observe", "rows", "network", "link", "edge"} {
 		if all[name+".bicep"] == nil {
 			return nil, fmt.Errorf("infra/%s.bicep is missing", name)
 		}

@@ -107,7 +107,9 @@ func checkOrder(all templates) (found []Finding) {
 	for i, a := range links {
 		for _, b := range links[:i] {
 			if !o.ordered(a, b) {
-				found = append(found, Finding{a.f.path, a.d.Line, fmt.Sprintf("%s and %s must be made one after the other", b.d.Name, a.d.Name)})
+				found = append(found, Finding{
+					a.f.path, a.d.Line, fmt.Sprintf("%s and %s must be made one after the other", b.d.Name, a.d.Name),
+				})
 			}
 		}
 		if a.owner != "app" && !o.main.waits("app", a.owner) {
@@ -117,7 +119,9 @@ func checkOrder(all templates) (found []Finding) {
 			found = append(found, Finding{a.f.path, a.d.Line, a.d.Name + " must stand before the public endpoint closes, not with it"})
 		}
 		if call := o.main.find("module", a.owner); call.Value.Kind == "for" && !slices.Contains(call.Decorators, "batchSize(1)") {
-			found = append(found, Finding{o.main.path, call.Line, call.Name + " needs @batchSize(1): its private endpoints are in one subnet"})
+			found = append(found, Finding{
+				o.main.path, call.Line, call.Name + " needs @batchSize(1): its private endpoints are in one subnet",
+			})
 		}
 	}
 	return append(found, checkWays(o, links, ways)...)
@@ -148,7 +152,9 @@ func checkWays(o *order, links []link, ways [][2]state) (found []Finding) {
 
 func (o *order) unreachable(now moment, links []link, way [2]state) (found []Finding) {
 	add := func(f *file, d *declaration, what string) {
-		found = append(found, Finding{f.path, d.lineOf(), fmt.Sprintf("%s: %s while %s becomes %s (B20)", d.Name, what, way[0].name, way[1].name)})
+		found = append(found, Finding{
+			f.path, d.lineOf(), fmt.Sprintf("%s: %s while %s becomes %s (B20)", d.Name, what, way[0].name, way[1].name),
+		})
 	}
 	app := o.all["app.bicep"]
 	site := app.find("resource", "site")
@@ -163,7 +169,8 @@ func (o *order) unreachable(now moment, links []link, way [2]state) (found []Fin
 			}
 			open := d.body().at(strings.Split(door.closes[0], ".")...).in(now.doors[owner]).text() == "Enabled"
 			linked := slices.ContainsFunc(links, func(l link) bool {
-				return slices.Contains(door.groups, l.group) && (now.links[l.owner].private || way[0].private) // endpoints stay when they are made
+				stands := now.links[l.owner].private || way[0].private // what was made stays
+				return stands && slices.Contains(door.groups, l.group)
 			})
 			if !open && (!joined || !linked) || joined && !linked {
 				add(f, d, "the app does not reach it")
@@ -184,7 +191,8 @@ func (o *order) unreachable(now moment, links []link, way [2]state) (found []Fin
 func checkSteps(main *file) (found []Finding) {
 	for name, want := range map[string]string{
 		"abrupt": "isPrivate && networkBefore == 'public' && !keepOpen",
-		"closed": "abrupt ? fail('public becomes private in two steps: first with GW_KEEP_OPEN true, then with false') : isPrivate && !keepOpen",
+		"closed": "abrupt ? fail('public becomes private in two steps: first with GW_KEEP_OPEN true, then with false') : " +
+			"isPrivate && !keepOpen",
 	} {
 		if d := main.find("variable", name); d == nil || d.Value.text() != want {
 			found = append(found, Finding{main.path, d.lineOf(), name + " must be " + want + " (B20)"})
@@ -196,7 +204,9 @@ func checkSteps(main *file) (found []Finding) {
 		}
 	}
 	if d := main.find("output", "GW_NETWORK_BEFORE"); d == nil || d.Value.text() != "network" {
-		found = append(found, Finding{main.path, d.lineOf(), "GW_NETWORK_BEFORE must be network: the next provision asks what this one made (B20)"})
+		found = append(found, Finding{
+			main.path, d.lineOf(), "GW_NETWORK_BEFORE must be network: the next provision asks what this one made (B20)",
+		})
 	}
 	return found
 }

@@ -66,7 +66,8 @@ func checkRetention(f *file) (found []Finding) {
 		"adminSecret": "!empty(adminKey) && !secretsUnchanged", "certificate": "private && !empty(tlsPfx) && !secretsUnchanged",
 	} { // A13, A25
 		if d := f.find("resource", secret); d == nil || d.Value.Kind != "if" || d.Value.Test != value {
-			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's, and one with the same would make another version", secret, value))
+			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's, "+
+				"and a machine with the same value would make another version", secret, value))
 		}
 	}
 	return found
