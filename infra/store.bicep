@@ -6,6 +6,9 @@ param tags object
 @minLength(13)
 param token string
 param private bool
+
+@description('Whether public endpoints are closed: in private, but for the step from public to it.')
+param closed bool
 param storageSku string
 param auditRetentionDays int
 param auditImmutableDays int
@@ -17,6 +20,9 @@ param tlsSecretUri string
 
 @secure()
 param tlsPfx string
+
+@description('Whether the vault has these very secrets: each writing makes another version of them.')
+param secretsUnchanged bool
 param operatorId string
 param operatorType string
 param auditorId string
@@ -81,10 +87,10 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
     isHnsEnabled: false
     // Lifecycle management, which deletes old records, comes as a trusted service.
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'AzureServices' }
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'AzureServices' }
   }
 }
 
@@ -106,8 +112,8 @@ resource hostStorage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'None' }
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'None' }
   }
 }
 
@@ -191,14 +197,14 @@ resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
     softDeleteRetentionInDays: 7
     enablePurgeProtection: purgeProtection ? true : null
     enabledForTemplateDeployment: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
     // Trusted services stay: the Application Gateway reads its certificate as one.
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'AzureServices' }
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'AzureServices' }
   }
 }
 
 // Through Resource Manager, which a closed vault admits. A machine that does not know the key leaves the vault's as it is.
-resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(adminKey)) {
+resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(adminKey) && !secretsUnchanged) {
   // checkov:skip=CKV_AZURE_41:an expired admin key would lock operators out; README says how to rotate it
   // checkov:skip=CKV_AZURE_114:it has: text/plain
   parent: vault
@@ -206,7 +212,7 @@ resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty
   properties: { value: adminKey, contentType: 'text/plain' }
 }
 
-resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (private && !empty(tlsPfx)) {
+resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (private && !empty(tlsPfx) && !secretsUnchanged) {
   // checkov:skip=CKV_AZURE_41:the certificate has its own end
   // checkov:skip=CKV_AZURE_114:it has: application/x-pkcs12
   parent: vault

@@ -169,6 +169,10 @@ func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, lo
 			said, err := exec.CommandContext(ctx, "az", args...).Output()
 			return err == nil && strings.TrimSpace(string(said)) == "true"
 		},
+		Ask: func(ctx context.Context, args ...string) (string, error) {
+			said, err := exec.CommandContext(ctx, "az", append(args, "--output", "json")...).Output()
+			return string(said), err
+		},
 		Run: func(ctx context.Context, name string, args ...string) error {
 			cmd := exec.CommandContext(ctx, name, args...)
 			cmd.Stderr = log

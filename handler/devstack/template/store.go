@@ -62,9 +62,12 @@ func checkRetention(f *file) (found []Finding) {
 			add(logs, nil, "recordLogs: lacks "+category+": nobody would see who read prompts or deleted them")
 		}
 	}
-	for secret, value := range map[string]string{"adminSecret": "!empty(adminKey)", "certificate": "private && !empty(tlsPfx)"} { // A13
+	for secret, value := range map[string]string{
+		"adminSecret": "!empty(adminKey) && !secretsUnchanged", "certificate": "private && !empty(tlsPfx) && !secretsUnchanged",
+	} { // A13, A25
 		if d := f.find("resource", secret); d == nil || d.Value.Kind != "if" || d.Value.Test != value {
-			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's", secret, value))
+			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's, "+
+				"and a machine with the same value would make another version", secret, value))
 		}
 	}
 	return found
@@ -73,23 +76,26 @@ func checkRetention(f *file) (found []Finding) {
 // checkKept: what Azure or other machines must find again stands in an output, which azd keeps and azd env refresh brings.
 func checkKept(main *file) (found []Finding) {
 	for output, want := range map[string]string{
-		"GW_DNS_LABEL":    "edgeLabel",                              // A13
-		"GW_BUDGET_START": "monthlyBudget > 0 ? budgetMonth : ''",   // A3
-		"GW_URL":          "isPrivate && !empty(gatewayHostName) ?", // B10
+		"GW_DNS_LABEL":        "edgeLabel", // A13
+		"GW_WRITTEN_MARK":     "writeMark", // A25
+		"GW_CERTIFICATE_KEPT": "isPrivate && empty(tlsSecretUri) ? 'true' : 'false'",
+		"GW_BUDGET_START":     "monthlyBudget > 0 ? budgetMonth : ''",   // A3
+		"GW_URL":              "isPrivate && !empty(gatewayHostName) ?", // B10
 	} {
 		if d := main.find("output", output); d == nil || !strings.Contains(d.Value.text(), want) {
 			found = append(found, Finding{main.path, d.lineOf(), output + " must be " + want})
 		}
 	}
 	for variable, want := range map[string]string{
-		"budgetMonth": "empty(budgetStart) ? currentMonth : budgetStart",
-		"regions":     "union(regionList, regionList)", // B6
-		"budget":      "fail('GW_MONTHLY_BUDGET",       // B11
-		"checkedPfx":  "fail('private needs",           // B12
-		"checkedKey":  "fail('GW_ADMIN_KEY",            // A1
-		"edgeLeast":   "fail('GW_EDGE_MIN",             // B13
-		"warm":        "fail('GW_ALWAYS_READY",         // B13
-		"regionList":  "replace(toLower(trim(r)), ' ', '')",
+		"noCertificate": "isPrivate && empty(tlsSecretUri) && empty(tlsPfx) && !certificateKept", // of a vault that has none
+		"budgetMonth":   "empty(budgetStart) ? currentMonth : budgetStart",
+		"regions":       "union(regionList, regionList)", // B6
+		"budget":        "fail('GW_MONTHLY_BUDGET",       // B11
+		"checkedPfx":    "fail('private needs",           // B12
+		"checkedKey":    "fail('GW_ADMIN_KEY",            // A1
+		"edgeLeast":     "fail('GW_EDGE_MIN",             // B13
+		"warm":          "fail('GW_ALWAYS_READY",         // B13
+		"regionList":    "replace(toLower(trim(r)), ' ', '')",
 	} {
 		if d := main.find("variable", variable); d == nil || !strings.Contains(d.Value.text(), want) {
 			found = append(found, Finding{main.path, d.lineOf(), variable + " must have " + want})
