@@ -13,8 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/devstack/aoaisim/wire"
 )
@@ -171,13 +169,4 @@ func (c *client) want(o outcome, status int, texts ...string) {
 			c.t.Errorf("%q in %.1500s", text, o.body)
 		}
 	}
-}
-
-// codeOf returns the code of the RST_STREAM that ended an answer.
-func codeOf(err error) http2.ErrCode {
-	var e http2.StreamError
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return 0
 }

@@ -17,7 +17,7 @@ type Counts struct {
 	Statuses    map[int]int64        `json:"statuses"`
 	Usage       Usage                `json:"usage"`   // of complete answers
 	Partial     Usage                `json:"partial"` // of answers that were cut off, up to the cut
-	Charged     Usage                `json:"charged"` // of answers that are charged although they are not complete, as those of the content filter
+	Charged     Usage                `json:"charged"` // of answers that cost although they are not complete
 	Deployments map[string]*Deployed `json:"deployments"`
 	Attempts    map[string]int       `json:"attempts"` // number of requests by client request id
 	Last        *Exchange            `json:"last,omitempty"`

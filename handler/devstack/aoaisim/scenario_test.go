@@ -33,7 +33,8 @@ func TestEveryScenarioPlays(t *testing.T) {
 		if !strings.Contains(s.About, "Source: ") {
 			t.Errorf("%s names no source", name)
 		}
-		if name == "any/hang" || name == "any/stall" || name == "field/estimate-without-schema" || strings.Contains(name, "rst-") || strings.Contains(name, "goaway") {
+		if name == "any/hang" || name == "any/stall" || name == "field/estimate-without-schema" || strings.Contains(name, "rst-") ||
+			strings.Contains(name, "goaway") {
 			continue // TestWire plays them
 		}
 		inBubble(t, aoaisim.Options{Wire: wire.Options{Plain: true}}, func(c *client) {

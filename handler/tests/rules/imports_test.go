@@ -54,7 +54,10 @@ var standIns = []row{
 	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
 	{"devstack/azurite devstack/wiremock devstack/aoaisim devstack/funchost devstack/loganalytics", "the services"},
 	{"devstack/child devstack/tools devstack/inputs", "processes, installations, inputs of azd"},
-	{"devstack/kestrel devstack/aoaisim/scenario devstack/aoaisim/wire", "the HTTP server of the Functions host; what a region answers in one case; its connections"},
+	{
+		"devstack/kestrel devstack/aoaisim/scenario devstack/aoaisim/wire",
+		"the HTTP server of the Functions host; what a region answers in one case; its connections",
+	},
 }
 
 // exceptions are imports that the rows would forbid, each with its reason.

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"net"
 	"sync"
@@ -19,10 +18,12 @@ type Conn struct {
 	over   chan struct{}
 	once   sync.Once
 
+	writing chan struct{} // has an element while a frame is written; a mutex would stop virtual time
+	held    []byte        // the beginning of a frame that is not complete yet
+
 	mu      sync.Mutex
 	stalled bool
 	last    time.Time // of the last transfer
-	held    []byte    // the beginning of a frame that is not complete yet
 	codes   []uint32  // of the next RST_STREAM frames
 }
 
@@ -32,14 +33,6 @@ type connKey struct{}
 func Of(ctx context.Context) *Conn {
 	c, _ := ctx.Value(connKey{}).(*Conn)
 	return c
-}
-
-// ConnectionState tells the HTTP/2 server that the connection is encrypted.
-func (c *Conn) ConnectionState() tls.ConnectionState {
-	if secured, ok := c.Conn.(*tls.Conn); ok {
-		return secured.ConnectionState()
-	}
-	return tls.ConnectionState{}
 }
 
 // HTTP2 reports whether requests share the connection.
@@ -73,13 +66,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 // be inserted between two others.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
-	if c.stalled {
-		c.mu.Unlock()
+	c.last = time.Now()
+	stalled := c.stalled
+	c.mu.Unlock()
+	if stalled {
 		<-c.over
 		return 0, errStalled
 	}
-	defer c.mu.Unlock()
-	c.last = time.Now()
+	c.writing <- struct{}{}
+	defer func() { <-c.writing }()
 	if !c.frames {
 		return c.Conn.Write(p)
 	}
@@ -109,32 +104,43 @@ func (c *Conn) whole() (n int) {
 		if len(head) < size {
 			break
 		}
-		if head[3] == frameRSTStream && len(c.codes) > 0 {
-			binary.BigEndian.PutUint32(head[frameHead:], c.codes[0])
-			c.codes = c.codes[1:]
+		if head[3] == frameRSTStream {
+			c.setCode(head[frameHead:])
 		}
 		n += size
 	}
 	return n
 }
 
+func (c *Conn) setCode(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.codes) > 0 {
+		binary.BigEndian.PutUint32(frame, c.codes[0])
+		c.codes = c.codes[1:]
+	}
+}
+
 // NextRST sets the code of the next RST_STREAM frame.
 func (c *Conn) NextRST(code int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.codes = append(c.codes, uint32(code)) //nolint:gosec // codes are small numbers
+	c.codes = append(c.codes, uint32(code))
 }
 
 // GoAway tells the client that the connection takes no further streams. Streams that are
 // open go on. Over HTTP/1.1 it does nothing.
 func (c *Conn) GoAway(code int) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.frames || c.stalled {
+	stalled := c.stalled
+	c.mu.Unlock()
+	if !c.frames || stalled {
 		return
 	}
+	c.writing <- struct{}{}
+	defer func() { <-c.writing }()
 	frame := []byte{0, 0, 8, frameGoAway, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}
-	frame = binary.BigEndian.AppendUint32(frame, uint32(code)) //nolint:gosec // codes are small numbers
+	frame = binary.BigEndian.AppendUint32(frame, uint32(code))
 	_, _ = c.Conn.Write(frame)
 }
 

@@ -4,6 +4,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,8 +12,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // Options of New. The zero value is TLS with HTTP/2 and HTTP/1.1.
@@ -29,8 +28,7 @@ const defaultStreams = 100
 // Server serves a handler on one listener after another.
 type Server struct {
 	o    Options
-	http *http.Server // serves HTTP/1.1
-	h2   *http2.Server
+	http *http.Server
 	tls  *tls.Config
 
 	mu     sync.Mutex
@@ -45,11 +43,14 @@ func New(handler http.Handler, o Options) *Server {
 		Handler: handler, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 1 << 20,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	if o.Streams == 0 {
-		o.Streams = defaultStreams
+	// What has passed TLS is served here, so HTTP/2 is unencrypted for this server.
+	s.http.Protocols = &http.Protocols{}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetUnencryptedHTTP2(!o.Plain && !o.HTTP1)
+	s.http.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(o.Streams, defaultStreams)}
+	s.tls = &tls.Config{
+		Certificates: []tls.Certificate{certificate().pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 	}
-	s.h2 = &http2.Server{MaxConcurrentStreams: uint32(o.Streams)} //nolint:gosec // a small number that a test chose
-	s.tls = &tls.Config{Certificates: []tls.Certificate{certificate().pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	if o.HTTP1 {
 		s.tls.NextProtos = s.tls.NextProtos[1:]
 	}
@@ -74,7 +75,7 @@ func (s *Server) Serve(l net.Listener) {
 		if err != nil {
 			break
 		}
-		c := &Conn{Conn: raw, raw: raw, server: s, over: make(chan struct{}), last: time.Now()}
+		c := &Conn{Conn: raw, raw: raw, server: s, over: make(chan struct{}), writing: make(chan struct{}, 1), last: time.Now()}
 		if !s.add(c) {
 			_ = raw.Close()
 			break
@@ -100,15 +101,8 @@ func (s *Server) connect(c *Conn, first *handed) {
 		return
 	}
 	c.Conn = secured
-	if secured.ConnectionState().NegotiatedProtocol != "h2" {
-		first.hand(c)
-		return
-	}
-	c.frames = true
-	s.h2.ServeConn(c, &http2.ServeConnOpts{
-		Context: context.WithValue(context.Background(), connKey{}, net.Conn(c)), BaseConfig: s.http,
-	})
-	_ = c.Close()
+	c.frames = secured.ConnectionState().NegotiatedProtocol == "h2"
+	first.hand(c)
 }
 
 func (s *Server) add(c *Conn) bool {
