@@ -67,7 +67,7 @@ func (s *Server) Scheme() string {
 
 // Serve accepts connections until the listener is closed.
 func (s *Server) Serve(l net.Listener) {
-	first := &handed{conns: make(chan net.Conn), done: make(chan struct{}), addr: l.Addr()}
+	first := &delivered{conns: make(chan net.Conn), done: make(chan struct{}), addr: l.Addr()}
 	var open sync.WaitGroup
 	open.Go(func() { _ = s.http.Serve(first) })
 	for {
@@ -87,9 +87,9 @@ func (s *Server) Serve(l net.Listener) {
 }
 
 // connect serves a new connection in the protocol that the client chooses.
-func (s *Server) connect(c *Conn, first *handed) {
+func (s *Server) connect(c *Conn, first *delivered) {
 	if s.o.Plain {
-		first.hand(c)
+		first.deliver(c)
 		return
 	}
 	secured := tls.Server(c.raw, s.tls)
@@ -102,7 +102,7 @@ func (s *Server) connect(c *Conn, first *handed) {
 	}
 	c.Conn = secured
 	c.frames = secured.ConnectionState().NegotiatedProtocol == "h2"
-	first.hand(c)
+	first.deliver(c)
 }
 
 func (s *Server) add(c *Conn) bool {
@@ -145,15 +145,15 @@ func (s *Server) open() []*Conn {
 	return list
 }
 
-// handed is a listener of connections that were accepted elsewhere.
-type handed struct {
+// delivered is a listener of connections that were accepted elsewhere.
+type delivered struct {
 	conns chan net.Conn
 	once  sync.Once
 	done  chan struct{}
 	addr  net.Addr
 }
 
-func (h *handed) hand(c net.Conn) {
+func (h *delivered) deliver(c net.Conn) {
 	select {
 	case h.conns <- c:
 	case <-h.done:
@@ -162,7 +162,7 @@ func (h *handed) hand(c net.Conn) {
 }
 
 // Accept implements net.Listener.
-func (h *handed) Accept() (net.Conn, error) {
+func (h *delivered) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.conns:
 		return c, nil
@@ -172,12 +172,12 @@ func (h *handed) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener.
-func (h *handed) Close() error {
+func (h *delivered) Close() error {
 	h.once.Do(func() { close(h.done) })
 	return nil
 }
 
 // Addr implements net.Listener.
-func (h *handed) Addr() net.Addr { return h.addr }
+func (h *delivered) Addr() net.Addr { return h.addr }
 
 var errStalled = errors.New("wire: the connection transfers nothing any more")
