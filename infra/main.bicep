@@ -212,6 +212,10 @@ param tlsSecretUri string = ''
 @description('private: certificate and key as a base64 PFX without a password.')
 param tlsPfx string = ''
 
+@minValue(0)
+@description('Not for you to set: when the certificate of tlsPfx ends, in seconds since 1970. The hook reads it there.')
+param tlsEnd int = 0
+
 @description('private: the name clients use, when it is not the public IP\'s own.')
 param gatewayHostName string = ''
 
@@ -424,6 +428,8 @@ module store 'store.bicep' = {
     adminKey: checkedKey
     tlsSecretUri: tlsSecretUri
     tlsPfx: checkedPfx
+    tlsEnd: tlsEnd
+    actionGroupId: observe.outputs.actionGroupId
     secretsUnchanged: !empty(writeMark) && writeMark == writtenMark
     operatorId: operatorId
     operatorType: operatorType
