@@ -3,9 +3,12 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"strings"
@@ -147,8 +150,35 @@ const (
 )
 
 // Put implements [Store]. It tries the upload of each block several times, because r can be
-// read only once.
+// read only once. Under an immutability policy the service refuses a second upload of a blob
+// whose first answer was lost; that upload has succeeded if the blob has the same content.
 func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
+	sum := sha256.New()
+	r = io.TeeReader(r, sum)
+	err := a.put(ctx, name, r, sum)
+	if !bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy) {
+		return err
+	}
+	if _, rerr := io.Copy(io.Discard, r); rerr != nil { // the rest of the content, for its sum
+		return rerr
+	}
+	p, perr := a.client.NewBlobClient(name).GetProperties(ctx, nil)
+	if perr != nil {
+		return typed(perr)
+	}
+	for key, value := range p.Metadata {
+		if strings.EqualFold(key, sumKey) && deref(value) == hex.EncodeToString(sum.Sum(nil)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w, with another content, and cannot be replaced: %w", ErrExists, err)
+}
+
+// sumKey is the metadata that has the SHA-256 of a block blob, in hexadecimal digits.
+const sumKey = "sha256"
+
+// put uploads r; sum is the sum of what was read from r.
+func (a *Azure) put(ctx context.Context, name string, r io.Reader, sum hash.Hash) error {
 	client := a.client.NewBlockBlobClient(name)
 	block := make([]byte, putBlock)
 	var ids []string
@@ -168,8 +198,9 @@ func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
 			return err
 		}
 	}
+	o := &blockblob.CommitBlockListOptions{Metadata: map[string]*string{sumKey: new(hex.EncodeToString(sum.Sum(nil)))}}
 	return a.retry(ctx, func(ctx context.Context) error {
-		_, err := client.CommitBlockList(ctx, ids, nil)
+		_, err := client.CommitBlockList(ctx, ids, o)
 		return err
 	})
 }
@@ -189,7 +220,7 @@ func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error
 		attemptCtx, cancel := context.WithTimeout(ctx, putTimeout)
 		err := a.write(attemptCtx, func() error { return op(attemptCtx) })
 		cancel()
-		if err == nil || attempt == putAttempts || !pauses.Wait(ctx) {
+		if err == nil || attempt == putAttempts || bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy) || !pauses.Wait(ctx) {
 			return err
 		}
 	}

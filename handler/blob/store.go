@@ -33,7 +33,8 @@ type Store interface {
 	// Seal makes an append blob read-only, permanently. It may be called again.
 	Seal(ctx context.Context, name string) error
 	// Put stores a block blob with the content of r, in bounded memory. It replaces a block
-	// blob with the same name. When Put returns nil, the blob is durable. If reading r
+	// blob with the same name, or returns ErrExists if the container is immutable and the
+	// blob has another content. When Put returns nil, the blob is durable. If reading r
 	// fails, nothing is stored or replaced.
 	Put(ctx context.Context, name string, r io.Reader) error
 	// Open returns a reader of the blob from offset to its present end. If offset is at or
