@@ -10,6 +10,9 @@ param name string
 param kind string
 param private bool
 
+@description('Whether the public endpoint is closed: in private, but for the step from public to it.')
+param closed bool
+
 @description('Entries of models.json for this region.')
 param deployments array
 param diagnostics bool
@@ -30,8 +33,8 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
   properties: {
     customSubDomainName: name
     disableLocalAuth: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'None' }
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'None' }
   }
 }
 

@@ -5,6 +5,9 @@ param tags object
 @minLength(13)
 param token string
 param private bool
+
+@description('Whether the app accepts requests from the edge only: in private, but for the step from public to it.')
+param closed bool
 param instanceMemoryMB int
 param maximumInstanceCount int
 param httpConcurrency int
@@ -37,6 +40,9 @@ param linksSubnetId string
 param zones object
 param functionPrivateEndpoint bool
 param scmAccess string
+
+@description('Whether the workspace is the gateway\'s own. Rights on another one are its owner\'s to give.')
+param ownWorkspace bool
 
 var roles = {
   cognitiveServicesOpenAIUser: '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
@@ -102,7 +108,7 @@ resource mayTraces 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId)) {
+resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorId) && ownWorkspace) {
   scope: workspace
   name: guid(workspace.id, operatorId, roles.logAnalyticsReader)
   properties: {
@@ -112,7 +118,7 @@ resource operatorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
   }
 }
 
-resource auditorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(auditorId) && auditorId != operatorId) {
+resource auditorLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(auditorId) && auditorId != operatorId && ownWorkspace) {
   scope: workspace
   name: guid(workspace.id, auditorId, roles.logAnalyticsReader)
   properties: {
@@ -178,12 +184,12 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       scmMinTlsVersion: '1.2'
       http20Enabled: true
       ftpsState: 'Disabled'
-      ipSecurityRestrictionsDefaultAction: private ? 'Deny' : 'Allow'
+      ipSecurityRestrictionsDefaultAction: closed ? 'Deny' : 'Allow'
       ipSecurityRestrictions: private && !functionPrivateEndpoint ? [
         { name: 'edge', priority: 100, action: 'Allow', vnetSubnetResourceId: edgeSubnetId }
       ] : []
       scmIpSecurityRestrictionsUseMain: false
-      scmIpSecurityRestrictionsDefaultAction: private && scmAccess == 'private' ? 'Deny' : 'Allow'
+      scmIpSecurityRestrictionsDefaultAction: closed && scmAccess == 'private' ? 'Deny' : 'Allow'
     }
   }
 }
@@ -210,7 +216,8 @@ var appSettings = {
   GATEWAY_ENTRA_TENANT: entraTenantId
   GATEWAY_ENTRA_AUDIENCE: entraAudience
   GATEWAY_ENTRA_PRODUCT: entraProduct
-  GATEWAY_FRONTED: private ? 'true' : 'false'
+  // Only where nobody but the edge reaches the app: it believes the client address that the edge sends.
+  GATEWAY_FRONTED: closed ? 'true' : 'false'
   GATEWAY_LOGS_ENDPOINT: logsEndpoint
   GATEWAY_LOGS_RULE: logsRule
   GATEWAY_LOGS_STREAM: logsStream

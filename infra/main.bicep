@@ -3,6 +3,8 @@
 // README, "Deploy", shows the graph of these modules; a test holds the two together.
 targetScope = 'subscription'
 
+import { account, model } from 'types.bicep'
+
 @minLength(1)
 @maxLength(64)
 @description('Name of the azd environment; the resource group has it in its name.')
@@ -53,14 +55,20 @@ private: about $390 a month while nobody calls. Adds an Application Gateway with
 ])
 param network string
 
+@description('private: true leaves the public endpoints open beside the private ones: the step between public and private.')
+param keepOpen bool = false
+
+@description('Not for you to set: the network that the last provision made. azd keeps the output.')
+param networkBefore string = ''
+
 @description('Regions with an AI account each, separated by commas. The gateway spreads over them and fails over between them.')
 param aiRegions string = 'eastus2,swedencentral'
 
 @description('Model deployments of every AI region: name (for clients), model, version (empty: the region\'s default), sku, capacity, regions (empty: all), retires.')
-param models array = loadJsonContent('models.json')
+param models model[] = loadJsonContent('models.json')
 
 @description('Azure OpenAI and Foundry accounts that exist already: name, id or endpoint, models, and optionally priority, weight, credential.')
-param accounts array = loadJsonContent('accounts.json')
+param accounts account[] = loadJsonContent('accounts.json')
 
 @allowed([
   'AIServices'
@@ -130,8 +138,11 @@ param logRetentionDays int = 30
 @description('Gigabytes a day after which Log Analytics takes no more rows, roughly; -1 is no cap. The archive is not affected.')
 param dailyLogQuotaGb int = 1
 
-@description('Name under which API Management\'s queries find the rows; empty makes no such function.')
-param compatibilityAlias string = 'ApiManagementGatewayLogs'
+@description('Id of a Log Analytics workspace that exists, in the region of the gateway; empty makes one.')
+param logWorkspaceId string = ''
+
+@description('Name under which API Management\'s queries find the rows; empty makes no such function. It hides a real table of its name.')
+param compatibilityAlias string = empty(logWorkspaceId) ? 'ApiManagementGatewayLogs' : ''
 
 @description('Where alerts go. Empty: no alert rules.')
 param alertEmail string = ''
@@ -154,6 +165,15 @@ param purgeProtection bool = production
 @maxLength(18)
 @description('private: address space, a /22 or larger.')
 param addressPrefix string = '10.20.0.0/22'
+
+@description('private: id of a subnet that exists, for the Application Gateway. All three subnets are given, or none.')
+param edgeSubnetId string = ''
+
+@description('private: id of a subnet that exists, for the app: delegated to Microsoft.App/environments, and used by nothing else.')
+param appSubnetId string = ''
+
+@description('private: id of a subnet that exists, for the private endpoints.')
+param linksSubnetId string = ''
 
 @description('private: who may reach the Application Gateway: Internet, or a CIDR range.')
 param allowedSources string = 'Internet'
@@ -192,6 +212,10 @@ param tlsSecretUri string = ''
 @description('private: certificate and key as a base64 PFX without a password.')
 param tlsPfx string = ''
 
+@minValue(0)
+@description('Not for you to set: when the certificate of tlsPfx ends, in seconds since 1970. The hook reads it there.')
+param tlsEnd int = 0
+
 @description('private: the name clients use, when it is not the public IP\'s own.')
 param gatewayHostName string = ''
 
@@ -215,8 +239,17 @@ param scmAccess string = 'public'
 @description('Admin key of the gateway, 32 characters or more. A hook of azd makes one.')
 param adminKey string = ''
 
-@description('Whether the vault keeps the admin key and the certificate it has, where this machine does not know them.')
+@description('Whether the vault keeps the admin key that it has: this machine does not know it, or it is the same.')
 param secretsKept bool = false
+
+@description('Not for you to set: whether the vault has a certificate since the last provision. azd keeps the output.')
+param certificateKept bool = false
+
+@description('Not for you to set: a word of the hook for the secrets of this machine. It changes when they do.')
+param writeMark string = ''
+
+@description('Not for you to set: the word of the last provision, whose secrets the vault has. azd keeps the output.')
+param writtenMark string = ''
 
 @description('Object id of a person or group that may change secrets and read logs; empty is nobody.')
 param operatorId string = ''
@@ -253,6 +286,8 @@ param entraAudience string = ''
 param entraProduct string = ''
 
 var isPrivate = network == 'private'
+var abrupt = isPrivate && networkBefore == 'public' && !keepOpen
+var closed = abrupt ? fail('public becomes private in two steps: first with GW_KEEP_OPEN true, then with false') : isPrivate && !keepOpen
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tagList = map(filter(split(extraTags, ','), t => contains(t, '=')), t => split(t, '='))
 var tags = union(toObject(tagList, t => trim(t[0]), t => trim(t[1])), { 'azd-env-name': environmentName })
@@ -264,7 +299,7 @@ var shortKey = !empty(adminKey) && length(adminKey) < 32
 var noKey = empty(adminKey) && !secretsKept
 var keyRefused = shortKey || noKey
 var checkedKey = keyRefused ? fail('GW_ADMIN_KEY must have 32 characters; deploy with azd, whose hook makes one') : adminKey
-var noCertificate = isPrivate && empty(tlsSecretUri) && empty(tlsPfx) && !secretsKept
+var noCertificate = isPrivate && empty(tlsSecretUri) && empty(tlsPfx) && !certificateKept
 var checkedPfx = noCertificate ? fail('private needs GW_TLS_PFX or GW_TLS_SECRET_ID') : tlsPfx
 var warm = alwaysReady > maximumInstanceCount ? fail('GW_ALWAYS_READY is over GW_MAX_INSTANCES') : alwaysReady
 var edgeLeast = edgeMinCapacity > edgeMaxCapacity ? fail('GW_EDGE_MIN_CAPACITY is over GW_EDGE_MAX_CAPACITY') : edgeMinCapacity
@@ -276,6 +311,16 @@ var maxBodyMB = hostBodyMB < 2 ? fail('GW_HTTP_CONCURRENCY is too high for GW_ME
 var budgetWithoutMail = monthlyBudget > 0 && empty(alertEmail)
 var budget = budgetWithoutMail ? fail('GW_MONTHLY_BUDGET needs GW_ALERT_EMAIL, where its mails go') : monthlyBudget
 var budgetMonth = empty(budgetStart) ? currentMonth : budgetStart
+
+var subnets = filter([edgeSubnetId, appSubnetId, linksSubnetId], s => !empty(s))
+var subnetIds = map(subnets, s => toLower(s))
+var networkIds = map(subnetIds, s => split(s, '/subnets/')[0])
+var someSubnets = !empty(subnets) && length(union(subnetIds, subnetIds)) != 3
+var wholeSubnets = someSubnets ? fail('GW_EDGE_SUBNET_ID, GW_APP_SUBNET_ID, GW_LINKS_SUBNET_ID: three different subnets, or none') : subnets
+var existingSubnets = length(union(networkIds, networkIds)) > 1 ? fail('GW_EDGE_SUBNET_ID, GW_APP_SUBNET_ID, GW_LINKS_SUBNET_ID must be of one network') : wholeSubnets
+var isWorkspace = contains(toLower(logWorkspaceId), '/providers/microsoft.operationalinsights/workspaces/')
+var noWorkspace = !empty(logWorkspaceId) && !isWorkspace
+var existingWorkspace = noWorkspace ? fail('GW_LOG_WORKSPACE_ID must be the id of a Log Analytics workspace') : logWorkspaceId
 
 var regionBackends = map(regions, r => {
   name: r
@@ -295,7 +340,7 @@ var accountBackends = map(accounts, a => {
   models: a.models
 })
 var backends = concat(regionBackends, accountBackends)
-var known = filter(accounts, a => contains(a, 'id'))
+var known = map(filter(accounts, a => contains(a, 'id')), a => { name: a.name, id: a.?id ?? '' })
 var edgeLabel = empty(dnsLabel) ? 'gw-${token}' : dnsLabel
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
@@ -312,8 +357,10 @@ module observe 'observe.bicep' = {
     tags: tags
     token: token
     private: isPrivate
+    closed: closed
     retentionInDays: logRetentionDays
     dailyQuotaGb: dailyLogQuotaGb
+    logWorkspaceId: existingWorkspace
     compatibilityAlias: compatibilityAlias
     alertEmail: alertEmail
     monthlyBudget: budget
@@ -333,13 +380,15 @@ module net 'network.bicep' = if (isPrivate) {
     functionPrivateEndpoint: functionPrivateEndpoint
     monitorPrivateLink: monitorPrivateLink
     dnsZonesGroupId: dnsZonesGroupId
+    existingSubnets: existingSubnets
     workspaceId: observe.outputs.workspaceId
     componentId: observe.outputs.componentId
     endpointId: observe.outputs.endpointId
   }
 }
 
-// One after the other: two private endpoints in one subnet at a time fail at random.
+// One after the other, here and in all that follows: two private endpoints in one subnet at a time fail at random. All stand
+// before the app joins the network, where the names of a service with an endpoint lead nowhere else.
 @batchSize(1)
 module ai 'ai.bicep' = [
   for region in regions: {
@@ -352,6 +401,7 @@ module ai 'ai.bicep' = [
       name: 'ai-${region}-${token}'
       kind: accountKind
       private: isPrivate
+      closed: closed
       deployments: filter(models, m => empty(m.regions) || contains(m.regions, region))
       diagnostics: aiDiagnostics
       workspaceId: observe.outputs.workspaceId
@@ -364,11 +414,13 @@ module ai 'ai.bicep' = [
 module store 'store.bicep' = {
   name: 'store'
   scope: group
+  dependsOn: [ai]
   params: {
     location: location
     tags: tags
     token: token
     private: isPrivate
+    closed: closed
     storageSku: storageSku
     auditRetentionDays: auditRetentionDays
     auditImmutableDays: auditImmutableDays
@@ -376,6 +428,9 @@ module store 'store.bicep' = {
     adminKey: checkedKey
     tlsSecretUri: tlsSecretUri
     tlsPfx: checkedPfx
+    tlsEnd: tlsEnd
+    actionGroupId: observe.outputs.actionGroupId
+    secretsUnchanged: !empty(writeMark) && writeMark == writtenMark
     operatorId: operatorId
     operatorType: operatorType
     auditorId: auditorId
@@ -389,12 +444,13 @@ module store 'store.bicep' = {
 module app 'app.bicep' = {
   name: 'app'
   scope: group
-  dependsOn: [ai]
+  dependsOn: [ai, attachLink]
   params: {
     location: location
     tags: tags
     token: token
     private: isPrivate
+    closed: closed
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpConcurrency: httpConcurrency
@@ -421,6 +477,7 @@ module app 'app.bicep' = {
     zones: net.?outputs.zones ?? {}
     functionPrivateEndpoint: functionPrivateEndpoint
     scmAccess: scmAccess
+    ownWorkspace: empty(logWorkspaceId)
   }
 }
 
@@ -441,7 +498,7 @@ module attachLink 'link.bicep' = [
   for a in known: if (isPrivate) {
     name: 'link-${a.name}'
     scope: group
-    dependsOn: [app]
+    dependsOn: [store]
     params: {
       name: 'pe-${a.name}-${token}'
       location: location
@@ -484,6 +541,9 @@ output AZURE_LOCATION string = location
 output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_RESOURCE_GROUP string = group.name
 output GW_NETWORK string = network
+output GW_NETWORK_BEFORE string = network
+output GW_WRITTEN_MARK string = writeMark
+output GW_CERTIFICATE_KEPT string = isPrivate && empty(tlsSecretUri) ? 'true' : 'false'
 output GW_URL string = 'https://${isPrivate && !empty(gatewayHostName) ? gatewayHostName : (edge.?outputs.hostName ?? app.outputs.siteHostName)}'
 output GW_DNS_LABEL string = edgeLabel
 output GW_BUDGET_START string = monthlyBudget > 0 ? budgetMonth : ''

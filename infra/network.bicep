@@ -9,9 +9,14 @@ param allowedSources string
 param functionPrivateEndpoint bool
 param monitorPrivateLink bool
 param dnsZonesGroupId string
+
+@description('Ids of three subnets that exist: edge, app, links; empty makes a network.')
+param existingSubnets array
 param workspaceId string
 param componentId string
 param endpointId string
+
+var makesNetwork = empty(existingSubnets)
 
 // Whatever host bits the parameter has are dropped: Azure refuses them.
 var space = '${parseCidr(addressPrefix).network}/${parseCidr(addressPrefix).cidr}'
@@ -35,7 +40,7 @@ var zoneNames = {
   agentsvc: 'privatelink.agentsvc.azure-automation.net'
 }
 
-resource edgeRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
+resource edgeRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = if (makesNetwork) {
   name: 'nsg-edge-${token}'
   location: location
   tags: tags
@@ -100,7 +105,7 @@ resource edgeRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
 }
 
 // No deny for the Internet: the app reaches itself from outside when its triggers are synchronised.
-resource appRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
+resource appRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = if (makesNetwork) {
   name: 'nsg-app-${token}'
   location: location
   tags: tags
@@ -149,7 +154,7 @@ resource appRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
   }
 }
 
-resource linkRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
+resource linkRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = if (makesNetwork) {
   name: 'nsg-links-${token}'
   location: location
   tags: tags
@@ -199,7 +204,7 @@ resource linkRules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
   }
 }
 
-resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
+resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = if (makesNetwork) {
   name: 'vnet-${token}'
   location: location
   tags: tags
@@ -246,6 +251,11 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-05-01' = {
   }
 }
 
+var networkId = makesNetwork ? vnet.id : split(existingSubnets[0], '/subnets/')[0]
+var edgeSubnet = makesNetwork ? '${vnet.id}/subnets/snet-edge' : existingSubnets[0]
+var appSubnet = makesNetwork ? '${vnet.id}/subnets/snet-app' : existingSubnets[1]
+var linksSubnet = makesNetwork ? '${vnet.id}/subnets/snet-links' : existingSubnets[2]
+
 // A hub that brings its own Azure Monitor link scope brings these zones too. An empty zone would hide the public names.
 var monitorZones = ['monitor', 'oms', 'ods', 'agentsvc']
 var endpointZones = filter(items(zoneNames), z => monitorPrivateLink || !contains(monitorZones, z.key))
@@ -267,7 +277,7 @@ resource zoneLink 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06
     tags: tags
     properties: {
       registrationEnabled: false
-      virtualNetwork: { id: vnet.id }
+      virtualNetwork: { id: networkId }
     }
   }
 ]
@@ -309,7 +319,7 @@ module monitorLink 'link.bicep' = if (monitorPrivateLink) {
     name: 'pe-monitor-${token}'
     location: location
     tags: tags
-    subnetId: '${vnet.id}/subnets/snet-links'
+    subnetId: linksSubnet
     serviceId: monitorScope.id
     groupId: 'azuremonitor'
     zoneIds: [zones.monitor, zones.oms, zones.ods, zones.agentsvc, zones.blob]
@@ -319,9 +329,9 @@ module monitorLink 'link.bicep' = if (monitorPrivateLink) {
 var zonesGroupId = empty(dnsZonesGroupId) ? resourceGroup().id : dnsZonesGroupId
 var zones = toObject(items(zoneNames), z => z.key, z => '${zonesGroupId}/providers/Microsoft.Network/privateDnsZones/${z.value}')
 
-output edgeSubnetId string = '${vnet.id}/subnets/snet-edge'
-output appSubnetId string = '${vnet.id}/subnets/snet-app'
-output linksSubnetId string = '${vnet.id}/subnets/snet-links'
+output edgeSubnetId string = edgeSubnet
+output appSubnetId string = appSubnet
+output linksSubnetId string = linksSubnet
 
 @description('Ids of the private DNS zones by the service they belong to.')
 output zones object = zones

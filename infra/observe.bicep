@@ -1,20 +1,24 @@
-// What the gateway's rows become: a table, the rule that fills it, functions and a workbook to read it, alerts, a budget.
+// What the gateway's rows become: the rule that fills their table (rows.bicep), a workbook to read it, alerts, a budget.
 param location string
 param tags object
 
 @minLength(13)
 param token string
 param private bool
+
+@description('Whether public endpoints are closed: in private, but for the step from public to it.')
+param closed bool
 param retentionInDays int
 param dailyQuotaGb int
+
+@description('Id of a workspace that exists; empty makes one.')
+param logWorkspaceId string
 param compatibilityAlias string
 param alertEmail string
 param monthlyBudget int
 param budgetStart string
 
-// The program's own list: the fields of the row it sends. `make check` fails when the two differ.
 var columns = loadJsonContent('columns.json')
-var tableName = 'GatewayLogs_CL'
 var streamName = 'Custom-GatewayLogs_CL'
 
 var alerts = [
@@ -50,7 +54,7 @@ var alerts = [
   }
 ]
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (empty(logWorkspaceId)) {
   name: 'log-${token}'
   location: location
   tags: tags
@@ -58,75 +62,22 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
     sku: { name: 'PerGB2018' }
     retentionInDays: retentionInDays
     workspaceCapping: { dailyQuotaGb: dailyQuotaGb }
-    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccessForIngestion: closed ? 'Disabled' : 'Enabled'
     publicNetworkAccessForQuery: 'Enabled'
     features: { disableLocalAuth: true, enableLogAccessUsingOnlyResourcePermissions: true }
   }
 }
 
-resource table 'Microsoft.OperationalInsights/workspaces/tables@2025-07-01' = {
-  parent: workspace
-  name: tableName
-  properties: {
-    plan: 'Analytics'
+var workspaceId = empty(logWorkspaceId) ? workspace.id : logWorkspaceId
+
+// A table of a workspace is made at the workspace's own resource group.
+module rows 'rows.bicep' = {
+  name: 'rows-${token}'
+  scope: resourceGroup(split(workspaceId, '/')[2], split(workspaceId, '/')[4])
+  params: {
+    workspaceName: last(split(workspaceId, '/'))
     retentionInDays: retentionInDays
-    totalRetentionInDays: retentionInDays
-    schema: {
-      name: tableName
-      // The rule says datetime, the table dateTime.
-      columns: map(columns, c => { name: c.name, type: c.type == 'datetime' ? 'dateTime' : c.type })
-    }
-  }
-}
-
-resource neutral 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = {
-  parent: workspace
-  name: 'gatewaylogs'
-  dependsOn: [table]
-  properties: {
-    category: 'Gateway'
-    displayName: 'GatewayLogs'
-    functionAlias: 'GatewayLogs'
-    functionParameters: ''
-    query: loadTextContent('queries/GatewayLogs.kql')
-    version: 2
-    // Without it Azure answers the second provision with 409. It belongs here, whatever the published types say:
-    // at the top level Resource Manager refuses the whole template.
-    #disable-next-line BCP037
-    etag: '*'
-  }
-}
-
-// A stored function wins over a table of its name, so API Management's queries find our rows.
-resource compatible 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = if (!empty(compatibilityAlias)) {
-  parent: workspace
-  name: 'compatible'
-  dependsOn: [neutral]
-  properties: {
-    category: 'Gateway'
-    displayName: compatibilityAlias
-    functionAlias: compatibilityAlias
-    functionParameters: ''
-    query: loadTextContent('queries/ApiManagementGatewayLogs.kql')
-    version: 2
-    #disable-next-line BCP037
-    etag: '*'
-  }
-}
-
-resource compatibleLlm 'Microsoft.OperationalInsights/workspaces/savedSearches@2025-07-01' = if (!empty(compatibilityAlias)) {
-  parent: workspace
-  name: 'compatible-llm'
-  dependsOn: [compatible]
-  properties: {
-    category: 'Gateway'
-    displayName: 'ApiManagementGatewayLlmLog'
-    functionAlias: 'ApiManagementGatewayLlmLog'
-    functionParameters: ''
-    query: loadTextContent('queries/ApiManagementGatewayLlmLog.kql')
-    version: 2
-    #disable-next-line BCP037
-    etag: '*'
+    compatibilityAlias: compatibilityAlias
   }
 }
 
@@ -137,10 +88,10 @@ resource component 'Microsoft.Insights/components@2020-02-02' = {
   kind: 'web'
   properties: {
     Application_Type: 'web'
-    WorkspaceResourceId: workspace.id
+    WorkspaceResourceId: workspaceId
     IngestionMode: 'LogAnalytics'
     DisableLocalAuth: true
-    publicNetworkAccessForIngestion: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccessForIngestion: closed ? 'Disabled' : 'Enabled'
     publicNetworkAccessForQuery: 'Enabled'
   }
 }
@@ -150,7 +101,7 @@ resource endpoint 'Microsoft.Insights/dataCollectionEndpoints@2024-03-11' = if (
   location: location
   tags: tags
   properties: {
-    networkAcls: { publicNetworkAccess: 'Disabled' }
+    networkAcls: { publicNetworkAccess: closed ? 'Disabled' : 'Enabled' }
   }
 }
 
@@ -160,7 +111,7 @@ resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' = {
   location: location
   tags: tags
   kind: 'Direct'
-  dependsOn: [table]
+  dependsOn: [rows]
   properties: {
     dataCollectionEndpointId: private ? endpoint.id : null
     streamDeclarations: {
@@ -168,7 +119,7 @@ resource rule 'Microsoft.Insights/dataCollectionRules@2024-03-11' = {
     }
     destinations: {
       logAnalytics: [
-        { name: 'workspace', workspaceResourceId: workspace.id }
+        { name: 'workspace', workspaceResourceId: workspaceId }
       ]
     }
     dataFlows: [
@@ -190,7 +141,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   properties: {
     displayName: 'Gateway for Azure OpenAI'
     category: 'workbook'
-    sourceId: workspace.id
+    sourceId: workspaceId
     serializedData: loadTextContent('workbook.json')
     version: '1.0'
   }
@@ -216,12 +167,12 @@ resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
     location: location
     tags: tags
     kind: 'LogAlert'
-    dependsOn: [table]
+    dependsOn: [rows]
     properties: {
       displayName: a.title
       severity: a.severity
       enabled: true
-      scopes: [workspace.id]
+      scopes: [workspaceId]
       evaluationFrequency: 'PT15M'
       windowSize: 'PT15M'
       criteria: {
@@ -256,8 +207,8 @@ resource budget 'Microsoft.Consumption/budgets@2024-08-01' = if (monthlyBudget >
   }
 }
 
-output workspaceId string = workspace.id
-output workspaceCustomerId string = workspace.properties.customerId
+output workspaceId string = workspaceId
+output workspaceCustomerId string = rows.outputs.customerId
 output componentId string = component.id
 output endpointId string = private ? endpoint.id : ''
 output logsEndpoint string = private ? endpoint!.properties.logsIngestion.endpoint : rule.properties.endpoints.logsIngestion

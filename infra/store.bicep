@@ -6,6 +6,9 @@ param tags object
 @minLength(13)
 param token string
 param private bool
+
+@description('Whether public endpoints are closed: in private, but for the step from public to it.')
+param closed bool
 param storageSku string
 param auditRetentionDays int
 param auditImmutableDays int
@@ -17,11 +20,20 @@ param tlsSecretUri string
 
 @secure()
 param tlsPfx string
+
+@description('When the certificate of tlsPfx ends, in seconds since 1970; 0 is not known.')
+param tlsEnd int
+
+@description('Whether the vault has these very secrets: each writing makes another version of them.')
+param secretsUnchanged bool
 param operatorId string
 param operatorType string
 param auditorId string
 param auditorType string
 param workspaceId string
+
+@description('Where alerts go; empty makes none.')
+param actionGroupId string
 param linksSubnetId string
 
 @description('Ids of the private DNS zones by the service they belong to.')
@@ -81,10 +93,10 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
     isHnsEnabled: false
     // Lifecycle management, which deletes old records, comes as a trusted service.
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'AzureServices' }
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'AzureServices' }
   }
 }
 
@@ -106,8 +118,8 @@ resource hostStorage 'Microsoft.Storage/storageAccounts@2025-06-01' = {
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'None' }
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'None' }
   }
 }
 
@@ -191,14 +203,14 @@ resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
     softDeleteRetentionInDays: 7
     enablePurgeProtection: purgeProtection ? true : null
     enabledForTemplateDeployment: true
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
     // Trusted services stay: the Application Gateway reads its certificate as one.
-    networkAcls: { defaultAction: private ? 'Deny' : 'Allow', bypass: 'AzureServices' }
+    networkAcls: { defaultAction: closed ? 'Deny' : 'Allow', bypass: 'AzureServices' }
   }
 }
 
 // Through Resource Manager, which a closed vault admits. A machine that does not know the key leaves the vault's as it is.
-resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(adminKey)) {
+resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty(adminKey) && !secretsUnchanged) {
   // checkov:skip=CKV_AZURE_41:an expired admin key would lock operators out; README says how to rotate it
   // checkov:skip=CKV_AZURE_114:it has: text/plain
   parent: vault
@@ -206,12 +218,49 @@ resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty
   properties: { value: adminKey, contentType: 'text/plain' }
 }
 
-resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (private && !empty(tlsPfx)) {
-  // checkov:skip=CKV_AZURE_41:the certificate has its own end
+resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (private && !empty(tlsPfx) && !secretsUnchanged) {
+  // checkov:skip=CKV_AZURE_41:it has, where the end is known
   // checkov:skip=CKV_AZURE_114:it has: application/x-pkcs12
   parent: vault
   name: certificateName
-  properties: { value: tlsPfx, contentType: 'application/x-pkcs12' }
+  // Events come only for versions that are younger than the subscription to them.
+  dependsOn: [certificateEnds]
+  properties: {
+    value: tlsPfx
+    contentType: 'application/x-pkcs12'
+    attributes: tlsEnd > 0 ? { exp: tlsEnd } : {}
+  }
+}
+
+// The vault knows the end of a secret only where it is told, and says so 30 days before.
+resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (private && !empty(actionGroupId)) {
+  name: 'evgt-${token}'
+  location: location
+  tags: tags
+  properties: {
+    source: vault.id
+    topicType: 'Microsoft.KeyVault.vaults'
+  }
+}
+
+resource certificateEnds 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (private && !empty(actionGroupId)) {
+  parent: vaultEvents
+  name: 'certificate-ends'
+  properties: {
+    // Alerts of Azure Monitor take no other schema.
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: {
+      includedEventTypes: ['Microsoft.KeyVault.SecretNearExpiry', 'Microsoft.KeyVault.SecretExpired']
+    }
+    destination: {
+      endpointType: 'MonitorAlert'
+      properties: {
+        severity: 'Sev1'
+        description: 'Gateway: the certificate of the Application Gateway ends within 30 days, or has ended'
+        actionGroups: [actionGroupId]
+      }
+    }
+  }
 }
 
 resource keptCertificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' existing = {

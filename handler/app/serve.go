@@ -39,6 +39,7 @@ func Serve(ctx context.Context, s settings.Values, pol *policy.Policy, version s
 	if err != nil {
 		return fmt.Errorf("%s: %w", settings.PortVariable, err)
 	}
+	warmUp(s, e.Identity)
 	p := New(s, pol, e, logger) // after the port, because it starts background work
 	server := NewServer(p.Handler, logger)
 	p.Start()

@@ -33,11 +33,11 @@ func localVerbs(environ []string) (verbs, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := app.OpenTable(s, identity, app.SubscriptionTable, table.Retrying)
+	store, err := app.OpenTable(s, app.Access{Credential: identity}, app.SubscriptionTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
-	counts, err := app.OpenTable(s, identity, app.UsageTable, table.Retrying)
+	counts, err := app.OpenTable(s, app.Access{Credential: identity}, app.UsageTable, table.Retrying)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,11 @@ func verifyJournal(ctx context.Context, environ []string, from, to time.Time) (v
 	if err != nil {
 		return verify.Report{}, err
 	}
-	store, err := app.OpenTable(s, identity, app.JournalTable, table.Retrying)
+	store, err := app.OpenTable(s, app.Access{Credential: identity}, app.JournalTable, table.Retrying)
 	if err != nil {
 		return verify.Report{}, err
 	}
-	blobs, err := app.OpenBlobs(s, identity)
+	blobs, err := app.OpenBlobs(s, app.Access{Credential: identity})
 	if err != nil {
 		return verify.Report{}, err
 	}
@@ -100,7 +100,7 @@ func operator(s settings.Values) (azcore.TokenCredential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("azd: %w", err)
 	}
-	machine, err := app.Identity(s)
+	machine, err := app.Identity(s, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

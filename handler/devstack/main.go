@@ -72,12 +72,16 @@ func stage(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Wr
 	return err
 }
 
+// kindMeaning is what -kind says of itself.
+const kindMeaning = "regions refuse nothing that Azure would refuse, and do not fail or throttle at random"
+
 func services(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
 	var o stack.Options
-	flags.BoolVar(&o.Kind, "kind", false, "regions do not fail or throttle at random")
+	kind := flags.Bool("kind", false, kindMeaning)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	o.SetKind(*kind)
 	s, err := stack.Start(ctx, o)
 	if err != nil {
 		return err
@@ -90,11 +94,12 @@ func services(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io
 
 func serve(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
 	o := stack.RunOptions{Out: out, Log: log}
-	flags.BoolVar(&o.Stack.Kind, "kind", false, "regions do not fail or throttle at random")
+	kind := flags.Bool("kind", false, kindMeaning)
 	flags.IntVar(&o.Port, "port", 7071, "first port to try")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	o.Stack.SetKind(*kind)
 	return stack.Run(ctx, o)
 }
 
@@ -163,6 +168,10 @@ func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, lo
 			}
 			said, err := exec.CommandContext(ctx, "az", args...).Output()
 			return err == nil && strings.TrimSpace(string(said)) == "true"
+		},
+		Ask: func(ctx context.Context, args ...string) (string, error) {
+			said, err := exec.CommandContext(ctx, "az", append(args, "--output", "json")...).Output()
+			return string(said), err
 		},
 		Run: func(ctx context.Context, name string, args ...string) error {
 			cmd := exec.CommandContext(ctx, name, args...)

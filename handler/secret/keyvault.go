@@ -12,7 +12,9 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	"github.com/tidwall/gjson"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -20,6 +22,7 @@ const (
 	defaultTTL        = 10 * time.Minute
 	defaultRetryAfter = 30 * time.Second
 	defaultTimeout    = 10 * time.Second
+	defaultRefused    = 24 * time.Hour
 )
 
 // KeyVaultOptions say which vault to use and how long a value is cached. A zero time means
@@ -30,8 +33,13 @@ type KeyVaultOptions struct {
 	Transport  policy.Transporter // nil = the SDK's transport
 	TTL        time.Duration      // a value is read again after this time
 	RetryAfter time.Duration      // after a failed read, the old value is used this long before another read
-	Timeout    time.Duration      // limit of one read, including retries
-	Logger     *slog.Logger
+
+	// RefusedLimits say, by name, how long an old value stays in use while the vault answers
+	// 401 or 403. The default is 24 hours.
+	RefusedLimits map[string]time.Duration
+
+	Timeout time.Duration // limit of one read, including retries
+	Logger  *slog.Logger
 
 	// Emulator allows the use of an emulator: it does not check that the vault's host
 	// belongs to the resource in the authentication challenge, and it uses an older API
@@ -42,7 +50,8 @@ type KeyVaultOptions struct {
 // KeyVault is a Source that reads from Azure Key Vault. Callers that wait for the same
 // value share one read. A value is cached for TTL. If the vault cannot be reached then, the
 // old value stays in use, so that a gateway that has its secrets continues without the
-// vault.
+// vault. If the vault refuses the read, the old value stays in use for a limited time. A
+// secret that was deleted or disabled is not used any more.
 type KeyVault struct {
 	options KeyVaultOptions
 	client  *azsecrets.Client
@@ -54,7 +63,8 @@ type KeyVault struct {
 
 type value struct {
 	text  string
-	until time.Time
+	read  time.Time // when the vault returned it
+	until time.Time // when to read it again
 }
 
 var _ Source = (*KeyVault)(nil)
@@ -92,9 +102,25 @@ func (k *KeyVault) Get(ctx context.Context, name string) (string, error) {
 	if err == nil || !ok || errors.Is(err, ErrNotFound) {
 		return fresh, err
 	}
-	k.options.Logger.Warn("the vault cannot be read; the gateway continues to use the old value of the secret", "name", name, "error", err)
-	k.remember(name, value{v.text, time.Now().Add(k.options.RetryAfter)})
+	if refused(err) {
+		limit := cmp.Or(k.options.RefusedLimits[name], defaultRefused)
+		if time.Since(v.read) > limit {
+			return "", err
+		}
+		k.options.Logger.Error("the vault refuses to return a secret; the gateway uses the old value for a limited time",
+			"name", name, "until", v.read.Add(limit), "error", err)
+	} else {
+		k.options.Logger.Warn("the vault cannot be read; the gateway continues to use the old value of the secret", "name", name, "error", err)
+	}
+	v.until = time.Now().Add(k.options.RetryAfter)
+	k.remember(name, v)
 	return v.text, nil
+}
+
+// refused reports whether the vault answered that the gateway may not read the secret.
+func refused(err error) bool {
+	e, ok := errors.AsType[*azcore.ResponseError](err)
+	return ok && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden)
 }
 
 // Refresh implements Source. It never returns a cached value.
@@ -109,8 +135,13 @@ func (k *KeyVault) fetch(ctx context.Context, name string) (string, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.options.Timeout)
 		defer cancel()
 		resp, err := k.client.GetSecret(ctx, name, "", nil)
-		if e, ok := errors.AsType[*azcore.ResponseError](err); ok && e.StatusCode == http.StatusNotFound {
-			return "", fmt.Errorf("%w: %s", ErrNotFound, name)
+		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+			switch {
+			case e.StatusCode == http.StatusNotFound:
+				return "", fmt.Errorf("%w: %s", ErrNotFound, name)
+			case disabled(e):
+				return "", fmt.Errorf("%w: %s is disabled", ErrNotFound, name)
+			}
 		}
 		if err != nil {
 			return "", fmt.Errorf("secret: %s: %w", name, err)
@@ -118,7 +149,8 @@ func (k *KeyVault) fetch(ctx context.Context, name string) (string, error) {
 		if resp.Value == nil || *resp.Value == "" {
 			return "", fmt.Errorf("%w: the value of %s is empty", ErrNotFound, name)
 		}
-		k.remember(name, value{*resp.Value, time.Now().Add(k.options.TTL)})
+		now := time.Now()
+		k.remember(name, value{text: *resp.Value, read: now, until: now.Add(k.options.TTL)})
 		return *resp.Value, nil
 	})
 	select {
@@ -127,6 +159,16 @@ func (k *KeyVault) fetch(ctx context.Context, name string) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
+}
+
+// disabled reports whether the secret was disabled. The vault answers 403 Forbidden then,
+// with the inner code SecretDisabled.
+func disabled(e *azcore.ResponseError) bool {
+	if e.StatusCode != http.StatusForbidden || e.RawResponse == nil {
+		return false
+	}
+	body, err := runtime.Payload(e.RawResponse)
+	return err == nil && gjson.GetBytes(body, "error.innererror.code").String() == "SecretDisabled"
 }
 
 func (k *KeyVault) remembered(name string) (value, bool) {

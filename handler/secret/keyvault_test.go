@@ -1,9 +1,12 @@
 package secret_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,10 +22,29 @@ import (
 
 // vault is the SDK's own server with a value that changes and a way to fail.
 type vault struct {
-	value atomic.Value
-	fail  atomic.Int32 // status to answer; 0 = none
-	asked atomic.Int32
-	slow  time.Duration
+	value    atomic.Value
+	fail     atomic.Int32 // status to answer; 0 = none
+	disabled atomic.Bool
+	asked    atomic.Int32
+	slow     time.Duration
+	limits   map[string]time.Duration
+	inner    *fake.ServerTransport
+}
+
+// Do answers in the place of the SDK's server if the secret is disabled, because that server
+// knows no inner codes. The answer has the form of traffic recorded by the SDK for
+// JavaScript (keyvault-secrets).
+func (v *vault) Do(r *http.Request) (*http.Response, error) {
+	if !v.disabled.Load() {
+		return v.inner.Do(r)
+	}
+	v.asked.Add(1)
+	const body = `{"error":{"code":"Forbidden","message":"Operation get is not allowed on a disabled secret.",` +
+		`"innererror":{"code":"SecretDisabled"}}}`
+	return &http.Response{
+		StatusCode: http.StatusForbidden, Status: "403 Forbidden", Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}, nil
 }
 
 func (v *vault) source(t *testing.T) *secret.KeyVault {
@@ -43,8 +65,9 @@ func (v *vault) source(t *testing.T) *secret.KeyVault {
 		}
 		return resp, e
 	}}
+	v.inner = fake.NewServerTransport(&server)
 	k, err := secret.NewKeyVault(secret.KeyVaultOptions{
-		URL: "https://test.vault.azure.net", Credential: &azfake.TokenCredential{}, Transport: fake.NewServerTransport(&server),
+		URL: "https://test.vault.azure.net", Credential: &azfake.TokenCredential{}, Transport: v, RefusedLimits: v.limits,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +120,55 @@ func TestGetServesStaleValue(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		get(t, k, "two")
 	})
+}
+
+// A secret that an operator disables ends with the cached value, and works again when it is
+// enabled.
+func TestDisabledSecretIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{}
+		v.value.Store("one")
+		k := v.source(t)
+		get(t, k, "one")
+		v.disabled.Store(true)
+		time.Sleep(11 * time.Minute)
+		if got, err := k.Get(t.Context(), "known"); !errors.Is(err, secret.ErrNotFound) || !strings.Contains(err.Error(), "disabled") {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		v.disabled.Store(false)
+		get(t, k, "one")
+	})
+}
+
+// While the vault refuses, the old value is used for a limited time; while it cannot be
+// reached, without limit.
+func TestRefusedValueEnds(t *testing.T) {
+	for _, c := range []struct {
+		limits map[string]time.Duration
+		status int32
+		limit  time.Duration // 0 = none
+	}{
+		{nil, http.StatusForbidden, 24 * time.Hour},
+		{map[string]time.Duration{"known": time.Hour}, http.StatusForbidden, time.Hour},
+		{map[string]time.Duration{"other": time.Hour}, http.StatusUnauthorized, 24 * time.Hour},
+		{nil, http.StatusServiceUnavailable, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			v := &vault{limits: c.limits}
+			v.value.Store("one")
+			k := v.source(t)
+			get(t, k, "one")
+			v.fail.Store(c.status)
+			end := cmp.Or(c.limit, 100*time.Hour)
+			for start := time.Now(); time.Since(start) < end-time.Minute; time.Sleep(time.Minute) {
+				get(t, k, "one")
+			}
+			time.Sleep(2 * time.Minute)
+			if got, err := k.Get(t.Context(), "known"); (err == nil) != (c.limit == 0) {
+				t.Errorf("status %d after %v: %q, %v", c.status, end, got, err)
+			}
+		})
+	}
 }
 
 // Refresh never answers with the old value.

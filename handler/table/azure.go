@@ -25,6 +25,7 @@ type AzureOptions struct {
 	Credential       azcore.TokenCredential
 	Table            string // name of the table; the first insert creates it if it does not exist
 	Retry            RetryPolicy
+	Transport        policy.Transporter // nil = the SDK's shared client
 }
 
 // RetryPolicy says whether a table repeats requests that failed. Under both policies,
@@ -63,7 +64,7 @@ func NewAzure(o AzureOptions) (*Azure, error) {
 		a.writes.ShouldRetry = notApplied
 	}
 	service, err := o.service(&aztables.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Retry: reads, PerRetryPolicies: []policy.Policy{a.clock},
+		Retry: reads, Transport: o.Transport, PerRetryPolicies: []policy.Policy{a.clock},
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", o.Table, err)

@@ -20,10 +20,11 @@ const key = "region-key"
 func start(t *testing.T, change func(*aoaisim.Options)) (r *aoaisim.Region, url, control string) {
 	t.Helper()
 	o := aoaisim.Options{
-		Key: key, Token: "entra-token", Kind: true,
+		Key: key, Token: "entra-token",
 		Deployments: map[string]aoaisim.Deployment{
 			"chat": {Model: "gpt-4o-mini"}, "embed": {Model: "text-embedding-3-small"},
-			"tight": {Model: "gpt-4o-mini", TokensPerMinute: 1000, RequestsPerMinute: 3},
+			"instruct": {Model: "gpt-35-turbo-instruct"},
+			"tight":    {Model: "gpt-4o-mini", TokensPerMinute: 1000, RequestsPerMinute: 12},
 		},
 	}
 	if change != nil {
@@ -120,7 +121,7 @@ func TestErrorBodies(t *testing.T) {
 			if resp.StatusCode != c.status || !strings.Contains(string(body), c.want) {
 				t.Errorf("got %d %s, want %d with %s", resp.StatusCode, body, c.status, c.want)
 			}
-			if resp.Header.Get("apim-request-id") == "" || resp.Header.Get("x-ms-region") != "eastus2" {
+			if resp.Header.Get("apim-request-id") == "" || resp.Header.Get("x-ms-region") != "East US 2" {
 				t.Errorf("headers %v", resp.Header)
 			}
 		})
@@ -176,7 +177,7 @@ func TestChatStreamSequence(t *testing.T) {
 		if len(chunks[i].Choices) > 0 {
 			text += chunks[i].Choices[0].Delta.Content
 		}
-		if last := i == len(chunks)-1; !last && string(chunks[i].Usage) != "null" {
+		if last := i == len(chunks)-1; i > 0 && !last && string(chunks[i].Usage) != "null" {
 			t.Errorf("event %d has no \"usage\":null: %s", i, events[i])
 		}
 	}
@@ -202,7 +203,7 @@ func TestChatStreamSequence(t *testing.T) {
 
 func TestStreamWithoutUsage(t *testing.T) {
 	_, url, _ := start(t, nil)
-	for _, path := range []string{chatPath, "/openai/deployments/chat/completions?api-version=2024-10-21"} {
+	for _, path := range []string{chatPath, "/openai/deployments/instruct/completions?api-version=2024-10-21"} {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+path,
 			`{"prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true}`))
 		if err != nil {
@@ -218,7 +219,7 @@ func TestAnswersAreDeterministic(t *testing.T) {
 	_, url, _ := start(t, nil)
 	ask := func(prompt string, seed int) string {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+"/openai/v1/completions",
-			fmt.Sprintf(`{"model":"chat","prompt":%q,"seed":%d}`, prompt, seed)))
+			fmt.Sprintf(`{"model":"instruct","prompt":%q,"seed":%d}`, prompt, seed)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -304,7 +305,7 @@ func TestEmbeddingFormats(t *testing.T) {
 }
 
 func TestOtherOperations(t *testing.T) {
-	_, url, _ := start(t, nil)
+	_, url, _ := start(t, func(o *aoaisim.Options) { o.Profile = aoaisim.Kind }) // its objects do not exist
 	for _, op := range []string{
 		"GET /openai/v1/models", "GET /openai/files?api-version=2024-10-21", "POST /openai/v1/files", "GET /openai/v1/responses/resp_1",
 		"POST /openai/deployments/dalle/images/generations?api-version=2024-10-21", "POST /openai/v1/batches",
@@ -319,9 +320,8 @@ func TestOtherOperations(t *testing.T) {
 }
 
 func TestResponsesOfOneRegion(t *testing.T) {
-	strict := func(o *aoaisim.Options) { o.StrictIDs = true }
-	_, here, _ := start(t, strict)
-	_, elsewhere, _ := start(t, strict)
+	_, here, _ := start(t, nil)
+	_, elsewhere, _ := start(t, nil)
 	_, body, err := send(t, newRequest(t, http.MethodPost, here+"/openai/v1/responses", `{"model":"chat","input":"x"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -342,7 +342,7 @@ func TestDeploymentLimits(t *testing.T) {
 	_, url, _ := start(t, nil)
 	path := url + "/openai/deployments/tight/chat/completions?api-version=2024-10-21"
 	resp, _, err := send(t, newRequest(t, http.MethodPost, path, hello+`,"max_tokens":100}`))
-	if err != nil || resp.Header.Get("x-ratelimit-limit-tokens") != "1000" || resp.Header.Get("x-ratelimit-remaining-requests") != "2" {
+	if err != nil || resp.Header.Get("x-ratelimit-limit-tokens") != "1000" || resp.Header.Get("x-ratelimit-remaining-requests") != "11" {
 		t.Fatalf("%v %v", resp, err)
 	}
 	if left := resp.Header.Get("x-ratelimit-remaining-tokens"); left != "894" { // 1000 - 6 of prompt - 100
@@ -352,14 +352,14 @@ func TestDeploymentLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "exceeded token rate limit") ||
+	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "exceeded the token rate limit") ||
 		resp.Header.Get("Retry-After") == "" || resp.Header.Get("retry-after-ms") == "" {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
 	}
 }
 
 func TestRandomFaultsAreSeeded(t *testing.T) {
-	_, url, _ := start(t, func(o *aoaisim.Options) { o.Kind, o.Seed = false, 3 })
+	_, url, _ := start(t, func(o *aoaisim.Options) { o.Random, o.Seed = true, 3 })
 	bad := 0
 	for range 200 {
 		resp, _, err := send(t, newRequest(t, http.MethodPost, url+chatPath, hello+"}"))

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type Options struct {
 	Environ []string                                                     // azd's hooks get the azd environment as variables
 	Run     func(ctx context.Context, name string, args ...string) error // azd and az
 	Exists  func(ctx context.Context, group, subscription string) bool   // a resource group, as az says; false without az
+	Ask     func(ctx context.Context, args ...string) (string, error)    // az, for what it says in JSON
 	Now     func() time.Time
 	Out     io.Writer
 }
@@ -49,17 +51,35 @@ func Make(ctx context.Context, o Options) error {
 	if err := o.checkValues(env); err != nil {
 		return err
 	}
+	if err := o.existing(ctx, env); err != nil {
+		return err
+	}
 	kept, err := o.keep(ctx, env)
-	if err != nil || kept {
+	if err != nil {
 		return err
 	}
-	if err := o.adminKey(ctx, env); err != nil {
+	if err := o.openFirst(ctx, env); err != nil {
 		return err
 	}
-	if env["GW_NETWORK"] == "public" {
+	if err := o.secrets(ctx, env, kept); err != nil {
+		return err
+	}
+	return o.mark(ctx, env)
+}
+
+func (o Options) secrets(ctx context.Context, env map[string]string, kept bool) error {
+	if !kept || env["GW_ADMIN_KEY"] != "" {
+		if err := o.adminKey(ctx, env); err != nil {
+			return err
+		}
+	}
+	if env["GW_NETWORK"] == "public" || kept && env["GW_NETWORK"] == "" {
 		return nil
 	}
 	o.register(ctx, env)
+	if kept && env["GW_TLS_PFX"] == "" && env["GW_CERTIFICATE_KEPT"] == "true" {
+		return nil // the vault has one
+	}
 	return o.certificate(ctx, env)
 }
 
@@ -81,8 +101,8 @@ func (o Options) keep(ctx context.Context, env map[string]string) (bool, error) 
 	if !provisioned {
 		return false, nil
 	}
-	o.say("The gateway exists; its vault keeps the admin key and the certificate it has.\n")
-	return true, o.set(ctx, "GW_SECRETS_KEPT", "true")
+	o.say("The gateway exists; its vault keeps the admin key that it has, and its certificate if it has one.\n")
+	return true, o.set(ctx, env, "GW_SECRETS_KEPT", "true")
 }
 
 func (o Options) adminKey(ctx context.Context, env map[string]string) error {
@@ -93,7 +113,7 @@ func (o Options) adminKey(ctx context.Context, env map[string]string) error {
 		return nil
 	}
 	o.say("Made the admin key; azd env get-value GW_ADMIN_KEY prints it.\n")
-	return o.set(ctx, "GW_ADMIN_KEY", random(24))
+	return o.set(ctx, env, "GW_ADMIN_KEY", random(24))
 }
 
 // register asks for the provider behind the delegation of the app's subnet, which no
@@ -114,12 +134,12 @@ func (o Options) certificate(ctx context.Context, env map[string]string) error {
 		return nil
 	}
 	if pfx := env["GW_TLS_PFX"]; pfx != "" {
-		return o.warnOfEnd(pfx)
+		return o.end(ctx, env, pfx)
 	}
 	label := env["GW_DNS_LABEL"]
 	if label == "" {
 		label = "gw-" + random(6)
-		if err := o.set(ctx, "GW_DNS_LABEL", label); err != nil {
+		if err := o.set(ctx, env, "GW_DNS_LABEL", label); err != nil {
 			return err
 		}
 	}
@@ -140,11 +160,15 @@ func (o Options) certificate(ctx context.Context, env map[string]string) error {
 		return err
 	}
 	o.say("Made a self-signed certificate for the private variant; clients of a trial trust %s.\n", place)
-	return o.set(ctx, "GW_TLS_PFX", base64.StdEncoding.EncodeToString(made.pfx))
+	pfx := base64.StdEncoding.EncodeToString(made.pfx)
+	if err := o.set(ctx, env, "GW_TLS_PFX", pfx); err != nil {
+		return err
+	}
+	return o.end(ctx, env, pfx)
 }
 
-// warnOfEnd says when the certificate ends soon: Azure tells nobody, because it lies in the vault as a secret.
-func (o Options) warnOfEnd(pfx string) error {
+// end tells the template when the certificate ends, so that the vault can tell of it, and warns when that is soon.
+func (o Options) end(ctx context.Context, env map[string]string, pfx string) error {
 	data, err := base64.StdEncoding.DecodeString(pfx)
 	if err != nil {
 		return fmt.Errorf("GW_TLS_PFX: must be a PFX in base64: %w", err)
@@ -156,6 +180,9 @@ func (o Options) warnOfEnd(pfx string) error {
 	if end := certificate.NotAfter; o.Now().Add(30 * 24 * time.Hour).After(end) {
 		o.say("The certificate in GW_TLS_PFX ends on %s. For a new self-signed one: azd env set GW_TLS_PFX \"\" && azd provision\n",
 			end.Format(time.DateOnly))
+	}
+	if end := strconv.FormatInt(certificate.NotAfter.Unix(), 10); env["GW_TLS_END"] != end {
+		return o.set(ctx, env, "GW_TLS_END", end)
 	}
 	return nil
 }
@@ -198,7 +225,8 @@ func allowedRegions(file string) (regions []string, err error) {
 	return regions, nil
 }
 
-func (o Options) set(ctx context.Context, name, value string) error {
+func (o Options) set(ctx context.Context, env map[string]string, name, value string) error {
+	env[name] = value
 	if err := o.Run(ctx, "azd", "env", "set", name, value); err != nil {
 		return fmt.Errorf("azd env set %s: %w", name, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ type azd struct {
 	calls  []string
 	az     error
 	groups []string
+	says   map[string]string // az, by the end of the id that it is asked for
 	now    time.Time
 }
 
@@ -59,6 +61,7 @@ func (a *azd) try(t *testing.T, root string, environ []string, out io.Writer) er
 	return inputs.Make(t.Context(), inputs.Options{
 		Root: root, Environ: environ, Run: a.run, Out: out,
 		Exists: func(_ context.Context, group, _ string) bool { return slices.Contains(a.groups, group) },
+		Ask:    a.ask,
 		Now:    func() time.Time { return cmp.Or(a.now, time.Now()) },
 	})
 }
@@ -124,7 +127,7 @@ func TestInputsAreKeptOnSecondRun(t *testing.T) {
 func TestInputsOfPublicVariant(t *testing.T) {
 	a := &azd{values: map[string]string{"GW_NETWORK": "public"}}
 	a.make(t, project(t))
-	if len(a.calls) != 1 || a.values["GW_ADMIN_KEY"] == "" {
+	if strings.Contains(strings.Join(a.calls, "\n"), "az ") || a.values["GW_TLS_PFX"] != "" || a.values["GW_ADMIN_KEY"] == "" {
 		t.Errorf("%v", a.calls)
 	}
 }
@@ -200,6 +203,10 @@ func TestInputsWarnOfCertificateEnd(t *testing.T) {
 	a.make(t, root)
 	if out := a.make(t, root); strings.Contains(out, "ends on") {
 		t.Errorf("a new certificate: %s", out)
+	}
+	seconds, err := strconv.ParseInt(a.values["GW_TLS_END"], 10, 64)
+	if left := time.Until(time.Unix(seconds, 0)); err != nil || left < 364*24*time.Hour || left > 366*24*time.Hour {
+		t.Errorf("GW_TLS_END=%q, %v away", a.values["GW_TLS_END"], left)
 	}
 	a.now = time.Now().AddDate(3, 0, 0)
 	if out := a.make(t, root); !strings.Contains(out, "The certificate in GW_TLS_PFX ends on") {

@@ -2,6 +2,7 @@ package loganalytics
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -28,6 +29,7 @@ type Fault struct {
 	Times       int     `json:"times,omitempty"`       // number of further calls it applies to; 0 = all until cleared
 	Probability float64 `json:"probability,omitempty"` // of applying to a call; 0 = always
 	Status      int     `json:"status,omitempty"`
+	Code        string  `json:"code,omitempty"`       // error code of the answer; default "Fault"
 	RetryAfter  int     `json:"retryAfter,omitempty"` // seconds in the header Retry-After
 	Millis      int     `json:"millis,omitempty"`
 }
@@ -94,7 +96,7 @@ func (f *Fault) before(w http.ResponseWriter, r *http.Request) bool {
 		if f.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 		}
-		reply(w, f.Status, failure("Fault", http.StatusText(f.Status)))
+		reply(w, f.Status, failure(cmp.Or(f.Code, "Fault"), http.StatusText(f.Status)))
 	case DoHang:
 		select {
 		case <-time.After(time.Duration(f.Millis) * time.Millisecond):

@@ -22,10 +22,18 @@ import (
 
 // Options of Start.
 type Options struct {
-	Kind    bool   // true = regions fail and throttle only when a test says so
+	Profile aoaisim.Profile
+	Random  bool   // true = regions fail and throttle at random
 	Memory  bool   // true = storage in memory only
 	EnvFile string // file for the settings; default dist/dev.env
 	Regions []RegionOptions
+}
+
+// SetKind chooses between kind regions and regions that fail and throttle as Azure's do.
+func (o *Options) SetKind(kind bool) {
+	if o.Random = !kind; kind {
+		o.Profile = aoaisim.Kind
+	}
 }
 
 // RegionOptions describe one simulated region. The zero value of Options.Regions means
@@ -139,7 +147,7 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 	secrets := map[string]string{"gateway-admin-key": s.AdminKey}
 	var backends []backend
 	for i, r := range o.Regions {
-		b, err := s.startRegion(r, o.Kind, token, secrets)
+		b, err := s.startRegion(r, o, token, secrets)
 		if err != nil {
 			return err
 		}
@@ -216,8 +224,10 @@ type backend struct {
 	Models     map[string]string `json:"models"`
 }
 
-func (s *Services) startRegion(r RegionOptions, kind bool, token string, secrets map[string]string) (backend, error) {
-	o := aoaisim.Options{Name: r.Name, Kind: kind, Deployments: map[string]aoaisim.Deployment{}, Key: "key-" + secret()}
+func (s *Services) startRegion(r RegionOptions, all Options, token string, secrets map[string]string) (backend, error) {
+	o := aoaisim.Options{
+		Name: r.Name, Profile: all.Profile, Random: all.Random, Deployments: map[string]aoaisim.Deployment{}, Key: "key-" + secret(),
+	}
 	if r.Credential == ManagedIdentity {
 		o.Token = token
 	} else {
@@ -228,7 +238,7 @@ func (s *Services) startRegion(r RegionOptions, kind bool, token string, secrets
 		if d.Model == "" {
 			d.Model = name
 		}
-		if !kind {
+		if all.Random {
 			d.TokensPerMinute, d.RequestsPerMinute = 60_000, 360
 		}
 		o.Deployments[deployment] = d

@@ -24,7 +24,7 @@ func start(t *testing.T) *stack.Services {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	s, err := stack.Start(ctx, stack.Options{Kind: true, Memory: true, EnvFile: filepath.Join(t.TempDir(), "dev.env")})
+	s, err := stack.Start(ctx, stack.Options{Memory: true, EnvFile: filepath.Join(t.TempDir(), "dev.env")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestSettingsFileOpensRegions(t *testing.T) {
 		}
 		status, answer := call(t, http.MethodPost,
 			b.Endpoint+"/openai/deployments/"+b.Models["gpt-4o-mini"]+"/chat/completions?api-version=2024-10-21", header)
-		if status != http.StatusOK || !strings.Contains(answer, `"model":"gpt-4o-mini"`) {
+		if status != http.StatusOK || !strings.Contains(answer, `"model":"gpt-4o-mini-2024-07-18"`) {
 			t.Errorf("%s: %d %s", b.Name, status, answer)
 		}
 	}
@@ -145,7 +145,7 @@ func TestRunPrintsReadyLine(t *testing.T) {
 		go func() {
 			ended <- stack.Run(ctx, stack.RunOptions{
 				Out: &out, Log: t.Output(), Stage: stack.StageOptions{Package: fake, Policy: policy, Out: filepath.Join(dir, "app")},
-				Stack: stack.Options{Kind: true, Memory: true, EnvFile: filepath.Join(dir, "dev.env")},
+				Stack: stack.Options{Memory: true, EnvFile: filepath.Join(dir, "dev.env")},
 			})
 		}()
 		line := waitReady(t, &out, ended)

@@ -63,7 +63,7 @@ func checkSettings(f *file, known []string) (found []Finding) {
 			found = append(found, Finding{f.path, set.Line, name + ": must be set"})
 		}
 	}
-	if e := set.Value.prop("GATEWAY_FRONTED"); e.in(true).text() != "true" || e.in(false).text() != "false" {
+	if e := set.Value.prop("GATEWAY_FRONTED"); e.in(private).text() != "true" || e.in(public).text() != "false" {
 		found = append(found, Finding{
 			f.path, max(set.Line, e.line()),
 			"GATEWAY_FRONTED must be true in private and false in public, where anybody could claim an address",

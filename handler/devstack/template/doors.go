@@ -53,7 +53,7 @@ func checkDoors(all templates) (found []Finding) {
 			return
 		}
 		for _, path := range door.closes {
-			e := d.body().at(strings.Split(path, ".")...).in(true)
+			e := d.body().at(strings.Split(path, ".")...).in(private)
 			if e.text() != "Disabled" {
 				found = append(found, Finding{
 					f.path, max(d.Line, e.line()),
@@ -158,21 +158,23 @@ func checkSite(all templates) (found []Finding) {
 	if site == nil {
 		return []Finding{{"infra/app.bicep", 0, "no resource site"}}
 	}
-	need := func(want string, private bool, path ...string) {
-		if e := site.body().at(path...).in(private); e.text() != want {
+	need := func(want string, s state, path ...string) {
+		if e := site.body().at(path...).in(s); e.text() != want {
 			found = append(found, Finding{
 				f.path, max(site.Line, e.line()),
-				fmt.Sprintf("site: %s must be %s when private is %t, and is %q", strings.Join(path, "."), want, private, e.text()),
+				fmt.Sprintf("site: %s must be %s in %s, and is %q", strings.Join(path, "."), want, s.name, e.text()),
 			})
 		}
 	}
-	need("Deny", true, "properties", "siteConfig", "ipSecurityRestrictionsDefaultAction")
-	need("Allow", false, "properties", "siteConfig", "ipSecurityRestrictionsDefaultAction")
-	need("false", true, "properties", "siteConfig", "scmIpSecurityRestrictionsUseMain")
-	need("true", true, "properties", "httpsOnly")
-	need("appSubnetId", true, "properties", "virtualNetworkSubnetId")
-	need("null", false, "properties", "virtualNetworkSubnetId")
-	need("custom", true, "properties", "functionAppConfig", "runtime", "name")
-	need("1.0", true, "properties", "functionAppConfig", "runtime", "version")
+	need("Deny", private, "properties", "siteConfig", "ipSecurityRestrictionsDefaultAction")
+	need("Allow", public, "properties", "siteConfig", "ipSecurityRestrictionsDefaultAction")
+	need("Allow", opening, "properties", "siteConfig", "ipSecurityRestrictionsDefaultAction")
+	need("false", private, "properties", "siteConfig", "scmIpSecurityRestrictionsUseMain")
+	need("true", private, "properties", "httpsOnly")
+	need("appSubnetId", private, "properties", "virtualNetworkSubnetId")
+	need("appSubnetId", opening, "properties", "virtualNetworkSubnetId")
+	need("null", public, "properties", "virtualNetworkSubnetId")
+	need("custom", private, "properties", "functionAppConfig", "runtime", "name")
+	need("1.0", private, "properties", "functionAppConfig", "runtime", "version")
 	return found
 }

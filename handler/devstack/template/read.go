@@ -101,7 +101,7 @@ func readTemplates(ctx context.Context, root string) (templates, error) {
 		f.path = "infra/" + filepath.Base(path)
 		all[filepath.Base(path)] = &f
 	}
-	for _, name := range []string{"main", "store", "app", "ai", "attach", "observe", "network", "link", "edge"} {
+	for _, name := range []string{"main", "store", "app", "ai", "attach", "observe", "rows", "network", "link", "edge"} {
 		if all[name+".bicep"] == nil {
 			return nil, fmt.Errorf("infra/%s.bicep is missing", name)
 		}
@@ -245,17 +245,17 @@ func (e *expr) prop(name string) *expr {
 	return nil
 }
 
-// in is the expression's value in one variant, where conditions on the variant decide it.
-func (e *expr) in(private bool) *expr {
+// in is the expression's value in one state, where conditions on the state decide it.
+func (e *expr) in(s state) *expr {
 	for e != nil && e.Kind == "if" && len(e.Items) == 2 {
-		switch e.Test {
-		case "private", "isPrivate":
-			e = e.Items[map[bool]int{true: 0, false: 1}[private]]
-		case "!private", "!isPrivate":
-			e = e.Items[map[bool]int{true: 1, false: 0}[private]]
-		default:
+		yes, known := map[string]bool{
+			"private": s.private, "isPrivate": s.private, "closed": s.closed,
+			"!private": !s.private, "!isPrivate": !s.private, "!closed": !s.closed,
+		}[e.Test]
+		if !known {
 			return e
 		}
+		e = e.Items[map[bool]int{true: 0, false: 1}[yes]]
 	}
 	return e
 }

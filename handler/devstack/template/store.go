@@ -34,6 +34,7 @@ func checkStore(all templates) (found []Finding) {
 		}
 	})
 	found = append(found, checkRetention(all["store.bicep"])...)
+	found = append(found, checkCertificateAlert(all["store.bicep"])...)
 	found = append(found, checkKept(all["main.bicep"])...)
 	return append(found, checkZoneLoops(all["network.bicep"])...)
 }
@@ -62,10 +63,44 @@ func checkRetention(f *file) (found []Finding) {
 			add(logs, nil, "recordLogs: lacks "+category+": nobody would see who read prompts or deleted them")
 		}
 	}
-	for secret, value := range map[string]string{"adminSecret": "!empty(adminKey)", "certificate": "private && !empty(tlsPfx)"} { // A13
+	for secret, value := range map[string]string{
+		"adminSecret": "!empty(adminKey) && !secretsUnchanged", "certificate": "private && !empty(tlsPfx) && !secretsUnchanged",
+	} { // A13, A25
 		if d := f.find("resource", secret); d == nil || d.Value.Kind != "if" || d.Value.Test != value {
-			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's", secret, value))
+			add(d, nil, fmt.Sprintf("%s must be written if (%s): a machine without the value would replace the vault's, "+
+				"and a machine with the same value would make another version", secret, value))
 		}
+	}
+	return found
+}
+
+// checkCertificateAlert: A22. The vault tells of the end of a secret that has one, and was written after somebody asked.
+func checkCertificateAlert(f *file) (found []Finding) {
+	events := f.find("resource", "certificateEnds")
+	add := func(d *declaration, e *expr, text string) {
+		found = append(found, Finding{f.path, max(d.lineOf(), e.line()), text})
+	}
+	p := events.body().prop("properties")
+	for _, name := range []string{"vaultEvents", "certificateEnds"} {
+		if d := f.find("resource", name); d == nil || d.Value.Kind != "if" || d.Value.Test != "private && !empty(actionGroupId)" {
+			add(d, nil, name+" must be made if (private && !empty(actionGroupId)): nobody else hears that the certificate ends")
+		}
+	}
+	if types := p.at("filter", "includedEventTypes").text(); !strings.Contains(types, "'Microsoft.KeyVault.SecretNearExpiry'") {
+		add(events, p, "certificateEnds: lacks Microsoft.KeyVault.SecretNearExpiry")
+	}
+	if e := p.prop("eventDeliverySchema"); e.text() != "CloudEventSchemaV1_0" {
+		add(events, e, "certificateEnds: eventDeliverySchema must be CloudEventSchemaV1_0: alerts take no other")
+	}
+	if e := p.at("destination", "properties", "actionGroups"); e.item(0).text() != "actionGroupId" {
+		add(events, e, "certificateEnds: must alert actionGroupId")
+	}
+	certificate := f.find("resource", "certificate")
+	if e := certificate.body().at("properties", "attributes"); e.text() != "tlsEnd > 0 ? { exp: tlsEnd } : {}" {
+		add(certificate, e, "certificate: attributes must have exp: a vault that does not know the end cannot tell of it")
+	}
+	if e := certificate.body().prop("dependsOn"); !strings.Contains(e.text(), "certificateEnds") {
+		add(certificate, e, "certificate: must wait for certificateEnds: events come for younger versions only")
 	}
 	return found
 }
@@ -73,23 +108,26 @@ func checkRetention(f *file) (found []Finding) {
 // checkKept: what Azure or other machines must find again stands in an output, which azd keeps and azd env refresh brings.
 func checkKept(main *file) (found []Finding) {
 	for output, want := range map[string]string{
-		"GW_DNS_LABEL":    "edgeLabel",                              // A13
-		"GW_BUDGET_START": "monthlyBudget > 0 ? budgetMonth : ''",   // A3
-		"GW_URL":          "isPrivate && !empty(gatewayHostName) ?", // B10
+		"GW_DNS_LABEL":        "edgeLabel", // A13
+		"GW_WRITTEN_MARK":     "writeMark", // A25
+		"GW_CERTIFICATE_KEPT": "isPrivate && empty(tlsSecretUri) ? 'true' : 'false'",
+		"GW_BUDGET_START":     "monthlyBudget > 0 ? budgetMonth : ''",   // A3
+		"GW_URL":              "isPrivate && !empty(gatewayHostName) ?", // B10
 	} {
 		if d := main.find("output", output); d == nil || !strings.Contains(d.Value.text(), want) {
 			found = append(found, Finding{main.path, d.lineOf(), output + " must be " + want})
 		}
 	}
 	for variable, want := range map[string]string{
-		"budgetMonth": "empty(budgetStart) ? currentMonth : budgetStart",
-		"regions":     "union(regionList, regionList)", // B6
-		"budget":      "fail('GW_MONTHLY_BUDGET",       // B11
-		"checkedPfx":  "fail('private needs",           // B12
-		"checkedKey":  "fail('GW_ADMIN_KEY",            // A1
-		"edgeLeast":   "fail('GW_EDGE_MIN",             // B13
-		"warm":        "fail('GW_ALWAYS_READY",         // B13
-		"regionList":  "replace(toLower(trim(r)), ' ', '')",
+		"noCertificate": "isPrivate && empty(tlsSecretUri) && empty(tlsPfx) && !certificateKept", // of a vault that has none
+		"budgetMonth":   "empty(budgetStart) ? currentMonth : budgetStart",
+		"regions":       "union(regionList, regionList)", // B6
+		"budget":        "fail('GW_MONTHLY_BUDGET",       // B11
+		"checkedPfx":    "fail('private needs",           // B12
+		"checkedKey":    "fail('GW_ADMIN_KEY",            // A1
+		"edgeLeast":     "fail('GW_EDGE_MIN",             // B13
+		"warm":          "fail('GW_ALWAYS_READY",         // B13
+		"regionList":    "replace(toLower(trim(r)), ' ', '')",
 	} {
 		if d := main.find("variable", variable); d == nil || !strings.Contains(d.Value.text(), want) {
 			found = append(found, Finding{main.path, d.lineOf(), variable + " must have " + want})

@@ -120,17 +120,20 @@ func (s *shipment) try(ctx context.Context, batch []encodedRow) (bool, error) {
 		return true, nil
 	}
 	s.last = r
-	if !aboutRows(r.status, batch) {
+	if !r.aboutRows(batch) {
 		return false, s.refusedError()
 	}
 	return false, nil
 }
 
-// aboutRows reports whether a single row can have caused a refusal with this status.
-func aboutRows(status int, batch []encodedRow) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusUnprocessableEntity:
-		return true
+// aboutRows reports whether a single row can have caused the refusal. A 403 never is about
+// rows: the service says with it that the identity has no access to the rule, and a new
+// role takes up to 30 minutes to reach all front ends (Azure.Monitor.Ingestion,
+// TROUBLESHOOTING.md).
+func (r *refusal) aboutRows(batch []encodedRow) bool {
+	switch r.status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return r.code != "InvalidStream" && r.code != "InvalidApiVersion"
 	case http.StatusRequestEntityTooLarge:
 		n := 0
 		for _, row := range batch {

@@ -99,10 +99,11 @@ func (e *RefusedError) Error() string {
 // ctx ends. A row whose answer was lost is sent again, and after an error the caller sends
 // all rows again. So a row may arrive several times.
 //
-// A row becomes a dead letter only if the service refused it (400, 403, 422, or 413 for a
-// large call), then accepted another row, and then refused the row again when it was sent
-// alone. If the service refuses all rows, or answers 401, 404 or a 413 for a small call,
-// Ship returns a *[RefusedError] and stores no dead letter.
+// A row becomes a dead letter only if the service refused it (400, 422, or 413 for a large
+// call), then accepted another row, and then refused the row again when it was sent alone.
+// If the service refuses all rows, or the refusal cannot be about a row (401, 403, 404, 413
+// for a small call, a 400 about the stream), Ship returns a *[RefusedError] and stores no
+// dead letter.
 func (s *Shipper) Ship(ctx context.Context, rows []logs.Row) error {
 	ship := shipment{shipper: s}
 	batch, size := []encodedRow{}, 2
@@ -149,6 +150,7 @@ func (s *Shipper) setCanary(p encodedRow) {
 // means that the service accepted the call.
 type refusal struct {
 	status int
+	code   string
 	reason string
 }
 
@@ -168,7 +170,7 @@ func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, err
 		wait := backoff.Jitter(pauses.Next())
 		if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
 			if permanent(e.StatusCode) {
-				return &refusal{e.StatusCode, reason(e)}, nil
+				return &refusal{e.StatusCode, e.ErrorCode, reason(e)}, nil
 			}
 			if e.RawResponse != nil {
 				wait = max(wait, backoff.RetryAfter(e.RawResponse.Header))

@@ -209,7 +209,7 @@ func TestShipEndsWithContext(t *testing.T) {
 }
 
 func TestBadRowsBecomeDeadLetters(t *testing.T) {
-	for _, status := range []int{400, 403, 422} {
+	for _, status := range []int{400, 422} {
 		for name, bad := range map[string][]int{
 			"first": {0}, "last": {99}, "a big one": {7}, "many": {0, 1, 2, 3, 50, 51, 97, 98, 99}, "probes": {0, 12, 24, 36, 48, 60, 72, 84},
 		} {
@@ -235,6 +235,34 @@ func TestBadRowsBecomeDeadLetters(t *testing.T) {
 					}
 				}
 				t.Logf("%d calls", p.Counts().Calls)
+			})
+		}
+	}
+}
+
+// For some minutes after a role or a stream was changed, each front end of the service
+// refuses or accepts on its own. No row becomes a dead letter for that.
+func TestPartialRefusalKeepsAllRows(t *testing.T) {
+	for code, status := range map[string]int{"OperationFailed": 403, "InvalidStream": 400, "InvalidApiVersion": 400} {
+		for _, n := range []int{1, 13, 100} {
+			t.Run(fmt.Sprint(code, " ", n), func(t *testing.T) {
+				p := newHarness(t)
+				rows := makeRows(t, n)
+				p.Fault(loganalytics.Fault{Do: loganalytics.DoStatus, Status: status, Code: code, Probability: 0.5})
+				for range 30 {
+					err := p.shipper.Ship(ctxFor(t, time.Minute), rows)
+					if _, refused := errors.AsType[*export.RefusedError](err); err != nil && !refused {
+						t.Fatal(err)
+					}
+				}
+				p.ClearFaults()
+				if err := p.shipper.Ship(ctxFor(t, time.Minute), rows); err != nil {
+					t.Fatal(err)
+				}
+				p.wantEachRow(t, rows)
+				if len(p.deadLetters) > 0 {
+					t.Errorf("%d of %d rows are dead letters: %v", len(p.deadLetters), n, p.deadLetters)
+				}
 			})
 		}
 	}

@@ -58,7 +58,7 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gateway.services, err = stack.Start(ctx, stack.Options{Kind: true, Memory: true, EnvFile: filepath.Join(dir, "dev.env")})
+	gateway.services, err = stack.Start(ctx, stack.Options{Memory: true, EnvFile: filepath.Join(dir, "dev.env")})
 	if err != nil {
 		return err
 	}

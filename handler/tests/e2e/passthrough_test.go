@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/tests/harness"
 )
@@ -106,7 +107,7 @@ func TestCredentialRefusalIsNotQuoted(t *testing.T) {
 
 // The gateway records, matches and sends the same path, whatever segments the path has.
 func TestPlaceholderIsNoModel(t *testing.T) {
-	r := harness.Start(t, harness.Options{Regions: 1})
+	r := harness.Start(t, harness.Options{Regions: 1, Profile: aoaisim.Kind}) // its file does not exist
 	a := r.Do(http.MethodGet, "/openai/files/%7Bdeployment%7D?api-version=2024-10-21", "", "Api-Key="+r.Key)
 	if last := r.Regions[0].Counts().Last; a.Status != 200 || !strings.HasPrefix(last.URL, "/openai/files/%7Bdeployment%7D?") {
 		t.Errorf("%d: the region was asked for %s", a.Status, last.URL)

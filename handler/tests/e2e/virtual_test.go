@@ -106,7 +106,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		for i := range regions {
 			name := string(rune('a' + i))
 			region := aoaisim.New(aoaisim.Options{
-				Name: name, Key: "key", Kind: true,
+				Name: name, Key: "key",
 				Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}},
 			})
 			defer world.serve(name, &http.Server{Handler: region})()

@@ -87,8 +87,8 @@ func NoAppends(gate <-chan struct{}) *BlobFault {
 
 // Options of Start.
 type Options struct {
-	Regions  int  // default 2
-	Strict   bool // regions return 404 for objects of other regions
+	Regions  int // default 2
+	Profile  aoaisim.Profile
 	Policy   string
 	Settings func(*settings.Values)
 	Services func(*app.Services)
@@ -105,7 +105,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	}
 	secrets := secret.Map{"gateway-admin-key": AdminKey}
 	for i := range cmp.Or(o.Regions, 2) {
-		r.addRegion(i, o.Strict, secrets)
+		r.addRegion(i, o.Profile, secrets)
 	}
 	if o.Settings != nil {
 		o.Settings(&r.Settings)
@@ -130,11 +130,11 @@ func Start(t *testing.T, o Options) *Gateway {
 }
 
 // addRegion starts the next region (a, b, …). Its priority is its position.
-func (r *Gateway) addRegion(i int, strict bool, secrets secret.Map) {
+func (r *Gateway) addRegion(i int, profile aoaisim.Profile, secrets secret.Map) {
 	r.T.Helper()
 	name := string(rune('a' + i))
 	region := aoaisim.New(aoaisim.Options{
-		Name: name, Key: "key-of-" + name, Kind: true, StrictIDs: strict,
+		Name: name, Key: "key-of-" + name, Profile: profile,
 		Deployments: map[string]aoaisim.Deployment{
 			"chat-" + name:      {Model: "gpt-4o"},
 			"emb-" + name:       {Model: "text-embedding-3-small"},

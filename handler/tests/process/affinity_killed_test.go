@@ -17,8 +17,8 @@ import (
 func TestResponseFoundAfterKills(t *testing.T) {
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
 	regions := []*aoaisim.Region{
-		w.Region(1, aoaisim.Options{Name: "a", Kind: true, StrictIDs: true}),
-		w.Region(2, aoaisim.Options{Name: "b", Kind: true, StrictIDs: true}),
+		w.Region(1, aoaisim.Options{Name: "a"}),
+		w.Region(2, aoaisim.Options{Name: "b"}),
 	}
 	var fleet []*harness.Process
 	start := func() {

@@ -25,7 +25,7 @@ func newCommandTest(t *testing.T) *commandTest {
 	t.Helper()
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	p := harness.StartProcess(t, w.Environ())
 	p.Ready()
 	return &commandTest{

@@ -99,7 +99,7 @@ func TestTroubleAtLogAnalytics(t *testing.T) {
 	}
 	server, sink := harness.StartAzurite(t), startLogAnalytics(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
-	w.Region(1, aoaisim.Options{Name: "steady", EventDelay: 5 * time.Millisecond, Kind: true})
+	w.Region(1, aoaisim.Options{Name: "steady", EventDelay: 5 * time.Millisecond})
 	p := harness.StartProcess(t, w.Environ(sink.env...))
 	p.Ready()
 	trouble, peace := context.WithTimeout(t.Context(), lasts)

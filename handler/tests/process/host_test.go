@@ -53,7 +53,7 @@ type hosted struct {
 func startHosted(t *testing.T, settings ...string) hosted {
 	t.Helper()
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), hostPolicy)
-	region := w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	region := w.Region(1, aoaisim.Options{Name: "a", Profile: aoaisim.Kind}) // for bodies of many megabytes
 	w.Secrets["secret-dead"] = "key"
 	w.Backends = append(w.Backends, map[string]any{
 		"name": "dead", "endpoint": "http://127.0.0.1:" + harness.FreePort(t), "credential": "secret-dead",

@@ -95,15 +95,15 @@ func TestKilledGatewayLosesNoAnswer(t *testing.T) {
 func startKilledHost(t *testing.T, server *azurite.Server, sink *logAnalytics) *funchost.Host {
 	t.Helper()
 	w := harness.NewEnvironment(t, server.ConnectionString(), killPolicy)
-	w.Region(1, aoaisim.Options{Name: "unkind", EventDelay: 3 * time.Millisecond, Seed: rand.Uint64()})
-	spotty := w.Region(1, aoaisim.Options{Name: "spotty", EventDelay: 5 * time.Millisecond, Kind: true})
+	w.Region(1, aoaisim.Options{Name: "unkind", EventDelay: 3 * time.Millisecond, Random: true, Seed: rand.Uint64()})
+	spotty := w.Region(1, aoaisim.Options{Name: "spotty", EventDelay: 5 * time.Millisecond})
 	spotty.Fault(aoaisim.Fault{
 		Do: aoaisim.DoStatus, Status: http.StatusTooManyRequests, Probability: 0.03,
 		Headers: map[string]string{"retry-after-ms": "100"},
 	})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoCutReset, After: 4, Probability: 0.02})
 	spotty.Fault(aoaisim.Fault{Do: aoaisim.DoSlow, Millis: 20, Probability: 0.1})
-	w.Region(2, aoaisim.Options{Name: "steady", EventDelay: 8 * time.Millisecond, Kind: true})
+	w.Region(2, aoaisim.Options{Name: "steady", EventDelay: 8 * time.Millisecond})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	host, err := funchost.Start(ctx, funchost.Options{AppDir: harness.Staged(t), Env: w.Environ(sink.env...), Fresh: true})
@@ -185,7 +185,7 @@ func TestSIGTERMLetsStreamsFinish(t *testing.T) {
 	const streams = 8
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
-	region := w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	region := w.Region(1, aoaisim.Options{Name: "a"})
 	p := harness.StartProcess(t, w.Environ())
 	p.Ready()
 	seen := startStreams(t, p, region, streams)

@@ -54,7 +54,7 @@ func startMatrix(t *testing.T, cases []*matrixCase) *matrix {
 	endpoints := map[string]string{"refused1": nobody, "refused2": nobody, "tls1": locked.URL, "tls2": locked.URL}
 	sims := map[string]*aoaisim.Region{}
 	for _, name := range []string{"a", "b", "c"} {
-		sims[name] = aoaisim.New(aoaisim.Options{Name: name, Key: "key", Kind: true, Deployments: deployments})
+		sims[name] = aoaisim.New(aoaisim.Options{Name: name, Key: "key", Deployments: deployments})
 		endpoint, _, err := sims[name].Start()
 		if err != nil {
 			t.Fatal(err)
@@ -211,8 +211,8 @@ func (m *matrix) records(t *testing.T, cases []*matrixCase) (found map[string]ga
 func TestNewProcessKnowsOfOutage(t *testing.T) {
 	storage := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, storage.ConnectionString(), harness.TestPolicy)
-	dead := w.Region(1, aoaisim.Options{Name: "dead", Kind: true})
-	w.Region(2, aoaisim.Options{Name: "live", Kind: true})
+	dead := w.Region(1, aoaisim.Options{Name: "dead"})
+	w.Region(2, aoaisim.Options{Name: "live"})
 	dead.Fault(aoaisim.Fault{Do: aoaisim.DoHang})
 	environ := w.Environ("GATEWAY_FIRST_BYTE_TIMEOUT=500ms")
 	first := harness.StartProcess(t, environ)

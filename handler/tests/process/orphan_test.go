@@ -16,7 +16,7 @@ import (
 
 func TestGatewayEndsWithItsHost(t *testing.T) {
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	port := harness.FreePort(t)
 	host := exec.CommandContext(t.Context(), "sh", "-c", `"$0" & wait`, filepath.Join(harness.Staged(t), "bin", "gateway"))
 	host.Env = w.Environ(settings.PortVariable+"="+port, settings.HostVariable+"=1")

@@ -71,7 +71,7 @@ func threeRegions(t *testing.T) (*harness.Environment, []*aoaisim.Region) {
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), harness.TestPolicy)
 	var regions []*aoaisim.Region
 	for _, name := range []string{"a", "b", "c"} {
-		regions = append(regions, w.Region(1, aoaisim.Options{Name: name, Kind: true}))
+		regions = append(regions, w.Region(1, aoaisim.Options{Name: name}))
 	}
 	return w, regions
 }

@@ -88,7 +88,7 @@ func startFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := &fleet{t: t, storage: harness.StartAzurite(t)}
 	f.world = harness.NewEnvironment(t, f.storage.ConnectionString(), racePolicy())
-	f.region = f.world.Region(1, aoaisim.Options{Name: "only", Kind: true})
+	f.region = f.world.Region(1, aoaisim.Options{Name: "only"})
 	for range processes {
 		p := harness.StartProcess(t, f.world.Environ())
 		p.Ready()

@@ -128,7 +128,7 @@ func TestStartNamesMissingSettings(t *testing.T) {
 
 func TestStartRefusesLocalSettings(t *testing.T) {
 	w := harness.NewEnvironment(t, settings.DevelopmentStorage, harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	code, _, stderr := started(t, w.Environ(settings.AzureVariable+"=instance"))
 	if code != 1 || strings.Contains(stderr, azurite.Key) || strings.Contains(stderr, harness.AdminKey) {
 		t.Errorf("exit code %d, want 1, and no secrets:\n%s", code, stderr)
@@ -142,7 +142,7 @@ func TestStartRefusesLocalSettings(t *testing.T) {
 func TestStartReportsBrokenKey(t *testing.T) {
 	const hidden = "no*base64*at*all"
 	w := harness.NewEnvironment(t, "AccountName=a;AccountKey="+hidden+";", harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	code, _, stderr := started(t, w.Environ())
 	if code != 1 || strings.Contains(stderr, hidden) {
 		t.Errorf("exit code %d, want 1, and no secrets:\n%s", code, stderr)
@@ -152,7 +152,7 @@ func TestStartReportsBrokenKey(t *testing.T) {
 
 func TestStartReportsTakenPort(t *testing.T) {
 	w := harness.NewEnvironment(t, settings.DevelopmentStorage, harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	code, _, stderr := started(t, w.Environ())
 	if code != 1 {
 		t.Errorf("exit code %d, want 1", code)
@@ -167,7 +167,7 @@ func TestStartWithoutStorage(t *testing.T) {
 	away := &azurite.Server{Blob: "http://127.0.0.1:" + blob + "/" + azurite.Account, Table: "http://127.0.0.1:" + tables + "/" +
 		azurite.Account}
 	w := harness.NewEnvironment(t, away.ConnectionString(), harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	p := harness.StartProcess(t, w.Environ("GATEWAY_AUDIT_WAIT=1s"))
 	p.Ready()
 	expectStatus(t, p.URL+"/", http.StatusNoContent)
@@ -244,7 +244,7 @@ func ask(p *harness.Process, key string) (status int, retryAfter, body string) {
 func TestStartTime(t *testing.T) {
 	server := harness.StartAzurite(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a"})
 	code, out, stderr := harness.RunCommand(t, w.Environ(), "subscription", "create", "--json", "Team A")
 	if code != 0 {
 		t.Fatal(stderr)

@@ -18,7 +18,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 	const streams = 6
 	server, sink := harness.StartAzurite(t), startLogAnalytics(t)
 	w := harness.NewEnvironment(t, server.ConnectionString(), harness.TestPolicy)
-	region := w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	region := w.Region(1, aoaisim.Options{Name: "a"})
 	p := harness.StartProcess(t, w.Environ(sink.env...))
 	p.Ready()
 	seen := startStreams(t, p, region, streams)

@@ -57,7 +57,7 @@ func removeRows(t *testing.T, environ []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := app.OpenTable(s, nil, app.JournalTable, table.Once)
+	store, err := app.OpenTable(s, app.Access{}, app.JournalTable, table.Once)
 	if err != nil {
 		t.Fatal(err)
 	}

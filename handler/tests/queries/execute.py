@@ -1,5 +1,5 @@
 """Runs KQL on rows, by way of DuckDB. Standard input: {"table", "columns": [{"name", "type"}],
-"rows": path of NDJSON, "functions": [{"name", "text"}], "queries": [{"name", "text"}]}.
+"rows": path of NDJSON, "requests": rows of AppRequests, "functions": [{"name", "text"}], "queries": [{"name", "text"}]}.
 Output: {name: {"rows": [{...}]} or {"error": "..."}}."""
 
 import json
@@ -33,6 +33,9 @@ def main():
             row = json.loads(line)
             values = [value(kinds[n], row.get(n)) for n in names]
             con.execute(f'INSERT INTO {work["table"]} VALUES ({marks})', values)
+    con.execute("CREATE TABLE AppRequests (TimeGenerated TIMESTAMP, OperationName VARCHAR)")
+    for request in work.get("requests") or []:
+        con.execute("INSERT INTO AppRequests VALUES (?, ?)", [request["TimeGenerated"], request["OperationName"]])
     duckdb_kql.set_functions([f'function {f["name"]}() {{ {f["text"]}\n }}' for f in work["functions"]])
     answer = {}
     for q in work["queries"]:

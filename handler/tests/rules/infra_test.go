@@ -71,7 +71,7 @@ func TestTemplateSettingsAreValid(t *testing.T) {
 		"identity.properties.clientId": "11111111-2222-3333-4444-555555555555",
 		"store.table":                  "https://st0a1b2c3d4e5f6.table.core.windows.net/",
 		"store.blob":                   "https://st0a1b2c3d4e5f6.blob.core.windows.net/",
-		"private ? 'true' : 'false'":   "true",
+		"closed ? 'true' : 'false'":    "true",
 		"string(maxBodyMB)":            "11",
 		"entraTenantId":                "11111111-2222-3333-4444-555555555555",
 		"entraAudience":                "66666666-7777-8888-9999-000000000000", "entraProduct": "",
