@@ -42,7 +42,7 @@ type bodied struct {
 func startBodied(t *testing.T, settings ...string) bodied {
 	t.Helper()
 	w := harness.NewEnvironment(t, harness.StartAzurite(t).ConnectionString(), bodiesPolicy)
-	w.Region(1, aoaisim.Options{Name: "a", Kind: true})
+	w.Region(1, aoaisim.Options{Name: "a", Profile: aoaisim.Kind})
 	p := harness.StartProcess(t, w.Environ(settings...))
 	p.Ready()
 	b := bodied{&harness.Gateway{T: t, URL: p.URL}, p.Cmd.Process.Pid}
