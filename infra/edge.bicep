@@ -58,7 +58,9 @@ var exclusions = [
   }
 ]
 
-// The Functions host resolves dot segments behind the firewall: /openai/../manage would be looked at as a prompt and answered as management.
+// The Functions host resolves dot segments behind the firewall: /openai/../manage would be looked at as a prompt and answered
+// as management. The rewrite of doubled slashes decodes a path once more, and it is not certain whether the firewall looks
+// before or after it: so dots are refused however often they are encoded.
 var noDots = {
   name: 'nodots'
   priority: 1
@@ -69,7 +71,7 @@ var noDots = {
       matchVariables: [{ variableName: 'RequestUri' }]
       operator: 'Regex'
       transforms: ['Lowercase']
-      matchValues: ['^[^?]*([.][.]|%2e|%252e)']
+      matchValues: ['^[^?]*([.][.]|%(25)*2e)']
     }
   ]
 }

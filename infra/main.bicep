@@ -3,6 +3,8 @@
 // README, "Deploy", shows the graph of these modules; a test holds the two together.
 targetScope = 'subscription'
 
+import { account, model } from 'types.bicep'
+
 @minLength(1)
 @maxLength(64)
 @description('Name of the azd environment; the resource group has it in its name.')
@@ -63,10 +65,10 @@ param networkBefore string = ''
 param aiRegions string = 'eastus2,swedencentral'
 
 @description('Model deployments of every AI region: name (for clients), model, version (empty: the region\'s default), sku, capacity, regions (empty: all), retires.')
-param models array = loadJsonContent('models.json')
+param models model[] = loadJsonContent('models.json')
 
 @description('Azure OpenAI and Foundry accounts that exist already: name, id or endpoint, models, and optionally priority, weight, credential.')
-param accounts array = loadJsonContent('accounts.json')
+param accounts account[] = loadJsonContent('accounts.json')
 
 @allowed([
   'AIServices'
@@ -210,6 +212,10 @@ param tlsSecretUri string = ''
 @description('private: certificate and key as a base64 PFX without a password.')
 param tlsPfx string = ''
 
+@minValue(0)
+@description('Not for you to set: when the certificate of tlsPfx ends, in seconds since 1970. The hook reads it there.')
+param tlsEnd int = 0
+
 @description('private: the name clients use, when it is not the public IP\'s own.')
 param gatewayHostName string = ''
 
@@ -334,7 +340,7 @@ var accountBackends = map(accounts, a => {
   models: a.models
 })
 var backends = concat(regionBackends, accountBackends)
-var known = filter(accounts, a => contains(a, 'id'))
+var known = map(filter(accounts, a => contains(a, 'id')), a => { name: a.name, id: a.?id ?? '' })
 var edgeLabel = empty(dnsLabel) ? 'gw-${token}' : dnsLabel
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
@@ -422,6 +428,8 @@ module store 'store.bicep' = {
     adminKey: checkedKey
     tlsSecretUri: tlsSecretUri
     tlsPfx: checkedPfx
+    tlsEnd: tlsEnd
+    actionGroupId: observe.outputs.actionGroupId
     secretsUnchanged: !empty(writeMark) && writeMark == writtenMark
     operatorId: operatorId
     operatorType: operatorType

@@ -3,10 +3,14 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
@@ -29,14 +33,28 @@ const (
 	putPause       = 200 * time.Millisecond
 )
 
+// sumKey is the metadata that has the SHA-256 of a block blob, in hexadecimal digits.
+const sumKey = "sha256"
+
 // Put implements [Store]. It tries the upload of each block several times, because r can be
 // read only once. It uploads a section without copying it.
+//
+// Under an immutability policy the service refuses a second upload of a blob whose first
+// answer was lost; that upload has succeeded if the blob has the same content.
 func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
-	p := put{azure: a, client: a.client.NewBlockBlobClient(name), name: name}
+	p := put{azure: a, client: a.client.NewBlockBlobClient(name), name: name, sum: sha256.New()}
 	if section, ok := r.(*io.SectionReader); ok {
 		return p.section(ctx, section)
 	}
-	return p.stream(ctx, r)
+	r = io.TeeReader(r, p.sum)
+	err := p.stream(ctx, r)
+	if !immutable(err) {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil { // the rest, for its sum
+		return err
+	}
+	return p.compare(ctx, err)
 }
 
 // put is one call of Put.
@@ -44,19 +62,34 @@ type put struct {
 	azure  *Azure
 	client *blockblob.Client
 	name   string
-	ids    []string // of the blocks, in their order
-	length int64
+	sum    hash.Hash // of the bytes that were read so far
+	ids    []string  // of the blocks, in their order
 }
 
+// immutable reports whether an immutability policy forbids the operation.
+func immutable(err error) bool { return bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy) }
+
 func (p *put) section(ctx context.Context, r *io.SectionReader) error {
-	if r.Size() <= maxSingle {
-		return p.single(ctx, r)
+	if _, err := io.Copy(p.sum, rewound(r)); err != nil {
+		return err
 	}
+	upload := p.blocks
+	if r.Size() <= maxSingle {
+		upload = p.single
+	}
+	err := upload(ctx, r)
+	if immutable(err) {
+		return p.compare(ctx, err)
+	}
+	return err
+}
+
+func (p *put) blocks(ctx context.Context, r *io.SectionReader) error {
 	uploads, uploadCtx := errgroup.WithContext(ctx)
 	uploads.SetLimit(blocksInFlight)
 	for at := int64(0); at < r.Size(); at += sectionBlock {
 		block := io.NewSectionReader(r, at, min(sectionBlock, r.Size()-at))
-		id := p.next(block.Size())
+		id := p.next()
 		uploads.Go(func() error { return p.stage(uploadCtx, id, block) })
 	}
 	if err := uploads.Wait(); err != nil {
@@ -87,7 +120,7 @@ func (p *put) stream(ctx context.Context, r io.Reader) error {
 			return p.single(ctx, content)
 		}
 		if len(block) > 0 {
-			id := p.next(int64(len(block)))
+			id := p.next()
 			uploads.Go(func() error {
 				defer func() { free <- block }()
 				return p.stage(uploadCtx, id, content)
@@ -122,17 +155,16 @@ func readBlock(r io.Reader, buf []byte) ([]byte, error) {
 }
 
 // next returns the id of the next block.
-func (p *put) next(length int64) string {
+func (p *put) next() string {
 	id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", len(p.ids)))
 	p.ids = append(p.ids, id)
-	p.length += length
 	return id
 }
 
 func (p *put) single(ctx context.Context, r *io.SectionReader) error {
-	p.length = r.Size()
-	return p.finish(ctx, func(ctx context.Context) error {
-		_, err := p.client.Upload(ctx, streaming.NopCloser(rewound(r)), nil)
+	o := &blockblob.UploadOptions{Metadata: p.metadata()}
+	return p.azure.retry(ctx, func(ctx context.Context) error {
+		_, err := p.client.Upload(ctx, streaming.NopCloser(rewound(r)), o)
 		return err
 	})
 }
@@ -145,25 +177,30 @@ func (p *put) stage(ctx context.Context, id string, r *io.SectionReader) error {
 }
 
 func (p *put) commit(ctx context.Context) error {
-	return p.finish(ctx, func(ctx context.Context) error {
-		_, err := p.client.CommitBlockList(ctx, p.ids, nil)
+	o := &blockblob.CommitBlockListOptions{Metadata: p.metadata()}
+	return p.azure.retry(ctx, func(ctx context.Context) error {
+		_, err := p.client.CommitBlockList(ctx, p.ids, o)
 		return err
 	})
 }
 
-// finish runs the operation that makes the blob visible. In a container with an immutability
-// policy the service refuses to replace a blob. If the answer to an earlier try was lost,
-// the blob exists then, with the length of this upload.
-func (p *put) finish(ctx context.Context, op func(context.Context) error) error {
-	err := p.azure.retry(ctx, op)
-	if !bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy) {
-		return err
+func (p *put) metadata() map[string]*string {
+	return map[string]*string{sumKey: new(hex.EncodeToString(p.sum.Sum(nil)))}
+}
+
+// compare returns nil if the blob in place has the content that was read. refusal says that
+// the service does not replace it.
+func (p *put) compare(ctx context.Context, refusal error) error {
+	properties, err := p.client.GetProperties(ctx, nil)
+	if err != nil {
+		return typed(err)
 	}
-	length, _, lengthErr := p.azure.Length(ctx, p.name)
-	if lengthErr != nil || length != p.length {
-		return errors.Join(err, lengthErr)
+	for key, value := range properties.Metadata {
+		if strings.EqualFold(key, sumKey) && deref(value) == *p.metadata()[sumKey] {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("%w, with another content, and cannot be replaced: %w", ErrExists, refusal)
 }
 
 // rewound returns a reader of the whole section, for one try.
@@ -177,8 +214,7 @@ func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error
 		attemptCtx, cancel := context.WithTimeout(ctx, putTimeout)
 		err := a.write(attemptCtx, func() error { return op(attemptCtx) })
 		cancel()
-		final := err == nil || bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy)
-		if final || attempt == putAttempts || !pauses.Wait(ctx) {
+		if err == nil || immutable(err) || attempt == putAttempts || !pauses.Wait(ctx) {
 			return err
 		}
 	}

@@ -1,9 +1,9 @@
 package aoaisim
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -30,7 +30,8 @@ type answer struct {
 	words   [][]string // one list of words for each choice; one word is one token
 	finish  string     // stop or length
 	usage   Usage
-	id      string
+	id      string // 32 digits
+	flag    string // 00, or 01 if the response is not stored
 	created int64
 }
 
@@ -43,14 +44,21 @@ func newAnswer(q *request, id string) *answer {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(q.text))
 	dice := rand.New(rand.NewPCG(h.Sum64(), uint64(q.Seed)))
-	a := &answer{finish: "stop", id: strings.ReplaceAll(id, "-", ""), created: time.Now().Unix()}
+	a := &answer{finish: "stop", id: strings.ReplaceAll(id, "-", ""), flag: "00", created: time.Now().Unix()}
+	if !q.stored() {
+		a.flag = "01"
+	}
 	if tokens < 0 {
 		tokens = 8 + dice.IntN(17)
 	}
 	if reasoning < 0 {
 		reasoning = 0
 	}
-	if limit := q.outputCap(); limit > 0 && tokens+reasoning > limit {
+	limit := q.outputCap()
+	if limit == 0 {
+		limit = q.model.Output
+	}
+	if limit > 0 && tokens+reasoning > limit {
 		reasoning = min(reasoning, limit)
 		tokens, a.finish = limit-reasoning, "length"
 	}
@@ -80,8 +88,16 @@ func words(dice *rand.Rand, n int) []string {
 	return list
 }
 
-func (a *answer) objectID(prefix string) string { return prefix + a.id }
+// objectID returns the id of an object of this answer in the service's form: 16 digits that
+// all of them share, whether the response is stored, the time, and 24 digits more.
+func (a *answer) objectID(prefix string) string {
+	if prefix == "chatcmpl-" || prefix == "cmpl-" {
+		return prefix + a.id[:29]
+	}
+	return fmt.Sprintf("%s%s%s%08x819%s", prefix, a.id[:16], a.flag, a.created, a.id[11:])
+}
 
 func (a *answer) text(choice int) string { return strings.Join(a.words[choice], "") }
 
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+// obfuscation returns up to 15 letters, which hide the length of an event's text.
+func obfuscation(n int) string { return "Qw8zLk2VtB0aXcE"[:(n*7+3)%16] }

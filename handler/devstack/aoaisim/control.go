@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+
+	"aoaigateway/handler/devstack/aoaisim/scenario"
 )
 
 // Control is the handler of the control endpoint. It must be served on a listener of its
@@ -25,6 +27,10 @@ func (r *Region) Control() http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("DELETE /control/faults/{id}", r.deleteFault)
+	mux.HandleFunc("GET /control/scenarios", func(w http.ResponseWriter, _ *http.Request) {
+		names, _ := scenario.Names()
+		reply(w, http.StatusOK, names)
+	})
 	mux.HandleFunc("POST /control/step", r.postStep)
 	return mux
 }
@@ -53,6 +59,10 @@ func (r *Region) postFault(w http.ResponseWriter, req *http.Request) {
 	}
 	if f.Do == DoStatus && (f.Status < 200 || f.Status > 599) {
 		mistake(w, "status: %d is not between 200 and 599", f.Status)
+		return
+	}
+	if f.Do == DoScenario && !scenario.Known(f.Scenario) {
+		mistake(w, "scenario: there is none with the name %q; GET /control/scenarios lists them", f.Scenario)
 		return
 	}
 	reply(w, http.StatusCreated, r.Fault(f))

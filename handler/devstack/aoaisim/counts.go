@@ -17,6 +17,7 @@ type Counts struct {
 	Statuses    map[int]int64        `json:"statuses"`
 	Usage       Usage                `json:"usage"`   // of complete answers
 	Partial     Usage                `json:"partial"` // of answers that were cut off, up to the cut
+	Charged     Usage                `json:"charged"` // of refusals that are charged, as those of the content filter
 	Deployments map[string]*Deployed `json:"deployments"`
 	Attempts    map[string]int       `json:"attempts"` // number of requests by client request id
 	Last        *Exchange            `json:"last,omitempty"`
@@ -41,6 +42,7 @@ type Exchange struct {
 	Deployment string      `json:"deployment,omitempty"`
 	Operation  string      `json:"operation,omitempty"`
 	Status     int         `json:"status"`
+	Scenario   string      `json:"scenario,omitempty"`
 	Stream     bool        `json:"stream,omitempty"`
 	Cut        bool        `json:"cut,omitempty"`
 	Whole      bool        `json:"whole,omitempty"`
@@ -144,6 +146,14 @@ func (e *Exchange) partial(u Usage, tokens int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.Partial.add(u)
+}
+
+// charged counts a refusal that costs u.
+func (e *Exchange) charged(u Usage) {
+	e.Usage = u
+	e.ledger.mu.Lock()
+	defer e.ledger.mu.Unlock()
+	e.ledger.counts.Charged.add(u)
 }
 
 // left adds an exchange that has ended to the ledger.

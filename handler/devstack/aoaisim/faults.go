@@ -26,6 +26,7 @@ const (
 	DoRefuse     Do = "refuse"      // accept no connection for Millis (0 = until cleared); ignores Times and Deployment
 	DoSlow       Do = "slow"        // (modifier) wait for Millis before each event, or once before a JSON body
 	DoSplit      Do = "split"       // (modifier) send the body in pieces of at most Bytes bytes
+	DoScenario   Do = "scenario"    // answer as Scenario says; requests of APIs that it has no file for are answered as usual
 	DoStep       Do = "step"        // (modifier) before each event wait for a call of /control/step
 )
 
@@ -39,6 +40,7 @@ type Fault struct {
 	Status      int               `json:"status,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"`
 	Body        string            `json:"body,omitempty"` // empty = the text of the real service for Status
+	Scenario    string            `json:"scenario,omitempty"`
 	After       int               `json:"after,omitempty"`
 	Millis      int               `json:"millis,omitempty"`
 	Bytes       int               `json:"bytes,omitempty"`
@@ -48,6 +50,7 @@ func (f Fault) wait() time.Duration { return time.Duration(f.Millis) * time.Mill
 
 // plan is the combined effect of all active faults on one request.
 type plan struct {
+	scenario   string
 	status     *Fault
 	hang       *Fault
 	hangEvent  *Fault
@@ -69,6 +72,8 @@ func (p *plan) add(f *Fault) {
 	switch f.Do {
 	case DoStatus:
 		p.status = f
+	case DoScenario:
+		p.scenario = f.Scenario
 	case DoHang:
 		p.hang = f
 	case DoHangEvent:
@@ -98,7 +103,7 @@ func (p *plan) add(f *Fault) {
 // known are the possible values of Do.
 var known = []Do{
 	DoStatus, DoHang, DoHangEvent, DoReset, DoResetEvent, DoResetBody, DoCutReset, DoCutFin, DoCutEnd,
-	DoMalformed, DoError, DoRefuse, DoSlow, DoSplit, DoStep,
+	DoMalformed, DoError, DoRefuse, DoSlow, DoSplit, DoScenario, DoStep,
 }
 
 type faultSet struct {

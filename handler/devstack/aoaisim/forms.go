@@ -22,8 +22,10 @@ type form struct {
 // event is one event of a stream.
 type event struct {
 	name, data string
-	token      bool // contains one token of output
-	final      bool // is the terminal event
+	fields     string // of an event of Responses, whose data gets its number when it is sent
+	text       string // the whole event as it is in a scenario
+	token      bool   // contains one token of output
+	final      bool   // is the terminal event
 }
 
 var forms = map[string]form{
@@ -36,8 +38,10 @@ var forms = map[string]form{
 const (
 	filters = `{"hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"},` +
 		`"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}`
-	promptFilters = `[{"prompt_index":0,"content_filter_results":` + filters + `}]`
-	fingerprint   = `"fp_ee1d74bde0"`
+	promptFilters = `[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":false,` +
+		`"filtered":false},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},` +
+		`"violence":{"filtered":false,"severity":"safe"}}}]`
+	fingerprint = `"fp_ee1d74bde0"`
 )
 
 func quote(s string) string {
@@ -63,8 +67,8 @@ func (u Usage) chat() string {
 }
 
 // tail returns the last members of every chunk and object of chat and completions.
-func tail(a *answer, prefix, model, object string) string {
-	return `,"created":` + itoa(a.created) + `,"id":"` + prefix + a.id + `","model":` + quote(model) +
+func tail(a *answer, prefix string, model model, object string) string {
+	return `,"created":` + itoa(a.created) + `,"id":"` + a.objectID(prefix) + `","model":` + quote(model.version()) +
 		`,"object":"` + object + `","system_fingerprint":` + fingerprint
 }
 
@@ -73,7 +77,8 @@ func wholeChat(q *request, a *answer) []byte {
 		return `{"content_filter_results":` + filters + `,"finish_reason":"` + a.finish + `","index":` + strconv.Itoa(i) +
 			`,"logprobs":null,"message":{"annotations":[],"content":` + quote(a.text(i)) + `,"refusal":null,"role":"assistant"}}`
 	})
-	return []byte(`{"choices":[` + choices + `],"created":` + itoa(a.created) + `,"id":"chatcmpl-` + a.id + `","model":` + quote(q.model) +
+	return []byte(`{"choices":[` + choices + `],"created":` + itoa(a.created) + `,"id":"` + a.objectID("chatcmpl-") +
+		`","model":` + quote(q.model.version()) +
 		`,"object":"chat.completion"` +
 		`,"prompt_filter_results":` + promptFilters + `,"system_fingerprint":` + fingerprint + `,"usage":` + a.usage.chat() + `}`)
 }
@@ -85,16 +90,18 @@ func chunked(q *request, a *answer, rest string, content iter.Seq[event]) iter.S
 		end = `,"usage":null}`
 	}
 	return func(yield func(event) bool) {
-		if !yield(event{data: `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":` + promptFilters + end}) {
+		if !yield(event{data: `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":` + promptFilters + "}"}) {
 			return
 		}
+		n := 0
 		for e := range content {
-			e.data += rest + end
+			e.data += `,"obfuscation":"` + obfuscation(n) + `"` + rest + end
+			n++
 			if !yield(e) {
 				return
 			}
 		}
-		if withUsage && !yield(event{data: `{"choices":[]` + rest + `,"usage":` + a.usage.chat() + `}`}) {
+		if withUsage && !yield(event{data: `{"choices":[],"obfuscation":""` + rest + `,"usage":` + a.usage.chat() + `}`}) {
 			return
 		}
 		yield(event{data: "[DONE]", final: true})
@@ -165,7 +172,8 @@ func wholeEmbeddings(q *request, a *answer) []byte {
 	data := joined(len(q.input), func(i int) string {
 		return `{"embedding":` + embedding(q.input[i], dims, q.Encoding == "base64") + `,"index":` + strconv.Itoa(i) + `,"object":"embedding"}`
 	})
-	return []byte(`{"data":[` + data + `],"model":` + quote(q.model) + `,"object":"list","usage":{"prompt_tokens":` + itoa(u.Prompt) +
+	return []byte(`{"data":[` + data + `],"model":` + quote(q.model.version()) +
+		`,"object":"list","usage":{"prompt_tokens":` + itoa(u.Prompt) +
 		`,"total_tokens":` + itoa(u.Total) + `}}`)
 }
 

@@ -1,12 +1,16 @@
 package aoaisim
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidwall/sjson"
 )
 
 // other answers operations that use no tokens. The answers are plausible objects, so that
@@ -20,16 +24,13 @@ func (x *exchange) other() {
 		x.binary()
 	case collection == "images":
 		x.object(map[string]any{"created": time.Now().Unix(), "data": []any{map[string]any{"b64_json": "iVBORw0KGgo="}}})
+	case collection == "audio" && len(x.body) > mostUpload && x.region.azure():
+		x.refuse("content-too-large", scene{Limit: mostUpload, Number: len(x.body)})
 	case collection == "audio":
 		x.object(map[string]any{"text": "a plausible transcript"})
 	default:
 		x.resource(collection, rest)
 	}
-}
-
-func (x *exchange) object(v any) {
-	body, _ := json.Marshal(v)
-	x.json(http.StatusOK, body)
 }
 
 func (x *exchange) binary() {
@@ -64,7 +65,8 @@ func (x *exchange) models(id string) {
 var kinds = map[string][2]string{
 	"files": {"assistant-", "file"}, "batches": {"batch_", "batch"}, "assistants": {"asst_", "assistant"},
 	"threads": {"thread_", "thread"}, "vector_stores": {"vs_", "vector_store"}, "responses": {"resp_", "response"},
-	"fine_tuning": {"ftjob-", "fine_tuning.job"}, "containers": {"cntr_", "container"}, "evals": {"eval_", "eval"},
+	"conversations": {"conv_", "conversation"}, "fine_tuning": {"ftjob-", "fine_tuning.job"},
+	"containers": {"cntr_", "container"}, "evals": {"eval_", "eval"},
 }
 
 // resource creates, returns, lists and deletes the objects of a collection.
@@ -74,6 +76,10 @@ func (x *exchange) resource(collection, rest string) {
 		kind = [2]string{collection + "_", collection}
 	}
 	id, sub, _ := strings.Cut(rest, "/")
+	if o, known := x.region.objects.look(id); collection == opResponses && id != "" && (x.region.azure() || known && o.visible()) {
+		x.response(id, sub)
+		return
+	}
 	switch {
 	case x.r.Method == http.MethodPost && (id == "" || sub != "" || collection == "fine_tuning"):
 		x.create(kind)
@@ -85,23 +91,39 @@ func (x *exchange) resource(collection, rest string) {
 }
 
 func (x *exchange) create(kind [2]string) {
-	id := kind[0] + strings.ReplaceAll(x.id, "-", "")
-	body, _ := json.Marshal(map[string]any{"id": id, "object": kind[1], "created_at": time.Now().Unix(), "status": "completed"})
-	x.region.objects.put(id, body)
-	x.json(http.StatusOK, body)
+	digits := strings.ReplaceAll(x.id, "-", "")
+	id := kind[0] + digits
+	switch {
+	case kind[1] == "batch":
+		id = kind[0] + x.id
+	case kind[1] == "file" && bytes.Contains(x.body, []byte("batch")):
+		id = "file-" + digits
+	}
+	status := map[string]string{"batch": "validating", "file": "processed"}[kind[1]]
+	body, _ := json.Marshal(map[string]any{
+		"id": id, "object": kind[1], "created_at": time.Now().Unix(), "status": cmp.Or(status, "completed"),
+	})
+	x.region.objects.put(id, &object{body: body, queued: time.Now()})
+	x.json(body)
 }
 
+// batchStages are the states of a batch that goes well, one each second.
+var batchStages = []string{"validating", "in_progress", "finalizing", "completed"}
+
 func (x *exchange) stored(id string, kind [2]string) {
-	body, ok := x.region.objects.get(id)
+	o := x.region.objects.find(id)
 	switch {
-	case !ok && x.region.azure():
-		e := invalid("No such "+kind[1]+" object: "+id, "id", nil)
-		e.status = http.StatusNotFound
-		x.fail(e)
+	case o == nil && x.region.azure():
+		x.refuse("object-not-found", scene{Param: id, Text: kind[1]})
 	case x.r.Method == http.MethodDelete:
+		x.region.objects.remove(id)
 		x.object(map[string]any{"id": id, "object": kind[1] + ".deleted", "deleted": true})
-	case ok:
-		x.json(http.StatusOK, body)
+	case o != nil && kind[1] == "batch":
+		stage := min(int(time.Since(o.queued)/time.Second), len(batchStages)-1)
+		body, _ := sjson.SetBytes(o.body, "status", batchStages[stage])
+		x.json(body)
+	case o != nil:
+		x.json(o.body)
 	default:
 		x.object(map[string]any{"id": id, "object": kind[1], "created_at": time.Now().Unix(), "status": "completed"})
 	}

@@ -6,8 +6,8 @@
 //
 // Answers depend only on the prompt and on the member "seed" of the request. One word of
 // output is one token. The prompt can control the answer: [tokens:N] asks for N words, and
-// [reasoning:N] and [cached:N] set these counts. max_tokens limits the answer as in the
-// service.
+// [reasoning:N] and [cached:N] set these counts, and [scenario:NAME] plays a scenario of the
+// package scenario. max_tokens limits the answer as in the service.
 //
 // Faults are activated from Go (Region.Fault) or over HTTP on the control endpoint:
 //
@@ -17,10 +17,12 @@
 //	GET    /control/faults        those in force
 //	POST   /control/faults        add one (Fault as JSON)
 //	DELETE /control/faults[/{id}] clear; releases what hangs
+//	GET    /control/scenarios     the names of the scenarios
 //	POST   /control/step          {"events":N}: let streams in step mode send N more events
 package aoaisim
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"io"
@@ -31,6 +33,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"aoaigateway/handler/devstack/aoaisim/scenario"
 )
 
 // Profile says how closely a region follows Azure.
@@ -44,7 +48,7 @@ const (
 
 // Options of New.
 type Options struct {
-	Name             string                // name of the region, sent as x-ms-region; default eastus2
+	Name             string                // name of the region; x-ms-region has it as the service displays it; default eastus2
 	Key              string                // accepted as api-key and as a bearer token
 	Token            string                // accepted as a bearer token; empty = none
 	Deployments      map[string]Deployment // by name of the deployment
@@ -53,6 +57,25 @@ type Options struct {
 	Seed             uint64        // of the random faults
 	EventDelay       time.Duration // time between the events of a stream
 	OldestAPIVersion string        // earlier api-versions are answered with 404 on classic paths; default 2023-05-15
+	Switches         Switches
+}
+
+// Switches choose between things that Azure was seen to do in several ways, or of which
+// nobody knows what it does. The zero value is what was seen last.
+type Switches struct {
+	Throttled      string        // scenario of a throttled request; default throttled
+	Missing        string        // scenario of an unknown deployment on v1; default deployment-missing-v1
+	ForeignItem    string        // scenario of encrypted content of another region; default foreign-encrypted-content
+	Slice          time.Duration // the part of a minute in which requests are counted; default 10 s
+	MinuteReset    bool          // the tokens of a minute come back at once, not evenly
+	MaxTokensOnly  bool          // admission costs max_tokens alone, or 16
+	RefusedAreFree bool          // refused requests do not count as requests
+	ResetInSeconds bool          // the unit of reset headers is seconds, not milliseconds
+	StaleHeaders   bool          // rate headers say what they said at the first request
+	ProjectURIs    bool          // data URIs are limited as on the endpoint of a Foundry project
+	NoResponses    bool          // the region does not have the Responses API
+	StoreDelay     time.Duration // how long a stored response is not found
+	Background     time.Duration // how long a background response takes; default 2 s
 }
 
 // Deployment is a deployed model, with its rate limits.
@@ -69,6 +92,12 @@ func (o Options) withDefaults() Options {
 	if o.OldestAPIVersion == "" {
 		o.OldestAPIVersion = "2023-05-15"
 	}
+	s := &o.Switches
+	s.Throttled = cmp.Or(s.Throttled, "throttled")
+	s.Missing = cmp.Or(s.Missing, "deployment-missing-v1")
+	s.ForeignItem = cmp.Or(s.ForeignItem, "foreign-encrypted-content")
+	s.Slice = cmp.Or(s.Slice, 10*time.Second)
+	s.Background = cmp.Or(s.Background, 2*time.Second)
 	return o
 }
 
@@ -95,7 +124,7 @@ func New(o Options) *Region {
 	o = o.withDefaults()
 	r := &Region{o: o, limits: map[string]*limiter{}, dice: mrand.New(mrand.NewPCG(o.Seed, 7))}
 	for name, d := range o.Deployments {
-		r.limits[name] = newLimiter(d)
+		r.limits[name] = newLimiter(d, o.Switches)
 	}
 	r.faults.init()
 	r.counts.reset()
@@ -140,26 +169,22 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil { // the client broke its request off, so there is nobody to answer
 		panic(http.ErrAbortHandler)
 	}
-	h := w.Header()
-	h.Set("apim-request-id", x.id)
-	h.Set("x-ms-region", r.o.Name)
-	h.Set("x-request-id", x.id)
-	h.Set("x-content-type-options", "nosniff")
-	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
-	if id := req.Header.Get("x-ms-client-request-id"); id != "" {
-		h.Set("x-ms-client-request-id", id)
-	}
+	x.headers()
 	x.serve()
 }
 
 func (x *exchange) serve() {
-	if e := x.region.authorize(x.r); e != nil {
-		x.fail(e)
+	if name := x.region.headersRefused(x.r.Header); name != "" {
+		x.refuse(name, scene{})
 		return
 	}
-	var e *apiError
-	if x.route, e = x.region.parseRoute(x.r); e != nil {
-		x.fail(e)
+	if name := x.region.authorize(x.r); name != "" {
+		x.refuse(name, scene{})
+		return
+	}
+	var name string
+	if x.route, name = x.region.parseRoute(x.r); name != "" {
+		x.refuse(name, scene{})
 		return
 	}
 	x.deployment = x.route.deployment
@@ -179,58 +204,71 @@ func (x *exchange) serve() {
 
 func (x *exchange) answer() {
 	if !x.route.metered() {
+		if s := scenario.Find(x.plan.scenario, "any", false); s != nil {
+			x.play(s, nil, nil, scene{})
+			return
+		}
 		x.other()
 		return
 	}
-	d, ok := x.region.o.Deployments[x.deployment]
-	if !ok {
-		x.fail(deploymentNotFound())
+	if _, ok := x.region.o.Deployments[x.deployment]; !ok {
+		if x.route.v1 && x.region.azure() {
+			x.refuse(x.region.o.Switches.Missing, scene{})
+		} else {
+			x.refuse("deployment-not-found", scene{})
+		}
 		return
 	}
-	q, e := parseRequest(x.body, x.route)
-	if e != nil {
-		x.fail(e)
+	q, no := parseRequest(x.body, x.route)
+	if no == nil && x.region.azure() {
+		no = x.check(q)
+	}
+	if no != nil {
+		x.refuse(no.name, no.scene)
 		return
 	}
-	if e := x.region.objects.knows(q.Previous); e != nil && x.region.azure() {
-		x.fail(e)
-		return
-	}
-	q.model = d.Model
-	admitted := x.region.limits[x.deployment].take(time.Now(), q.estimate())
-	admitted.headers(x.w.Header())
+	q.model = x.region.modelOf(x.deployment)
+	admitted := x.region.limits[x.deployment].take(time.Now(), x.region.estimate(q))
+	admitted.headers(x.w.Header(), x.region.o.Switches)
 	if !admitted.ok {
-		x.fail(throttled(x.route, admitted))
+		x.refuse(x.region.o.Switches.Throttled, scene{Axis: admitted.what, Millis: admitted.wait.Milliseconds()})
 		return
 	}
-	h := x.w.Header()
-	h.Set("x-ms-deployment-name", x.deployment)
-	h.Set("x-ms-rai-invoked", "true")
+	x.modelHeaders(q)
 	x.send(q, newAnswer(q, x.id))
 }
 
-// send sends the answer as a stream or as one JSON body, and counts it.
+// send sends the answer as a stream or as one body.
 func (x *exchange) send(q *request, a *answer) {
-	form := forms[x.route.operation]
-	if x.route.operation == opResponses {
-		x.region.objects.put(a.objectID("resp_"), form.whole(q, a))
+	stream := q.Stream && forms[x.route.operation].events != nil
+	name := x.plan.scenario
+	if asked := q.scenario(); asked != "" {
+		name = asked
 	}
-	if q.Stream && form.events != nil {
-		x.stream(form.events(q, a), a)
+	if s := scenario.Find(name, apiNames[x.route.operation], stream); s != nil {
+		x.play(s, q, a, scene{})
 		return
 	}
-	whole := form.whole(q, a)
-	if !x.plan.bodyCut && !x.plan.earlyReset {
-		x.log.answered(a.usage) // before the bytes are sent, so that a client with the answer also finds it in the counts
+	if x.route.operation == opResponses {
+		x.region.keep(q, a)
+		if q.Background {
+			x.background(q, a)
+			return
+		}
 	}
-	x.json(http.StatusOK, whole)
+	x.play(ordinary(stream), q, a, scene{})
 }
 
-// json sends a JSON body, with the faults in the plan.
-func (x *exchange) json(status int, body []byte) {
+// json sends a good answer in JSON.
+func (x *exchange) json(body []byte) {
+	x.w.Header().Set("Content-Type", "application/json")
+	x.reply(http.StatusOK, body)
+}
+
+// reply sends a body in one piece, with the faults in the plan.
+func (x *exchange) reply(status int, body []byte) {
 	x.pause(x.plan.slow)
 	h := x.w.Header()
-	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	x.log.Status = status
 	x.w.WriteHeader(status)

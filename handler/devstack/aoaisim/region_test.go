@@ -23,7 +23,8 @@ func start(t *testing.T, change func(*aoaisim.Options)) (r *aoaisim.Region, url,
 		Key: key, Token: "entra-token",
 		Deployments: map[string]aoaisim.Deployment{
 			"chat": {Model: "gpt-4o-mini"}, "embed": {Model: "text-embedding-3-small"},
-			"tight": {Model: "gpt-4o-mini", TokensPerMinute: 1000, RequestsPerMinute: 3},
+			"instruct": {Model: "gpt-35-turbo-instruct"},
+			"tight":    {Model: "gpt-4o-mini", TokensPerMinute: 1000, RequestsPerMinute: 12},
 		},
 	}
 	if change != nil {
@@ -120,7 +121,7 @@ func TestErrorBodies(t *testing.T) {
 			if resp.StatusCode != c.status || !strings.Contains(string(body), c.want) {
 				t.Errorf("got %d %s, want %d with %s", resp.StatusCode, body, c.status, c.want)
 			}
-			if resp.Header.Get("apim-request-id") == "" || resp.Header.Get("x-ms-region") != "eastus2" {
+			if resp.Header.Get("apim-request-id") == "" || resp.Header.Get("x-ms-region") != "East US 2" {
 				t.Errorf("headers %v", resp.Header)
 			}
 		})
@@ -176,7 +177,7 @@ func TestChatStreamSequence(t *testing.T) {
 		if len(chunks[i].Choices) > 0 {
 			text += chunks[i].Choices[0].Delta.Content
 		}
-		if last := i == len(chunks)-1; !last && string(chunks[i].Usage) != "null" {
+		if last := i == len(chunks)-1; i > 0 && !last && string(chunks[i].Usage) != "null" {
 			t.Errorf("event %d has no \"usage\":null: %s", i, events[i])
 		}
 	}
@@ -202,7 +203,7 @@ func TestChatStreamSequence(t *testing.T) {
 
 func TestStreamWithoutUsage(t *testing.T) {
 	_, url, _ := start(t, nil)
-	for _, path := range []string{chatPath, "/openai/deployments/chat/completions?api-version=2024-10-21"} {
+	for _, path := range []string{chatPath, "/openai/deployments/instruct/completions?api-version=2024-10-21"} {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+path,
 			`{"prompt":"x","messages":[{"role":"user","content":"x"}],"stream":true}`))
 		if err != nil {
@@ -218,7 +219,7 @@ func TestAnswersAreDeterministic(t *testing.T) {
 	_, url, _ := start(t, nil)
 	ask := func(prompt string, seed int) string {
 		_, body, err := send(t, newRequest(t, http.MethodPost, url+"/openai/v1/completions",
-			fmt.Sprintf(`{"model":"chat","prompt":%q,"seed":%d}`, prompt, seed)))
+			fmt.Sprintf(`{"model":"instruct","prompt":%q,"seed":%d}`, prompt, seed)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +342,7 @@ func TestDeploymentLimits(t *testing.T) {
 	_, url, _ := start(t, nil)
 	path := url + "/openai/deployments/tight/chat/completions?api-version=2024-10-21"
 	resp, _, err := send(t, newRequest(t, http.MethodPost, path, hello+`,"max_tokens":100}`))
-	if err != nil || resp.Header.Get("x-ratelimit-limit-tokens") != "1000" || resp.Header.Get("x-ratelimit-remaining-requests") != "2" {
+	if err != nil || resp.Header.Get("x-ratelimit-limit-tokens") != "1000" || resp.Header.Get("x-ratelimit-remaining-requests") != "11" {
 		t.Fatalf("%v %v", resp, err)
 	}
 	if left := resp.Header.Get("x-ratelimit-remaining-tokens"); left != "894" { // 1000 - 6 of prompt - 100
@@ -351,7 +352,7 @@ func TestDeploymentLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "exceeded token rate limit") ||
+	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(body), "exceeded the token rate limit") ||
 		resp.Header.Get("Retry-After") == "" || resp.Header.Get("retry-after-ms") == "" {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
 	}

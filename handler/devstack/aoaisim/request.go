@@ -2,11 +2,13 @@ package aoaisim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
-	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/tidwall/gjson"
 )
 
 // request has the parts of a request that the simulated models use.
@@ -28,7 +30,18 @@ type request struct {
 	Dims      int             `json:"dimensions"`
 	Sources   json.RawMessage `json:"data_sources"`
 
-	model string // name of the deployed model
+	Tools        []json.RawMessage `json:"tools"`
+	Functions    []json.RawMessage `json:"functions"`
+	Include      []string          `json:"include"`
+	Instructions json.RawMessage   `json:"instructions"`
+	Metadata     map[string]string `json:"metadata"`
+	Store        *bool             `json:"store"`
+	Background   bool              `json:"background"`
+	Conversation json.RawMessage   `json:"conversation"`
+	User         string            `json:"user"`
+	Safety       string            `json:"safety_identifier"`
+
+	model model
 	text  string // all text of the prompt
 	parts int    // number of messages, prompts or inputs
 	input []string
@@ -43,6 +56,16 @@ type message struct {
 	Content json.RawMessage `json:"content"`
 }
 
+// refusal is a request that the region refuses: the scenario, and what it has to say.
+type refusal struct {
+	name  string
+	scene scene
+}
+
+func missing(param string) *refusal {
+	return &refusal{"missing-parameter", scene{Param: param}}
+}
+
 func bodyModel(body []byte) string {
 	var m struct {
 		Model string `json:"model"`
@@ -51,10 +74,10 @@ func bodyModel(body []byte) string {
 	return m.Model
 }
 
-func parseRequest(body []byte, t route) (*request, *apiError) {
+func parseRequest(body []byte, t route) (*request, *refusal) {
 	q := &request{}
 	if !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) || json.Unmarshal(body, q) != nil {
-		return nil, notJSON()
+		return nil, &refusal{name: "not-json"}
 	}
 	if e := q.streamOptionsError(t); e != nil {
 		return nil, e
@@ -68,30 +91,28 @@ func parseRequest(body []byte, t route) (*request, *apiError) {
 	return q, nil
 }
 
-func (q *request) streamOptionsError(t route) *apiError {
+func (q *request) streamOptionsError(t route) *refusal {
 	switch {
 	case q.Options == nil || t.operation == opResponses:
 		return nil
 	case len(q.Sources) > 0:
-		return &apiError{status: http.StatusBadRequest, body: map[string]any{"error": map[string]any{
-			"code": 400, "message": "Validation error at #/stream_options: Extra inputs are not permitted",
-		}}}
+		return &refusal{name: "stream-options-with-data"}
 	case !t.v1 && t.apiVersion < "2024-09-01-preview":
 		if t.operation == opChat {
-			return invalid("Unknown parameter: 'stream_options'.", "stream_options", "unknown_parameter")
+			return &refusal{name: "unknown-stream-options"}
 		}
-		return invalid("Unrecognized request argument supplied: stream_options", nil, nil)
+		return &refusal{name: "unrecognized-stream-options"}
 	case !q.Stream:
-		return invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options", nil)
+		return &refusal{name: "stream-options-without-stream"}
 	}
 	return nil
 }
 
-func (q *request) readPrompt(t route) *apiError {
+func (q *request) readPrompt(t route) *refusal {
 	switch t.operation {
 	case opChat:
 		if len(q.Messages) == 0 {
-			return invalid("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
+			return missing("messages")
 		}
 		for _, m := range q.Messages {
 			q.input = append(q.input, text(m.Content))
@@ -103,7 +124,7 @@ func (q *request) readPrompt(t route) *apiError {
 		}
 	default:
 		if q.input = texts(q.Input); len(q.input) == 0 {
-			return invalid("Missing required parameter: 'input'.", "input", "missing_required_parameter")
+			return missing("input")
 		}
 	}
 	return nil
@@ -159,13 +180,14 @@ func (q *request) outputCap() int {
 	return 0
 }
 
-// estimate returns the tokens that the limiter charges when the request arrives.
-func (q *request) estimate() int {
-	output := q.outputCap()
-	if output == 0 {
-		output = 16
+// estimate returns the tokens that the limiter charges when the request arrives. Nothing is
+// charged for the output if the request sets no limit for it.
+func (r *Region) estimate(q *request) int {
+	output := q.outputCap() * max(q.N, q.BestOf)
+	if r.o.Switches.MaxTokensOnly {
+		return max(16, output)
 	}
-	return q.promptTokens() + output*max(q.N, q.BestOf)
+	return q.promptTokens() + output
 }
 
 func (q *request) promptTokens() int { return (len(q.text)+3)/4 + 4*q.parts }
@@ -180,4 +202,27 @@ func (q *request) directives() (tokens, reasoning, cached int) {
 		found[m[1]], _ = strconv.Atoi(m[2])
 	}
 	return found["tokens"], found["reasoning"], found["cached"]
+}
+
+var scenarioDirective = regexp.MustCompile(`\[scenario:([a-z0-9/-]+)\]`)
+
+// scenario returns the scenario that the prompt asks for.
+func (q *request) scenario() string {
+	if m := scenarioDirective.FindStringSubmatch(q.text); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// stored reports whether the answer is stored.
+func (q *request) stored() bool { return q.Store == nil || *q.Store }
+
+// tool returns the name of the first tool.
+func (q *request) tool() string {
+	for _, raw := range q.Tools {
+		if name := gjson.GetManyBytes(raw, "name", "function.name"); name[0].Str != "" || name[1].Str != "" {
+			return cmp.Or(name[0].Str, name[1].Str)
+		}
+	}
+	return "get_weather"
 }

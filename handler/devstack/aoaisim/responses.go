@@ -1,10 +1,14 @@
 package aoaisim
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
 	"iter"
-	"net/http"
 	"strconv"
-	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 func (u Usage) responses() string {
@@ -15,7 +19,7 @@ func (u Usage) responses() string {
 
 // outputItem returns the output of a response, which is one message.
 func outputItem(a *answer, status, content string) string {
-	return `{"id":"msg_` + a.id + `","type":"message","status":"` + status + `","content":[` + content + `],"role":"assistant"}`
+	return `{"id":"` + a.objectID("msg_") + `","type":"message","status":"` + status + `","content":[` + content + `],"role":"assistant"}`
 }
 
 func outputText(s string) string {
@@ -23,19 +27,38 @@ func outputText(s string) string {
 }
 
 func responseObject(q *request, a *answer, status, output, usage string) string {
-	incomplete, previous := "null", "null"
+	incomplete, previous, completed, tier, filters := "null", "null", "null", "auto", "null"
 	if status == "incomplete" {
 		incomplete = `{"reason":"max_output_tokens"}`
 	}
 	if q.Previous != "" {
 		previous = quote(q.Previous)
 	}
-	return `{"id":"resp_` + a.id + `","object":"response","created_at":` + itoa(a.created) + `,"status":"` + status + `","background":false` +
-		`,"content_filters":null,"error":null,"incomplete_details":` + incomplete + `,"instructions":null,"max_output_tokens":null` +
-		`,"model":` + quote(q.model) + `,"output":[` + output + `],"parallel_tool_calls":true,"previous_response_id":` + previous +
-		`,"reasoning":{"effort":null,"summary":null},"service_tier":"default","store":true,"temperature":1.0,"text":{"format":{"type":"text"}}` +
-		`,"tool_choice":"auto","tools":[],"top_p":1.0,"truncation":"disabled","usage":` + usage + `,"user":null,"metadata":{}}`
+	if status != "in_progress" {
+		completed, tier, filters = itoa(a.created), "default", contentFilters
+	}
+	metadata := []byte("{}")
+	if len(q.Metadata) > 0 {
+		metadata, _ = json.Marshal(q.Metadata)
+	}
+	tools, _ := json.Marshal(append([]json.RawMessage{}, q.Tools...))
+	instructions := cmp.Or(string(q.Instructions), "null")
+	return `{"id":"` + a.objectID("resp_") + `","object":"response","created_at":` + itoa(a.created) + `,"status":"` + status +
+		`","background":` + strconv.FormatBool(q.Background) + `,"completed_at":` + completed +
+		`,"content_filters":` + filters + `,"error":null,"frequency_penalty":0.0,"incomplete_details":` + incomplete +
+		`,"instructions":` + instructions + `,"max_output_tokens":null,"max_tool_calls":null` +
+		`,"model":` + quote(q.Model) + `,"output":[` + output + `],"parallel_tool_calls":true,"presence_penalty":0.0` +
+		`,"previous_response_id":` + previous + `,"prompt_cache_key":null,"prompt_cache_retention":null` +
+		`,"reasoning":{"effort":null,"summary":null},"safety_identifier":null,"service_tier":"` + tier + `","store":` +
+		strconv.FormatBool(q.stored()) + `,"temperature":1.0,"text":{"format":{"type":"text"},"verbosity":"medium"}` +
+		`,"tool_choice":"auto","tools":` + string(tools) + `,"top_logprobs":0,"top_p":1.0,"truncation":"disabled","usage":` + usage +
+		`,"user":null,"metadata":` + string(metadata) + `}`
 }
+
+const contentFilters = `[{"blocked":false,"source_type":"prompt","content_filter_raw":[],"content_filter_results":` + filters +
+	`,"content_filter_offsets":{"start_offset":0,"end_offset":12,"check_offset":0}},` +
+	`{"blocked":false,"source_type":"completion","content_filter_raw":null,"content_filter_results":` + filters +
+	`,"content_filter_offsets":{"start_offset":0,"end_offset":40,"check_offset":0}}]`
 
 func (a *answer) responseStatus() string {
 	if a.finish == "length" {
@@ -44,36 +67,58 @@ func (a *answer) responseStatus() string {
 	return "completed"
 }
 
-func wholeResponse(q *request, a *answer) []byte {
+func finishedResponse(q *request, a *answer) string {
 	status := a.responseStatus()
-	return []byte(responseObject(q, a, status, outputItem(a, status, outputText(a.text(0))), a.usage.responses()))
+	return responseObject(q, a, status, outputItem(a, status, outputText(a.text(0))), a.usage.responses())
+}
+
+// wholeResponse is indented and has no byte beyond ASCII, as the service sends it.
+func wholeResponse(q *request, a *answer) []byte {
+	var b bytes.Buffer
+	_ = json.Indent(&b, []byte(finishedResponse(q, a)), "", "  ")
+	return ascii(b.Bytes())
+}
+
+func ascii(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		switch {
+		case r < utf8.RuneSelf:
+			out = append(out, byte(r))
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // responseEvent is an event whose data contains the event's name.
 type responseEvent struct{ name, fields string }
 
-func (e responseEvent) numbered(n int) event {
-	return event{
-		name: e.name, token: e.name == "response.output_text.delta",
-		final: e.name == "response.completed" || e.name == "response.incomplete",
-		data:  `{"type":"` + e.name + `","sequence_number":` + strconv.Itoa(n) + `,` + e.fields + `}`,
-	}
+// numbered returns the event with its data, which has the number n.
+func (e event) numbered(n int) event {
+	e.data = `{"type":"` + e.name + `","sequence_number":` + strconv.Itoa(n) + `,` + e.fields + `}`
+	return e
 }
 
 func responseEvents(q *request, a *answer) iter.Seq[event] {
 	return func(yield func(event) bool) {
-		n := 0
 		for e := range responseParts(q, a) {
-			if !yield(e.numbered(n)) {
+			if !yield(event{
+				name: e.name, fields: e.fields, token: e.name == "response.output_text.delta",
+				final: e.name == "response.completed" || e.name == "response.incomplete",
+			}) {
 				return
 			}
-			n++
 		}
 	}
 }
 
 func responseParts(q *request, a *answer) iter.Seq[responseEvent] {
-	part := `"item_id":"msg_` + a.id + `","output_index":0,"content_index":0`
+	part := `"item_id":"` + a.objectID("msg_") + `","output_index":0,"content_index":0`
 	inProgress := `"response":` + responseObject(q, a, "in_progress", "", "null")
 	head := []responseEvent{
 		{"response.created", inProgress},
@@ -86,7 +131,7 @@ func responseParts(q *request, a *answer) iter.Seq[responseEvent] {
 		{"response.output_text.done", part + `,"text":` + quote(text) + `,"logprobs":[]`},
 		{"response.content_part.done", part + `,"part":` + outputText(text)},
 		{"response.output_item.done", `"output_index":0,"item":` + outputItem(a, status, outputText(text))},
-		{"response." + status, `"response":` + string(wholeResponse(q, a))},
+		{"response." + status, `"response":` + finishedResponse(q, a)},
 	}
 	return func(yield func(responseEvent) bool) {
 		for _, e := range head {
@@ -94,8 +139,9 @@ func responseParts(q *request, a *answer) iter.Seq[responseEvent] {
 				return
 			}
 		}
-		for _, word := range a.words[0] {
-			if !yield(responseEvent{"response.output_text.delta", part + `,"delta":` + quote(word) + `,"logprobs":[]`}) {
+		for i, word := range a.words[0] {
+			delta := part + `,"delta":` + quote(word) + `,"logprobs":[],"obfuscation":"` + obfuscation(i) + `"`
+			if !yield(responseEvent{"response.output_text.delta", delta}) {
 				return
 			}
 		}
@@ -105,38 +151,4 @@ func responseParts(q *request, a *answer) iter.Seq[responseEvent] {
 			}
 		}
 	}
-}
-
-// objectStore remembers the objects created in this region, so that a request for an object
-// of another region fails.
-type objectStore struct {
-	mu   sync.Mutex
-	made map[string][]byte
-}
-
-func (s *objectStore) put(id string, body []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.made == nil || len(s.made) > 10000 {
-		s.made = map[string][]byte{}
-	}
-	s.made[id] = body
-}
-
-func (s *objectStore) get(id string) ([]byte, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, ok := s.made[id]
-	return b, ok
-}
-
-// knows returns an error if the id does not belong to a response of this region, as the
-// service does.
-func (s *objectStore) knows(id string) *apiError {
-	if _, ok := s.get(id); ok || id == "" {
-		return nil
-	}
-	e := invalid("Previous response with id '"+id+"' not found.", "previous_response_id", "previous_response_not_found")
-	e.status = http.StatusBadRequest
-	return e
 }

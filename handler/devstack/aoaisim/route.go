@@ -2,6 +2,7 @@ package aoaisim
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -12,6 +13,9 @@ const (
 	opEmbeddings  = "embeddings"
 	opResponses   = "responses"
 )
+
+// apiNames are the folders of the scenarios.
+var apiNames = map[string]string{opChat: "chat", opCompletions: "completions", opEmbeddings: "embeddings", opResponses: "responses"}
 
 type route struct {
 	operation  string // the path below /openai/v1, /openai/deployments/{d} or /openai
@@ -40,45 +44,60 @@ func (t route) name() string {
 	}
 }
 
-func (r *Region) parseRoute(req *http.Request) (route, *apiError) {
+// parseRoute returns the route, or the scenario of a refusal.
+func (r *Region) parseRoute(req *http.Request) (route, string) {
 	t := route{apiVersion: req.URL.Query().Get("api-version"), post: req.Method == http.MethodPost}
 	rest, ok := strings.CutPrefix(req.URL.Path, "/openai/")
 	if !ok || rest == "" {
-		return t, resourceNotFound()
+		return t, "resource-not-found"
 	}
 	if op, ok := strings.CutPrefix(rest, "v1/"); ok {
 		t.v1, t.operation = true, op
-		return t, nil
+		if t.apiVersion != "" && t.apiVersion != "preview" && t.apiVersion != "latest" && r.azure() {
+			return t, "version-not-supported"
+		}
+		return t, r.withoutResponses(op)
 	}
 	// The service answers 404 also for an api-version that it no longer supports.
-	if t.apiVersion == "" || t.apiVersion < r.o.OldestAPIVersion {
-		return t, resourceNotFound()
+	if t.apiVersion == "" || t.apiVersion < r.o.OldestAPIVersion || r.azure() && !version.MatchString(t.apiVersion) {
+		return t, "resource-not-found"
 	}
 	t.operation = rest
 	if d, ok := strings.CutPrefix(rest, "deployments/"); ok && strings.Contains(d, "/") {
 		if t.deployment, t.operation, ok = strings.Cut(d, "/"); !ok || t.deployment == "" {
-			return t, resourceNotFound()
+			return t, "resource-not-found"
 		}
 	} else if rest == opChat || rest == opCompletions || rest == opEmbeddings {
-		return t, resourceNotFound()
+		return t, "resource-not-found"
 	}
-	return t, nil
+	return t, r.withoutResponses(rest)
 }
 
-func (r *Region) authorize(req *http.Request) *apiError {
+// version is the form of an api-version.
+var version = regexp.MustCompile(`^20\d\d-[01]\d-[0-3]\d(-preview)?$`)
+
+func (r *Region) withoutResponses(operation string) string {
+	if first, _, _ := strings.Cut(operation, "/"); first == opResponses && r.o.Switches.NoResponses {
+		return "api-not-enabled"
+	}
+	return ""
+}
+
+// authorize returns the scenario of a refusal, or nothing.
+func (r *Region) authorize(req *http.Request) string {
 	if key := req.Header.Get("api-key"); key != "" {
 		if key == r.o.Key {
-			return nil
+			return ""
 		}
-		return wrongKey()
+		return "wrong-key"
 	}
 	bearer, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
 	switch {
 	case !ok || bearer == "":
-		return wrongKey()
+		return "wrong-key"
 	case bearer == r.o.Key, bearer == r.o.Token:
-		return nil
+		return ""
 	default:
-		return wrongToken()
+		return "wrong-token"
 	}
 }

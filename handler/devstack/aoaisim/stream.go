@@ -2,10 +2,10 @@ package aoaisim
 
 import (
 	"encoding/json"
-	"iter"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 )
 
 // beforeHeaders applies the faults that come before an answer begins. It returns true if
@@ -30,7 +30,8 @@ func (x *exchange) beforeHeaders() bool {
 		body, _ = json.Marshal(map[string]any{"error": map[string]any{"code": itoa(int64(f.Status)), "message": statusWords(f.Status)}})
 	}
 	x.plan.bodyCut, x.plan.earlyReset = false, false
-	x.json(f.Status, body)
+	x.w.Header().Set("Content-Type", "application/json")
+	x.reply(f.Status, body)
 	return true
 }
 
@@ -74,51 +75,6 @@ func (x *exchange) drop(reset bool) {
 	_ = conn.Close()
 }
 
-// stream sends the events, with the faults in the plan, and counts the answer.
-func (x *exchange) stream(events iter.Seq[event], a *answer) {
-	h := x.w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, must-revalidate")
-	x.log.Status, x.log.Stream = http.StatusOK, true
-	if x.plan.earlyReset || x.plan.hangEvent != nil {
-		x.w.WriteHeader(http.StatusOK)
-		x.flush()
-	}
-	if f := x.plan.hangEvent; f != nil {
-		x.hang(f)
-	}
-	if x.plan.earlyReset {
-		x.reset()
-		return
-	}
-	n, tokens := 0, 0
-	for e := range events {
-		if x.plan.cut != "" && n == x.plan.cutAfter {
-			x.log.partial(a.usage, tokens)
-			x.cut()
-			return
-		}
-		x.ready()
-		last := n == x.plan.failing
-		if e.final && !last {
-			x.log.answered(a.usage)
-		}
-		if !x.sendEvent(x.spoilt(n, e)) {
-			if !e.final {
-				x.log.partial(a.usage, tokens)
-			}
-			return
-		}
-		if n++; e.token {
-			tokens++
-		}
-		if last {
-			x.log.partial(a.usage, tokens)
-			return
-		}
-	}
-}
-
 // ready waits until the next event may be sent.
 func (x *exchange) ready() {
 	x.pause(x.region.o.EventDelay)
@@ -136,13 +92,14 @@ func (x *exchange) ready() {
 func (x *exchange) spoilt(n int, e event) event {
 	switch n {
 	case x.plan.malformed:
-		e.data = `{"choices":[{"delta":{"content":"bro`
+		e.text, e.data = "", `{"choices":[{"delta":{"content":"bro`
 	case x.plan.failing:
+		e.text = ""
 		e.data = `{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error",` +
 			`"param":null,"code":null}}`
 		if e.name != "" {
-			e.name, e.data = "error", `{"type":"error","code":"server_error","message":"The server had an error while processing your request.",`+
-				`"param":null,"sequence_number":0}`
+			e.name, e.data = "error", `{"type":"error","sequence_number":`+strconv.Itoa(n)+`,"error":{"type":"server_error",`+
+				`"code":"server_error","message":"The server had an error while processing your request.","param":null}}`
 		}
 	}
 	return e
@@ -158,10 +115,24 @@ func (x *exchange) cut() {
 
 func (x *exchange) sendEvent(e event) bool {
 	p := make([]byte, 0, len(e.data)+len(e.name)+20)
+	if e.text != "" {
+		p = append(p, e.text...)
+	} else {
+		p = e.appendTo(p)
+	}
+	return x.sendBytes(p)
+}
+
+// appendTo appends the event as it is in a stream.
+func (e event) appendTo(p []byte) []byte {
 	if e.name != "" {
 		p = append(append(append(p, "event: "...), e.name...), '\n')
 	}
-	p = append(append(append(p, "data: "...), e.data...), "\n\n"...)
+	return append(append(append(p, "data: "...), e.data...), "\n\n"...)
+}
+
+// sendBytes sends an event, in pieces if a fault says so.
+func (x *exchange) sendBytes(p []byte) bool {
 	if x.plan.split == 0 {
 		ok := x.write(p)
 		x.flush()
@@ -179,3 +150,11 @@ func (x *exchange) sendEvent(e event) bool {
 	x.region.counts.event()
 	return true
 }
+
+// resetStream ends the answer with a reset: of the stream over HTTP/2, of the connection
+// over HTTP/1.1.
+func (x *exchange) resetStream(_ int) { x.reset() }
+
+func (x *exchange) goAway(_ int) {}
+
+func (x *exchange) stall() {}

@@ -225,7 +225,9 @@ type backend struct {
 }
 
 func (s *Services) startRegion(r RegionOptions, all Options, token string, secrets map[string]string) (backend, error) {
-	o := aoaisim.Options{Name: r.Name, Profile: all.Profile, Random: all.Random, Deployments: map[string]aoaisim.Deployment{}, Key: "key-" + secret()}
+	o := aoaisim.Options{
+		Name: r.Name, Profile: all.Profile, Random: all.Random, Deployments: map[string]aoaisim.Deployment{}, Key: "key-" + secret(),
+	}
 	if r.Credential == ManagedIdentity {
 		o.Token = token
 	} else {

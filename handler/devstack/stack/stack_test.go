@@ -94,7 +94,7 @@ func TestSettingsFileOpensRegions(t *testing.T) {
 		}
 		status, answer := call(t, http.MethodPost,
 			b.Endpoint+"/openai/deployments/"+b.Models["gpt-4o-mini"]+"/chat/completions?api-version=2024-10-21", header)
-		if status != http.StatusOK || !strings.Contains(answer, `"model":"gpt-4o-mini"`) {
+		if status != http.StatusOK || !strings.Contains(answer, `"model":"gpt-4o-mini-2024-07-18"`) {
 			t.Errorf("%s: %d %s", b.Name, status, answer)
 		}
 	}

@@ -148,7 +148,7 @@ func sendOfEach(t *testing.T, r *harness.Gateway) requests {
 	sent.long = note("ChatCompletions_Create", r.Post(harness.ChatPath, sent.image))
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Times: 1})
 	note("ChatCompletions_Create", r.Post(harness.ChatPath, harness.ChatBody))
-	long := r.Post(harness.ChatPath, `{"stream":true,"messages":[{"role":"user","content":"[tokens:24000] go on"}]}`)
+	long := r.Post(harness.ChatPath, `{"stream":true,"messages":[{"role":"user","content":"[tokens:24000] go on"}],"max_tokens":24000}`)
 	sent.stream = note("ChatCompletions_Create", long)
 	if len(long.Body) < 4<<20 {
 		t.Errorf("the long stream has only %d bytes", len(long.Body))
