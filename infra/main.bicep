@@ -429,6 +429,7 @@ module store 'store.bicep' = {
     tlsSecretUri: tlsSecretUri
     tlsPfx: checkedPfx
     tlsEnd: tlsEnd
+    alerts: !empty(alertEmail)
     actionGroupId: observe.outputs.actionGroupId
     secretsUnchanged: !empty(writeMark) && writeMark == writtenMark
     operatorId: operatorId
@@ -533,6 +534,7 @@ module edge 'edge.bicep' = if (isPrivate) {
     maxCapacity: edgeMaxCapacity
     accessLog: edgeAccessLog
     workspaceId: observe.outputs.workspaceId
+    alerts: !empty(alertEmail)
     actionGroupId: observe.outputs.actionGroupId
   }
 }

@@ -82,8 +82,8 @@ func checkCertificateAlert(f *file) (found []Finding) {
 	}
 	p := events.body().prop("properties")
 	for _, name := range []string{"vaultEvents", "certificateEnds"} {
-		if d := f.find("resource", name); d == nil || d.Value.Kind != "if" || d.Value.Test != "private && !empty(actionGroupId)" {
-			add(d, nil, name+" must be made if (private && !empty(actionGroupId)): nobody else hears that the certificate ends")
+		if d := f.find("resource", name); d == nil || d.Value.Kind != "if" || d.Value.Test != "private && alerts" {
+			add(d, nil, name+" must be made if (private && alerts): nobody else hears that the certificate ends")
 		}
 	}
 	if types := p.at("filter", "includedEventTypes").text(); !strings.Contains(types, "'Microsoft.KeyVault.SecretNearExpiry'") {
