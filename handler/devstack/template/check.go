@@ -28,6 +28,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkEdge(all)...)
 	found = append(found, checkLimits(all)...)
 	found = append(found, checkStyle(root, all)...)
+	found = append(found, checkWords(root, all["main.bicep"])...)
 	found = append(found, checkStore(all)...)
 	found = append(found, checkDefaults(all)...)
 	found = append(found, checkModels(root, time.Now())...)
