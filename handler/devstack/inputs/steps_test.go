@@ -23,7 +23,8 @@ func TestFirstPrivateMakesCertificate(t *testing.T) {
 	}
 	a.values["GW_NETWORK"] = "private"
 	a.make(t, root)
-	if a.values["GW_TLS_PFX"] == "" || a.values["GW_WRITE_MARK"] == "" || a.values["GW_DNS_LABEL"] != "gw-first" || a.values["GW_ADMIN_KEY"] != "" {
+	if a.values["GW_TLS_PFX"] == "" || a.values["GW_WRITE_MARK"] == "" || a.values["GW_DNS_LABEL"] != "gw-first" ||
+		a.values["GW_ADMIN_KEY"] != "" {
 		t.Errorf("private: %v", a.values)
 	}
 	other := provisioned("private", "true")

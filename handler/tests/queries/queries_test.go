@@ -181,7 +181,8 @@ var bad = map[string]struct{ text, code string }{
 
 func TestQueriesFitColumns(t *testing.T) {
 	w := newWork(t)
-	good := append(slices.Concat(workbook(t), seeds(t), alerts(t)), named{withoutRecord, read(t, filepath.Join(queryFolder, withoutRecord+".kql"))})
+	saved := named{withoutRecord, read(t, filepath.Join(queryFolder, withoutRecord+".kql"))}
+	good := append(slices.Concat(workbook(t), seeds(t), alerts(t)), saved)
 	w.Queries = slices.Clone(good)
 	for name, b := range bad {
 		w.Queries = append(w.Queries, named{"bad " + name, b.text})
