@@ -17,6 +17,7 @@ param minCapacity int
 param maxCapacity int
 param accessLog bool
 param workspaceId string
+param alerts bool
 param actionGroupId string
 
 var gatewayName = 'agw-${token}'
@@ -58,7 +59,9 @@ var exclusions = [
   }
 ]
 
-// The Functions host resolves dot segments behind the firewall: /openai/../manage would be looked at as a prompt and answered as management.
+// The Functions host resolves dot segments behind the firewall: /openai/../manage would be looked at as a prompt and answered
+// as management. The rewrite of doubled slashes decodes a path once more, and it is not certain whether the firewall looks
+// before or after it: so dots are refused however often they are encoded.
 var noDots = {
   name: 'nodots'
   priority: 1
@@ -69,7 +72,7 @@ var noDots = {
       matchVariables: [{ variableName: 'RequestUri' }]
       operator: 'Regex'
       transforms: ['Lowercase']
-      matchValues: ['^[^?]*([.][.]|%2e|%252e)']
+      matchValues: ['^[^?]*([.][.]|%(25)*2e)']
     }
   ]
 }
@@ -367,7 +370,7 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   }
 }
 
-resource unhealthy 'Microsoft.Insights/metricAlerts@2018-03-01' = if (!empty(actionGroupId)) {
+resource unhealthy 'Microsoft.Insights/metricAlerts@2018-03-01' = if (alerts) {
   name: 'alert-unhealthy-${token}'
   location: 'global'
   tags: tags

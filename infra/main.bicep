@@ -3,6 +3,8 @@
 // README, "Deploy", shows the graph of these modules; a test holds the two together.
 targetScope = 'subscription'
 
+import { account, model } from 'types.bicep'
+
 @minLength(1)
 @maxLength(64)
 @description('Name of the azd environment; the resource group has it in its name.')
@@ -63,10 +65,10 @@ param networkBefore string = ''
 param aiRegions string = 'eastus2,swedencentral'
 
 @description('Model deployments of every AI region: name (for clients), model, version (empty: the region\'s default), sku, capacity, regions (empty: all), retires.')
-param models array = loadJsonContent('models.json')
+param models model[] = loadJsonContent('models.json')
 
 @description('Azure OpenAI and Foundry accounts that exist already: name, id or endpoint, models, and optionally priority, weight, credential.')
-param accounts array = loadJsonContent('accounts.json')
+param accounts account[] = loadJsonContent('accounts.json')
 
 @allowed([
   'AIServices'
@@ -210,6 +212,10 @@ param tlsSecretUri string = ''
 @description('private: certificate and key as a base64 PFX without a password.')
 param tlsPfx string = ''
 
+@minValue(0)
+@description('Not for you to set: when the certificate of tlsPfx ends, in seconds since 1970. The hook reads it there.')
+param tlsEnd int = 0
+
 @description('private: the name clients use, when it is not the public IP\'s own.')
 param gatewayHostName string = ''
 
@@ -334,7 +340,7 @@ var accountBackends = map(accounts, a => {
   models: a.models
 })
 var backends = concat(regionBackends, accountBackends)
-var known = filter(accounts, a => contains(a, 'id'))
+var known = map(filter(accounts, a => contains(a, 'id')), a => { name: a.name, id: a.?id ?? '' })
 var edgeLabel = empty(dnsLabel) ? 'gw-${token}' : dnsLabel
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
@@ -422,6 +428,9 @@ module store 'store.bicep' = {
     adminKey: checkedKey
     tlsSecretUri: tlsSecretUri
     tlsPfx: checkedPfx
+    tlsEnd: tlsEnd
+    alerts: !empty(alertEmail)
+    actionGroupId: observe.outputs.actionGroupId
     secretsUnchanged: !empty(writeMark) && writeMark == writtenMark
     operatorId: operatorId
     operatorType: operatorType
@@ -525,6 +534,7 @@ module edge 'edge.bicep' = if (isPrivate) {
     maxCapacity: edgeMaxCapacity
     accessLog: edgeAccessLog
     workspaceId: observe.outputs.workspaceId
+    alerts: !empty(alertEmail)
     actionGroupId: observe.outputs.actionGroupId
   }
 }
@@ -534,7 +544,7 @@ output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_RESOURCE_GROUP string = group.name
 output GW_NETWORK string = network
 output GW_NETWORK_BEFORE string = network
-output GW_WRITTEN_MARK string = writeMark
+output GW_WRITTEN_MARK string = empty(writeMark) ? writtenMark : writeMark
 output GW_CERTIFICATE_KEPT string = isPrivate && empty(tlsSecretUri) ? 'true' : 'false'
 output GW_URL string = 'https://${isPrivate && !empty(gatewayHostName) ? gatewayHostName : (edge.?outputs.hostName ?? app.outputs.siteHostName)}'
 output GW_DNS_LABEL string = edgeLabel

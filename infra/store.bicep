@@ -21,6 +21,9 @@ param tlsSecretUri string
 @secure()
 param tlsPfx string
 
+@description('When the certificate of tlsPfx ends, in seconds since 1970; 0 is not known.')
+param tlsEnd int
+
 @description('Whether the vault has these very secrets: each writing makes another version of them.')
 param secretsUnchanged bool
 param operatorId string
@@ -28,6 +31,11 @@ param operatorType string
 param auditorId string
 param auditorType string
 param workspaceId string
+
+param alerts bool
+
+@description('Where alerts go, where there are any.')
+param actionGroupId string
 param linksSubnetId string
 
 @description('Ids of the private DNS zones by the service they belong to.')
@@ -213,11 +221,48 @@ resource adminSecret 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (!empty
 }
 
 resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (private && !empty(tlsPfx) && !secretsUnchanged) {
-  // checkov:skip=CKV_AZURE_41:the certificate has its own end
+  // checkov:skip=CKV_AZURE_41:it has, where the end is known
   // checkov:skip=CKV_AZURE_114:it has: application/x-pkcs12
   parent: vault
   name: certificateName
-  properties: { value: tlsPfx, contentType: 'application/x-pkcs12' }
+  // Events come only for versions that are younger than the subscription to them.
+  dependsOn: [certificateEnds]
+  properties: {
+    value: tlsPfx
+    contentType: 'application/x-pkcs12'
+    attributes: tlsEnd > 0 ? { exp: tlsEnd } : {}
+  }
+}
+
+// The vault knows the end of a secret only where it is told, and says so 30 days before.
+resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (private && alerts) {
+  name: 'evgt-${token}'
+  location: location
+  tags: tags
+  properties: {
+    source: vault.id
+    topicType: 'Microsoft.KeyVault.vaults'
+  }
+}
+
+resource certificateEnds 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (private && alerts) {
+  parent: vaultEvents
+  name: 'certificate-ends'
+  properties: {
+    // Alerts of Azure Monitor take no other schema.
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: {
+      includedEventTypes: ['Microsoft.KeyVault.SecretNearExpiry', 'Microsoft.KeyVault.SecretExpired']
+    }
+    destination: {
+      endpointType: 'MonitorAlert'
+      properties: {
+        severity: 'Sev1'
+        description: 'Gateway: the certificate of the Application Gateway ends within 30 days, or has ended'
+        actionGroups: [actionGroupId]
+      }
+    }
+  }
 }
 
 resource keptCertificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' existing = {

@@ -22,10 +22,9 @@ type begin struct {
 // when the journal's backlog is half full, because the other half is kept for the end
 // records of accepted requests. The record of a request that is refused here has no bodies.
 func (x *Exchange) Begin() error {
-	if x.log.halfFull() {
-		x.stalled.Store(true)
-		x.dropContent()
-		return unavailable("The gateway cannot write its audit log now, so it refuses new requests. Try again.", journal.ErrFull)
+	if err := x.MayBegin(); err != nil {
+		x.DropRequest()
+		return err
 	}
 	line, err := x.log.encode(gateway.Begin, x.rec, true)
 	if err != nil {
@@ -46,7 +45,18 @@ func (x *Exchange) Begin() error {
 	return nil
 }
 
-func (x *Exchange) dropContent() {
+// MayBegin fails if the journal's backlog is so full that Begin would refuse the request.
+func (x *Exchange) MayBegin() error {
+	if !x.log.halfFull() {
+		return nil
+	}
+	x.stalled.Store(true)
+	return unavailable("The gateway cannot write its audit log now, so it refuses new requests. Try again.", journal.ErrFull)
+}
+
+// DropRequest makes the record of a refused request keep the size and the hash of the
+// request's body, and no content.
+func (x *Exchange) DropRequest() {
 	x.body = nil
 	if b := x.rec.Request; b != nil {
 		x.rec.Request = b.WithoutContent()

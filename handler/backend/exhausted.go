@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"aoaigateway/handler/gateway"
@@ -26,6 +27,16 @@ func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 	last.discard()
 	e.Err = last.err
 	return nil, e
+}
+
+// Available returns the error that Do would return for a call of this model, if no region
+// could be asked now.
+func (p *Pool) Available(model string) error {
+	c := p.candidates(&Call{Model: model})
+	if slices.ContainsFunc(c.list, func(t target) bool { return t.breaker.Ready() }) {
+		return nil
+	}
+	return allFailed(c, failure{})
 }
 
 // allFailed returns the error that says why no region answered. It returns nil if the last

@@ -59,10 +59,13 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// unread reports whether the client sends, or has sent, bytes of the body that were not read.
+func (b *clientBody) unread() bool { return !b.ended && !b.waits }
+
 // drain reads the rest of the body and discards it. The Functions host sends the whole body
 // before it reads the answer; if the connection closes earlier, the host loses the answer.
 func (b *clientBody) drain() {
-	if b.ended || b.waits {
+	if !b.unread() {
 		return
 	}
 	b.deadline, b.limit = idle.NewDeadline(drainIdle, b.control.SetReadDeadline), drainIdle

@@ -80,7 +80,9 @@ func (h *Handler) recoverPanic(w *response, r *http.Request) {
 	if v == nil {
 		return
 	}
-	if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared by identity as net/http does
+	aborts := v == http.ErrAbortHandler //nolint:errorlint // a panic value, compared by identity as net/http does
+	w.aborted = aborts || w.started
+	if aborts {
 		w.flushBeforeAbort(r.Context())
 		panic(v)
 	}

@@ -19,6 +19,9 @@ import (
 func (h *Handler) newRecord(r *http.Request) *gateway.Record {
 	now := time.Now()
 	rec := &gateway.Record{ID: newID(now), Time: now, Method: r.Method, URL: loggedURL(r.URL), ClientAgent: r.UserAgent()}
+	if r.ContentLength > 0 { // what a record of a request whose body is not read shows
+		rec.Request = &gateway.Body{Size: r.ContentLength, ContentType: r.Header.Get("Content-Type")}
+	}
 	rec.IP = hops{h.options.Fronted, h.options.InAzure}.clientIP(r)
 	return rec
 }

@@ -13,8 +13,8 @@ import (
 const unreadBodyTime = time.Second
 
 // response writes to the client. It knows whether the answer has begun, and fails when the
-// client accepts nothing for the idle timeout. Before its first byte it drains the
-// request's body.
+// client accepts nothing for the idle timeout. After an answer to a request whose body was
+// not read, it drains the body.
 type response struct {
 	http.ResponseWriter
 
@@ -22,6 +22,7 @@ type response struct {
 	deadline idle.Deadline
 	body     *clientBody
 	started  bool
+	aborted  bool // the connection is being aborted
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, idleTimeout time.Duration) *response {
@@ -50,9 +51,12 @@ func (w *response) Write(p []byte) (int, error) {
 }
 
 func (w *response) start() {
-	if !w.started {
-		w.started = true
-		w.body.drain()
+	if w.started {
+		return
+	}
+	w.started = true
+	if w.body.unread() {
+		_ = w.control.EnableFullDuplex() // otherwise net/http reads a part of the body before it sends the answer
 	}
 }
 
@@ -69,9 +73,14 @@ func (w *response) flushBeforeAbort(ctx context.Context) {
 	time.Sleep(abortDelay)
 }
 
-// done removes the write deadline and limits how long the server reads the rest of the
-// request's body. For the next request the server sets its own read deadline.
+// done sends the answer and drains the request's body. Then it removes the write deadline and
+// limits how long the server reads the rest of the body. For the next request the server sets
+// its own read deadline.
 func (w *response) done() {
+	if w.started && !w.aborted && w.body.unread() {
+		_ = w.control.Flush() // an error does not matter: then reading fails too
+		w.body.drain()
+	}
 	w.deadline.Clear()
 	_ = w.control.SetReadDeadline(time.Now().Add(unreadBodyTime))
 }

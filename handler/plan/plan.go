@@ -16,13 +16,13 @@ import (
 	"aoaigateway/handler/quota"
 )
 
-// Input is the part of the request that a plan depends on.
-type Input struct {
-	Method string
-	URL    *url.URL
-	Header http.Header
-	Match  openai.Match
-	Body   []byte
+// Head is the part of a request that is known before its body is read.
+type Head struct {
+	Method  string
+	URL     *url.URL
+	Header  http.Header
+	Match   openai.Match
+	HasBody bool
 }
 
 // Rules are the settings and the state of the gateway that a plan depends on.
@@ -35,7 +35,8 @@ type Rules struct {
 	UsualOutput     func(model string) int64 // the average output tokens of a model's recent answers
 }
 
-// Plan says how to serve one request. After New only a pin is added to it.
+// Plan says how to serve one request. FromHead makes it, AddBody completes it, and after
+// that only a pin is added.
 type Plan struct {
 	Kind       openai.Kind
 	Request    openai.Request // the parsed body; zero if the body was not parsed
@@ -45,44 +46,60 @@ type Plan struct {
 	Object     string // id of the stored response that the request refers to; empty = none
 	Cost       quota.Cost
 	Invocation string // the host's id of the request, if the request must reach a region only once; empty = it may be sent again
+
+	head Head
 }
 
-// New makes the plan. With an error it returns what it had found until then, for the
-// record.
-func New(r Rules, in Input) (p Plan, err error) {
-	p.Kind = in.Match.Kind
+// FromHead begins the plan. It refuses what can be refused whatever the body contains. With
+// an error it returns what it had found until then, for the record.
+func FromHead(r Rules, h Head) (p Plan, err error) {
+	p.Kind, p.head = h.Match.Kind, h
 	if p.Kind == openai.WebSocket {
 		return p, gateway.RealtimeNotSupported.Because(nil)
 	}
-	if p.Request, err = readRequest(r.Product, in); err != nil {
-		return p, err
+	if !p.Kind.Metered() && h.Match.Response == "" && r.Product.HardTokens() { // an operation on a stored response uses no tokens
+		return p, gateway.OperationNotMetered.New(
+			"The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. " +
+				"Use a product without hard limits for it.")
 	}
-	if p.Model, err = chooseModel(r, in.Match, p.Request.Model); err != nil {
-		return p, err
-	}
-	p.Invocation = onceOnly(in)
-	query := headers.CleanQuery(in.URL.Query())
-	p.APIVersion = takeVersion(query)
-	version, err := upstreamVersion(in.Match.Surface, p.APIVersion, r.APIVersionFloor)
-	if err != nil {
-		return p, err
-	}
-	model, _ := r.Model(p.Model)
-	p.Call = backend.Call{
-		Method: in.Method, Path: upstreamPath(in.URL.Path, in.Match), Query: query, APIVersion: version,
-		Header: headers.Upstream(in.Header), Model: p.Model, ModelInBody: in.Match.Deployment == "" && p.Request.Model != "",
-		Stream: p.Request.Stream, FirstByteTimeout: model.FirstByteTimeout,
-	}
-	if p.Call.Body, err = capOutput(r.Product, p.Kind, &p.Request, in.Body); err != nil {
-		return p, err
-	}
-	if needsUsage(p.Kind, p.Request) {
-		p.Call.PlainBody = p.Call.Body
-		if p.Call.Body, err = openai.WithUsage(p.Call.PlainBody); err != nil {
+	if h.Match.Deployment != "" {
+		if p.Model, err = chooseModel(r, p.Kind, h.Match.Deployment); err != nil {
 			return p, err
 		}
 	}
-	if p.Object = referredResponse(in.Match, p.Request); p.Object == "" && p.Call.Model == "" {
+	p.Invocation = onceOnly(h)
+	query := headers.CleanQuery(h.URL.Query())
+	p.APIVersion = takeVersion(query)
+	version, err := upstreamVersion(h.Match.Surface, p.APIVersion, r.APIVersionFloor)
+	if err != nil {
+		return p, err
+	}
+	p.Call = backend.Call{
+		Method: h.Method, Path: upstreamPath(h.URL.Path, h.Match), Query: query, APIVersion: version,
+		Header: headers.Upstream(h.Header), Model: p.Model,
+	}
+	return p, nil
+}
+
+// AddBody completes the plan. With an error the plan has what AddBody had found until then,
+// for the record.
+func (p *Plan) AddBody(r Rules, body []byte) (err error) {
+	if p.Request, err = p.readRequest(r.Product, body); err != nil {
+		return err
+	}
+	match := p.head.Match
+	if match.Deployment == "" { // otherwise the body is ignored, because clients put placeholders into it
+		if p.Model, err = chooseModel(r, p.Kind, p.Request.Model); err != nil {
+			return err
+		}
+	}
+	model, _ := r.Model(p.Model)
+	p.Call.Model, p.Call.ModelInBody = p.Model, match.Deployment == "" && p.Request.Model != ""
+	p.Call.Stream, p.Call.FirstByteTimeout = p.Request.Stream, model.FirstByteTimeout
+	if err := p.edit(r.Product, body); err != nil {
+		return err
+	}
+	if p.Object = referredResponse(match, p.Request); p.Object == "" && p.Call.Model == "" {
 		p.Call.Pin, p.Call.PinReason = r.Home, "serves this operation"
 	}
 	if p.Kind.Metered() {
@@ -90,17 +107,29 @@ func New(r Rules, in Input) (p Plan, err error) {
 		p.Call.Hedge = model.Hedge && repeatable(p.Kind, p.Request)
 		p.Cost = costOf(p.Kind, p.Request, r.UsualOutput(p.Model), model.ContextWindow)
 	}
-	return p, nil
+	return nil
+}
+
+// edit decides which body is sent to the regions.
+func (p *Plan) edit(product policy.Product, body []byte) (err error) {
+	if p.Call.Body, err = capOutput(product, p.Kind, &p.Request, body); err != nil {
+		return err
+	}
+	if needsUsage(p.Kind, p.Request) {
+		p.Call.PlainBody = p.Call.Body
+		p.Call.Body, err = openai.WithUsage(p.Call.PlainBody)
+	}
+	return err
 }
 
 // onceOnly returns the invocation id of a request that must not be executed twice,
 // otherwise "". The Functions host repeats requests without a body when the gateway dies,
 // and a repeated POST would create a second object. Repeating a cancellation does no harm.
-func onceOnly(in Input) string {
-	if in.Method != http.MethodPost || len(in.Body) > 0 || strings.HasSuffix(in.URL.Path, "/cancel") {
+func onceOnly(h Head) string {
+	if h.Method != http.MethodPost || h.HasBody || strings.HasSuffix(h.URL.Path, "/cancel") {
 		return ""
 	}
-	return in.Header.Get("X-Azure-Functions-Invocationid")
+	return h.Header.Get("X-Azure-Functions-Invocationid")
 }
 
 // Describe copies the plan into the record.
@@ -115,37 +144,27 @@ func (p *Plan) KeepsResponse() bool { return p.Kind == openai.Responses && !p.Re
 
 // readRequest parses bodies whose tokens are metered or that name the deployment. It
 // refuses requests whose tokens the product's hard limits could not count.
-func readRequest(product policy.Product, in Input) (req openai.Request, err error) {
-	kind := in.Match.Kind
-	isJSON := strings.HasPrefix(in.Header.Get("Content-Type"), "application/json")
-	if kind.Metered() || kind == openai.BodyModel && isJSON { // other bodies, such as multipart, are passed on unparsed
-		if req, err = openai.ParseRequest(kind, in.Body); err != nil {
-			return req, gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
-		}
+func (p *Plan) readRequest(product policy.Product, body []byte) (req openai.Request, err error) {
+	isJSON := strings.HasPrefix(p.head.Header.Get("Content-Type"), "application/json")
+	if !p.Kind.Metered() && !(p.Kind == openai.BodyModel && isJSON) { // other bodies, such as multipart, are passed on unparsed
+		return req, nil
 	}
-	switch {
-	case !product.HardTokens():
-	case kind.Metered() && req.Background:
+	if req, err = openai.ParseRequest(p.Kind, body); err != nil {
+		return req, gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
+	}
+	if req.Background && p.Kind.Metered() && product.HardTokens() {
 		return req, gateway.OperationNotMetered.New(
 			"Background responses end after their answer, so the gateway cannot hold their tokens against this product's hard limits. " +
 				"Send the request without \"background\".")
-	case !kind.Metered() && in.Match.Response == "": // otherwise the operation is about a stored response and uses no tokens
-		return req, gateway.OperationNotMetered.New(
-			"The gateway does not meter the tokens of this operation, and the subscription's product has hard limits. " +
-				"Use a product without hard limits for it.")
 	}
 	return req, nil
 }
 
-// chooseModel returns the model that the client asked for. If the route has the model in
-// its path, the body is ignored, because clients put placeholders into it.
-func chooseModel(r Rules, match openai.Match, inBody string) (string, error) {
-	name := match.Deployment
-	if name == "" {
-		name = inBody
-	}
+// chooseModel returns the model that the client asked for, after it has checked that the
+// caller may use it.
+func chooseModel(r Rules, kind openai.Kind, name string) (string, error) {
 	switch {
-	case name == "" && match.Kind.Metered():
+	case name == "" && kind.Metered():
 		return "", gateway.MissingModel.Because(nil)
 	case name == "":
 		return "", nil

@@ -46,7 +46,7 @@ func hardTokens() plan.Rules {
 }
 
 // input is a POST of JSON, or a GET if there is no body.
-func input(t *testing.T, target, body string, headers ...string) plan.Input {
+func input(t *testing.T, target, body string, headers ...string) request {
 	t.Helper()
 	method := http.MethodPost
 	if body == "" {
@@ -65,12 +65,27 @@ func input(t *testing.T, target, body string, headers ...string) plan.Input {
 		name, value, _ := strings.Cut(kv, "=")
 		h.Set(name, value)
 	}
-	return plan.Input{Method: method, URL: u, Header: h, Match: m, Body: []byte(body)}
+	return request{plan.Head{Method: method, URL: u, Header: h, Match: m, HasBody: body != ""}, body}
 }
 
-func planned(t *testing.T, r plan.Rules, in plan.Input) plan.Plan {
+// request is a request whose body has arrived.
+type request struct {
+	plan.Head
+	body string
+}
+
+// newPlan makes the plan of a request in both steps.
+func newPlan(r plan.Rules, q request) (plan.Plan, error) {
+	p, err := plan.FromHead(r, q.Head)
+	if err == nil {
+		err = p.AddBody(r, []byte(q.body))
+	}
+	return p, err
+}
+
+func planned(t *testing.T, r plan.Rules, in request) plan.Plan {
 	t.Helper()
-	p, err := plan.New(r, in)
+	p, err := newPlan(r, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +98,7 @@ func TestPlanRefusals(t *testing.T) {
 	background := `{"model":"gpt","input":"x","background":true}`
 	for name, c := range map[string]struct {
 		rules plan.Rules
-		in    plan.Input
+		in    request
 		fault gateway.Fault
 		model string // what the record shows
 	}{
@@ -98,7 +113,7 @@ func TestPlanRefusals(t *testing.T) {
 		"speech, hard limit":      {hardTokens(), input(t, "/openai/v1/audio/speech", `{"model":"gpt"}`), gateway.OperationNotMetered, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := plan.New(c.rules, c.in)
+			p, err := newPlan(c.rules, c.in)
 			if e, ok := errors.AsType[*gateway.Error](err); !ok || e.Code != c.fault.Code || e.Kind != c.fault.Kind {
 				t.Errorf("%v, want %s", err, c.fault.Code)
 			}
@@ -107,7 +122,7 @@ func TestPlanRefusals(t *testing.T) {
 			}
 		})
 	}
-	for name, in := range map[string]plan.Input{
+	for name, in := range map[string]request{
 		"background without hard limits": input(t, v1Resp, background),
 		"a stored response":              input(t, "/openai/v1/responses/resp_1", ""),
 	} {
@@ -115,7 +130,7 @@ func TestPlanRefusals(t *testing.T) {
 		if strings.HasPrefix(name, "a stored") { // reading it uses no tokens
 			r = hardTokens()
 		}
-		if _, err := plan.New(r, in); err != nil {
+		if _, err := newPlan(r, in); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -198,7 +213,7 @@ func TestPlanAsksForUsage(t *testing.T) {
 
 func TestPlanPin(t *testing.T) {
 	for name, c := range map[string]struct {
-		in          plan.Input
+		in          request
 		object, pin string
 	}{
 		"chat":                {input(t, v1Chat, hello), "", ""},

@@ -13,6 +13,7 @@ import (
 	"aoaigateway/handler/affinity"
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/meter"
 	"aoaigateway/handler/openai"
@@ -103,14 +104,12 @@ func (p *Proxy) Serve(in Inference) error {
 		return gateway.ProductNotFound.Because(nil)
 	}
 	p.limitRecording(in.Audit, product)
-	body, err := readBody(in.R, p.options.MaxBody)
+	todo, err := p.readHead(in, product)
+	todo.Describe(in.Record)
 	if err != nil {
 		return err
 	}
-	in.Audit.Request(in.R.Header.Get("Content-Type"), body)
-	todo, err := plan.New(p.rules(product), plan.Input{Method: in.R.Method, URL: in.R.URL, Header: in.R.Header, Match: in.Match, Body: body})
-	todo.Describe(in.Record)
-	if err != nil {
+	if err := p.readBody(in, product, &todo); err != nil {
 		return err
 	}
 	ctx := in.R.Context()
@@ -122,6 +121,7 @@ func (p *Proxy) Serve(in Inference) error {
 	}
 	reservation, err := p.options.Limiter.Reserve(ctx, in.Record.Caller, todo.Model, todo.Cost)
 	if err != nil {
+		in.Audit.DropRequest() // otherwise a caller without quota could fill the storage
 		return err
 	}
 	defer reservation.Release(ctx)
@@ -137,6 +137,50 @@ func (p *Proxy) Serve(in Inference) error {
 		meter: meter.New(todo.Kind, todo.Model),
 	}
 	return d.run()
+}
+
+// checkedBody is the size in bytes of the smallest body before whose reading the limits are
+// checked. A smaller body costs less than the check, and Reserve checks the limits anyway.
+const checkedBody = 64 << 10
+
+// readHead begins the plan, and refuses a request whose body need not be read: because of its
+// head, of limits that are used up, or because no request of its kind can be served now.
+// Nothing is charged or counted yet.
+func (p *Proxy) readHead(in Inference, product policy.Product) (plan.Plan, error) {
+	length := in.R.ContentLength
+	todo, err := plan.FromHead(p.rules(product), plan.Head{
+		Method: in.R.Method, URL: in.R.URL, Header: in.R.Header, Match: in.Match, HasBody: length != 0,
+	})
+	if err != nil {
+		return todo, err
+	}
+	if length > p.options.MaxBody {
+		return todo, body.TooLarge(p.options.MaxBody)
+	}
+	if length >= 0 && length < checkedBody {
+		return todo, nil
+	}
+	if err := p.options.Limiter.Check(in.R.Context(), in.Record.Caller, todo.Model, todo.Kind.Metered()); err != nil {
+		return todo, err
+	}
+	if err := in.Audit.MayBegin(); err != nil {
+		return todo, err
+	}
+	if todo.Model == "" { // the body names the model
+		return todo, nil
+	}
+	return todo, p.options.Pool.Available(todo.Model)
+}
+
+// readBody reads the body and completes the plan.
+func (p *Proxy) readBody(in Inference, product policy.Product, todo *plan.Plan) error {
+	held, err := body.Read(in.R, p.options.MaxBody)
+	if err != nil {
+		return err
+	}
+	in.Audit.Request(in.R.Header.Get("Content-Type"), held)
+	defer todo.Describe(in.Record)
+	return todo.AddBody(p.rules(product), held)
 }
 
 // limitRecording limits what the record keeps of the bodies to what the product allows.

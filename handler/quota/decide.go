@@ -111,7 +111,7 @@ func (c *counter) canWait(ch *change) bool {
 
 // wantsHold reports whether the batch contains a hold that is to be made.
 func wantsHold(batch []*update) bool {
-	return slices.ContainsFunc(batch, func(u *update) bool { return u.final == nil && !u.hold.ended })
+	return slices.ContainsFunc(batch, (*update).makesHold)
 }
 
 func (c *counter) apply(ch *change, u *update) {
@@ -122,6 +122,8 @@ func (c *counter) apply(ch *change, u *update) {
 		ch.freesSlots = ch.freesSlots || u.freesSlot
 	case u.hold.ended:
 		return
+	case u.checks:
+		c.check(ch, &d)
 	default:
 		c.admit(ch, &d)
 	}
@@ -148,6 +150,26 @@ func (c *counter) admit(ch *change, d *decision) {
 	if slot > 0 || anyNonZero(h.amounts) {
 		ch.admitted++
 		ch.charged = plus(ch.charged, h.amounts)
+	}
+}
+
+// check finds out whether the limits would admit a hold, and charges nothing. The present
+// lease counts as free, because a hold would get it.
+func (c *counter) check(ch *change, d *decision) {
+	h, trial := d.update.hold, ch.next.Clone()
+	if c.lease.amounts != nil && !ch.lease.returned {
+		trial.Adjust(c.limits, negative(c.lease.amounts), c.lease.windowIDs)
+	}
+	if h.needsSlot {
+		if free, tightest := trial.FreeSlots(c.concurrent, c.writer.name, c.slots.inUse+ch.newSlots); free < 1 {
+			d.denied = &state.Denial{Limit: tightest, Wait: time.Second}
+		}
+	}
+	if d.denied == nil {
+		_, d.denied = trial.Admit(c.limits, h.amounts)
+	}
+	if d.denied != nil {
+		ch.refused++
 	}
 }
 

@@ -22,11 +22,13 @@ type hold struct {
 	onLost    func() // called when the hold loses its slot in a hard limit; nil = no such limit
 }
 
-// update waits in the counter's queue. It makes a hold, or changes a hold to the amounts in
-// final. All fields are guarded by the counter's mu.
+// update waits in the counter's queue. It makes a hold, changes a hold to the amounts in
+// final, or only checks whether a hold would be admitted. All fields are guarded by the
+// counter's mu.
 type update struct {
 	hold         *hold
-	final        []int64 // nil = make the hold
+	final        []int64 // nil = make the hold, or check it
+	checks       bool    // only check whether the hold would be admitted; charge nothing
 	freesSlot    bool
 	since        time.Time
 	resolved     bool // remove it from the queue
@@ -76,6 +78,11 @@ func (c *counter) reserve(ctx context.Context, h *hold) result {
 	}
 	u := c.enqueue(&update{hold: h})
 	c.mu.Unlock()
+	return c.await(ctx, u)
+}
+
+// await waits for the result of an update that makes or checks a hold.
+func (c *counter) await(ctx context.Context, u *update) result {
 	wait := softHoldWait
 	if c.hard {
 		wait = hardHoldWait
@@ -112,12 +119,18 @@ func (c *counter) stopWaiting(u *update, cause error) {
 // then it is given back. The caller has locked mu.
 func (c *counter) refuse(u *update, err error) {
 	u.complete(result{err: err})
-	c.cancel(u.hold)
+	if !u.checks {
+		c.cancel(u.hold)
+	}
 }
 
 // degrade ends the wait for a hold and admits the request in degraded mode. The caller has
 // locked mu.
 func (c *counter) degrade(u *update) {
+	if u.checks {
+		u.complete(result{})
+		return
+	}
 	g := c.reserveDegraded(time.Now(), u.hold)
 	if g.err != nil {
 		c.refuse(u, g.err)
@@ -153,7 +166,7 @@ func (c *counter) settle(h *hold, final []int64) <-chan struct{} {
 	return c.enqueue(u).done
 }
 
-// complete, deltas and noop require that the caller has locked the counter's mu.
+// complete, makesHold, deltas and noop require that the caller has locked the counter's mu.
 
 func (u *update) complete(g result) {
 	if !u.completed {
@@ -161,6 +174,9 @@ func (u *update) complete(g result) {
 		close(u.done)
 	}
 }
+
+// makesHold reports whether the update is to charge a hold.
+func (u *update) makesHold() bool { return u.final == nil && !u.checks && !u.hold.ended }
 
 // deltas returns what must be added to the entity in each limit.
 func (u *update) deltas(limits []policy.Limit) []int64 {

@@ -34,22 +34,16 @@ func (l *lease) empty() bool {
 
 // holdFromLease makes a hold from the lease if the lease covers it.
 func (c *counter) holdFromLease(now time.Time, h *hold) (left []int64, ok bool) {
-	l := &c.lease
-	takesSlot := h.needsSlot && !h.hasSlot
-	if !now.Before(l.until) || takesSlot && l.slots == 0 {
+	if !c.leaseCovers(now, h) {
 		return nil, false
 	}
-	for i, n := range h.amounts {
-		if n > l.amounts[i] {
-			return nil, false
-		}
-	}
+	l := &c.lease
 	left = make([]int64, len(h.amounts))
 	for i, n := range h.amounts {
 		l.amounts[i] -= n
 		left[i] = c.left[i] + l.amounts[i]
 	}
-	if takesSlot {
+	if h.needsSlot && !h.hasSlot {
 		l.slots--
 		c.takeSlot(h)
 	}
@@ -59,6 +53,20 @@ func (c *counter) holdFromLease(now time.Time, h *hold) (left []int64, ok bool) 
 		c.startWriter()
 	}
 	return left, true
+}
+
+// leaseCovers reports whether a hold can be made from the lease.
+func (c *counter) leaseCovers(now time.Time, h *hold) bool {
+	l := &c.lease
+	if !now.Before(l.until) || h.needsSlot && !h.hasSlot && l.slots == 0 {
+		return false
+	}
+	for i, n := range h.amounts {
+		if n > l.amounts[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // settleInLease settles a hold against the lease: a surplus is added to the lease, a

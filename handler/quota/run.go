@@ -186,6 +186,10 @@ func (c *counter) conclude(d decision) {
 	switch {
 	case u.final != nil:
 		u.complete(result{})
+	case u.checks && d.denied != nil:
+		u.complete(result{err: quotaRefusal(*d.denied)})
+	case u.checks:
+		u.complete(result{})
 	case d.denied != nil:
 		c.degraded.recordDecision(time.Now(), d.denied)
 		u.complete(result{err: quotaRefusal(*d.denied)})
@@ -204,7 +208,7 @@ func (c *counter) conclude(d decision) {
 func (c *counter) serveFromLease() {
 	now := time.Now()
 	for _, u := range c.queue {
-		if u.resolved || u.final != nil || u.hold.ended {
+		if u.resolved || !u.makesHold() {
 			continue
 		}
 		if left, ok := c.holdFromLease(now, u.hold); ok {
@@ -251,7 +255,7 @@ func (c *counter) endWaits(match func(*update) bool, hardErr error) {
 		switch {
 		case u.final != nil || u.completed || !match(u):
 			continue
-		case c.hard:
+		case c.hard && !u.checks: // a check that meets conflicts refuses nothing
 			c.refuse(u, hardErr)
 		default:
 			c.degrade(u)

@@ -111,7 +111,7 @@ func (c *client) send(method, path, body string, headers ...string) outcome {
 
 func (c *client) sendWithin(ctx context.Context, method, path, body string, headers ...string) outcome {
 	c.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://region"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://localhost"+path, strings.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,7 +134,7 @@ func (o Options) certificate(ctx context.Context, env map[string]string) error {
 		return nil
 	}
 	if pfx := env["GW_TLS_PFX"]; pfx != "" {
-		return o.warnOfEnd(pfx)
+		return o.end(ctx, env, pfx)
 	}
 	label := env["GW_DNS_LABEL"]
 	if label == "" {
@@ -159,11 +160,15 @@ func (o Options) certificate(ctx context.Context, env map[string]string) error {
 		return err
 	}
 	o.say("Made a self-signed certificate for the private variant; clients of a trial trust %s.\n", place)
-	return o.set(ctx, env, "GW_TLS_PFX", base64.StdEncoding.EncodeToString(made.pfx))
+	pfx := base64.StdEncoding.EncodeToString(made.pfx)
+	if err := o.set(ctx, env, "GW_TLS_PFX", pfx); err != nil {
+		return err
+	}
+	return o.end(ctx, env, pfx)
 }
 
-// warnOfEnd says when the certificate ends soon: Azure tells nobody, because it lies in the vault as a secret.
-func (o Options) warnOfEnd(pfx string) error {
+// end tells the template when the certificate ends, so that the vault can tell of it, and warns when that is soon.
+func (o Options) end(ctx context.Context, env map[string]string, pfx string) error {
 	data, err := base64.StdEncoding.DecodeString(pfx)
 	if err != nil {
 		return fmt.Errorf("GW_TLS_PFX: must be a PFX in base64: %w", err)
@@ -175,6 +180,9 @@ func (o Options) warnOfEnd(pfx string) error {
 	if end := certificate.NotAfter; o.Now().Add(30 * 24 * time.Hour).After(end) {
 		o.say("The certificate in GW_TLS_PFX ends on %s. For a new self-signed one: azd env set GW_TLS_PFX \"\" && azd provision\n",
 			end.Format(time.DateOnly))
+	}
+	if end := strconv.FormatInt(certificate.NotAfter.Unix(), 10); env["GW_TLS_END"] != end {
+		return o.set(ctx, env, "GW_TLS_END", end)
 	}
 	return nil
 }

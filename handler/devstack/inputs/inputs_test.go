@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,10 @@ func TestInputsWarnOfCertificateEnd(t *testing.T) {
 	a.make(t, root)
 	if out := a.make(t, root); strings.Contains(out, "ends on") {
 		t.Errorf("a new certificate: %s", out)
+	}
+	seconds, err := strconv.ParseInt(a.values["GW_TLS_END"], 10, 64)
+	if left := time.Until(time.Unix(seconds, 0)); err != nil || left < 364*24*time.Hour || left > 366*24*time.Hour {
+		t.Errorf("GW_TLS_END=%q, %v away", a.values["GW_TLS_END"], left)
 	}
 	a.now = time.Now().AddDate(3, 0, 0)
 	if out := a.make(t, root); !strings.Contains(out, "The certificate in GW_TLS_PFX ends on") {

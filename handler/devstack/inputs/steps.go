@@ -27,10 +27,14 @@ func (o Options) openFirst(ctx context.Context, env map[string]string) error {
 	return nil
 }
 
-// mark changes GW_WRITE_MARK when the secrets of this machine changed. The template writes them into the vault unless it
+// mark changes GW_WRITE_MARK when the secrets of this machine changed, or what the vault does with them: it tells alerts
+// only of the end of secrets that were written after it had been asked to. The template writes them into the vault unless it
 // did so with the same mark before; the mark itself says nothing about them. GW_SECRETS_HASH stays on this machine.
 func (o Options) mark(ctx context.Context, env map[string]string) error {
-	sum := sha256.Sum256([]byte(env["GW_ADMIN_KEY"] + "\n" + env["GW_TLS_PFX"] + "\n" + env["GW_NETWORK"]))
+	if env["GW_ADMIN_KEY"] == "" && env["GW_TLS_PFX"] == "" {
+		return nil // this machine knows no secrets, so another one's mark stays
+	}
+	sum := sha256.Sum256([]byte(env["GW_ADMIN_KEY"] + "\n" + env["GW_TLS_PFX"] + "\n" + env["GW_NETWORK"] + "\n" + env["GW_ALERT_EMAIL"]))
 	hash := hex.EncodeToString(sum[:])
 	same := env["GW_SECRETS_HASH"] == hash && env["GW_WRITE_MARK"] != ""
 	// Somebody may have deleted the vault with its group. Without az nobody can tell, and the secrets are written again.

@@ -135,7 +135,7 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 	}
 	token := "token-" + secret()
 	tokens := loganalytics.Tokens{Secret: []byte(secret())}
-	id, err := StartIdentity(token, tokens)
+	id, err := StartIdentity(IdentityOptions{RegionToken: token, Tokens: tokens})
 	if err != nil {
 		return err
 	}
@@ -166,6 +166,7 @@ func (s *Services) start(ctx context.Context, root string, o Options) error {
 		{"GATEWAY_DEV_CA_FILE", caFile},
 		{"IDENTITY_ENDPOINT", id.URL},
 		{"IDENTITY_HEADER", id.Header},
+		{"AZURE_CLIENT_ID", id.ClientID},
 	}
 	return writeEnv(s.EnvFile, s.env)
 }

@@ -53,6 +53,9 @@ func idle(p, a map[string]float64, all templates) []item {
 	compute := func(executions float64) float64 { // a second each, the least that is billed
 		return max(0, executions*a["instanceGB"]-p["functions.gigabyteSecondsFree"]) * p["functions.gigabyteSecond"]
 	}
+	telemetry := func(executions float64) float64 { // the host's own row of each execution
+		return executions * a["kilobytesPerHostRequest"] / (1 << 20) * p["monitor.ingestedGigabyte"]
+	}
 	endpoints := a["aiRegions"]
 	all.each("module", func(_ *file, d *declaration) {
 		if d.Target == "link.bicep" && d.body().at("params", "groupId").text() != "account" {
@@ -68,7 +71,8 @@ func idle(p, a map[string]float64, all templates) []item {
 		{fmt.Sprintf("%.0f private endpoints", endpoints), 0, endpoints * p["privateLink.endpointHour"] * hours},
 		{fmt.Sprintf("%.0f private DNS zones", zones), 0, zones * p["dns.zoneMonth"]},
 		{"Functions: the timer, and the Application Gateway's probes", compute(sweeps), compute(sweeps + probes)},
-		{"storage, vault, logs, AI accounts", 0, 0},
+		{"Application Insights: their rows", telemetry(sweeps), telemetry(sweeps + probes)},
+		{"storage, vault, AI accounts", 0, 0},
 	}
 }
 
@@ -76,22 +80,26 @@ func busy(p, a map[string]float64) []item {
 	const million = 1e6
 	compute := million * a["secondsPerRequest"] / a["requestsAtATime"] * a["instanceGB"] * p["functions.gigabyteSecond"]
 	rows := million * a["kilobytesPerRow"] / (1 << 20) * p["monitor.ingestedGigabyte"]
+	hostRows := million * (a["kilobytesPerHostRequest"] + a["kilobytesPerReadLogged"]*a["blobReadsPerThousand"]/1000) / (1 << 20) *
+		p["monitor.ingestedGigabyte"]
 	archive := million * (a["blobWritesPerThousand"]/1000/10000*p["blobs.tenThousandWrites"] +
+		a["blobReadsPerThousand"]/1000/10000*p["blobs.tenThousandReads"] +
 		a["kilobytesArchived"]/(1<<20)*p["blobs.gigabyteMonth"])
 	tables := million * a["tableOperationsPerThousand"] / 1000 / 10000 * p["tables.tenThousandOperations"]
 	links := million * a["kilobytesThroughLinks"] / (1 << 20) * p["privateLink.gigabyte"]
 	return []item{
 		{"Functions, active time", compute, compute},
 		{"Functions, executions", p["functions.millionExecutions"], p["functions.millionExecutions"]},
-		{"Log Analytics, rows", rows, rows},
-		{"archive: writes, and a month of keeping", archive, archive},
+		{"Log Analytics, the gateway's rows", rows, rows},
+		{"Log Analytics, requests of the host and reads of the archive", hostRows, hostRows},
+		{"archive: writes, reads, and a month of keeping", archive, archive},
 		{"tables: keys, limits, affinity", tables, tables},
 		{"private endpoints, traffic", 0, links},
 		{"Application Gateway, one capacity unit for 10 hours", 0, 10 * p["applicationGateway.capacityUnitHour"]},
 	}
 }
 
-// writeMonths are whole months at several loads, beside what API Management costs before the first request.
+// writeMonths are whole months at several loads, next to what API Management costs before the first request.
 func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 	b.WriteString("| requests a month | public | private |\n|---|---:|---:|\n")
 	for _, load := range []struct {
@@ -103,11 +111,18 @@ func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 	}
 	b.WriteString("\n| what else a month costs, whatever the load | |\n|---|---:|\n")
 	warm := a["alwaysReadyInstances"] * a["instanceGB"] * hours * 3600 * p["functions.alwaysReadyGigabyteSecond"]
+	alerts := all["observe.bicep"].find("variable", "alerts").Value.count()
 	for _, i := range []struct {
 		name  string
 		price float64
 	}{
+		{fmt.Sprintf("`GW_ALERT_EMAIL`: %d alerts on logs", alerts), float64(alerts) * p["monitor.logAlertMonth"]},
+		{"`GW_ALERT_EMAIL` in `private`: an alert on a metric more", p["monitor.metricAlertMonth"]},
 		{fmt.Sprintf("`GW_ALWAYS_READY %.0f` (as `GW_PRODUCTION` sets it)", a["alwaysReadyInstances"]), warm},
+		{
+			fmt.Sprintf("%.0f instances of the Application Gateway (as `GW_PRODUCTION` keeps them)", a["edgeInstances"]),
+			a["edgeInstances"] * a["capacityUnitsPerInstance"] * hours * p["applicationGateway.capacityUnitHour"],
+		},
 		{"one private endpoint more, for another AI region", hours * p["privateLink.endpointHour"]},
 		{"API Management, Developer (no SLA)", p["apiManagement.developerMonth"]},
 		{"API Management, Basic v2", p["apiManagement.basicV2Month"]},
@@ -116,13 +131,14 @@ func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 	} {
 		fmt.Fprintf(b, "| %s | %s |\n", i.name, dollars(i.price))
 	}
+	b.WriteString("| API Management's AI Gateway tier | not known here |\n")
 }
 
 // month is the bill of a month with so many requests; the free grant of Functions counts once.
 func month(p, a map[string]float64, all templates, requests float64) (public, private float64) {
 	probes := hours * 3600 / a["probeInterval"] * a["probingInstances"]
 	sweeps := hours * 60 / a["sweepMinutes"]
-	functions := func(calls float64) float64 { // calls of a second each, beside the requests
+	functions := func(calls float64) float64 { // calls of a second each, in addition to the requests
 		seconds := calls + requests*a["secondsPerRequest"]/a["requestsAtATime"]
 		return max(0, seconds*a["instanceGB"]-p["functions.gigabyteSecondsFree"])*p["functions.gigabyteSecond"] +
 			max(0, calls+requests-p["functions.executionsFree"])/1e6*p["functions.millionExecutions"]

@@ -13,7 +13,7 @@ const (
 	// leastDrain is the least time, in seconds, that open streams get when the gateway changes (W12).
 	leastDrain = 600
 	rewriteSet = "${gatewayId}/rewriteRuleSets/requests"
-	dots       = "^[^?]*([.][.]|%2e|%252e)"
+	dots       = "^[^?]*([.][.]|%(25)*2e)" // W14: however often it is encoded
 )
 
 // edge is edge.bicep and what is wrong with it.
@@ -58,7 +58,7 @@ func checkEdge(all templates) (found []Finding) {
 	c.line = prompts.Line
 	c.policy(prompts.body().prop("properties"), "the prompts' policy")
 	s = prompts.body().at("properties", "policySettings")
-	c.need(s.prop("requestBodyCheck"), "false", "requestBodyCheck of the prompts' policy (W1: it takes code and logs for attacks)")
+	c.need(s.prop("requestBodyCheck"), "false", "requestBodyCheck of the prompts' policy (W1-W3, W5-W9: it takes code and logs for attacks)")
 	c.need(s.prop("requestBodyEnforcement"), "false", "requestBodyEnforcement of the prompts' policy (prompts pass any size it knows)")
 	c.need(s.prop("fileUploadEnforcement"), "false", "fileUploadEnforcement of the prompts' policy (W15)")
 	c.logs()
@@ -151,9 +151,10 @@ func (c *edge) policy(p *expr, name string) {
 
 func (c *edge) rules(p *expr, name string) {
 	sets := c.f.resolve(p.at("managedRules", "managedRuleSets")).text()
-	for _, set := range []string{"Microsoft_DefaultRuleSet", "Microsoft_BotManagerRuleSet"} { // W11
-		if !strings.Contains(sets, "'"+set+"'") {
-			c.add(p, "%s lacks the rule set %s", name, set)
+	// W11. W17: version 2.2 of the first switches off Microsoft's own threat rules and those about Log4j.
+	for set, version := range map[string]string{"Microsoft_DefaultRuleSet": "2.1", "Microsoft_BotManagerRuleSet": "1.1"} {
+		if !strings.Contains(sets, "'"+set+"', ruleSetVersion: '"+version+"'") {
+			c.add(p, "%s lacks the rule set %s in version %s", name, set, version)
 		}
 	}
 	exclusions := c.f.resolve(p.at("managedRules", "exclusions"))

@@ -34,6 +34,7 @@ func checkStore(all templates) (found []Finding) {
 		}
 	})
 	found = append(found, checkRetention(all["store.bicep"])...)
+	found = append(found, checkCertificateAlert(all["store.bicep"])...)
 	found = append(found, checkKept(all["main.bicep"])...)
 	return append(found, checkZoneLoops(all["network.bicep"])...)
 }
@@ -73,11 +74,42 @@ func checkRetention(f *file) (found []Finding) {
 	return found
 }
 
+// checkCertificateAlert: A22. The vault tells of the end of a secret that has one, and was written after somebody asked.
+func checkCertificateAlert(f *file) (found []Finding) {
+	events := f.find("resource", "certificateEnds")
+	add := func(d *declaration, e *expr, text string) {
+		found = append(found, Finding{f.path, max(d.lineOf(), e.line()), text})
+	}
+	p := events.body().prop("properties")
+	for _, name := range []string{"vaultEvents", "certificateEnds"} {
+		if d := f.find("resource", name); d == nil || d.Value.Kind != "if" || d.Value.Test != "private && alerts" {
+			add(d, nil, name+" must be made if (private && alerts): nobody else hears that the certificate ends")
+		}
+	}
+	if types := p.at("filter", "includedEventTypes").text(); !strings.Contains(types, "'Microsoft.KeyVault.SecretNearExpiry'") {
+		add(events, p, "certificateEnds: lacks Microsoft.KeyVault.SecretNearExpiry")
+	}
+	if e := p.prop("eventDeliverySchema"); e.text() != "CloudEventSchemaV1_0" {
+		add(events, e, "certificateEnds: eventDeliverySchema must be CloudEventSchemaV1_0: alerts take no other")
+	}
+	if e := p.at("destination", "properties", "actionGroups"); e.item(0).text() != "actionGroupId" {
+		add(events, e, "certificateEnds: must alert actionGroupId")
+	}
+	certificate := f.find("resource", "certificate")
+	if e := certificate.body().at("properties", "attributes"); e.text() != "tlsEnd > 0 ? { exp: tlsEnd } : {}" {
+		add(certificate, e, "certificate: attributes must have exp: a vault that does not know the end cannot tell of it")
+	}
+	if e := certificate.body().prop("dependsOn"); !strings.Contains(e.text(), "certificateEnds") {
+		add(certificate, e, "certificate: must wait for certificateEnds: events come for younger versions only")
+	}
+	return found
+}
+
 // checkKept: what Azure or other machines must find again stands in an output, which azd keeps and azd env refresh brings.
 func checkKept(main *file) (found []Finding) {
 	for output, want := range map[string]string{
-		"GW_DNS_LABEL":        "edgeLabel", // A13
-		"GW_WRITTEN_MARK":     "writeMark", // A25
+		"GW_DNS_LABEL":        "edgeLabel",                                  // A13
+		"GW_WRITTEN_MARK":     "empty(writeMark) ? writtenMark : writeMark", // A25
 		"GW_CERTIFICATE_KEPT": "isPrivate && empty(tlsSecretUri) ? 'true' : 'false'",
 		"GW_BUDGET_START":     "monthlyBudget > 0 ? budgetMonth : ''",   // A3
 		"GW_URL":              "isPrivate && !empty(gatewayHostName) ?", // B10

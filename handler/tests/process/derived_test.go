@@ -51,7 +51,7 @@ func startLogAnalytics(t *testing.T) *logAnalytics {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.sink.Close)
-	id, err := stack.StartIdentity("", a.tokens)
+	id, err := stack.StartIdentity(stack.IdentityOptions{Tokens: a.tokens})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +62,8 @@ func startLogAnalytics(t *testing.T) *logAnalytics {
 	}
 	a.env = []string{
 		"GATEWAY_LOGS_ENDPOINT=" + a.sink.URL, "GATEWAY_LOGS_RULE=" + a.sink.Rule, "GATEWAY_DEV_CA_FILE=" + ca,
-		"IDENTITY_ENDPOINT=" + id.URL, "IDENTITY_HEADER=" + id.Header,
 	}
+	a.env = append(a.env, id.Environ()...)
 	return a
 }
 

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -165,26 +164,9 @@ func (c refusal) arrives(size int, chunked bool) bool {
 	return true
 }
 
-// peakMemory returns the largest memory of the gateway's process so far, in MiB.
-func (h hosted) peakMemory() (mib int) {
-	h.T.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", h.host.Pid()))
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if _, err := fmt.Sscanf(lines.Text(), "VmHWM: %d kB", &mib); err == nil {
-			return mib >> 10
-		}
-	}
-	h.T.Fatal("the kernel shows no peak")
-	return 0
-}
-
 func TestRefusedBodiesAreNotHeld(t *testing.T) {
 	h := startHosted(t, "GATEWAY_MAX_BODY_MB=60")
-	before := h.peakMemory()
+	before := peakOf(t, h.host.Pid())
 	var uploads sync.WaitGroup
 	for n := range 16 {
 		uploads.Go(func() {
@@ -195,7 +177,7 @@ func TestRefusedBodiesAreNotHeld(t *testing.T) {
 		})
 	}
 	uploads.Wait()
-	peak := h.peakMemory()
+	peak := peakOf(t, h.host.Pid())
 	harness.Report(t, "16 refused bodies of 50 MB at a time: the gateway held %d MiB at most, %d before", peak, before)
 	if peak > 60 {
 		t.Errorf("the gateway held %d MiB", peak)

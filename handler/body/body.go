@@ -1,4 +1,5 @@
-package proxy
+// Package body holds the body of a request while the gateway serves the request.
+package body
 
 import (
 	"errors"
@@ -8,13 +9,9 @@ import (
 	"aoaigateway/handler/gateway"
 )
 
-// readBody reads the whole body of a request, because a further attempt at another region
-// needs it again. If the announced length is over the limit, it reads nothing and refuses
-// the request.
-func readBody(r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, tooLarge(limit)
-	}
+// Read reads the whole body of a request, because a further attempt at another region
+// needs it again.
+func Read(r *http.Request, limit int64) ([]byte, error) {
 	if r.Body == nil || r.ContentLength == 0 {
 		return nil, nil
 	}
@@ -26,7 +23,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, gateway.BodyBroken.New("The request body broke off after %d bytes. Send the request again.", len(body)).WithCause(err)
 	case int64(len(body)) > limit:
-		return nil, tooLarge(limit)
+		return nil, TooLarge(limit)
 	}
 	return body, nil
 }
@@ -60,6 +57,7 @@ func readAll(r io.Reader, announced int64) ([]byte, error) {
 	}
 }
 
-func tooLarge(limit int64) error {
+// TooLarge is the error for a body that is longer than limit.
+func TooLarge(limit int64) error {
 	return gateway.RequestEntityTooLarge.New("The request body is longer than %d bytes, the most that the gateway accepts.", limit)
 }
