@@ -232,7 +232,8 @@ func TestStalledConnectionOfManyStreams(t *testing.T) {
 
 func TestHTTP2Faults(t *testing.T) {
 	for scenario, want := range map[string]string{
-		"goaway": "a/", "rst-refused-stream": "", "rst-internal-error": "a/reset b/", "rst-cancel": "a/reset b/", "rst-enhance-your-calm": "a/reset b/",
+		"goaway": "a/", "rst-refused-stream": "", "rst-internal-error": "a/reset b/", "rst-cancel": "a/reset b/",
+		"rst-enhance-your-calm": "a/reset b/",
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			over(t, 2, func(t *testing.T, r *harness.Gateway) {

@@ -118,21 +118,7 @@ func inVirtualTimeOver(
 		r := &harness.Gateway{T: t, URL: "http://gateway", Client: &http.Client{Transport: toGateway}, Store: table.NewMem()}
 		r.Blobs = &blob.Mem{Fault: r.BlobOperation}
 		for i := range regions {
-			name := string(rune('a' + i))
-			region := aoaisim.New(aoaisim.Options{
-				Name: name, Key: "key", Wire: kind,
-				Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}},
-			})
-			endpoint := &url.URL{Scheme: "https", Host: "localhost:" + strconv.Itoa(i+1)} // the name in the regions' certificate
-			if kind.Plain {
-				endpoint = &url.URL{Scheme: "http", Host: name + ":80"}
-			}
-			defer region.Serve(world.listen(endpoint.Host))()
-			r.Regions = append(r.Regions, region)
-			s.Backends = append(s.Backends, backend.Region{
-				Name: name, Endpoint: endpoint, Priority: i + 1,
-				Credential: "k", Models: map[string]string{"chat": "chat"},
-			})
+			defer addVirtualRegion(r, &s, world, kind, i)()
 		}
 		pol, err := policy.Parse("policy.yaml", []byte(text))
 		if err != nil {
@@ -154,6 +140,23 @@ func inVirtualTimeOver(
 		r.Key = r.Subscribe("default", "team-a")
 		test(t, r, charges)
 	})
+}
+
+// addVirtualRegion starts the next region (a, b, …). Its priority is its position.
+func addVirtualRegion(r *harness.Gateway, s *settings.Values, world pipes, kind wire.Options, i int) (end func()) {
+	name := string(rune('a' + i))
+	region := aoaisim.New(aoaisim.Options{
+		Name: name, Key: "key", Wire: kind, Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}},
+	})
+	endpoint := &url.URL{Scheme: "https", Host: "localhost:" + strconv.Itoa(i+1)} // the name in the regions' certificate
+	if kind.Plain {
+		endpoint = &url.URL{Scheme: "http", Host: name + ":80"}
+	}
+	r.Regions = append(r.Regions, region)
+	s.Backends = append(s.Backends, backend.Region{
+		Name: name, Endpoint: endpoint, Priority: i + 1, Credential: "k", Models: map[string]string{"chat": "chat"},
+	})
+	return region.Serve(world.listen(endpoint.Host))
 }
 
 func timed(r *harness.Gateway, body string) (harness.Answer, time.Duration) {
