@@ -27,7 +27,7 @@
 //	journal/manifest                    the table of journal files
 //	journal/format                      the format of a journal file
 //	table  blob  secret  identity       Table Storage, Blob Storage, Key Vault; tokens of the managed identity
-//	body                                the body of a request while it is served
+//	body  jsonscan                      the body of a request while it is served; JSON read in pieces with bounded memory
 //	backoff  idle                       growing pauses; limits on transfers without progress
 //	gateway                             the vocabulary of all packages above
 //
