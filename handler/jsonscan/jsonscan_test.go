@@ -95,7 +95,9 @@ func compare(t *rapid.T, text []byte) {
 		expected = got // where a name must be, package json may read a value of another kind first
 	}
 	if int(got.offset) < len(text) && strings.IndexByte("]},:", text[got.offset]) >= 0 && expected.offset <= got.offset {
-		expected = got // where punctuation stands for a value, package json may name the comma before it and the value around it
+		// Where punctuation stands for a value, package json may name the comma before it and the
+		// value around it.
+		expected = got
 	}
 	if got != expected {
 		t.Fatalf("%q is refused at %+v, want %+v", text, got, expected)
@@ -194,7 +196,9 @@ func TestScannerLimits(t *testing.T) {
 		"too many names": {`{"x":{` + members(1<<16) + `"y":0}}`, false, jsonscan.TooManyNames},
 		"late duplicate": {`{"x":{` + members(60_000) + `"1":0}}`, false, jsonscan.DuplicateName},
 		"long names":     {`{"` + strings.Repeat("n", 1<<20) + `1":0,"` + strings.Repeat("n", 1<<20) + `2":0}`, true, 0},
-		"long, twice":    {`{"` + strings.Repeat("n", 1<<20) + `":0,"\u006e` + strings.Repeat("n", 1<<20-1) + `":0}`, false, jsonscan.DuplicateName},
+		"long, twice": {
+			`{"` + strings.Repeat("n", 1<<20) + `":0,"\u006e` + strings.Repeat("n", 1<<20-1) + `":0}`, false, jsonscan.DuplicateName,
+		},
 	} {
 		_, err := scan(jsonscan.New(strings.NewReader(c.text), 100))
 		e, failed := errors.AsType[*jsonscan.Error](err)

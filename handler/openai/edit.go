@@ -74,8 +74,9 @@ func capName(kind Kind) string {
 		return "max_tokens"
 	case Responses:
 		return "max_output_tokens"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // WithMaxOutput returns the edit that sets the output cap. The caller has checked that the

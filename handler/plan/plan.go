@@ -152,7 +152,7 @@ func (p *Plan) KeepsResponse() bool { return p.Kind == openai.Responses && !p.Re
 // refuses requests whose tokens the product's hard limits could not count.
 func (p *Plan) readRequest(product policy.Product, b *body.Body) (req openai.Request, err error) {
 	isJSON := strings.HasPrefix(p.head.Header.Get("Content-Type"), "application/json")
-	if !p.Kind.Metered() && !(p.Kind == openai.BodyModel && isJSON) { // other bodies, such as multipart, are passed on unparsed
+	if !p.Kind.Metered() && (p.Kind != openai.BodyModel || !isJSON) { // other bodies, such as multipart, are passed on unparsed
 		return req, nil
 	}
 	if req, err = openai.ParseRequest(p.Kind, b); err != nil {
