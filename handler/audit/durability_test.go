@@ -154,6 +154,7 @@ func TestFullBacklogRefusesBegins(t *testing.T) {
 		if len(open) != 4 {
 			t.Errorf("%d begins of 1 MiB in half of 8 MiB", len(open))
 		}
+		wantUnavailable(t, r.Exchange(record("r")).MayBegin()) // before the body is read
 		time.AfterFunc(10*time.Second, func() { down.Store(false) })
 		for _, x := range open {
 			_, _ = x.Response("").Write(content)
