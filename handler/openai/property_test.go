@@ -18,9 +18,11 @@ import (
 
 // members are what a request's body may contain.
 var members = map[string][]string{
-	`"model"`:                 {`"a"`, `"\u0061"`, `"ü𝄞\ud834\udd1e"`, `7`, `null`, `"` + strings.Repeat("m", 3000) + `"`},
-	`"str\u0065am"`:           {`true`, `false`, `"true"`, `null`},
-	`"stream_options"`:        {`null`, `{}`, ` { "x" : [1] } `, `{"include_usage":true}`, `{"x":{"include_usage":true},"include_usage" : false }`, `5`},
+	`"model"`:       {`"a"`, `"\u0061"`, `"ü𝄞\ud834\udd1e"`, `7`, `null`, `"` + strings.Repeat("m", 3000) + `"`},
+	`"str\u0065am"`: {`true`, `false`, `"true"`, `null`},
+	`"stream_options"`: {
+		`null`, `{}`, ` { "x" : [1] } `, `{"include_usage":true}`, `{"x":{"include_usage":true},"include_usage" : false }`, `5`,
+	},
 	`"max_tokens"`:            {`5`, `5.5`, `-1`, `0`, `1e999`, `null`, `"5"`, strings.Repeat("9", 2000)},
 	`"max_completion_tokens"`: {`7`, `null`, `{}`},
 	`"n"`:                     {`2`, `0`, `[2]`},
