@@ -24,6 +24,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkOrder(all)...)
 	found = append(found, checkSteps(all["main.bicep"])...)
 	found = append(found, checkExisting(all)...)
+	found = append(found, checkNames(all)...)
 	found = append(found, checkTyped(root, all)...)
 	found = append(found, checkEdge(all)...)
 	found = append(found, checkLimits(all)...)

@@ -119,6 +119,10 @@ func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 		{fmt.Sprintf("`GW_ALERT_EMAIL`: %d alerts on logs", alerts), float64(alerts) * p["monitor.logAlertMonth"]},
 		{"`GW_ALERT_EMAIL` in `private`: an alert on a metric more", p["monitor.metricAlertMonth"]},
 		{fmt.Sprintf("`GW_ALWAYS_READY %.0f` (as `GW_PRODUCTION` sets it)", a["alwaysReadyInstances"]), warm},
+		{
+			fmt.Sprintf("%.0f instances of the Application Gateway (as `GW_PRODUCTION` keeps them)", a["edgeInstances"]),
+			a["edgeInstances"] * a["capacityUnitsPerInstance"] * hours * p["applicationGateway.capacityUnitHour"],
+		},
 		{"one private endpoint more, for another AI region", hours * p["privateLink.endpointHour"]},
 		{"API Management, Developer (no SLA)", p["apiManagement.developerMonth"]},
 		{"API Management, Basic v2", p["apiManagement.basicV2Month"]},
