@@ -17,6 +17,7 @@ param minCapacity int
 param maxCapacity int
 param accessLog bool
 param workspaceId string
+param alerts bool
 param actionGroupId string
 
 var gatewayName = 'agw-${token}'
@@ -369,7 +370,7 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   }
 }
 
-resource unhealthy 'Microsoft.Insights/metricAlerts@2018-03-01' = if (!empty(actionGroupId)) {
+resource unhealthy 'Microsoft.Insights/metricAlerts@2018-03-01' = if (alerts) {
   name: 'alert-unhealthy-${token}'
   location: 'global'
   tags: tags

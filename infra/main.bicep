@@ -429,6 +429,7 @@ module store 'store.bicep' = {
     tlsSecretUri: tlsSecretUri
     tlsPfx: checkedPfx
     tlsEnd: tlsEnd
+    alerts: !empty(alertEmail)
     actionGroupId: observe.outputs.actionGroupId
     secretsUnchanged: !empty(writeMark) && writeMark == writtenMark
     operatorId: operatorId
@@ -533,6 +534,7 @@ module edge 'edge.bicep' = if (isPrivate) {
     maxCapacity: edgeMaxCapacity
     accessLog: edgeAccessLog
     workspaceId: observe.outputs.workspaceId
+    alerts: !empty(alertEmail)
     actionGroupId: observe.outputs.actionGroupId
   }
 }
@@ -542,7 +544,7 @@ output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_RESOURCE_GROUP string = group.name
 output GW_NETWORK string = network
 output GW_NETWORK_BEFORE string = network
-output GW_WRITTEN_MARK string = writeMark
+output GW_WRITTEN_MARK string = empty(writeMark) ? writtenMark : writeMark
 output GW_CERTIFICATE_KEPT string = isPrivate && empty(tlsSecretUri) ? 'true' : 'false'
 output GW_URL string = 'https://${isPrivate && !empty(gatewayHostName) ? gatewayHostName : (edge.?outputs.hostName ?? app.outputs.siteHostName)}'
 output GW_DNS_LABEL string = edgeLabel

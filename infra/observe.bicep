@@ -70,12 +70,16 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (e
 
 var workspaceId = empty(logWorkspaceId) ? workspace.id : logWorkspaceId
 
-// A table of a workspace is made at the workspace's own resource group.
+// Known at the start, as a scope must be. A table of a workspace is made in the workspace's own resource group.
+var ownWorkspaceId = resourceId('Microsoft.OperationalInsights/workspaces', 'log-${token}')
+var workspaceParts = split(empty(logWorkspaceId) ? ownWorkspaceId : logWorkspaceId, '/')
+
 module rows 'rows.bicep' = {
   name: 'rows-${token}'
-  scope: resourceGroup(split(workspaceId, '/')[2], split(workspaceId, '/')[4])
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  dependsOn: [workspace]
   params: {
-    workspaceName: last(split(workspaceId, '/'))
+    workspaceName: last(workspaceParts)
     retentionInDays: retentionInDays
     compatibilityAlias: compatibilityAlias
   }

@@ -32,7 +32,9 @@ param auditorId string
 param auditorType string
 param workspaceId string
 
-@description('Where alerts go; empty makes none.')
+param alerts bool
+
+@description('Where alerts go, where there are any.')
 param actionGroupId string
 param linksSubnetId string
 
@@ -233,7 +235,7 @@ resource certificate 'Microsoft.KeyVault/vaults/secrets@2025-05-01' = if (privat
 }
 
 // The vault knows the end of a secret only where it is told, and says so 30 days before.
-resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (private && !empty(actionGroupId)) {
+resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (private && alerts) {
   name: 'evgt-${token}'
   location: location
   tags: tags
@@ -243,7 +245,7 @@ resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (private
   }
 }
 
-resource certificateEnds 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (private && !empty(actionGroupId)) {
+resource certificateEnds 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (private && alerts) {
   parent: vaultEvents
   name: 'certificate-ends'
   properties: {

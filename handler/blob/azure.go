@@ -3,13 +3,11 @@ package blob
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -17,10 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/appendblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
-
-	"aoaigateway/handler/backoff"
 )
 
 // AzureOptions name a container, and how to reach it: either with ConnectionString, or with
@@ -136,63 +131,6 @@ func (a *Azure) List(ctx context.Context, prefix string) ([]Info, error) {
 		}
 	}
 	return found, nil
-}
-
-// Limits of Put. A block may be uploaded again, because its id and its bytes stay the same.
-const (
-	putBlock    = 1 << 20 // with the service's limit of 50,000 blocks, bodies may have up to 48 GiB
-	putAttempts = 4
-	putTimeout  = 10 * time.Second // time limit of one try
-	putPause    = 200 * time.Millisecond
-)
-
-// Put implements [Store]. It tries the upload of each block several times, because r can be
-// read only once.
-func (a *Azure) Put(ctx context.Context, name string, r io.Reader) error {
-	client := a.client.NewBlockBlobClient(name)
-	block := make([]byte, putBlock)
-	var ids []string
-	for {
-		n, err := io.ReadFull(r, block)
-		if n > 0 {
-			id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", len(ids)))
-			ids = append(ids, id)
-			if err := a.stage(ctx, client, id, block[:n]); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return a.retry(ctx, func(ctx context.Context) error {
-		_, err := client.CommitBlockList(ctx, ids, nil)
-		return err
-	})
-}
-
-func (a *Azure) stage(ctx context.Context, client *blockblob.Client, id string, data []byte) error {
-	return a.retry(ctx, func(ctx context.Context) error {
-		_, err := client.StageBlock(ctx, id, seekable(data), nil)
-		return err
-	})
-}
-
-// retry runs op until it succeeds, at most a few times. Each try has its own time limit. op
-// must be idempotent.
-func (a *Azure) retry(ctx context.Context, op func(context.Context) error) error {
-	pauses := backoff.Backoff{First: putPause, Max: time.Second}
-	for attempt := 1; ; attempt++ {
-		attemptCtx, cancel := context.WithTimeout(ctx, putTimeout)
-		err := a.write(attemptCtx, func() error { return op(attemptCtx) })
-		cancel()
-		if err == nil || attempt == putAttempts || !pauses.Wait(ctx) {
-			return err
-		}
-	}
 }
 
 // write runs op. If the container is missing, it creates the container and runs op again.

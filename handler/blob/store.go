@@ -32,9 +32,11 @@ type Store interface {
 	Length(ctx context.Context, name string) (n int64, sealed bool, err error)
 	// Seal makes an append blob read-only, permanently. It may be called again.
 	Seal(ctx context.Context, name string) error
-	// Put stores a block blob with the content of r, in bounded memory. It replaces a block
-	// blob with the same name. When Put returns nil, the blob is durable. If reading r
-	// fails, nothing is stored or replaced.
+	// Put stores a block blob with the content of r, in bounded memory. If r is an
+	// *io.SectionReader, Put stores the whole section, and may read it concurrently. It
+	// replaces a block blob with the same name, or returns ErrExists if the container is
+	// immutable and the blob has another content. When Put returns nil, the blob is durable.
+	// If reading r fails, nothing is stored or replaced.
 	Put(ctx context.Context, name string, r io.Reader) error
 	// Open returns a reader of the blob from offset to its present end. If offset is at or
 	// after the end, the reader is empty.

@@ -3,6 +3,7 @@ package identity_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,7 @@ func (e *endpoint) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (
 	if e.fails.Load() {
 		return azcore.AccessToken{}, errors.New("the endpoint fails")
 	}
-	token := azcore.AccessToken{Token: "token " + string('0'+rune(n)), ExpiresOn: time.Now().Add(24 * time.Hour)}
+	token := azcore.AccessToken{Token: fmt.Sprint("token ", n), ExpiresOn: time.Now().Add(24 * time.Hour)}
 	if e.renews > 0 {
 		token.RefreshOn = time.Now().Add(e.renews)
 	}

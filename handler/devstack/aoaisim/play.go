@@ -187,6 +187,12 @@ func (p *performance) stream() {
 // last counts a stream that ended without the terminal event of the ordinary answer: that
 // of a scenario, or one that ends too early.
 func (p *performance) last() {
+	if p.s.Billed == "prompt" && p.a != nil {
+		u := Usage{Prompt: p.a.usage.Prompt, Cached: p.a.usage.Cached, Completion: int64(p.words)}
+		u.Total = u.Prompt + u.Completion
+		p.x.log.charged(u)
+		return
+	}
 	if p.s.Billed != "" || p.next == nil || p.n == 0 || p.s.Steps[len(p.s.Steps)-1].Do == scenario.Send {
 		p.bill(true)
 		return
@@ -275,8 +281,11 @@ func (x *exchange) end(step scenario.Step) bool {
 		x.hang(&Fault{})
 	case scenario.Close:
 		x.flush()
-		x.drop(false)
-	case scenario.Reset, scenario.RST:
+		x.drop()
+	case scenario.Reset:
+		x.flush()
+		x.reset()
+	case scenario.RST:
 		x.flush()
 		x.resetStream(step.N)
 	case scenario.GoAway:

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/devstack/aoaisim/scenario"
+	"aoaigateway/handler/devstack/aoaisim/wire"
 )
 
 // Profile says how closely a region follows Azure.
@@ -58,6 +59,7 @@ type Options struct {
 	EventDelay       time.Duration // time between the events of a stream
 	OldestAPIVersion string        // earlier api-versions are answered with 404 on classic paths; default 2023-05-15
 	Switches         Switches
+	Wire             wire.Options
 }
 
 // Switches choose between things that Azure was seen to do in several ways, or of which
@@ -113,7 +115,7 @@ type Region struct {
 	dice   *mrand.Rand
 
 	listenMu sync.Mutex
-	server   *http.Server
+	server   *wire.Server
 	control  *http.Server
 	listener net.Listener // nil while connections are refused
 	addr     string

@@ -12,7 +12,7 @@ import (
 
 var typedParameter = regexp.MustCompile(`(?m)^param (\w+) (bool|int)\b`)
 
-// checkValues refuses what azd would drop without a word: a boolean or number that it cannot
+// checkValues (B5) refuses what azd would drop without a word: a boolean or number that it cannot
 // parse is left out, and the template's default applies.
 func (o Options) checkValues(env map[string]string) error {
 	template, err := os.ReadFile(filepath.Join(o.Root, "infra", "main.bicep"))

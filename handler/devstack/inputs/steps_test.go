@@ -18,12 +18,13 @@ func TestFirstPrivateMakesCertificate(t *testing.T) {
 	a := provisioned("public", "false")
 	root := project(t)
 	a.make(t, root)
-	if a.values["GW_TLS_PFX"] != "" || a.values["GW_SECRETS_KEPT"] != "true" {
+	if a.values["GW_TLS_PFX"] != "" || a.values["GW_WRITE_MARK"] != "" || a.values["GW_SECRETS_KEPT"] != "true" {
 		t.Fatalf("public: %v", a.values)
 	}
 	a.values["GW_NETWORK"] = "private"
 	a.make(t, root)
-	if a.values["GW_TLS_PFX"] == "" || a.values["GW_DNS_LABEL"] != "gw-first" || a.values["GW_ADMIN_KEY"] != "" {
+	if a.values["GW_TLS_PFX"] == "" || a.values["GW_WRITE_MARK"] == "" || a.values["GW_DNS_LABEL"] != "gw-first" ||
+		a.values["GW_ADMIN_KEY"] != "" {
 		t.Errorf("private: %v", a.values)
 	}
 	other := provisioned("private", "true")

@@ -30,6 +30,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"aoaigateway/handler/devstack/devcert"
 )
 
 // Options of Start. Columns is required.
@@ -75,7 +77,7 @@ func Start(o Options) (*Sink, error) {
 	if o.Stream == "" {
 		o.Stream = "Custom-GatewayLogs_CL"
 	}
-	cert, ca, err := certificate()
+	cert, ca, err := devcert.New("local Log Analytics")
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,9 @@ func TestSettingsFileOpensSink(t *testing.T) {
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER"} {
 		t.Setenv(name, sourced(t, s.EnvFile, name))
 	}
-	identity, err := azidentity.NewManagedIdentityCredential(nil)
+	identity, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+		ID: azidentity.ClientID(sourced(t, s.EnvFile, "AZURE_CLIENT_ID")),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/devstack/aoaisim/wire"
 	"aoaigateway/handler/devstack/stack"
 )
 
@@ -51,7 +53,8 @@ func call(t *testing.T, method, url string, header map[string]string) (int, stri
 	for name, value := range header {
 		req.Header.Set(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: wire.Roots()}, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +84,8 @@ func TestSettingsFileOpensRegions(t *testing.T) {
 		header := map[string]string{"api-key": secrets[b.Credential]}
 		if b.Credential == stack.ManagedIdentity {
 			status, answer := call(t, http.MethodGet, sourced(t, s.EnvFile,
-				"IDENTITY_ENDPOINT")+"?api-version=2019-08-01&resource=https://cognitiveservices.azure.com",
+				"IDENTITY_ENDPOINT")+"?api-version=2019-08-01&resource=https://cognitiveservices.azure.com&client_id="+
+				sourced(t, s.EnvFile, "AZURE_CLIENT_ID"),
 				map[string]string{"X-IDENTITY-HEADER": sourced(t, s.EnvFile, "IDENTITY_HEADER")})
 			var token struct {
 				AccessToken string `json:"access_token"`
@@ -105,9 +109,18 @@ func TestSettingsFileOpensRegions(t *testing.T) {
 
 func TestIdentityEndpointRefusals(t *testing.T) {
 	s := start(t)
-	if status, _ := call(t, http.MethodGet, sourced(t, s.EnvFile, "IDENTITY_ENDPOINT")+"?resource=x",
-		map[string]string{"X-IDENTITY-HEADER": "wrong"}); status != http.StatusBadRequest {
-		t.Errorf("status %d", status)
+	endpoint, header := sourced(t, s.EnvFile, "IDENTITY_ENDPOINT"), sourced(t, s.EnvFile, "IDENTITY_HEADER")
+	client := "&client_id=" + sourced(t, s.EnvFile, "AZURE_CLIENT_ID")
+	for query, header := range map[string]string{
+		"?api-version=2019-08-01&resource=x" + client:         "wrong",
+		"?api-version=2020-01-01&resource=x" + client:         header,
+		"?api-version=2019-08-01" + client:                    header,
+		"?api-version=2019-08-01&resource=x":                  header,
+		"?api-version=2019-08-01&resource=x&client_id=system": header,
+	} {
+		if status, _ := call(t, http.MethodGet, endpoint+query, map[string]string{"X-IDENTITY-HEADER": header}); status != http.StatusBadRequest {
+			t.Errorf("%s: status %d", query, status)
+		}
 	}
 }
 

@@ -25,6 +25,10 @@ type azureYAML struct {
 		Module   string `yaml:"module"`
 	} `yaml:"infra"`
 	Hooks    map[string]map[string]hook `yaml:"hooks"`
+	Pipeline struct {
+		Provider  string   `yaml:"provider"`
+		Variables []string `yaml:"variables"`
+	} `yaml:"pipeline"`
 	Services map[string]struct {
 		Project     string `yaml:"project"`
 		Host        string `yaml:"host"`
@@ -72,6 +76,9 @@ func checkAzd(root string, all templates) (found []Finding) {
 	}
 	if y.RequiredVersions["azd"] != ">= 1.24.0" { // A18
 		add("requiredVersions.azd must be \">= 1.24.0\": older versions fail later and say less")
+	}
+	if y.Pipeline.Provider != "github" || !slices.Contains(y.Pipeline.Variables, "GW_NETWORK") {
+		add("pipeline must set GW_NETWORK in the repository: without a terminal azd cannot ask for it")
 	}
 	checkHooks(y.Hooks, add)
 	if tag := all["app.bicep"].find("resource", "site"); tag == nil || !strings.Contains(tag.Value.text(), "'azd-service-name': 'gateway'") {

@@ -149,3 +149,24 @@ func TestAzdPassesWhatIsSet(t *testing.T) {
 		t.Errorf("the empty value must stay empty, and what azd cannot parse is dropped: %s", diff)
 	}
 }
+
+// What the hook sets must reach the template in the same run, and what the template puts out in the next.
+func TestAzdPassesWhatHooksSet(t *testing.T) {
+	run := azdRun{env: map[string]string{
+		"AZURE_ENV_NAME": "trial", "AZURE_SUBSCRIPTION_ID": "s", "AZURE_LOCATION": "eastus2", "GW_NETWORK": "private",
+		"GW_NETWORK_BEFORE": "public", "GW_CERTIFICATE_KEPT": "false",
+	}}
+	run.up(t, true)
+	if run.passed["keepOpen"] != true || run.passed["networkBefore"] != "public" {
+		t.Errorf("from public to private: %v", run.passed)
+	}
+	if end, _ := run.passed["tlsEnd"].(int64); end < time.Now().Unix() || run.passed["tlsPfx"] == nil {
+		t.Errorf("the first certificate: its end is %v", run.passed["tlsEnd"])
+	}
+	mark := run.passed["writeMark"]
+	run.env["GW_NETWORK_BEFORE"], run.env["GW_WRITTEN_MARK"], run.env["GW_KEEP_OPEN"] = "private", mark.(string), "false"
+	run.up(t, true)
+	if run.passed["keepOpen"] != false || run.passed["writtenMark"] != mark || run.passed["writeMark"] != mark {
+		t.Errorf("the second step: %v", run.passed)
+	}
+}

@@ -40,6 +40,11 @@ func checkProgram(root string, all templates) ([]Finding, error) {
 		return nil, err
 	}
 	found := checkSettings(all["app.bicep"], names.settings)
+	if names.constants["AzureVariable"] != "WEBSITE_SITE_NAME" { // A5
+		found = append(found, Finding{
+			"handler/app/settings/load.go", 0, "AzureVariable must be WEBSITE_SITE_NAME: Flex Consumption has no WEBSITE_INSTANCE_ID",
+		})
+	}
 	found = append(found, checkTables(all["store.bicep"], names.constants)...)
 	columns, err := checkColumns(root)
 	return append(found, columns...), err

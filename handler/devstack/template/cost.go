@@ -80,7 +80,7 @@ func busy(p, a map[string]float64) []item {
 	const million = 1e6
 	compute := million * a["secondsPerRequest"] / a["requestsAtATime"] * a["instanceGB"] * p["functions.gigabyteSecond"]
 	rows := million * a["kilobytesPerRow"] / (1 << 20) * p["monitor.ingestedGigabyte"]
-	beside := million * (a["kilobytesPerHostRequest"] + a["kilobytesPerReadLogged"]*a["blobReadsPerThousand"]/1000) / (1 << 20) *
+	hostRows := million * (a["kilobytesPerHostRequest"] + a["kilobytesPerReadLogged"]*a["blobReadsPerThousand"]/1000) / (1 << 20) *
 		p["monitor.ingestedGigabyte"]
 	archive := million * (a["blobWritesPerThousand"]/1000/10000*p["blobs.tenThousandWrites"] +
 		a["blobReadsPerThousand"]/1000/10000*p["blobs.tenThousandReads"] +
@@ -91,7 +91,7 @@ func busy(p, a map[string]float64) []item {
 		{"Functions, active time", compute, compute},
 		{"Functions, executions", p["functions.millionExecutions"], p["functions.millionExecutions"]},
 		{"Log Analytics, the gateway's rows", rows, rows},
-		{"Log Analytics, requests of the host and reads of the archive", beside, beside},
+		{"Log Analytics, requests of the host and reads of the archive", hostRows, hostRows},
 		{"archive: writes, reads, and a month of keeping", archive, archive},
 		{"tables: keys, limits, affinity", tables, tables},
 		{"private endpoints, traffic", 0, links},
@@ -99,7 +99,7 @@ func busy(p, a map[string]float64) []item {
 	}
 }
 
-// writeMonths are whole months at several loads, beside what API Management costs before the first request.
+// writeMonths are whole months at several loads, next to what API Management costs before the first request.
 func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 	b.WriteString("| requests a month | public | private |\n|---|---:|---:|\n")
 	for _, load := range []struct {
@@ -119,6 +119,10 @@ func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 		{fmt.Sprintf("`GW_ALERT_EMAIL`: %d alerts on logs", alerts), float64(alerts) * p["monitor.logAlertMonth"]},
 		{"`GW_ALERT_EMAIL` in `private`: an alert on a metric more", p["monitor.metricAlertMonth"]},
 		{fmt.Sprintf("`GW_ALWAYS_READY %.0f` (as `GW_PRODUCTION` sets it)", a["alwaysReadyInstances"]), warm},
+		{
+			fmt.Sprintf("%.0f instances of the Application Gateway (as `GW_PRODUCTION` keeps them)", a["edgeInstances"]),
+			a["edgeInstances"] * a["capacityUnitsPerInstance"] * hours * p["applicationGateway.capacityUnitHour"],
+		},
 		{"one private endpoint more, for another AI region", hours * p["privateLink.endpointHour"]},
 		{"API Management, Developer (no SLA)", p["apiManagement.developerMonth"]},
 		{"API Management, Basic v2", p["apiManagement.basicV2Month"]},
@@ -134,7 +138,7 @@ func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 func month(p, a map[string]float64, all templates, requests float64) (public, private float64) {
 	probes := hours * 3600 / a["probeInterval"] * a["probingInstances"]
 	sweeps := hours * 60 / a["sweepMinutes"]
-	functions := func(calls float64) float64 { // calls of a second each, beside the requests
+	functions := func(calls float64) float64 { // calls of a second each, in addition to the requests
 		seconds := calls + requests*a["secondsPerRequest"]/a["requestsAtATime"]
 		return max(0, seconds*a["instanceGB"]-p["functions.gigabyteSecondsFree"])*p["functions.gigabyteSecond"] +
 			max(0, calls+requests-p["functions.executionsFree"])/1e6*p["functions.millionExecutions"]

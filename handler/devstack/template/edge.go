@@ -58,7 +58,7 @@ func checkEdge(all templates) (found []Finding) {
 	c.line = prompts.Line
 	c.policy(prompts.body().prop("properties"), "the prompts' policy")
 	s = prompts.body().at("properties", "policySettings")
-	c.need(s.prop("requestBodyCheck"), "false", "requestBodyCheck of the prompts' policy (W1: it takes code and logs for attacks)")
+	c.need(s.prop("requestBodyCheck"), "false", "requestBodyCheck of the prompts' policy (W1-W3, W5-W9: it takes code and logs for attacks)")
 	c.need(s.prop("requestBodyEnforcement"), "false", "requestBodyEnforcement of the prompts' policy (prompts pass any size it knows)")
 	c.need(s.prop("fileUploadEnforcement"), "false", "fileUploadEnforcement of the prompts' policy (W15)")
 	c.logs()

@@ -37,7 +37,8 @@ func checkExisting(all templates) (found []Finding) {
 	need(main, "parameter", "compatibilityAlias", "empty(logWorkspaceId) ? 'ApiManagementGatewayLogs' : ''", value)
 	need(observe, "resource", "workspace", "empty(logWorkspaceId)", test)
 	need(observe, "variable", "workspaceId", "empty(logWorkspaceId) ? workspace.id : logWorkspaceId", value)
-	need(observe, "module", "rows", "resourceGroup(split(workspaceId, '/')[2], split(workspaceId, '/')[4])", func(d *declaration) string {
+	need(observe, "variable", "workspaceParts", "split(empty(logWorkspaceId) ? ownWorkspaceId : logWorkspaceId, '/')", value)
+	need(observe, "module", "rows", "resourceGroup(workspaceParts[2], workspaceParts[4])", func(d *declaration) string {
 		return d.body().prop("scope").text()
 	})
 	// Whoever may read a workspace of the company reads the rows of all its other programs too.

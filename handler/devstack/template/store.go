@@ -82,8 +82,8 @@ func checkCertificateAlert(f *file) (found []Finding) {
 	}
 	p := events.body().prop("properties")
 	for _, name := range []string{"vaultEvents", "certificateEnds"} {
-		if d := f.find("resource", name); d == nil || d.Value.Kind != "if" || d.Value.Test != "private && !empty(actionGroupId)" {
-			add(d, nil, name+" must be made if (private && !empty(actionGroupId)): nobody else hears that the certificate ends")
+		if d := f.find("resource", name); d == nil || d.Value.Kind != "if" || d.Value.Test != "private && alerts" {
+			add(d, nil, name+" must be made if (private && alerts): nobody else hears that the certificate ends")
 		}
 	}
 	if types := p.at("filter", "includedEventTypes").text(); !strings.Contains(types, "'Microsoft.KeyVault.SecretNearExpiry'") {
@@ -108,8 +108,8 @@ func checkCertificateAlert(f *file) (found []Finding) {
 // checkKept: what Azure or other machines must find again stands in an output, which azd keeps and azd env refresh brings.
 func checkKept(main *file) (found []Finding) {
 	for output, want := range map[string]string{
-		"GW_DNS_LABEL":        "edgeLabel", // A13
-		"GW_WRITTEN_MARK":     "writeMark", // A25
+		"GW_DNS_LABEL":        "edgeLabel",                                  // A13
+		"GW_WRITTEN_MARK":     "empty(writeMark) ? writtenMark : writeMark", // A25
 		"GW_CERTIFICATE_KEPT": "isPrivate && empty(tlsSecretUri) ? 'true' : 'false'",
 		"GW_BUDGET_START":     "monthlyBudget > 0 ? budgetMonth : ''",   // A3
 		"GW_URL":              "isPrivate && !empty(gatewayHostName) ?", // B10

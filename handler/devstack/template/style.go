@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,9 +13,10 @@ import (
 func checkStyle(root string, all templates) (found []Finding) {
 	all.each("module", func(f *file, d *declaration) {
 		for _, p := range d.body().prop("params").propsOf() {
-			// B14: names that come from outputs hide a module's resources from a preview.
-			if strings.HasSuffix(p.Name, "Name") && p.Name != "siteHostName" && strings.Contains(p.Value.text(), ".outputs.") {
-				found = append(found, Finding{f.path, p.Line, p.Name + ": make a name from token, or azd provision --preview cannot see behind it"})
+			if strings.Contains(p.Value.text(), ".outputs.") && all[d.Target].decides(p.Name) { // B14
+				found = append(found, Finding{
+					f.path, p.Line, p.Name + " decides what is made, or its name: an output is not known to azd provision --preview",
+				})
 			}
 		}
 	})
@@ -21,6 +24,19 @@ func checkStyle(root string, all templates) (found []Finding) {
 		found = append(found, checkFormat(root, all[name].path)...)
 	}
 	return found
+}
+
+// decides says whether a parameter of a template is part of a condition, or of a name.
+func (f *file) decides(param string) bool {
+	word := regexp.MustCompile(`\b` + param + `\b`)
+	return slices.ContainsFunc(f.Declarations, func(d declaration) bool {
+		if d.Kind != "resource" && d.Kind != "module" {
+			return false
+		}
+		// The name of a role assignment is a sum of what it binds; a public name is no resource's.
+		name := d.body().prop("name")
+		return word.MatchString(d.Value.Test) || name != nil && name.Name != "guid" && word.MatchString(name.text())
+	})
 }
 
 const (

@@ -160,7 +160,7 @@ func copyTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, pattern := range []string{
-		"azure.yaml", "host.json", "README.md", ".github/workflows/deploy.yml", "infra/*", "infra/queries/*", "functions/*/function.json",
+		"azure.yaml", "host.json", "README.md", ".github/workflows/azure-dev.yml", "infra/*", "infra/queries/*", "functions/*/function.json",
 		"handler/app/*.go", "handler/app/settings/*.go",
 	} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))

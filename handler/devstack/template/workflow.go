@@ -22,7 +22,7 @@ type workflow struct {
 
 // checkWorkflow: a pipeline has no secret of Azure's, makes nothing anew that exists, and changes nothing for a pull request.
 func checkWorkflow(root string) (found []Finding) {
-	const path = ".github/workflows/deploy.yml"
+	const path = ".github/workflows/azure-dev.yml"
 	add := func(text string) { found = append(found, Finding{path, 0, text}) }
 	data, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strconv"
 
+	"aoaigateway/handler/blob"
 	"aoaigateway/handler/logs"
 )
 
@@ -18,7 +20,7 @@ type deadLetter struct {
 
 // DeadLetterIn returns a function that stores a row as a blob with one line of JSON, named
 // dead-letter/yyyy/mm/dd/{RecordId}-{RecordRevision}.jsonl. A row that is refused twice is
-// stored under the same name.
+// stored under the same name; where blobs are immutable, the first stays.
 func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error) func(context.Context, logs.Row, string) error {
 	return func(ctx context.Context, row logs.Row, reason string) error {
 		raw, err := row.Encode()
@@ -32,6 +34,9 @@ func DeadLetterIn(put func(ctx context.Context, name string, r io.Reader) error)
 			return err
 		}
 		name := "dead-letter/" + row.TimeGenerated.Format("2006/01/02") + "/" + row.RecordID + "-" + strconv.Itoa(row.RecordRevision) + ".jsonl"
-		return put(ctx, name, &line)
+		if err := put(ctx, name, &line); !errors.Is(err, blob.ErrExists) {
+			return err
+		}
+		return nil
 	}
 }

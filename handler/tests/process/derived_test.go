@@ -51,19 +51,19 @@ func startLogAnalytics(t *testing.T) *logAnalytics {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.sink.Close)
-	id, err := stack.StartIdentity("", a.tokens)
+	id, err := stack.StartIdentity(stack.IdentityOptions{Tokens: a.tokens})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(id.Stop)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, a.sink.CA, 0o600); err != nil {
+	if err := os.WriteFile(ca, append(aoaisim.CA(), a.sink.CA...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a.env = []string{
 		"GATEWAY_LOGS_ENDPOINT=" + a.sink.URL, "GATEWAY_LOGS_RULE=" + a.sink.Rule, "GATEWAY_DEV_CA_FILE=" + ca,
-		"IDENTITY_ENDPOINT=" + id.URL, "IDENTITY_HEADER=" + id.Header,
 	}
+	a.env = append(a.env, id.Environ()...)
 	return a
 }
 

@@ -28,7 +28,9 @@ const input = JSON.parse(readFileSync(0, "utf8"));
 const types = { boolean: "bool" };
 const schema = "(" + input.columns.map((c) => `['${c.name}']: ${types[c.type] ?? c.type}`).join(", ") + ")";
 const appRequests = "(TimeGenerated: datetime, OperationName: string)"; // the columns that the queries use
-const symbols = [new S.TableSymbol.$ctor7(input.table, schema, null), new S.TableSymbol.$ctor7("AppRequests", appRequests, null)];
+const operations = "(TimeGenerated: datetime, Category: string, Operation: string, Detail: string, Level: string)";
+const symbols = [[input.table, schema], ["AppRequests", appRequests], ["_LogOperation", operations]]
+  .map(([name, columns]) => new S.TableSymbol.$ctor7(name, columns, null));
 const globals = () => L.GlobalState.Default.WithDatabase(new S.DatabaseSymbol.ctor("LogAnalytics", symbols));
 const answer = {};
 for (const f of input.functions) {

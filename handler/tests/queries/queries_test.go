@@ -85,6 +85,19 @@ func workbook(t *testing.T) (queries []named) {
 	return queries
 }
 
+// alerts are the queries of alert rules.
+func alerts(t *testing.T) (queries []named) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(queryFolder, "alert-*.kql"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%v: only %d files", err, len(files))
+	}
+	for _, file := range files {
+		queries = append(queries, named{strings.TrimSuffix(filepath.Base(file), ".kql"), read(t, file)})
+	}
+	return queries
+}
+
 // seeds are four queries from the architecture that this gateway replaces.
 func seeds(t *testing.T) (queries []named) {
 	t.Helper()
@@ -168,7 +181,8 @@ var bad = map[string]struct{ text, code string }{
 
 func TestQueriesFitColumns(t *testing.T) {
 	w := newWork(t)
-	good := append(append(workbook(t), seeds(t)...), named{withoutRecord, read(t, filepath.Join(queryFolder, withoutRecord+".kql"))})
+	saved := named{withoutRecord, read(t, filepath.Join(queryFolder, withoutRecord+".kql"))}
+	good := append(slices.Concat(workbook(t), seeds(t), alerts(t)), saved)
 	w.Queries = slices.Clone(good)
 	for name, b := range bad {
 		w.Queries = append(w.Queries, named{"bad " + name, b.text})
