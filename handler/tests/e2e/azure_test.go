@@ -277,3 +277,70 @@ func TestHTTP2StreamLimit(t *testing.T) {
 		}
 	})
 }
+
+// A kept connection that is reset at its next request costs nothing: the request goes out
+// again on a new one.
+func TestKeptConnectionIsReset(t *testing.T) {
+	kind := wire.Options{Plain: true, Idle: time.Minute, IdleReset: true}
+	inVirtualTimeOver(t, kind, harness.TestPolicy, 2, func(t *testing.T, r *harness.Gateway, _ *ledger) {
+		for range 4 {
+			rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody))
+			if rec.Region != "a" {
+				t.Errorf("by %s: %s", rec.Region, attemptsOf(rec))
+			}
+			time.Sleep(80 * time.Second)
+		}
+	})
+}
+
+// A kept connection that is silent at its next request does not make a healthy region
+// unavailable.
+func TestKeptConnectionIsSilent(t *testing.T) {
+	kind := wire.Options{Plain: true, Idle: time.Minute}
+	inVirtualTimeOver(t, kind, harness.TestPolicy, 1, func(t *testing.T, r *harness.Gateway, _ *ledger) {
+		wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream))
+		time.Sleep(80 * time.Second)
+		r.Post(harness.ChatPath, harness.ChatStream) // waits in vain
+		wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream))
+	})
+}
+
+// A stream that is refused inside a 200 costs its team nothing.
+func TestRefusalInStreamIsFree(t *testing.T) {
+	harness.ExpectFailure(t, harness.Limits)
+	inVirtualTimeUnder(t, chargePolicy, 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
+		for _, scenario := range []string{"throttled-in-stream", "throttled-in-stream-failed-first", "no-capacity-in-stream"} {
+			scenarioOf(r.Regions[0], scenario, 1)
+			r.Post(responsesPath, responsesStream)
+			time.Sleep(time.Minute)
+		}
+		if got := charges.read(t); got.hard != 0 || got.soft != 0 {
+			t.Errorf("charged %+v", got)
+		}
+	})
+}
+
+// A client that leaves after the finish reason has its whole answer: the usage that comes a
+// second later is recorded.
+func TestClientLeavesAfterFinish(t *testing.T) {
+	harness.ExpectFailure(t, harness.Record)
+	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
+		scenarioOf(r.Regions[0], "late-usage", 1)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+harness.ChatPath, strings.NewReader(harness.ChatStream))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Api-Key", r.Key)
+		resp, err := r.HTTP().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readUntil(r, resp.Body, `"finish_reason":"stop"`, nil)
+		_ = resp.Body.Close()
+		time.Sleep(3 * time.Second)
+		rec := r.Find("one", func(gateway.Record) bool { return true })
+		if rec.Outcome != gateway.Complete || rec.Usage.Estimated || rec.Usage.Completion != 6 {
+			t.Errorf("%s, %+v", rec.Outcome, rec.Usage)
+		}
+	})
+}

@@ -14,6 +14,7 @@ type Topic string
 // The topics of expected failures.
 const (
 	Regions Topic = "regions" // choosing regions, failing over, breakers
+	Limits  Topic = "limits"  // what requests cost
 	Record  Topic = "record"  // what the records say of an answer
 	Surface Topic = "surface" // paths, versions and operations that clients may use
 )
