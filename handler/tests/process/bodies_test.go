@@ -36,7 +36,7 @@ products:
   minute:
     models: ["*"]
     limits:
-      - {requests: 1, per: minute, hard: true}
+      - {requests: 1, per: minute}
 `
 
 // bodied is a gateway process without a Functions host.
