@@ -38,7 +38,7 @@ NEEDS_MORE  := /(audit|blob|journal|quota|table|devstack/(azurite|stack|template
 
 test: needs test-go ## all suites, timed loops cut short
 	go test -timeout 20m $$(go list ./... | grep -E '$(NEEDS_MORE)')
-	go test -timeout 20m -run WireMock ./handler/tests/e2e
+	go test -timeout 20m -run 'WireMock|AIMock' ./handler/tests/e2e
 	@$(MAKE) --no-print-directory fuzz
 
 test-go: ## what needs only Go

@@ -274,19 +274,26 @@ func (x *exchange) spoken(status int, reason string, body []byte) bool {
 	return true
 }
 
+// flushed sends what was written, but no headers if there are none yet.
+func (x *exchange) flushed() {
+	if x.log.Status != 0 {
+		x.flush()
+	}
+}
+
 // end does a step that is about the connection. It returns false if the answer is over.
 func (x *exchange) end(step scenario.Step) bool {
 	switch step.Do {
 	case scenario.Silence:
 		x.hang(&Fault{})
 	case scenario.Close:
-		x.flush()
+		x.flushed()
 		x.drop()
 	case scenario.Reset:
-		x.flush()
+		x.flushed()
 		x.reset()
 	case scenario.RST:
-		x.flush()
+		x.flushed()
 		x.resetStream(step.N)
 	case scenario.GoAway:
 		x.goAway(step.N)

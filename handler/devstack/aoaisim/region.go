@@ -1,8 +1,13 @@
 // Package aoaisim simulates one Azure OpenAI region. It is an http.Handler for the classic
 // surface (/openai/deployments/{deployment}/…?api-version=) and the v1 surface
-// (/openai/v1/…, with the deployment in the member "model" of the body). It has rate limits
-// for each deployment. With Options.Random it refuses some requests and cuts some answers
-// off.
+// (/openai/v1/…, with the deployment in the member "model" of the body). It follows what
+// Azure was seen to do: what it makes binds to it, it enforces the limits of requests, models
+// and deployments, and it serves TLS with HTTP/2. The tests facts_*_test.go list these facts
+// with their public sources. With Options.Random it refuses some requests and cuts some
+// answers off.
+//
+// Every answer that is not ordinary, each refusal too, is a scenario: a file in
+// scenario/files. Region.Counts has what the region would bill.
 //
 // Answers depend only on the prompt and on the member "seed" of the request. One word of
 // output is one token. The prompt can control the answer: [tokens:N] asks for N words, and

@@ -53,7 +53,10 @@ var product = []row{
 var standIns = []row{
 	{"devstack", "the command"},
 	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
-	{"devstack/azurite devstack/storageproxy devstack/wiremock devstack/aoaisim devstack/funchost devstack/loganalytics", "the services"},
+	{
+		"devstack/azurite devstack/storageproxy devstack/wiremock devstack/aimock devstack/aoaisim devstack/funchost devstack/loganalytics",
+		"the services",
+	},
 	{"devstack/aoaisim/scenario devstack/aoaisim/wire", "what a region answers in one case; its connections"},
 	{"devstack/child devstack/tools devstack/inputs devstack/devcert", "processes, installations, inputs of azd, certificates"},
 	{"devstack/kestrel", "the HTTP server of the Functions host"},
