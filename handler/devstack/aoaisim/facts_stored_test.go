@@ -94,6 +94,7 @@ var storedFacts = []fact{
 		id: "5.4", fact: "items bind to their region", source: sixProjects,
 		test: func(c *client) {
 			r, other := made(c), another(c)
+			c.want(c.send(http.MethodGet, responseAt+"/"+r.Get("id").Str, ""), 200)
 			for _, item := range []string{
 				`{"type":"function_call","id":"` + r.Get("output.1.id").Str + `","call_id":"c","name":"f","arguments":"{}"}`,
 				`{"type":"item_reference","id":"` + r.Get("output.0.id").Str + `"}`,
@@ -244,6 +245,9 @@ var wireFacts = []fact{
 				}
 			}
 			c.want(c.send(http.MethodPost, chatAt, chatBody), 200)
+			if n := c.region.Counts(); n.Cut != 4 || n.Partial.Prompt == 0 {
+				c.t.Errorf("%+v", n)
+			}
 			if c.pipes.dials != 1 {
 				c.t.Errorf("%d connections", c.pipes.dials)
 			}

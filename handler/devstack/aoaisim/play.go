@@ -155,6 +155,20 @@ func (p *performance) stream() {
 		x.reset()
 		return
 	}
+	whole := p.steps()
+	if whole && !p.ended {
+		p.last()
+	}
+}
+
+// steps does the steps of a stream. It returns false if the stream was cut off, and counts
+// it then, also if the handler is aborted.
+func (p *performance) steps() (whole bool) {
+	defer func() {
+		if !whole {
+			p.partial()
+		}
+	}()
 	repeat := scenario.Step{}
 	for _, step := range p.s.Steps {
 		ok := true
@@ -162,7 +176,7 @@ func (p *performance) stream() {
 		case scenario.Send:
 			for i := 0; i <= repeat.N && ok; i++ {
 				ok = p.send(event{text: p.text(step.Text.Execute)})
-				x.pause(repeat.Time)
+				p.x.pause(repeat.Time)
 			}
 			repeat = scenario.Step{}
 		case scenario.Repeat:
@@ -170,18 +184,15 @@ func (p *performance) stream() {
 		case scenario.Answer:
 			ok = p.answer(step.N)
 		case scenario.Wait:
-			x.pause(step.Time)
+			p.x.pause(step.Time)
 		default:
-			ok = x.end(step)
+			ok = p.x.end(step)
 		}
 		if !ok {
-			p.partial()
-			return
+			return false
 		}
 	}
-	if !p.ended {
-		p.last()
-	}
+	return true
 }
 
 // last counts a stream that ended without the terminal event of the ordinary answer: that

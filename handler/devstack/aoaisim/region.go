@@ -252,16 +252,17 @@ func (x *exchange) send(q *request, a *answer) {
 	if asked := q.scenario(); asked != "" {
 		name = asked
 	}
-	if s := scenario.Find(name, apiNames[x.route.operation], stream); s != nil {
+	s := scenario.Find(name, apiNames[x.route.operation], stream)
+	if x.route.operation == opResponses && (s == nil || s.Status == http.StatusOK && s.Billed != "none") {
+		x.region.keep(q, a)
+	}
+	if s != nil {
 		x.play(s, q, a, scene{})
 		return
 	}
-	if x.route.operation == opResponses {
-		x.region.keep(q, a)
-		if q.Background {
-			x.background(q, a)
-			return
-		}
+	if q.Background && x.route.operation == opResponses {
+		x.background(q, a)
+		return
 	}
 	x.play(ordinary(stream), q, a, scene{})
 }
