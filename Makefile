@@ -54,7 +54,7 @@ race: needs ## the suites of this program's own code under the race detector (ne
 	go test -race -timeout 20m $$(go list ./... | grep -vE '/(devstack/template|tests/(clients|process|queries|rules))$$')
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Kill|Processes|Outage|Trouble|Host|Keyless|Refused' ./handler/tests/process
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Kill|Processes|Outage|Trouble|Host|Bodies' ./handler/tests/process
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...

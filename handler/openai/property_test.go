@@ -3,7 +3,6 @@ package openai_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"reflect"
 	"slices"
@@ -126,7 +125,7 @@ func TestEditsLikePackageJSON(t *testing.T) {
 			t.Fatalf("%q becomes %q: %v", text, got, err)
 		}
 		if len(edits) == 0 && !bytes.Equal(got, []byte(text)) {
-			t.Fatalf("%q becomes %q without edits", text, fmt.Sprint(got))
+			t.Fatalf("%q becomes %q without edits", text, got)
 		}
 	})
 }
