@@ -97,7 +97,8 @@ func TestBackgroundStreamResumes(t *testing.T) {
 		at := fmt.Sprintf("%s/%s?stream=true&starting_after=%d", responsesPath, gjson.Get(data, "response.id").Str, len(list)-1)
 		rest := r.Do(http.MethodGet, at, "", "api-key="+r.Key)
 		if again := harness.Events(rest.Body); rest.Status != http.StatusOK || rest.Err != nil ||
-			!strings.Contains(again[0], fmt.Sprintf(`"sequence_number":%d,`, len(list))) || !strings.Contains(string(rest.Body), "response.completed") {
+			!strings.Contains(again[0], fmt.Sprintf(`"sequence_number":%d,`, len(list))) ||
+			!strings.Contains(string(rest.Body), "response.completed") {
 			t.Errorf("%d, %v: %s", rest.Status, rest.Err, rest.Body)
 		}
 	})
