@@ -87,12 +87,12 @@ func TestBackgroundStreamResumes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		begun, err := io.ReadAll(resp.Body)
+		first, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		list := harness.Events(begun)
+		list := harness.Events(first)
 		_, data, _ := strings.Cut(list[0], "data: ")
 		if err == nil || len(list) < 2 {
-			t.Fatalf("%v: %s", err, begun)
+			t.Fatalf("%v: %s", err, first)
 		}
 		at := fmt.Sprintf("%s/%s?stream=true&starting_after=%d", responsesPath, gjson.Get(data, "response.id").Str, len(list)-1)
 		rest := r.Do(http.MethodGet, at, "", "api-key="+r.Key)
