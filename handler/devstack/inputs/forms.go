@@ -49,7 +49,7 @@ var (
 	hostName     = regexp.MustCompile(`^(?i)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`)
 	label        = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	secretID     = regexp.MustCompile(`^https://[A-Za-z0-9.-]+/secrets/[A-Za-z0-9-]+/?$`)
-	adminKeyForm = regexp.MustCompile("^[!#-&(-\\[\\]-_a-~]+$") // without blank, " ' \ and `
+	adminKeyForm = regexp.MustCompile(`^[!#-&(-\[\]-_a-~]+$`) // without blank, " ' \ and `
 )
 
 // each says whether a form fits every part of a list; blanks around a part do not matter, as in the template.

@@ -74,7 +74,7 @@ func (o Options) fresh(ctx context.Context, env map[string]string) error {
 
 // takeBack forgets the secrets and the name that the hook made before it could ask whether the gateway exists.
 func (o Options) takeBack(ctx context.Context, env map[string]string) error {
-	for _, name := range strings.Fields(env[unchecked]) {
+	for name := range strings.FieldsSeq(env[unchecked]) {
 		if err := o.setTo(ctx, env, name, ""); err != nil {
 			return err
 		}
