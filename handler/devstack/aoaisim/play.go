@@ -170,8 +170,12 @@ func (p *performance) steps() (whole bool) {
 		}
 	}()
 	repeat := scenario.Step{}
-	for _, step := range p.s.Steps {
+	for i, step := range p.s.Steps {
 		ok := true
+		if step.Do == scenario.Send && i == len(p.s.Steps)-1 && !p.ended {
+			p.last() // before the bytes are sent, as in bill
+			p.ended = true
+		}
 		switch step.Do {
 		case scenario.Send:
 			for i := 0; i <= repeat.N && ok; i++ {

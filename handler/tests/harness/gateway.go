@@ -141,6 +141,7 @@ func (r *Gateway) addRegion(i int, o Options, secrets secret.Map) {
 			"chat-" + name:      {Model: "gpt-4o"},
 			"emb-" + name:       {Model: "text-embedding-3-small"},
 			"modelname-" + name: {Model: "gpt-35-turbo-instruct"},
+			"think-" + name:     {Model: "o4-mini"},
 		},
 	})
 	endpoint, _, err := region.Start()
@@ -156,7 +157,7 @@ func (r *Gateway) addRegion(i int, o Options, secrets secret.Map) {
 	secrets["secret-"+name] = "key-of-" + name
 	r.Settings.Backends = append(r.Settings.Backends, backend.Region{
 		Name: name, Endpoint: u, Priority: i + 1, Weight: 1, Credential: "secret-" + name,
-		Models: map[string]string{"chat": "chat-" + name, "emb": "emb-" + name, "modelname": "modelname-" + name},
+		Models: map[string]string{"chat": "chat-" + name, "emb": "emb-" + name, "modelname": "modelname-" + name, "think": "think-" + name},
 	})
 }
 
