@@ -170,6 +170,10 @@ const maxBody = 256 << 20
 // ServeHTTP answers requests to the data endpoint.
 func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	end := func() {}
+	if r.azure() {
+		w, end = compressing(w, req)
+	}
 	x := &exchange{region: r, w: w, r: req, id: newID(), body: body}
 	x.log = r.counts.arrived(req, body, x.id)
 	defer r.counts.left(x.log)
@@ -178,6 +182,7 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	x.headers()
 	x.serve()
+	end()
 }
 
 func (x *exchange) serve() {
