@@ -22,6 +22,7 @@ type Call struct {
 	Body             []byte
 	PlainBody        []byte        // Body without the gateway's own request for usage; nil = Body has none
 	APIVersion       string        // empty = the request is sent without api-version
+	Caller           string        // who asks, so that the failures of one caller can be told from those of several
 	Model            string        // empty = any region can serve the call
 	ModelInBody      bool          // the deployment's name is in the body, not in the path
 	Stream           bool          // the client asked for a stream
@@ -106,19 +107,11 @@ type Answer struct {
 	UsageAsked bool // the gateway, not the client, asked for the usage chunk
 
 	close func()
-	broke func()
 }
 
 // Succeeded reports whether the region did the work, that is whether the status is below
 // 300.
 func (a *Answer) Succeeded() bool { return a.Status < http.StatusMultipleChoices }
-
-// Broke tells the breaker that the region broke the answer off after the commit point.
-func (a *Answer) Broke() {
-	if a.broke != nil {
-		a.broke()
-	}
-}
 
 // Close ends the attempt. It may be called again.
 func (a *Answer) Close() {

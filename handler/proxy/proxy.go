@@ -112,6 +112,7 @@ func (p *Proxy) Serve(in Inference) error {
 	if err := p.readBody(in, product, &todo); err != nil {
 		return err
 	}
+	todo.Call.Caller = cmp.Or(in.Record.Subscription, in.Record.User)
 	ctx := in.R.Context()
 	if err := pin(ctx, p.options.Owners, in.Record.Subscription, &todo); err != nil {
 		return err
