@@ -38,7 +38,7 @@ NEEDS_MORE  := /(audit|blob|journal|quota|table|devstack/(azurite|stack|template
 
 test: needs test-go ## all suites, timed loops cut short
 	go test -timeout 20m $$(go list ./... | grep -E '$(NEEDS_MORE)')
-	go test -timeout 20m -run WireMock ./handler/tests/e2e
+	go test -timeout 20m -run 'WireMock|AIMock' ./handler/tests/e2e
 	@$(MAKE) --no-print-directory fuzz
 
 test-go: ## what needs only Go
@@ -54,7 +54,7 @@ race: needs ## the suites of this program's own code under the race detector (ne
 	go test -race -timeout 20m $$(go list ./... | grep -vE '/(devstack/template|tests/(clients|process|queries|rules))$$')
 
 prove: needs ## the timed loops at full length, their figures printed
-	PROVE=1 go test -timeout 60m -count=1 -v -run 'Kill|Processes|Outage|Trouble|Host|Keyless|Refused' ./handler/tests/process
+	PROVE=1 go test -timeout 60m -count=1 -v -run 'Kill|Processes|Outage|Trouble|Host|Bodies' ./handler/tests/process
 
 bench: ## costs as ratios against a bare reverse proxy in the same run
 	go test -run '^$$' -bench . -benchmem ./handler/...

@@ -28,7 +28,7 @@
 //	journal/format                      the format of a journal file
 //	table  blob  secret  identity       Table Storage, Blob Storage, Key Vault; tokens of the managed identity
 //	body                                the body of a request while it is served
-//	backoff  idle                       growing pauses; limits on transfers without progress
+//	backoff  idle  jsonscan             growing pauses; limits on transfers without progress; JSON read with bounded memory
 //	gateway                             the vocabulary of all packages above
 //
 // The stand-ins below devstack and the tests below tests are never linked into the program.

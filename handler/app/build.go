@@ -12,6 +12,7 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/derive"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
@@ -59,7 +60,7 @@ func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger)
 		Audit: audit.New(audit.Options{Journal: p.Journal, Bodies: e.Blobs, Wait: s.AuditWait, Relaxed: s.AuditRelaxed, Logger: logger}),
 		Proxy: proxy.New(proxy.Options{
 			Limiter: p.limiter, Pool: p.pool, Owners: owners, Policy: pol, Logger: logger, APIVersionFloor: s.APIVersionFloor,
-			MaxBody: s.MaxBodyMB << 20, Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter,
+			Bodies: newBodies(s), Heartbeat: s.Heartbeat, StreamBeginAfter: s.StreamBeginAfter,
 			AnswerTimeout: s.AnswerTimeout,
 		}),
 		Admin:  management.Serve,
@@ -67,6 +68,15 @@ func New(s settings.Values, pol *policy.Policy, e Services, logger *slog.Logger)
 		Logger: logger, Fronted: s.Fronted, InAzure: s.InAzure, ClientIdleTimeout: s.ClientIdleTimeout,
 	})
 	return p
+}
+
+// newBodies returns the store of request bodies.
+func newBodies(s settings.Values) *body.Store {
+	memory := s.BodyMemoryMB << 20
+	if memory == 0 {
+		memory = memoryLimit() / 4
+	}
+	return body.New(body.Options{MaxBody: s.MaxBodyMB << 20, Memory: memory, Disk: s.BodyDiskMB << 20})
 }
 
 // newEntra returns the check of Entra tokens; nil = tokens are not accepted.

@@ -32,9 +32,9 @@ func (x *Exchange) Begin() error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b := &begin{id: x.rec.ID, settled: make(chan struct{}), stop: stop}
-	if x.body != nil {
+	if x.open != nil {
 		x.begin = b
-		go b.run(ctx, x.log, x.rec.Request.Blob, x.body, line)
+		go b.run(ctx, x.log, x.rec.Request.Blob, x.open, line)
 		return nil
 	}
 	b.run(ctx, x.log, "", nil, line)
@@ -54,21 +54,24 @@ func (x *Exchange) MayBegin() error {
 	return unavailable("The gateway cannot write its audit log now, so it refuses new requests. Try again.", journal.ErrFull)
 }
 
-// DropRequest makes the record of a refused request keep the size and the hash of the
-// request's body, and no content.
+// DropRequest gives back the body of a refused request. The record keeps the body's size and
+// hash, and no content.
 func (x *Exchange) DropRequest() {
-	x.body = nil
+	x.open = nil
+	if x.body != nil {
+		x.body.Close()
+	}
 	if b := x.rec.Request; b != nil {
 		x.rec.Request = b.WithoutContent()
 	}
 }
 
-// run uploads body, if there is one, and then queues line in the journal.
-func (b *begin) run(ctx context.Context, l *Log, name string, body, line []byte) {
+// run uploads the body, if there is one to upload, and then queues line in the journal.
+func (b *begin) run(ctx context.Context, l *Log, name string, open source, line []byte) {
 	defer close(b.settled)
 	defer b.stop()
-	if body != nil {
-		if b.err = l.putBody(ctx, name, body); b.err != nil {
+	if open != nil {
+		if b.err = l.putBody(ctx, name, open); b.err != nil {
 			return
 		}
 	}

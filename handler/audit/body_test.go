@@ -16,6 +16,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -23,12 +24,12 @@ import (
 )
 
 // roundTrip records one body as a request and reads it back.
-func roundTrip(t testing.TB, body []byte) *gateway.Body {
+func roundTrip(t testing.TB, content []byte) *gateway.Body {
 	t.Helper()
 	mem := &blob.Mem{}
 	w := journal.New(journal.Options{Blobs: mem, Interval: time.Nanosecond})
 	x := audit.New(audit.Options{Journal: w, Bodies: mem}).Exchange(&gateway.Record{ID: "r1"})
-	x.Request("a/b", body)
+	x.Request("a/b", body.Of(content))
 	if err := x.End(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestClientFieldsCannotBreakLine(t *testing.T) {
 		rec := record("r1")
 		rec.URL, rec.ClientAgent, rec.Model, rec.EndUser = bad, bad, bad, bad
 		x := r.Exchange(rec)
-		x.Request(bad, []byte("x"))
+		x.Request(bad, body.Of([]byte("x")))
 		_, _ = x.Response(bad).Write([]byte("y"))
 		if err := x.End(t.Context()); err != nil {
 			t.Fatal(err)

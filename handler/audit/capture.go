@@ -144,7 +144,7 @@ func (c *Capture) finishUpload(ctx context.Context, b *gateway.Body) (*gateway.B
 }
 
 func (c *Capture) put(ctx context.Context, b *gateway.Body, content []byte) error {
-	err := c.log.putBody(ctx, c.name, content)
+	err := c.log.putBody(ctx, c.name, inMemory(content))
 	if err == nil {
 		b.Blob = c.name
 	}

@@ -11,6 +11,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 )
 
@@ -85,7 +86,7 @@ func TestRelaxedLogReleasesAnswer(t *testing.T) {
 		r := newHarness(t, audit.Options{Relaxed: true}, away(&down, false), away(&down, true))
 		rec := record("r1")
 		x := r.Exchange(rec)
-		x.Request("", make([]byte, 2<<20))
+		x.Request("", body.Of(make([]byte, 2<<20)))
 		if err := x.BeginDurable(t.Context()); err != nil {
 			t.Errorf("BeginDurable: %v", err)
 		}
@@ -139,11 +140,11 @@ func TestFullBacklogRefusesBegins(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		r := newHarness(t, audit.Options{}, away(&down, false), nil)
-		body := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
+		content := []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)
 		var open []*audit.Exchange
 		for {
 			x := r.Exchange(record("r"))
-			x.Request("", body)
+			x.Request("", body.Of(content))
 			if err := x.Begin(); err != nil {
 				wantUnavailable(t, err)
 				break
@@ -153,9 +154,10 @@ func TestFullBacklogRefusesBegins(t *testing.T) {
 		if len(open) != 4 {
 			t.Errorf("%d begins of 1 MiB in half of 8 MiB", len(open))
 		}
+		wantUnavailable(t, r.Exchange(record("r")).MayBegin()) // before the body is read
 		time.AfterFunc(10*time.Second, func() { down.Store(false) })
 		for _, x := range open {
-			_, _ = x.Response("").Write(body)
+			_, _ = x.Response("").Write(content)
 			if err := x.End(t.Context()); err != nil {
 				t.Errorf("End: %v", err)
 			}
@@ -174,7 +176,7 @@ func TestKillAfterBodyLeavesOrphan(t *testing.T) {
 			return true, nil
 		})
 		x := r.Exchange(record("r1"))
-		x.Request("", make([]byte, 2<<20))
+		x.Request("", body.Of(make([]byte, 2<<20)))
 		_ = x.Begin()
 		synctest.Wait()
 		r.close()

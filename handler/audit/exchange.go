@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"sync/atomic"
 
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/redact"
@@ -15,8 +17,9 @@ import (
 type Exchange struct {
 	log          *Log
 	rec          *gateway.Record
-	body         []byte // the request's body if it is larger than gateway.MaxInline, until it is durable
-	begin        *begin // nil before Begin
+	body         *body.Body // the request's body; nil before Request
+	open         source     // what is to be stored as the blob of the request's body; nil = no blob, or it is durable
+	begin        *begin     // nil before Begin
 	capture      *Capture
 	metadataOnly bool          // keep sizes and hashes, no content
 	rules        *redact.Rules // nil = the content is not changed
@@ -32,27 +35,30 @@ func (x *Exchange) MetadataOnly() { x.metadataOnly = true }
 // the first body is recorded.
 func (x *Exchange) Redact(rules *redact.Rules) { x.rules = rules }
 
-// Request records the client's body. The caller must not change body, which is kept in
-// memory until the record is durable.
-func (x *Exchange) Request(contentType string, body []byte) {
-	wire := gateway.DigestOf(body)
-	b := &gateway.Body{Size: wire.Size, SHA256: wire.SHA256, ContentType: contentType}
+// Request records the client's body. The record owns the body from then on: End closes it.
+func (x *Exchange) Request(contentType string, b *body.Body) {
+	wire := b.Digest()
+	x.body = b
+	x.rec.Request = &gateway.Body{Size: wire.Size, SHA256: wire.SHA256, ContentType: contentType}
 	if x.metadataOnly {
-		x.rec.Request = b
 		return
 	}
-	body, found := redactBody(x.rules, contentType, body)
-	x.rec.Redactions += found
-	if len(body) > gateway.MaxInline {
-		b.Blob = blobName(x.rec.ID, "request")
-		if x.rules != nil {
-			b.Stored = new(gateway.DigestOf(body))
+	if content, ok := b.InMemory(); ok {
+		content, found := redactBody(x.rules, contentType, content)
+		if len(content) <= gateway.MaxInline {
+			x.rec.Redactions += found
+			x.rec.Request.SetContent(content)
+			return
 		}
-		x.body = body
-	} else {
-		b.SetContent(body)
 	}
-	x.rec.Request = b
+	x.rec.Request.Blob = blobName(x.rec.ID, "request")
+	x.open = func() io.ReadCloser { return io.NopCloser(b.Reader()) }
+	if x.rules != nil {
+		stored, found := digestRedacted(x.rules, contentType, b)
+		x.rec.Request.Stored = stored
+		x.rec.Redactions += found
+		x.open = func() io.ReadCloser { return readRedacted(x.rules, contentType, b) }
+	}
 }
 
 func blobName(id, part string) string { return "bodies/" + id + "/" + part }
@@ -77,6 +83,9 @@ func (x *Exchange) End(ctx context.Context) error {
 		return errEnded
 	}
 	x.ended = true
+	if x.body != nil {
+		defer x.body.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.log.o.Wait)
 	defer cancel()
 	if x.stalled.Load() && !x.log.o.Relaxed {
@@ -147,8 +156,8 @@ func (x *Exchange) bodies(ctx context.Context) error {
 }
 
 func (x *Exchange) requestBody(ctx context.Context) error {
-	body := x.body
-	x.body = nil
+	open := x.open
+	x.open = nil
 	if x.begin != nil {
 		err := x.begin.queued(ctx)
 		if err == nil || x.begin.stored { // also if queueing the begin record failed: its blob exists, and the end record can name it
@@ -157,10 +166,10 @@ func (x *Exchange) requestBody(ctx context.Context) error {
 		x.rec.Request.Blob = ""
 		return err
 	}
-	if body == nil {
+	if open == nil {
 		return nil
 	}
-	err := x.log.putBody(ctx, x.rec.Request.Blob, body)
+	err := x.log.putBody(ctx, x.rec.Request.Blob, open)
 	if err != nil {
 		x.rec.Request.Blob = ""
 	}

@@ -3,15 +3,16 @@
 package audit
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
 	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/blob"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 )
@@ -69,12 +70,22 @@ func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.P
 	}
 }
 
-// putBody stores a body from memory as a blob. If that fails it tries again, until ctx
-// ends.
-func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
+// source opens a body that is to be stored. It can be opened again.
+type source func() io.ReadCloser
+
+// inMemory is the source of a body in memory.
+func inMemory(content []byte) source {
+	b := body.Of(content)
+	return func() io.ReadCloser { return io.NopCloser(b.Reader()) }
+}
+
+// putBody stores a body as a blob. If that fails it tries again, until ctx ends.
+func (l *Log) putBody(ctx context.Context, name string, open source) error {
 	retry := backoff.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 	for {
-		err := l.o.Bodies.Put(ctx, name, bytes.NewReader(body))
+		content := open()
+		err := l.o.Bodies.Put(ctx, name, content)
+		_ = content.Close()
 		if err == nil {
 			return nil
 		}

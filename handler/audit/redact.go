@@ -1,8 +1,12 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"io"
 	"strings"
 
+	"aoaigateway/handler/body"
+	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/redact"
 )
 
@@ -16,6 +20,33 @@ func redactBody(rules *redact.Rules, contentType string, body []byte) ([]byte, i
 		return rules.JSON(body)
 	}
 	return rules.Text(body)
+}
+
+// redactTo writes a body without personal data to w, and returns the number of matches.
+func redactTo(w io.Writer, rules *redact.Rules, contentType string, b *body.Body) (found int, err error) {
+	redactor := rules.Writer(w, jsonLike(contentType))
+	if _, err = io.Copy(redactor, b.Reader()); err == nil {
+		err = redactor.Close()
+	}
+	return redactor.Count(), err
+}
+
+// digestRedacted returns size and hash of a body without personal data, and the number of
+// matches.
+func digestRedacted(rules *redact.Rules, contentType string, b *body.Body) (*gateway.Digest, int) {
+	w := &hashingWriter{w: io.Discard, hash: sha256.New()}
+	found, _ := redactTo(w, rules, contentType, b) // if the body cannot be read, storing it fails too
+	return w.sum(), found
+}
+
+// readRedacted reads a body without personal data. The caller must close the reader.
+func readRedacted(rules *redact.Rules, contentType string, b *body.Body) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() {
+		_, err := redactTo(w, rules, contentType, b)
+		_ = w.CloseWithError(err)
+	}()
+	return r
 }
 
 // jsonLike reports whether a body of this content type may be a JSON value.

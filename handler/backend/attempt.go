@@ -41,7 +41,7 @@ type tryOptions struct {
 // 401, and without stream_options after a 400 that names stream_options.
 func (p *Pool) run(ctx context.Context, call *Call, a *attempt) {
 	_, plain := p.noUsage.Load(a.target.key())
-	plain = plain && call.PlainBody != nil
+	plain = plain && call.AskUsage != nil
 	p.try(ctx, call, a, tryOptions{withoutUsage: plain})
 	if refused := a.failure; refused.isUnauthorized() && a.target.Credential != ManagedIdentity {
 		p.try(ctx, call, a, tryOptions{withoutUsage: plain, renewSecret: true})
@@ -51,7 +51,7 @@ func (p *Pool) run(ctx context.Context, call *Call, a *attempt) {
 			refused.discard()
 		}
 	}
-	if call.PlainBody == nil || plain || a.answer == nil || a.answer.Status != http.StatusBadRequest {
+	if call.AskUsage == nil || plain || a.answer == nil || a.answer.Status != http.StatusBadRequest {
 		return
 	}
 	if openai.RefusesStreamOptions(a.answer.Whole) {

@@ -6,25 +6,29 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
-	"aoaigateway/handler/openai"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/sse"
 )
 
 // Call is one request that any of several regions may answer.
 type Call struct {
-	Method           string
-	Path             string      // decoded, relative to the region's endpoint; the region's deployment name replaces {deployment}
-	Query            url.Values  // without keys and without api-version
-	Header           http.Header // only headers that a region may see
-	Body             []byte
-	PlainBody        []byte        // Body without the gateway's own request for usage; nil = Body has none
+	Method string
+	Path   string      // decoded, relative to the region's endpoint; the region's deployment name replaces {deployment}
+	Query  url.Values  // without keys and without api-version
+	Header http.Header // only headers that a region may see
+	Body   *body.Body
+	Edits  []body.Edit // what the gateway changes in the body, in every attempt
+	// AskUsage asks for the usage of a stream, which a region may refuse; nil = the gateway does not ask.
+	AskUsage *body.Edit
+	// ModelEdit names the deployment in the body; nil = the path names it.
+	ModelEdit        func(deployment string) body.Edit
 	APIVersion       string        // empty = the request is sent without api-version
 	Caller           string        // who asks, so that the failures of one caller can be told from those of several
 	Model            string        // empty = any region can serve the call
-	ModelInBody      bool          // the deployment's name is in the body, not in the path
 	Stream           bool          // the client asked for a stream
 	Need             int64         // tokens that the region deducts from its rate limit when the request arrives, as far as known
 	FirstByteTimeout time.Duration // the model's own timeout; 0 = the pool's
@@ -74,15 +78,16 @@ func (c *Call) version(t target) string {
 	return c.APIVersion
 }
 
-func (c *Call) body(t target, o tryOptions) ([]byte, error) {
-	body := c.Body
-	if o.withoutUsage {
-		body = c.PlainBody
+// content returns the body of one attempt.
+func (c *Call) content(t target, o tryOptions) body.Edited {
+	edits := slices.Clone(c.Edits)
+	if c.AskUsage != nil && !o.withoutUsage {
+		edits = append(edits, *c.AskUsage)
 	}
-	if !c.ModelInBody || t.deployment == "" || t.deployment == c.Model {
-		return body, nil
+	if c.ModelEdit != nil && t.deployment != "" && t.deployment != c.Model {
+		edits = append(edits, c.ModelEdit(t.deployment))
 	}
-	return openai.WithModel(body, t.deployment)
+	return c.Body.With(edits...)
 }
 
 // Answer is a region's answer. Whole is the body; if Rest is not nil, Whole is only its

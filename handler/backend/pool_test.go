@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
 )
@@ -136,7 +138,7 @@ func TestRefusedStreamOptionsAreDropped(t *testing.T) {
 	p, s := newPool(t, map[string][]reply{"a": {refusal, goodStream}})
 	for i, want := range []int{2, 3} {
 		cl := call(true)
-		cl.PlainBody, cl.Body = cl.Body, []byte(`{"x":1,"stream_options":{}}`)
+		cl.AskUsage = &body.Edit{From: 6, To: 6, Text: `,"stream_options":{}`}
 		a, err := ask(t.Context(), p, cl)
 		if err != nil || a.UsageAsked || len(s.asked) != want {
 			t.Fatalf("call %d: %+v, %v, asked %v", i, a, err, s.asked)
@@ -152,7 +154,8 @@ func TestDeploymentNameIsRewritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	v1 := call(false)
-	v1.Path, v1.ModelInBody, v1.Body = "/openai/v1/chat/completions", true, []byte(`{"model":"m", "n":1}`)
+	v1.Path, v1.Body = "/openai/v1/chat/completions", body.Of([]byte(`{"model":"m", "n":1}`))
+	v1.ModelEdit = func(name string) body.Edit { return body.Edit{From: 9, To: 12, Text: strconv.Quote(name)} }
 	if _, err := ask(t.Context(), p, v1); err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,9 @@
 package backend
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -46,7 +46,7 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptio
 	resp.Body = body
 	got := &Answer{
 		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
-		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.PlainBody != nil && !o.withoutUsage,
+		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.AskUsage != nil && !o.withoutUsage,
 		close: func() { end(); _ = body.Close() },
 	}
 	limitIdle := sync.OnceFunc(func() { body.SetLimit(p.options.IdleTimeout, func() { cancel(errIdle) }) })
@@ -84,13 +84,14 @@ func (a *Answer) judge(f failure) (*Answer, failure) {
 }
 
 func (p *Pool) request(ctx context.Context, call *Call, t target, o tryOptions) (*http.Request, error) {
-	body, err := call.body(t, o)
+	req, err := http.NewRequestWithContext(ctx, call.Method, call.url(t), http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, call.Method, call.url(t), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+	if content := call.content(t, o); content.Size() > 0 {
+		req.ContentLength = content.Size()
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(content.Reader()), nil }
+		req.Body, _ = req.GetBody() // never fails
 	}
 	req.Header = call.Header.Clone()
 	req.Header.Set("Accept-Encoding", "identity")

@@ -1,63 +1,115 @@
-// Package body holds the body of a request while the gateway serves the request.
+// Package body holds the body of a request while the gateway serves the request: a small body
+// in memory, a larger one once in a file that nobody else can open. All that read a body read
+// it from there, as a stream; what differs between two attempts is a list of edits.
+//
+// The bytes in memory and the bytes on disk have one bound each for the process. A request
+// that finds no room waits for up to a second, and is refused after that. No caller can have
+// all of the room: what one caller holds is at most four times what is still free.
 package body
 
 import (
-	"errors"
+	"bytes"
+	"cmp"
 	"io"
-	"net/http"
+	"os"
+	"slices"
+	"sync"
 
 	"aoaigateway/handler/gateway"
+	"aoaigateway/handler/jsonscan"
 )
 
-// Read reads the whole body of a request, because a further attempt at another region
-// needs it again.
-func Read(r *http.Request, limit int64) ([]byte, error) {
-	if r.Body == nil || r.ContentLength == 0 {
-		return nil, nil
-	}
-	body, err := readAll(io.LimitReader(r.Body, limit+1), r.ContentLength)
-	if _, ours := errors.AsType[*gateway.Error](err); ours { // the body paused for too long
-		return nil, err
-	}
-	switch {
-	case err != nil:
-		return nil, gateway.BodyBroken.New("The request body broke off after %d bytes. Send the request again.", len(body)).WithCause(err)
-	case int64(len(body)) > limit:
-		return nil, TooLarge(limit)
-	}
-	return body, nil
+// Body is a request's body. It does not change, and any number of readers may read it at the
+// same time.
+type Body struct {
+	size   int64
+	data   []byte   // the content if file is nil
+	file   *os.File // nil = the content is in memory
+	digest func() gateway.Digest
+	close  func()
 }
 
-// readAll works as io.ReadAll. announced is the body's Content-Length, -1 = unknown. The
-// buffer is never larger than announced, and never larger than four times the bytes that
-// have arrived.
-func readAll(r io.Reader, announced int64) ([]byte, error) {
-	const first = 1 << 20
-	size := int64(first)
-	if announced >= 0 {
-		size = min(announced+1, first) // one byte more than announced, so that Read can report the end without another buffer
-	}
-	body := make([]byte, 0, size)
-	for {
-		n, err := r.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		switch {
-		case errors.Is(err, io.EOF):
-			return body, nil
-		case err != nil:
-			return body, err
-		case len(body) < cap(body):
-			continue
-		}
-		size = 4 * int64(cap(body))
-		if announced >= int64(len(body)) {
-			size = min(size, announced+1)
-		}
-		body = append(make([]byte, 0, size), body...)
+// Of returns a body in memory that is counted nowhere.
+func Of(data []byte) *Body { return inMemory(data, func() {}) }
+
+func inMemory(data []byte, release func()) *Body {
+	return &Body{
+		size: int64(len(data)), data: data, close: sync.OnceFunc(release),
+		digest: sync.OnceValue(func() gateway.Digest { return gateway.DigestOf(data) }),
 	}
 }
 
-// TooLarge is the error for a body that is longer than limit.
-func TooLarge(limit int64) error {
-	return gateway.RequestEntityTooLarge.New("The request body is longer than %d bytes, the most that the gateway accepts.", limit)
+// Size returns the number of bytes.
+func (b *Body) Size() int64 { return b.size }
+
+// Digest returns the size and the hash of the body.
+func (b *Body) Digest() gateway.Digest { return b.digest() }
+
+// InMemory returns the content if it is in memory. The caller must not change it.
+func (b *Body) InMemory() (content []byte, ok bool) { return b.data, b.file == nil }
+
+// Reader returns a reader of the whole body.
+func (b *Body) Reader() io.Reader { return b.section(0, b.size) }
+
+// Scanner returns a scanner of the body as JSON. maxText is as in jsonscan.New.
+func (b *Body) Scanner(maxText int) *jsonscan.Scanner {
+	if b.file == nil {
+		return jsonscan.NewBytes(b.data, maxText)
+	}
+	return jsonscan.New(b.Reader(), maxText)
+}
+
+func (b *Body) section(from, to int64) io.Reader {
+	if b.file == nil {
+		return bytes.NewReader(b.data[from:to])
+	}
+	return io.NewSectionReader(b.file, from, to-from)
+}
+
+// Close gives the body's room back. After it, readers of a body on disk fail. It may be
+// called again.
+func (b *Body) Close() { b.close() }
+
+// Edit replaces the bytes from From to To of a body by Text.
+type Edit struct {
+	From, To int64
+	Text     string
+}
+
+// Edited is a body with edits. It is no copy: its readers take the unchanged bytes from the
+// body.
+type Edited struct {
+	body  *Body
+	edits []Edit // in order, without overlaps
+}
+
+// With returns the body with edits, which must not overlap. Edits at the same place follow
+// each other in their given order.
+func (b *Body) With(edits ...Edit) Edited {
+	edits = slices.Clone(edits)
+	slices.SortStableFunc(edits, func(a, b Edit) int { return cmp.Compare(a.From, b.From) })
+	return Edited{b, edits}
+}
+
+// Size returns the number of bytes after the edits.
+func (e Edited) Size() int64 {
+	n := e.body.size
+	for _, edit := range e.edits {
+		n += int64(len(edit.Text)) - (edit.To - edit.From)
+	}
+	return n
+}
+
+// Reader returns a reader of the edited body.
+func (e Edited) Reader() io.Reader {
+	if len(e.edits) == 0 {
+		return e.body.Reader()
+	}
+	var parts []io.Reader
+	at := int64(0)
+	for _, edit := range e.edits {
+		parts = append(parts, e.body.section(at, edit.From), bytes.NewReader([]byte(edit.Text)))
+		at = edit.To
+	}
+	return io.MultiReader(append(parts, e.body.section(at, e.body.size))...)
 }

@@ -72,6 +72,9 @@ func (f *failures) add(now time.Time, n Failure) (evidence string, enough bool) 
 	f.list = slices.DeleteFunc(f.list, func(old Failure) bool { return now.Sub(old.At) >= evidenceLife })
 	f.list = slices.Delete(f.list, 0, max(0, len(f.list)-manyFailures))
 	callers := map[string]bool{}
+	if len(f.list) == 0 { // all are too old, this one too
+		return "", false
+	}
 	newest := f.list[len(f.list)-1]
 	for i, oldest := range slices.Backward(f.list) {
 		callers[oldest.Caller] = true

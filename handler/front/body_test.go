@@ -72,6 +72,34 @@ func TestRefusalArrivesAfterBody(t *testing.T) {
 	}
 }
 
+// A client that sends a part of its body and waits gets the refusal at once. The connection
+// can be used again after the rest of the body.
+func TestRefusalDoesNotWaitForBody(t *testing.T) {
+	server := httptest.NewServer(handler(func(http.ResponseWriter, *http.Request) error { return gateway.AdminKeyNotFound.Because(nil) }))
+	defer server.Close()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(server.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	const size = 5 << 20
+	answers := bufio.NewReader(conn)
+	for range 2 {
+		fmt.Fprintf(conn, "POST /manage/api/x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nfirst bytes", size)
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), "AdminKeyNotFound") {
+			t.Errorf("%q, %v", body, err)
+		}
+		if _, err := io.WriteString(conn, strings.Repeat("x", size-len("first bytes"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // endless is a body that never ends.
 type endless struct{ pause time.Duration }
 

@@ -22,6 +22,11 @@ var (
 		Kind: Unavailable, Code: "AuditLogUnavailable", Fixer: ByWaiting,
 		Meaning: "The record of the request cannot be made durable, so the answer is not sent.",
 	})
+	RequestBodiesFull = define(Fault{
+		Kind: Unavailable, Code: "RequestBodiesFull", Fixer: ByWaiting,
+		Message: "The gateway holds as many request bodies as it has room for. Try again in 1 second.",
+		Meaning: "The request bodies that the instance holds, or those of this caller, leave no room for another.",
+	})
 	ClientConnectionFailure = define(Fault{
 		Kind: ClientGone, Code: "ClientConnectionFailure", Fixer: ByCaller,
 		Message: "The client closed the connection before the answer was complete.",

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 )
@@ -52,15 +53,15 @@ func (m *Meter) ReadTail(tail []byte) {
 // CountOutput counts the output tokens in an answer that did not report its usage.
 func (m *Meter) CountOutput(answer []byte) {
 	if !m.Known {
-		m.Usage.Completion = openai.CountAnswer(m.name(), answer)
+		m.Usage.Completion = countAnswer(m.name(), answer)
 	}
 }
 
 // EstimatePrompt adds estimated prompt tokens if the answer did not report its usage.
-func (m *Meter) EstimatePrompt(request []byte) {
+func (m *Meter) EstimatePrompt(request *body.Body) {
 	if !m.Known && m.kind.Metered() {
 		m.Usage.Estimated = true
-		m.Usage.Prompt = openai.CountPrompt(m.name(), request)
+		m.Usage.Prompt = countPrompt(m.name(), request)
 		m.Usage.Total = m.Usage.Prompt + m.Usage.Completion
 	}
 }

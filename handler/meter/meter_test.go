@@ -3,6 +3,7 @@ package meter_test
 import (
 	"testing"
 
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/meter"
 	"aoaigateway/handler/openai"
@@ -13,7 +14,7 @@ func TestMeterEstimatesMissingUsage(t *testing.T) {
 	answer := []byte(`{"model":"gpt-4o","choices":[{"message":{"content":"hello world"}}]}`)
 	m := meter.New(openai.Chat, "chat")
 	m.ReadWhole(answer)
-	m.EstimatePrompt(request)
+	m.EstimatePrompt(body.Of(request))
 	if u := m.Usage; m.Known || !u.Estimated || u.Completion != 2 || u.Prompt < 2 || u.Total != u.Prompt+u.Completion ||
 		m.Answered != "gpt-4o" {
 		t.Errorf("%+v", m)
@@ -21,13 +22,13 @@ func TestMeterEstimatesMissingUsage(t *testing.T) {
 	reported := []byte(`{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7}}`)
 	m = meter.New(openai.Chat, "chat")
 	m.ReadWhole(reported)
-	m.EstimatePrompt(request)
+	m.EstimatePrompt(body.Of(request))
 	if m.Usage.Estimated || m.Usage.Total != 7 {
 		t.Errorf("usage of the service's own: %+v", m.Usage)
 	}
 	m = meter.New(openai.Passed, "")
 	m.ReadWhole(reported)
-	if m.EstimatePrompt(request); m.Usage != (gateway.Usage{}) {
+	if m.EstimatePrompt(body.Of(request)); m.Usage != (gateway.Usage{}) {
 		t.Errorf("an operation that is not metered used %+v", m.Usage)
 	}
 }

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
-	"strings"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tidwall/gjson"
+
+	"aoaigateway/handler/body"
+	"aoaigateway/handler/jsonscan"
 )
 
 // Request has the fields of a metered request that the gateway needs. A field of an
@@ -28,97 +29,270 @@ type Request struct {
 	PromptBytes  int64  // bytes of the JSON of everything that becomes part of the prompt
 	Messages     int64
 	NotAllText   bool // the prompt has images, audio, files or stored context, so its bytes do not bound its tokens
+
+	Layout Layout
 }
 
-type requestFields struct {
-	Model            jsontext.Value `json:"model"`
-	Stream           jsontext.Value `json:"stream"`
-	StreamOptions    jsontext.Value `json:"stream_options"`
-	DataSources      jsontext.Value `json:"data_sources"`
-	LegacySources    jsontext.Value `json:"dataSources"`
-	Background       jsontext.Value `json:"background"`
-	User             jsontext.Value `json:"user"`
-	SafetyIdentifier jsontext.Value `json:"safety_identifier"`
-	Previous         jsontext.Value `json:"previous_response_id"`
-	Store            jsontext.Value `json:"store"`
-	Conversation     jsontext.Value `json:"conversation"`
-	MaxTokens        jsontext.Value `json:"max_tokens"`
-	MaxCompletion    jsontext.Value `json:"max_completion_tokens"`
-	MaxOutput        jsontext.Value `json:"max_output_tokens"`
-	N                jsontext.Value `json:"n"`
-	BestOf           jsontext.Value `json:"best_of"`
-	Messages         jsontext.Value `json:"messages"`
-	Input            jsontext.Value `json:"input"`
-	Prompt           jsontext.Value `json:"prompt"`
-	Suffix           jsontext.Value `json:"suffix"`
-	Instructions     jsontext.Value `json:"instructions"`
-	Tools            jsontext.Value `json:"tools"`
-	Functions        jsontext.Value `json:"functions"`
-	Prediction       jsontext.Value `json:"prediction"` // predicted output; its rejected tokens are billed as output
-	ResponseFormat   jsontext.Value `json:"response_format"`
-	Text             jsontext.Value `json:"text"`
-}
+// longestField is how many bytes of a scalar member are read. Only the beginning of a longer
+// string is known, which is the name of nothing.
+const longestField = 1 << 10
 
 // ParseRequest reads the body of a metered request. It refuses bodies that two parsers
 // could read differently: duplicate names, invalid UTF-8, anything after the object. The
 // error says where.
-func ParseRequest(kind Kind, body []byte) (Request, error) {
-	var f requestFields
-	if err := json.Unmarshal(body, &f, inPlace(body)...); err != nil {
-		return Request{}, describe(body, err)
+func ParseRequest(kind Kind, b *body.Body) (Request, error) {
+	p := parser{kind: kind, scanner: b.Scanner(longestField), r: Request{Choices: 1, Messages: 1}}
+	if err := p.members(); err != nil {
+		return Request{}, describe(err)
 	}
-	if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' { // otherwise null would be accepted, because it fits every struct
-		return Request{}, errNoObject
-	}
-	r := Request{
-		Model:        str(f.Model),
-		Stream:       kind != Embeddings && isTrue(f.Stream),
-		IncludeUsage: gjson.GetBytes(f.StreamOptions, "include_usage").Type == gjson.True,
-		DataSources:  len(f.DataSources) > 0 || len(f.LegacySources) > 0,
-		Background:   isTrue(f.Background),
-		EndUser:      str(f.SafetyIdentifier),
-		Previous:     str(f.Previous),
-		Unstored:     string(f.Store) == "false",
-		MaxOutput:    f.outputCap(kind),
-		Choices:      max(1, positive(f.N), positive(f.BestOf)),
-	}
-	if kind == Responses {
-		r.Choices = 1
-	}
-	if r.EndUser == "" {
-		r.EndUser = str(f.User)
-	}
-	r.measure(kind, &f)
-	return r, nil
+	return p.request(), nil
 }
 
-// inPlace returns options with which the fields of a long body are slices of it and not
-// copies.
-func inPlace(body []byte) []json.Options {
-	const long = 64 << 10
-	if len(body) < long {
-		return nil
-	}
-	return []json.Options{json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, v *jsontext.Value) error {
-		value, err := d.ReadValue()
-		if end := d.InputOffset(); err == nil {
-			*v = body[end-int64(len(value)) : end : end]
-		}
+// parser reads the members of a request's body.
+type parser struct {
+	kind    Kind
+	scanner *jsonscan.Scanner
+	r       Request
+
+	user, safetyID          string
+	maxTokens, maxCompleted int64 // max_tokens and max_completion_tokens
+	maxOutput               int64 // max_output_tokens
+	n, bestOf               int64
+	prompts                 int64 // elements of prompt, or 1 if they are the tokens of one prompt
+	messages, inputs        int64
+}
+
+var errNoObject = errors.New("the request body must be a JSON object")
+
+// members reads all members of the body.
+func (p *parser) members() error {
+	first, err := p.scanner.Next()
+	if err != nil {
 		return err
-	}))}
+	}
+	if first.Kind != jsonscan.BeginObject {
+		if err := p.rest(); err != nil {
+			return err
+		}
+		return errNoObject
+	}
+	p.r.Layout.insertAt = first.End
+	for {
+		t, err := p.scanner.Next()
+		if err != nil {
+			return err
+		}
+		if t.Kind == jsonscan.EndObject {
+			return p.rest()
+		}
+		name := t.Unquoted()
+		if err := p.member(name); err != nil {
+			return err
+		}
+	}
+}
+
+// rest reads to the end of the text.
+func (p *parser) rest() error {
+	for {
+		if _, err := p.scanner.Next(); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// value is the value of a member of the body.
+type value struct {
+	first    jsonscan.Token // a scalar, or the beginning of an object or array
+	at       span
+	elements int64         // of an array
+	element  jsonscan.Kind // the kind of the first element of an array
+	media    bool          // its tokens do not depend on its bytes alone
+}
+
+func (v *value) size() int64  { return v.at.to - v.at.from }
+func (v *value) isTrue() bool { return v.first.Kind == jsonscan.True }
+
+// refers reports whether the value may refer to something that the service keeps: it has
+// more bytes than null.
+func (v *value) refers() bool { return v.size() > int64(len("null")) }
+
+// member reads the value of a member.
+func (p *parser) member(name string) error {
+	p.r.Layout.members++
+	v := value{}
+	var err error
+	if v.first, err = p.scanner.Next(); err != nil {
+		return err
+	}
+	v.at = span{v.first.Start, v.first.End}
+	if v.first.Kind == jsonscan.BeginObject || v.first.Kind == jsonscan.BeginArray {
+		if err := p.inside(name, &v); err != nil {
+			return err
+		}
+	}
+	p.r.Layout.insertAt = v.at.to
+	p.take(name, &v)
+	return nil
+}
+
+// inside reads the content of an object or array.
+func (p *parser) inside(name string, v *value) error {
+	options := &p.r.Layout.options
+	isOptions := name == "stream_options" && v.first.Kind == jsonscan.BeginObject
+	if isOptions {
+		options.insertAt = v.first.End
+	}
+	for {
+		t, err := p.scanner.Next()
+		if err != nil {
+			return err
+		}
+		if t.Depth == 1 {
+			v.at.to = t.End
+			v.media = v.media && v.size() >= 8
+			return nil
+		}
+		if t.Depth == 2 {
+			ends := t.Kind == jsonscan.EndObject || t.Kind == jsonscan.EndArray
+			if v.first.Kind == jsonscan.BeginArray && !ends {
+				if v.elements++; v.elements == 1 {
+					v.element = t.Kind
+				}
+			}
+			if isOptions {
+				p.option(&t)
+			}
+		}
+		v.media = v.media || t.Kind == jsonscan.String && (t.Hides || isMedia(t.Text))
+	}
+}
+
+// option reads a token of the object stream_options, outside objects and arrays in it.
+func (p *parser) option(t *jsonscan.Token) {
+	o := &p.r.Layout.options
+	if t.IsName {
+		o.members++
+		o.isUsage = t.Unquoted() == "include_usage"
+		return
+	}
+	switch {
+	case o.isUsage && (t.Kind == jsonscan.EndObject || t.Kind == jsonscan.EndArray):
+		o.usage.to = t.End
+	case o.isUsage:
+		o.usage = span{t.Start, t.End}
+		p.r.IncludeUsage = t.Kind == jsonscan.True
+	}
+	o.insertAt = t.End
+}
+
+// take keeps what a member says.
+func (p *parser) take(name string, v *value) { //nolint:cyclop // one case for each member
+	r := &p.r
+	switch name {
+	case "model":
+		r.Model, r.Layout.model = v.first.Unquoted(), v.at
+	case "stream":
+		r.Stream = p.kind != Embeddings && v.isTrue()
+	case "stream_options":
+		r.Layout.options.at, r.Layout.options.kind = v.at, v.first.Kind
+	case "data_sources", "dataSources":
+		r.DataSources = true
+	case "background":
+		r.Background = v.isTrue()
+	case "user":
+		p.user = v.first.Unquoted()
+	case "safety_identifier":
+		p.safetyID = v.first.Unquoted()
+	case "previous_response_id":
+		r.Previous = v.first.Unquoted()
+	case "store":
+		r.Unstored = v.first.Kind == jsonscan.False
+	case "conversation":
+		r.NotAllText = r.NotAllText || v.refers()
+	case "max_tokens", "max_completion_tokens", "max_output_tokens":
+		p.takeCap(name, v)
+	case "n":
+		p.n = positive(&v.first)
+	case "best_of":
+		p.bestOf = positive(&v.first)
+	case "messages", "input", "prompt", "suffix", "instructions", "tools", "functions", "response_format", "text",
+		"prediction": // predicted output; its rejected tokens are billed as output
+		p.takePrompt(name, v)
+	}
+}
+
+// takeCap keeps an output cap, and where the gateway may write one.
+func (p *parser) takeCap(name string, v *value) {
+	tokens := positive(&v.first)
+	switch name {
+	case "max_tokens":
+		p.maxTokens = tokens
+	case "max_completion_tokens":
+		p.maxCompleted = tokens
+	case "max_output_tokens":
+		p.maxOutput = tokens
+	}
+	if name == capName(p.kind) {
+		p.r.Layout.outputCap = v.at
+	}
+}
+
+// takePrompt keeps the size of a member that becomes part of the prompt.
+func (p *parser) takePrompt(name string, v *value) {
+	p.r.PromptBytes += v.size()
+	p.r.NotAllText = p.r.NotAllText || v.media
+	switch name {
+	case "messages":
+		p.messages = v.elements
+	case "input":
+		p.inputs = v.elements
+	case "prompt":
+		p.r.NotAllText = p.r.NotAllText || p.kind == Responses && v.refers() // a stored prompt template
+		if p.prompts = max(1, v.elements); v.element == jsonscan.Number {
+			p.prompts = 1
+		}
+	}
+}
+
+// request returns what the members say together.
+func (p *parser) request() Request {
+	r := p.r
+	if r.EndUser = p.safetyID; r.EndUser == "" {
+		r.EndUser = p.user
+	}
+	r.MaxOutput = p.outputCap()
+	if p.kind != Responses {
+		r.Choices = max(1, p.n, p.bestOf)
+	}
+	if p.kind == Completions {
+		r.Choices *= max(1, p.prompts)
+	}
+	r.Choices = min(r.Choices, maxChoices)
+	if p.messages > 0 {
+		r.Messages = p.messages
+	}
+	if p.inputs > 0 {
+		r.Messages = p.inputs
+	}
+	r.NotAllText = r.NotAllText || r.DataSources || r.Previous != ""
+	return r
 }
 
 // outputCap returns the output cap that the request names. If the operation has two members
 // for it, the larger value counts, because a member that the region ignores must not lower
 // the bound.
-func (f *requestFields) outputCap(kind Kind) int64 {
-	switch kind {
+func (p *parser) outputCap() int64 {
+	switch p.kind {
 	case Responses:
-		return positive(f.MaxOutput)
+		return p.maxOutput
 	case Completions:
-		return positive(f.MaxTokens)
+		return p.maxTokens
 	default:
-		return max(positive(f.MaxCompletion), positive(f.MaxTokens))
+		return max(p.maxCompleted, p.maxTokens)
 	}
 }
 
@@ -126,122 +300,58 @@ func (f *requestFields) outputCap(kind Kind) int64 {
 // overflows.
 const maxChoices = 1 << 20
 
-func (r *Request) measure(kind Kind, f *requestFields) {
-	for _, v := range []jsontext.Value{
-		f.Messages, f.Input, f.Prompt, f.Suffix, f.Instructions, f.Tools, f.Functions, f.Prediction, f.ResponseFormat, f.Text,
-	} {
-		r.PromptBytes += int64(len(v))
-		r.NotAllText = r.NotAllText || hasMedia(v)
-	}
-	r.NotAllText = r.NotAllText || r.DataSources || r.Previous != "" || len(f.Conversation) > 4 ||
-		(kind == Responses && len(f.Prompt) > 4) // the request refers to a stored prompt template
-	if kind == Completions && len(f.Prompt) > 0 && f.Prompt[0] == '[' {
-		r.Choices *= max(1, countPrompts(f.Prompt))
-	}
-	r.Choices = min(r.Choices, maxChoices)
-	r.Messages = 1
-	if n := count(f.Messages); n > 0 {
-		r.Messages = n
-	}
-	if n := count(f.Input); n > 0 {
-		r.Messages = n
-	}
+// mediaParts are the type names of parts whose tokens do not depend on their bytes.
+var mediaParts = map[string]bool{
+	`"image_url"`: true, `"input_image"`: true, `"input_audio"`: true, `"input_file"`: true, `"file"`: true, `"file_id"`: true,
+	`"item_reference"`: true, `"file_search"`: true, `"mcp"`: true, `"code_interpreter"`: true,
 }
 
-// count returns the length of an array, or 0 if v is no array.
-func count(v jsontext.Value) int64 {
-	if len(v) == 0 || v[0] != '[' {
-		return 0
-	}
-	return gjson.GetBytes(v, "#").Int()
-}
+// The beginnings of the names of hosted tools that have several versions.
+var (
+	webSearch = []byte(`"web_search`)
+	computer  = []byte(`"computer`)
+)
 
-// countPrompts returns how many prompts an array has. An array of numbers is one prompt,
-// given as tokens.
-func countPrompts(v jsontext.Value) int64 {
-	if gjson.GetBytes(v, "0").Type == gjson.Number {
-		return 1
-	}
-	return count(v)
-}
-
-// mediaParts are the beginnings of the type names of parts whose tokens do not depend on
-// their bytes. They cannot occur in the text of a prompt, because quotes are escaped there.
-var mediaParts = [][]byte{
-	[]byte(`image_url"`), []byte(`input_image"`), []byte(`input_audio"`), []byte(`input_file"`), []byte(`file"`), []byte(`file_id"`),
-	[]byte(`item_reference"`), []byte(`file_search"`), []byte(`web_search`), []byte(`computer`), []byte(`mcp"`), []byte(`code_interpreter"`),
-}
-
-func hasMedia(v jsontext.Value) bool {
-	if len(v) < 8 || v[0] == '"' {
+// isMedia reports whether a string is or begins a type name of a part whose tokens do not
+// depend on its bytes. Texts that are equal to such a name count too. A name with letters
+// that are written as escapes is found by Token.Hides.
+func isMedia(text []byte) bool {
+	if len(text) < len(`"mcp"`) || len(text) > longestField/2 {
 		return false
 	}
-	for rest := []byte(v); ; {
-		i := bytes.IndexByte(rest, '"')
-		if i < 0 {
-			return hidesNames(v)
-		}
-		rest = rest[i+1:]
-		for _, p := range mediaParts {
-			if bytes.HasPrefix(rest, p) {
-				return true
-			}
-		}
-	}
+	return mediaParts[string(text)] || bytes.HasPrefix(text, webSearch) || bytes.HasPrefix(text, computer)
 }
 
-// hidesNames reports whether v has letters written as \u escapes. No usual encoder writes
-// them, and they could hide a name in mediaParts.
-func hidesNames(v []byte) bool {
-	for {
-		i := bytes.Index(v, []byte(`\u00`))
-		if i < 0 || len(v) < i+6 {
-			return false
-		}
-		if c := v[i+4]; c >= '4' && c <= '7' {
-			return true
-		}
-		v = v[i+6:]
+func describe(err error) error {
+	e, ok := errors.AsType[*jsonscan.Error](err)
+	if !ok {
+		return err
 	}
-}
-
-var errNoObject = errors.New("the request body must be a JSON object")
-
-func describe(body []byte, err error) error {
 	what := "is not valid JSON"
-	if errors.Is(err, jsontext.ErrDuplicateName) {
+	switch e.Mistake {
+	case jsonscan.DuplicateName:
 		what = "contains a name twice"
+	case jsonscan.TooManyNames:
+		what = "has more than 65,536 names in its objects"
+	case jsonscan.Syntax:
 	}
-	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		at := s.ByteOffset
-		line := 1 + strings.Count(string(body[:min(int(at), len(body))]), "\n")
-		where := ""
-		if s.JSONPointer != "" {
-			where = fmt.Sprintf(" at %s", s.JSONPointer)
-		}
-		return fmt.Errorf("the request body %s: line %d, byte %d%s", what, line, at, where)
+	where := ""
+	if e.Pointer != "" {
+		where = fmt.Sprintf(" at %s", e.Pointer)
 	}
-	if s, ok := errors.AsType[*json.SemanticError](err); ok && s.JSONPointer == "" {
-		return errNoObject
-	}
-	return fmt.Errorf("the request body %s", what)
+	return fmt.Errorf("the request body %s: line %d, byte %d%s", what, e.Line, e.Offset, where)
 }
 
-func str(v jsontext.Value) string {
-	if len(v) == 0 || v[0] != '"' {
-		return ""
+// positive returns the value of a number rounded up, or 0 if the token is no positive number.
+// A number with very many digits counts as a large one.
+func positive(t *jsonscan.Token) int64 {
+	switch {
+	case t.Kind != jsonscan.Number:
+		return 0
+	case !t.Whole() && t.Text[0] != '-':
+		return math.MaxInt32
 	}
-	s, err := jsontext.AppendUnquote(nil, v)
-	if err != nil {
-		return ""
-	}
-	return string(s)
-}
-
-func isTrue(v jsontext.Value) bool { return string(v) == "true" }
-
-func positive(v jsontext.Value) int64 {
-	if f := gjson.ParseBytes(v); f.Type == gjson.Number && f.Num > 0 {
+	if f := gjson.ParseBytes(t.Text); f.Num > 0 {
 		return int64(math.Min(math.Ceil(f.Num), math.MaxInt32))
 	}
 	return 0

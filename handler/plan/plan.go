@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/headers"
 	"aoaigateway/handler/openai"
@@ -83,8 +84,8 @@ func FromHead(r Rules, h Head) (p Plan, err error) {
 
 // AddBody completes the plan. With an error the plan has what AddBody had found until then,
 // for the record.
-func (p *Plan) AddBody(r Rules, body []byte) (err error) {
-	if p.Request, err = p.readRequest(r.Product, body); err != nil {
+func (p *Plan) AddBody(r Rules, b *body.Body) (err error) {
+	if p.Request, err = p.readRequest(r.Product, b); err != nil {
 		return err
 	}
 	match := p.head.Match
@@ -94,11 +95,12 @@ func (p *Plan) AddBody(r Rules, body []byte) (err error) {
 		}
 	}
 	model, _ := r.Model(p.Model)
-	p.Call.Model, p.Call.ModelInBody = p.Model, match.Deployment == "" && p.Request.Model != ""
-	p.Call.Stream, p.Call.FirstByteTimeout = p.Request.Stream, model.FirstByteTimeout
-	if err := p.edit(r.Product, body); err != nil {
-		return err
+	p.Call.Model, p.Call.Body = p.Model, b
+	if match.Deployment == "" && p.Request.Model != "" {
+		p.Call.ModelEdit = p.Request.WithModel
 	}
+	p.Call.Stream, p.Call.FirstByteTimeout = p.Request.Stream, model.FirstByteTimeout
+	p.edit(r.Product)
 	if p.Object = referredResponse(match, p.Request); p.Object == "" && p.Call.Model == "" {
 		p.Call.Pin, p.Call.PinReason = r.Home, "serves this operation"
 	}
@@ -110,16 +112,20 @@ func (p *Plan) AddBody(r Rules, body []byte) (err error) {
 	return nil
 }
 
-// edit decides which body is sent to the regions.
-func (p *Plan) edit(product policy.Product, body []byte) (err error) {
-	if p.Call.Body, err = capOutput(product, p.Kind, &p.Request, body); err != nil {
-		return err
+// edit decides what is changed in the body that is sent to the regions: it gets the product's
+// output cap if it names none, and the option to report usage if needsUsage says so.
+func (p *Plan) edit(product policy.Product) {
+	if product.MaxOutputTokens > 0 && p.Kind.Metered() && p.Request.MaxOutput == 0 {
+		p.Request.MaxOutput = product.MaxOutputTokens
+		if edit, ok := p.Request.WithMaxOutput(p.Kind, product.MaxOutputTokens); ok {
+			p.Call.Edits = []body.Edit{edit}
+		}
 	}
 	if needsUsage(p.Kind, p.Request) {
-		p.Call.PlainBody = p.Call.Body
-		p.Call.Body, err = openai.WithUsage(p.Call.PlainBody)
+		if edit, ok := p.Request.WithUsage(); ok {
+			p.Call.AskUsage = &edit
+		}
 	}
-	return err
 }
 
 // onceOnly returns the invocation id of a request that must not be executed twice,
@@ -144,12 +150,12 @@ func (p *Plan) KeepsResponse() bool { return p.Kind == openai.Responses && !p.Re
 
 // readRequest parses bodies whose tokens are metered or that name the deployment. It
 // refuses requests whose tokens the product's hard limits could not count.
-func (p *Plan) readRequest(product policy.Product, body []byte) (req openai.Request, err error) {
+func (p *Plan) readRequest(product policy.Product, b *body.Body) (req openai.Request, err error) {
 	isJSON := strings.HasPrefix(p.head.Header.Get("Content-Type"), "application/json")
-	if !p.Kind.Metered() && !(p.Kind == openai.BodyModel && isJSON) { // other bodies, such as multipart, are passed on unparsed
+	if !p.Kind.Metered() && (p.Kind != openai.BodyModel || !isJSON) { // other bodies, such as multipart, are passed on unparsed
 		return req, nil
 	}
-	if req, err = openai.ParseRequest(p.Kind, body); err != nil {
+	if req, err = openai.ParseRequest(p.Kind, b); err != nil {
 		return req, gateway.MalformedRequest.New("%s.", capitalize(err.Error()))
 	}
 	if req.Background && p.Kind.Metered() && product.HardTokens() {
@@ -209,16 +215,6 @@ func upstreamPath(path string, m openai.Match) string {
 		return path
 	}
 	return strings.Replace(path, "/deployments/"+m.Deployment, "/deployments/{deployment}", 1)
-}
-
-// capOutput writes the product's output cap into the body of a metered request that names
-// none.
-func capOutput(product policy.Product, kind openai.Kind, req *openai.Request, body []byte) ([]byte, error) {
-	if product.MaxOutputTokens == 0 || !kind.Metered() || req.MaxOutput > 0 {
-		return body, nil
-	}
-	req.MaxOutput = product.MaxOutputTokens
-	return openai.WithMaxOutput(kind, body, product.MaxOutputTokens)
 }
 
 // needsUsage reports whether the gateway must ask for the usage chunk of a stream. It must

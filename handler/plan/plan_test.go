@@ -2,14 +2,17 @@ package plan_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/plan"
@@ -78,9 +81,25 @@ type request struct {
 func newPlan(r plan.Rules, q request) (plan.Plan, error) {
 	p, err := plan.FromHead(r, q.Head)
 	if err == nil {
-		err = p.AddBody(r, []byte(q.body))
+		err = p.AddBody(r, body.Of([]byte(q.body)))
 	}
 	return p, err
+}
+
+// sent is the body that a region gets, except for the name of the deployment.
+func sent(p *plan.Plan) string {
+	edits := p.Call.Edits
+	if p.Call.AskUsage != nil {
+		edits = append(slices.Clone(edits), *p.Call.AskUsage)
+	}
+	content, _ := io.ReadAll(p.Call.Body.With(edits...).Reader()) // cannot fail: it reads from memory
+	return string(content)
+}
+
+// plain is the body for a region that refuses stream options.
+func plain(p *plan.Plan) string {
+	content, _ := io.ReadAll(p.Call.Body.With(p.Call.Edits...).Reader())
+	return string(content)
 }
 
 func planned(t *testing.T, r plan.Rules, in request) plan.Plan {
@@ -138,18 +157,18 @@ func TestPlanRefusals(t *testing.T) {
 
 func TestPlanModel(t *testing.T) {
 	p := planned(t, open(), input(t, classic, strings.Replace(hello, "gpt", "placeholder", 1)))
-	if p.Model != "gpt" || p.Call.ModelInBody || p.Call.Path != "/openai/deployments/{deployment}/chat/completions" {
-		t.Errorf("from the path: %q, %t, %s", p.Model, p.Call.ModelInBody, p.Call.Path)
+	if p.Model != "gpt" || p.Call.ModelEdit != nil || p.Call.Path != "/openai/deployments/{deployment}/chat/completions" {
+		t.Errorf("from the path: %q, %t, %s", p.Model, p.Call.ModelEdit != nil, p.Call.Path)
 	}
 	p = planned(t, open(), input(t, v1Chat+"/", hello))
-	if p.Model != "gpt" || !p.Call.ModelInBody || p.Call.Path != v1Chat || string(p.Call.Body) != hello {
-		t.Errorf("from the body: %q, %t, %s", p.Model, p.Call.ModelInBody, p.Call.Path)
+	if p.Model != "gpt" || p.Call.ModelEdit == nil || p.Call.Path != v1Chat || sent(&p) != hello {
+		t.Errorf("from the body: %q, %t, %s", p.Model, p.Call.ModelEdit != nil, p.Call.Path)
 	}
 	if p.Call.FirstByteTimeout != 7*time.Second {
 		t.Errorf("first-byte timeout %v, want the model's", p.Call.FirstByteTimeout)
 	}
 	p = planned(t, open(), input(t, "/openai/v1/audio/transcriptions", "--x", "Content-Type=multipart/form-data; boundary=x"))
-	if p.Model != "" || p.Call.Pin != "west" || string(p.Call.Body) != "--x" {
+	if p.Model != "" || p.Call.Pin != "west" || sent(&p) != "--x" {
 		t.Errorf("multipart: model %q, pin %q", p.Model, p.Call.Pin)
 	}
 }
@@ -177,15 +196,15 @@ func TestPlanOutputCap(t *testing.T) {
 	capped.Product.MaxOutputTokens = 7
 	p := planned(t, capped, input(t, v1Chat, hello))
 	want := strings.TrimSuffix(hello, "}") + `,"max_completion_tokens":7}`
-	if string(p.Call.Body) != want || p.Request.MaxOutput != 7 {
-		t.Errorf("%s", p.Call.Body)
+	if sent(&p) != want || p.Request.MaxOutput != 7 {
+		t.Error(sent(&p))
 	}
 	own := strings.Replace(hello, "{", `{"max_tokens":3,`, 1)
-	if p := planned(t, capped, input(t, v1Chat, own)); string(p.Call.Body) != own || p.Request.MaxOutput != 3 {
-		t.Errorf("a cap of its own: %s", p.Call.Body)
+	if p := planned(t, capped, input(t, v1Chat, own)); sent(&p) != own || p.Request.MaxOutput != 3 {
+		t.Errorf("a cap of its own: %s", sent(&p))
 	}
-	if p := planned(t, open(), input(t, v1Chat, hello)); string(p.Call.Body) != hello {
-		t.Errorf("no cap in the product: %s", p.Call.Body)
+	if p := planned(t, open(), input(t, v1Chat, hello)); sent(&p) != hello {
+		t.Errorf("no cap in the product: %s", sent(&p))
 	}
 }
 
@@ -204,9 +223,9 @@ func TestPlanAsksForUsage(t *testing.T) {
 		"usage turned off": {v1Chat, strings.Replace(stream, "{", `{"stream_options":{"include_usage":false},`, 1), true},
 	} {
 		p := planned(t, open(), input(t, c.target, c.body))
-		asked := strings.Contains(string(p.Call.Body), `"include_usage":true`)
-		if c.asks && (!asked || string(p.Call.PlainBody) != c.body) || !c.asks && (p.Call.PlainBody != nil || string(p.Call.Body) != c.body) {
-			t.Errorf("%s: %s, plain %s", name, p.Call.Body, p.Call.PlainBody)
+		asked := strings.Contains(sent(&p), `"include_usage":true`)
+		if c.asks && (!asked || plain(&p) != c.body) || !c.asks && (p.Call.AskUsage != nil || sent(&p) != c.body) {
+			t.Errorf("%s: %s, plain %s", name, sent(&p), plain(&p))
 		}
 	}
 }

@@ -29,7 +29,6 @@ var ErrAborted = errors.New("proxy: answer broken off")
 
 // The defaults of Options. Defaults that are exported are also the defaults of settings.
 const (
-	DefaultMaxBody          = 100 << 20
 	DefaultHeartbeat        = 20 * time.Second
 	DefaultStreamBeginAfter = 100 * time.Second
 	DefaultAnswerTimeout    = 220 * time.Second
@@ -43,9 +42,9 @@ type Options struct {
 	Owners  *affinity.Store
 	Policy  *policy.Policy
 	Logger  *slog.Logger
+	Bodies  *body.Store // default: a Store with its defaults
 
 	APIVersionFloor  string        // on classic paths the api-version that replaces older ones; empty = the client's passes unchanged
-	MaxBody          int64         // the largest request body, in bytes
 	Heartbeat        time.Duration // after this long without an event the gateway sends a comment on a stream
 	StreamBeginAfter time.Duration // a stream that has no event by then begins with a comment
 	AnswerTimeout    time.Duration // how long a whole answer may take to begin
@@ -53,7 +52,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	if o.Bodies == nil {
+		o.Bodies = body.New(body.Options{})
+	}
 	o.Heartbeat = cmp.Or(o.Heartbeat, DefaultHeartbeat)
 	o.StreamBeginAfter = cmp.Or(o.StreamBeginAfter, DefaultStreamBeginAfter)
 	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, DefaultAnswerTimeout)
@@ -109,18 +110,9 @@ func (p *Proxy) Serve(in Inference) error {
 	if err != nil {
 		return err
 	}
-	if err := p.readBody(in, product, &todo); err != nil {
-		return err
-	}
 	todo.Call.Caller = cmp.Or(in.Record.Subscription, in.Record.User)
 	ctx := in.R.Context()
-	if err := pin(ctx, p.options.Owners, in.Record.Subscription, &todo); err != nil {
-		return err
-	}
-	if err := p.options.Owners.FirstDelivery(ctx, in.Record.Subscription, todo.Invocation); err != nil {
-		return err
-	}
-	reservation, err := p.options.Limiter.Reserve(ctx, in.Record.Caller, todo.Model, todo.Cost)
+	reservation, err := p.admit(ctx, in, product, &todo)
 	if err != nil {
 		in.Audit.DropRequest() // otherwise a caller without quota could fill the storage
 		return err
@@ -140,6 +132,20 @@ func (p *Proxy) Serve(in Inference) error {
 	return d.run()
 }
 
+// admit reads the body, completes the plan and reserves what the request may use.
+func (p *Proxy) admit(ctx context.Context, in Inference, product policy.Product, todo *plan.Plan) (*quota.Reservation, error) {
+	if err := p.readBody(in, product, todo); err != nil {
+		return nil, err
+	}
+	if err := pin(ctx, p.options.Owners, in.Record.Subscription, todo); err != nil {
+		return nil, err
+	}
+	if err := p.options.Owners.FirstDelivery(ctx, in.Record.Subscription, todo.Invocation); err != nil {
+		return nil, err
+	}
+	return p.options.Limiter.Reserve(ctx, in.Record.Caller, todo.Model, todo.Cost)
+}
+
 // checkedBody is the size in bytes of the smallest body before whose reading the limits are
 // checked. A smaller body costs less than the check, and Reserve checks the limits anyway.
 const checkedBody = 64 << 10
@@ -155,8 +161,8 @@ func (p *Proxy) readHead(in Inference, product policy.Product) (plan.Plan, error
 	if err != nil {
 		return todo, err
 	}
-	if length > p.options.MaxBody {
-		return todo, body.TooLarge(p.options.MaxBody)
+	if err := p.options.Bodies.Check(length); err != nil {
+		return todo, err
 	}
 	if length >= 0 && length < checkedBody {
 		return todo, nil
@@ -173,9 +179,10 @@ func (p *Proxy) readHead(in Inference, product policy.Product) (plan.Plan, error
 	return todo, p.options.Pool.Available(todo.Model)
 }
 
-// readBody reads the body and completes the plan.
+// readBody reads the body and completes the plan. The record owns the body from then on.
 func (p *Proxy) readBody(in Inference, product policy.Product, todo *plan.Plan) error {
-	held, err := body.Read(in.R, p.options.MaxBody)
+	owner := cmp.Or(in.Record.Subscription, "user:"+in.Record.User)
+	held, err := p.options.Bodies.Read(in.R, owner)
 	if err != nil {
 		return err
 	}

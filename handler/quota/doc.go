@@ -7,6 +7,7 @@
 // time of the last decision; the number of writes; and the last write id of each of the last
 // 64 writers. One compare-and-swap decides all limits of a counter.
 //
+//	Check    refuses, before the body is read, what Reserve would refuse whatever the body says
 //	Reserve  holds the cost in every counter: the estimate in soft limits, the bound in hard limits
 //	Again    holds the cost once more for a further attempt, if the previous attempt was kept
 //	Hedge    holds the cost once more for a second attempt beside the present one

@@ -158,13 +158,24 @@ func (m *instance) serve(coming context.Context, rng *rand.Rand) {
 	}
 }
 
+// checkAndReserve reserves, and asks before that whether the request can pass, as for a large
+// body.
+func (m *instance) checkAndReserve(ctx context.Context, cost quota.Cost, large bool) (*quota.Reservation, error) {
+	if large {
+		if err := m.limiter.Check(ctx, alice, "gpt", true); err != nil {
+			return nil, err
+		}
+	}
+	return m.limiter.Reserve(ctx, alice, "gpt", cost)
+}
+
 func (m *instance) request(ctx context.Context, used int64, lasts time.Duration) {
 	asked := time.Now().Truncate(time.Minute).Unix()
 	m.acc.mu.Lock()
 	m.acc.asked[asked] += used
 	m.acc.mu.Unlock()
 	cost := quota.Cost{Estimate: m.sim.bound / 2, Bound: m.sim.bound}
-	res, err := m.limiter.Reserve(ctx, alice, "gpt", cost)
+	res, err := m.checkAndReserve(ctx, cost, used%2 == 0)
 	m.acc.mu.Lock()
 	switch kind := gateway.KindOf(err); {
 	case err == nil:

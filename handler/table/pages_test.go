@@ -26,7 +26,8 @@ func (p *pages) Do(r *http.Request) (*http.Response, error) {
 	}
 	var entities []string
 	for i := range p.rows[p.next] {
-		entities = append(entities, fmt.Sprintf(`{"odata.etag":"e","PartitionKey":"p","RowKey":"%d-%d","Timestamp":"2026-01-01T00:00:00Z"}`, p.next, i))
+		entities = append(entities, fmt.Sprintf(`{"odata.etag":"e","PartitionKey":"p","RowKey":"%d-%d","Timestamp":"2026-01-01T00:00:00Z"}`,
+			p.next, i))
 	}
 	header := http.Header{"Content-Type": {"application/json;odata=fullmetadata"}}
 	if p.next++; p.next < len(p.rows) {
@@ -40,7 +41,8 @@ func (p *pages) Do(r *http.Request) (*http.Response, error) {
 func TestScanReadsShortPages(t *testing.T) {
 	transport := &pages{t: t, rows: []int{0, 200, 0, 0, 3, 0}}
 	a, err := table.NewAzure(table.AzureOptions{
-		ConnectionString: "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=YQ==;EndpointSuffix=core.windows.net", Table: "t", Transport: transport,
+		ConnectionString: "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=YQ==;EndpointSuffix=core.windows.net", Table: "t",
+		Transport: transport,
 	})
 	if err != nil {
 		t.Fatal(err)

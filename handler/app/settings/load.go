@@ -147,6 +147,9 @@ func (s *Values) contradictions() (mistakes []error) {
 		"GATEWAY_LOGS_ENDPOINT: needs GATEWAY_LOGS_RULE, and the reverse; set both or neither")
 	add(strings.HasPrefix(s.LogsURL, "http:"),
 		"GATEWAY_LOGS_ENDPOINT: must begin with https://, because the gateway sends a token there")
+	add(s.MaxBodyMB*5 > s.BodyDiskMB*4,
+		"GATEWAY_BODY_DISK_MB: is too small for one body of GATEWAY_MAX_BODY_MB, because a fifth stays free for other callers; "+
+			"set it to %d or more", (s.MaxBodyMB*5+3)/4)
 	add(s.Secrets != nil && s.KeyVaultURL != "",
 		"GATEWAY_SECRETS: set together with GATEWAY_KEY_VAULT_URI; keep one of them")
 	for _, r := range s.Backends {

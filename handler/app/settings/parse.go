@@ -153,6 +153,18 @@ func parseMaxBody(s *Values, v string) error {
 	return nil
 }
 
+// mebibytes returns the parser of an amount of memory or disk space.
+func mebibytes(field func(*Values) *int64) func(*Values, string) error {
+	return func(s *Values, v string) error {
+		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil || n < 16 {
+			return fmt.Errorf("must be a whole number of MiB from 16, not %q", v)
+		}
+		*field(s) = n
+		return nil
+	}
+}
+
 func parseAudit(s *Values, v string) error {
 	if v != "strict" && v != "relaxed" {
 		return fmt.Errorf("must be strict or relaxed, not %q", v)

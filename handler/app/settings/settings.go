@@ -11,6 +11,7 @@ import (
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/front"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/logs"
@@ -39,6 +40,8 @@ type Values struct {
 	APIVersionFloor        string
 	Fronted                bool
 	MaxBodyMB              int64
+	BodyMemoryMB           int64 // 0 = a quarter of the process's memory limit
+	BodyDiskMB             int64
 	AuditRelaxed           bool
 	AuditWait              time.Duration
 	JournalInterval        time.Duration
@@ -128,8 +131,18 @@ var Rows = []setting{
 		boolean(func(s *Values) *bool { return &s.Fronted }),
 	},
 	{
-		"GATEWAY_MAX_BODY_MB", strconv.Itoa(proxy.DefaultMaxBody >> 20), "Largest request body in MiB.",
+		"GATEWAY_MAX_BODY_MB", strconv.Itoa(body.DefaultMaxBody >> 20), "Largest request body in MiB.",
 		parseMaxBody,
+	},
+	{
+		"GATEWAY_BODY_MEMORY_MB", "",
+		"MiB of memory for the bodies up to 1 MiB of all requests together. Empty: a quarter of the process's memory limit.",
+		mebibytes(func(s *Values) *int64 { return &s.BodyMemoryMB }),
+	},
+	{
+		"GATEWAY_BODY_DISK_MB", strconv.Itoa(body.DefaultDisk >> 20),
+		"MiB in the folder for temporary files for the larger bodies of all requests together.",
+		mebibytes(func(s *Values) *int64 { return &s.BodyDiskMB }),
 	},
 	{
 		"GATEWAY_AUDIT", "strict",

@@ -17,7 +17,7 @@ type Counts struct {
 	Statuses    map[int]int64        `json:"statuses"`
 	Usage       Usage                `json:"usage"`   // of complete answers
 	Partial     Usage                `json:"partial"` // of answers that were cut off, up to the cut
-	Charged     Usage                `json:"charged"` // of refusals that are charged, as those of the content filter
+	Charged     Usage                `json:"charged"` // of answers that cost although they are not complete
 	Deployments map[string]*Deployed `json:"deployments"`
 	Attempts    map[string]int       `json:"attempts"` // number of requests by client request id
 	Last        *Exchange            `json:"last,omitempty"`
@@ -148,7 +148,7 @@ func (e *Exchange) partial(u Usage, tokens int) {
 	l.counts.Partial.add(u)
 }
 
-// charged counts a refusal that costs u.
+// charged counts an answer that costs u and is not complete.
 func (e *Exchange) charged(u Usage) {
 	e.Usage = u
 	e.ledger.mu.Lock()

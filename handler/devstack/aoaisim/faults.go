@@ -1,6 +1,8 @@
 package aoaisim
 
 import (
+	_ "embed"
+	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -199,20 +201,23 @@ func (s *faultSet) plan(deployment string, chance func(float64) bool) plan {
 	return p
 }
 
-// The probabilities of faults that happen without being set, if Options.Random is true.
-const (
-	throttleChance = 0.03
-	resetChance    = 0.01
-	cutChance      = 0.005
-)
+// random has the faults of Options.Random. At most one of them strikes a request.
+//
+//go:embed random.json
+var random []byte
+
+var randomFaults = sync.OnceValue(func() (list []Fault) {
+	if err := json.Unmarshal(random, &list); err != nil {
+		panic(err) // the file is a part of the program
+	}
+	return list
+})
 
 func (r *Region) unkind(p *plan) {
-	switch {
-	case r.chance(throttleChance):
-		p.status = &Fault{Status: 429, Headers: map[string]string{"Retry-After": "1", "retry-after-ms": "500"}}
-	case r.chance(resetChance):
-		p.earlyReset = true
-	case p.cut == "" && r.chance(cutChance):
-		p.cut, p.cutAfter = DoCutReset, 5
+	for _, f := range randomFaults() {
+		if r.chance(f.Probability) {
+			p.add(&f)
+			return
+		}
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"aoaigateway/handler/devstack/aoaisim/wire"
 )
 
 // Start listens on 127.0.0.1 until Close. It returns the URLs of the data endpoint and of
-// the control endpoint, without trailing slashes.
+// the control endpoint, without trailing slashes. The control endpoint is plain HTTP.
 func (r *Region) Start() (url, control string, err error) {
 	var lc net.ListenConfig
 	data, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -23,13 +25,28 @@ func (r *Region) Start() (url, control string, err error) {
 	}
 	r.listenMu.Lock()
 	defer r.listenMu.Unlock()
-	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 32 << 10}
+	r.server = wire.New(r, r.o.Wire)
 	r.control = &http.Server{Handler: r.Control(), ReadHeaderTimeout: time.Minute}
 	r.listener, r.addr = data, data.Addr().String()
-	go func() { _ = r.server.Serve(data) }()
+	go r.server.Serve(data)
 	go func() { _ = r.control.Serve(side) }()
-	return "http://" + r.addr, "http://" + side.Addr().String() + "/control", nil
+	return r.server.Scheme() + "://" + r.addr, "http://" + side.Addr().String() + "/control", nil
 }
+
+// Serve accepts the connections of a listener of another kind until end is called.
+func (r *Region) Serve(l net.Listener) (end func()) {
+	server := wire.New(r, r.o.Wire)
+	done := make(chan struct{})
+	go func() { defer close(done); server.Serve(l) }()
+	return func() {
+		_ = l.Close()
+		server.Close()
+		<-done
+	}
+}
+
+// CA returns the certificate of all regions of this process, in PEM.
+func CA() []byte { return wire.CA() }
 
 // Close stops listening and closes all connections.
 func (r *Region) Close() {
@@ -39,7 +56,10 @@ func (r *Region) Close() {
 	if r.server == nil {
 		return
 	}
-	_ = r.server.Close()
+	if r.listener != nil {
+		_ = r.listener.Close()
+	}
+	r.server.Close()
 	_ = r.control.Close()
 	r.listener, r.server = nil, nil
 }
@@ -75,7 +95,7 @@ func (r *Region) refuse(f Fault) {
 	if r.listener == nil {
 		return
 	}
-	r.server.SetKeepAlivesEnabled(false)
+	r.server.Drain()
 	_ = r.listener.Close()
 	r.listener = nil
 	if f.Millis > 0 {
@@ -95,9 +115,8 @@ func (r *Region) accept() {
 		return
 	}
 	r.listener = l
-	r.server.SetKeepAlivesEnabled(true)
-	server := r.server
-	go func() { _ = server.Serve(l) }()
+	r.server.Resume()
+	go r.server.Serve(l)
 }
 
 // relisten listens on a port that was closed a moment ago. The kernel may need some time to

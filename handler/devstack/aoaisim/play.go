@@ -155,14 +155,32 @@ func (p *performance) stream() {
 		x.reset()
 		return
 	}
+	whole := p.steps()
+	if whole && !p.ended {
+		p.last()
+	}
+}
+
+// steps does the steps of a stream. It returns false if the stream was cut off, and counts
+// it then, also if the handler is aborted.
+func (p *performance) steps() (whole bool) {
+	defer func() {
+		if !whole {
+			p.partial()
+		}
+	}()
 	repeat := scenario.Step{}
-	for _, step := range p.s.Steps {
+	for i, step := range p.s.Steps {
 		ok := true
+		if step.Do == scenario.Send && i == len(p.s.Steps)-1 && !p.ended {
+			p.last() // before the bytes are sent, as in bill
+			p.ended = true
+		}
 		switch step.Do {
 		case scenario.Send:
 			for i := 0; i <= repeat.N && ok; i++ {
 				ok = p.send(event{text: p.text(step.Text.Execute)})
-				x.pause(repeat.Time)
+				p.x.pause(repeat.Time)
 			}
 			repeat = scenario.Step{}
 		case scenario.Repeat:
@@ -170,23 +188,26 @@ func (p *performance) stream() {
 		case scenario.Answer:
 			ok = p.answer(step.N)
 		case scenario.Wait:
-			x.pause(step.Time)
+			p.x.pause(step.Time)
 		default:
-			ok = x.end(step)
+			ok = p.x.end(step)
 		}
 		if !ok {
-			p.partial()
-			return
+			return false
 		}
 	}
-	if !p.ended {
-		p.last()
-	}
+	return true
 }
 
 // last counts a stream that ended without the terminal event of the ordinary answer: that
 // of a scenario, or one that ends too early.
 func (p *performance) last() {
+	if p.s.Billed == "prompt" && p.a != nil {
+		u := Usage{Prompt: p.a.usage.Prompt, Cached: p.a.usage.Cached, Completion: int64(p.words)}
+		u.Total = u.Prompt + u.Completion
+		p.x.log.charged(u)
+		return
+	}
 	if p.s.Billed != "" || p.next == nil || p.n == 0 || p.s.Steps[len(p.s.Steps)-1].Do == scenario.Send {
 		p.bill(true)
 		return
@@ -268,16 +289,26 @@ func (x *exchange) spoken(status int, reason string, body []byte) bool {
 	return true
 }
 
+// flushed sends what was written, but no headers if there are none yet.
+func (x *exchange) flushed() {
+	if x.log.Status != 0 {
+		x.flush()
+	}
+}
+
 // end does a step that is about the connection. It returns false if the answer is over.
 func (x *exchange) end(step scenario.Step) bool {
 	switch step.Do {
 	case scenario.Silence:
 		x.hang(&Fault{})
 	case scenario.Close:
-		x.flush()
-		x.drop(false)
-	case scenario.Reset, scenario.RST:
-		x.flush()
+		x.flushed()
+		x.drop()
+	case scenario.Reset:
+		x.flushed()
+		x.reset()
+	case scenario.RST:
+		x.flushed()
 		x.resetStream(step.N)
 	case scenario.GoAway:
 		x.goAway(step.N)

@@ -1,8 +1,13 @@
 // Package aoaisim simulates one Azure OpenAI region. It is an http.Handler for the classic
 // surface (/openai/deployments/{deployment}/…?api-version=) and the v1 surface
-// (/openai/v1/…, with the deployment in the member "model" of the body). It has rate limits
-// for each deployment. With Options.Random it refuses some requests and cuts some answers
-// off.
+// (/openai/v1/…, with the deployment in the member "model" of the body). It follows what
+// Azure was seen to do: what it makes binds to it, it enforces the limits of requests, models
+// and deployments, and it serves TLS with HTTP/2. The tests facts_*_test.go list these facts
+// with their public sources. With Options.Random it refuses some requests and cuts some
+// answers off.
+//
+// Every answer that is not ordinary, each refusal too, is a scenario: a file in
+// scenario/files. Region.Counts has what the region would bill.
 //
 // Answers depend only on the prompt and on the member "seed" of the request. One word of
 // output is one token. The prompt can control the answer: [tokens:N] asks for N words, and
@@ -35,6 +40,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/devstack/aoaisim/scenario"
+	"aoaigateway/handler/devstack/aoaisim/wire"
 )
 
 // Profile says how closely a region follows Azure.
@@ -58,6 +64,7 @@ type Options struct {
 	EventDelay       time.Duration // time between the events of a stream
 	OldestAPIVersion string        // earlier api-versions are answered with 404 on classic paths; default 2023-05-15
 	Switches         Switches
+	Wire             wire.Options
 }
 
 // Switches choose between things that Azure was seen to do in several ways, or of which
@@ -113,7 +120,7 @@ type Region struct {
 	dice   *mrand.Rand
 
 	listenMu sync.Mutex
-	server   *http.Server
+	server   *wire.Server
 	control  *http.Server
 	listener net.Listener // nil while connections are refused
 	addr     string
@@ -245,16 +252,17 @@ func (x *exchange) send(q *request, a *answer) {
 	if asked := q.scenario(); asked != "" {
 		name = asked
 	}
-	if s := scenario.Find(name, apiNames[x.route.operation], stream); s != nil {
+	s := scenario.Find(name, apiNames[x.route.operation], stream)
+	if x.route.operation == opResponses && (s == nil || s.Status == http.StatusOK && s.Billed != "none") {
+		x.region.keep(q, a)
+	}
+	if s != nil {
 		x.play(s, q, a, scene{})
 		return
 	}
-	if x.route.operation == opResponses {
-		x.region.keep(q, a)
-		if q.Background {
-			x.background(q, a)
-			return
-		}
+	if q.Background && x.route.operation == opResponses {
+		x.background(q, a)
+		return
 	}
 	x.play(ordinary(stream), q, a, scene{})
 }

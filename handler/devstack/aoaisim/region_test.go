@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim/wire"
 )
 
 const key = "region-key"
@@ -20,7 +21,7 @@ const key = "region-key"
 func start(t *testing.T, change func(*aoaisim.Options)) (r *aoaisim.Region, url, control string) {
 	t.Helper()
 	o := aoaisim.Options{
-		Key: key, Token: "entra-token",
+		Key: key, Token: "entra-token", Wire: wire.Options{Plain: true},
 		Deployments: map[string]aoaisim.Deployment{
 			"chat": {Model: "gpt-4o-mini"}, "embed": {Model: "text-embedding-3-small"},
 			"instruct": {Model: "gpt-35-turbo-instruct"},

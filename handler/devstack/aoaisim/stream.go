@@ -3,9 +3,10 @@ package aoaisim
 import (
 	"encoding/json"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
+
+	"aoaigateway/handler/devstack/aoaisim/wire"
 )
 
 // beforeHeaders applies the faults that come before an answer begins. It returns true if
@@ -60,19 +61,50 @@ func (x *exchange) hang(f *Fault) {
 	}
 }
 
-// reset closes the connection so that the client gets a TCP reset.
-func (x *exchange) reset() { x.drop(true) }
+// internalError is the code of RST_STREAM of a server that fails (RFC 9113, section 7).
+const internalError = 2
 
-func (x *exchange) drop(reset bool) {
+// reset breaks the answer off: with a TCP reset, or over HTTP/2 with a reset of the stream.
+func (x *exchange) reset() { x.resetStream(internalError) }
+
+// resetStream is reset with a code for HTTP/2.
+func (x *exchange) resetStream(code int) {
 	x.log.Cut = true
-	conn, _, err := http.NewResponseController(x.w).Hijack()
-	if err != nil { // over HTTP/2 or with a recorder the connection cannot be taken, so the handler is aborted
+	conn := wire.Of(x.r.Context())
+	if conn == nil || conn.HTTP2() {
+		if conn != nil {
+			conn.NextRST(code)
+		}
 		panic(http.ErrAbortHandler)
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok && reset {
-		_ = tcp.SetLinger(0)
+	_, _, _ = http.NewResponseController(x.w).Hijack()
+	conn.Reset()
+}
+
+// drop closes the connection; over HTTP/2 with all its streams.
+func (x *exchange) drop() {
+	x.log.Cut = true
+	conn := wire.Of(x.r.Context())
+	if conn == nil || conn.HTTP2() {
+		if conn != nil {
+			_ = conn.Close()
+		}
+		panic(http.ErrAbortHandler)
 	}
+	_, _, _ = http.NewResponseController(x.w).Hijack()
 	_ = conn.Close()
+}
+
+func (x *exchange) goAway(code int) {
+	if conn := wire.Of(x.r.Context()); conn != nil {
+		conn.GoAway(code)
+	}
+}
+
+func (x *exchange) stall() {
+	if conn := wire.Of(x.r.Context()); conn != nil {
+		conn.Stall()
+	}
 }
 
 // ready waits until the next event may be sent.
@@ -109,7 +141,11 @@ func (x *exchange) cut() {
 	x.log.Cut = true
 	if x.plan.cut != DoCutEnd {
 		x.flush()
-		x.drop(x.plan.cut == DoCutReset)
+		if x.plan.cut == DoCutReset {
+			x.reset()
+			return
+		}
+		x.drop()
 	}
 }
 
@@ -150,11 +186,3 @@ func (x *exchange) sendBytes(p []byte) bool {
 	x.region.counts.event()
 	return true
 }
-
-// resetStream ends the answer with a reset: of the stream over HTTP/2, of the connection
-// over HTTP/1.1.
-func (x *exchange) resetStream(_ int) { x.reset() }
-
-func (x *exchange) goAway(_ int) {}
-
-func (x *exchange) stall() {}

@@ -191,8 +191,8 @@ func (s *Services) startStorage(ctx context.Context, root string, memory bool) e
 	return nil
 }
 
-// startLogs starts the stand-in for Log Analytics. It stores its certificate beside the
-// settings file, and its rows too unless storage is in memory only.
+// startLogs starts the stand-in for Log Analytics. It stores its certificate and that of the
+// regions beside the settings file, and its rows too unless storage is in memory only.
 func (s *Services) startLogs(o Options, tokens loganalytics.Tokens) (caFile string, err error) {
 	dir, name := filepath.Split(o.EnvFile)
 	name = strings.TrimSuffix(name, filepath.Ext(name))
@@ -212,7 +212,7 @@ func (s *Services) startLogs(o Options, tokens loganalytics.Tokens) (caFile stri
 	}
 	s.stops = append(s.stops, s.Logs.Close)
 	caFile = filepath.Join(dir, name+"-ca.pem")
-	return caFile, replaceFile(caFile, s.Logs.CA)
+	return caFile, replaceFile(caFile, append(aoaisim.CA(), s.Logs.CA...))
 }
 
 // backend is one element of GATEWAY_BACKENDS.

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/devstack/aoaisim/wire"
 	"aoaigateway/handler/devstack/stack"
 )
 
@@ -51,7 +53,8 @@ func call(t *testing.T, method, url string, header map[string]string) (int, stri
 	for name, value := range header {
 		req.Header.Set(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: wire.Roots()}, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,11 +70,14 @@ func linkNodes(all templates) (nodes []string) {
 }
 
 func refers(e *expr, module string) bool {
-	found := false
+	if !strings.Contains(e.text(), module) {
+		return false
+	}
+	use, found := regexp.MustCompile(`\b`+module+`\b(\.\??outputs|$)`), false
 	e.walk(func(e *expr) {
 		switch e.Kind {
 		case "identifier", "member_expression", "binary_expression", "template":
-			found = found || regexp.MustCompile(`\b`+module+`\b(\.\??outputs|$)`).MatchString(e.Text)
+			found = found || use.MatchString(e.Text)
 		}
 	})
 	return found

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -23,6 +24,7 @@ import (
 	"aoaigateway/handler/auth"
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
+	"aoaigateway/handler/devstack/aoaisim/wire"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
@@ -57,21 +59,41 @@ type bench struct {
 	key    string
 }
 
-func newBench(b *testing.B, region http.HandlerFunc) *bench {
+// onBothWires measures with a region as Azure serves it, and with one without TLS.
+func onBothWires(b *testing.B, measure func(b *testing.B, o wire.Options)) {
+	b.Helper()
+	b.Run("tls-http2", func(b *testing.B) { measure(b, wire.Options{}) })
+	b.Run("plain-http1", func(b *testing.B) { measure(b, wire.Options{Plain: true}) })
+}
+
+// serveRegion serves the region on loopback and returns its URL.
+func serveRegion(b *testing.B, region http.Handler, o wire.Options) string {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := wire.New(region, o)
+	go server.Serve(l)
+	b.Cleanup(func() { _ = l.Close(); server.Close() })
+	return server.Scheme() + "://" + l.Addr().String()
+}
+
+func newBench(b *testing.B, region http.HandlerFunc, o wire.Options) *bench {
 	b.Helper()
 	serve := func(h http.Handler) string {
 		s := httptest.NewServer(h)
 		b.Cleanup(s.Close)
 		return s.URL
 	}
-	direct := serve(region)
+	direct := serveRegion(b, region, o)
 	u, err := url.Parse(direct)
 	if err != nil {
 		b.Fatal(err)
 	}
 	bare := serve(&httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
-		Transport: backend.NewTransport(nil),
+		Transport: backend.NewTransport(wire.Roots()),
 	})
 	pol, err := policy.Parse("policy.yaml", []byte(benchPolicy))
 	if err != nil {
@@ -83,7 +105,7 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	store := table.NewMem()
 	p := app.New(s, pol, app.Services{
 		Subscriptions: store, Quota: table.NewMem(), Usage: table.NewMem(), Journal: table.NewMem(), Blobs: &blob.Mem{},
-		Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(nil),
+		Secrets: secret.Map{"secret": "k"}, Transport: backend.NewTransport(wire.Roots()),
 	}, slog.New(slog.NewJSONHandler(io.Discard, nil))) //nolint:sloglint // writing the log line is a part of the cost
 	p.Start()
 	_, keys, err := auth.NewSubscriptions(store).Create(b.Context(), auth.Subscription{ID: "team", Product: "default"}, auth.Keys{})
@@ -92,7 +114,7 @@ func newBench(b *testing.B, region http.HandlerFunc) *bench {
 	}
 	gateway := serve(p.Handler)
 	b.Cleanup(func() { p.Close(context.Background()) })
-	client := &http.Client{Transport: backend.NewTransport(nil)}
+	client := &http.Client{Transport: backend.NewTransport(wire.Roots())}
 	return &bench{client, map[string]string{"direct": direct, "bare": bare, "gateway": gateway}, keys.Primary}
 }
 
@@ -163,19 +185,19 @@ func (x *bench) compare(b *testing.B, body string, calls, units int) {
 // one piece.
 func BenchmarkCPUOfARequest(b *testing.B) {
 	answer := strings.Replace(wholeChat, "one two three", strings.Repeat("word ", 400), 1)
-	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
+	region := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, answer)
-	})
+	}
 	body := fmt.Sprintf(`{"messages":[{"role":"user","content":"%s"}],"max_tokens":100}`, strings.Repeat("ask ", benchPrompt/4))
-	x.compare(b, body, benchCalls, 1)
+	onBothWires(b, func(b *testing.B, o wire.Options) { newBench(b, region, o).compare(b, body, benchCalls, 1) })
 }
 
 // BenchmarkCPUOfAStreamedChunk measures 32 simultaneous streams that send each event
 // separately.
 func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
-	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
+	region := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
 		control := http.NewResponseController(w)
@@ -187,13 +209,15 @@ func BenchmarkCPUOfAStreamedChunk(b *testing.B) {
 			_ = control.Flush()
 		}
 		_, _ = io.WriteString(w, lastChunk+usageChunk+doneEvent)
-	})
-	x.compare(b, `{"messages":[{"role":"user","content":"ask"}],"max_tokens":100,"stream":true,"stream_options":{"include_usage":true}}`,
-		benchStreams, benchEvents)
+	}
+	const body = `{"messages":[{"role":"user","content":"ask"}],"max_tokens":100,"stream":true,"stream_options":{"include_usage":true}}`
+	onBothWires(b, func(b *testing.B, o wire.Options) { newBench(b, region, o).compare(b, body, benchStreams, benchEvents) })
 }
 
 // BenchmarkMemoryOfAStream measures how much heap and stack memory each open stream needs.
-func BenchmarkMemoryOfAStream(b *testing.B) {
+func BenchmarkMemoryOfAStream(b *testing.B) { onBothWires(b, memoryOfAStream) }
+
+func memoryOfAStream(b *testing.B, o wire.Options) {
 	const streams = 200
 	release := make(chan struct{})
 	x := newBench(b, func(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +226,7 @@ func BenchmarkMemoryOfAStream(b *testing.B) {
 		_, _ = io.WriteString(w, strings.Repeat(firstChunk, 20))
 		_ = http.NewResponseController(w).Flush()
 		<-release
-	})
+	}, o)
 	defer close(release)
 	held := map[string]float64{}
 	for _, to := range []string{"direct", "bare", "gateway"} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"aoaigateway/handler/body"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -79,9 +80,9 @@ func TestHedgeIsCountedAndCharged(t *testing.T) {
 
 // heldFor returns what one attempt holds in a hard limit (bound) and in a soft limit
 // (estimate).
-func heldFor(t *testing.T, body string) (bound, estimate int64) {
+func heldFor(t *testing.T, text string) (bound, estimate int64) {
 	t.Helper()
-	req, err := openai.ParseRequest(openai.Chat, []byte(body))
+	req, err := openai.ParseRequest(openai.Chat, body.Of([]byte(text)))
 	if err != nil {
 		t.Fatal(err)
 	}

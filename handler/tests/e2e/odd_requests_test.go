@@ -43,7 +43,7 @@ func TestUnusualRequestsAreServed(t *testing.T) {
 			"Transfer-Encoding: chunked", 1) + strings.TrimSuffix(chunked, "\r\n") + "Api-Key: evil\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := wire(r, fill.Replace(c))
+			a := sendRaw(r, fill.Replace(c))
 			if a.Status == http.StatusContinue { // the final answer follows and is not read here
 				return
 			}
@@ -112,7 +112,7 @@ func TestNotHTTPIsRefused(t *testing.T) {
 		"no HTTP":                  "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 		"a newer HTTP":             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	} {
-		a := wire(r, fill.Replace(c))
+		a := sendRaw(r, fill.Replace(c))
 		if a.Err == nil && a.Status < 400 {
 			t.Errorf("%s: %d", name, a.Status)
 		}
@@ -153,7 +153,7 @@ func TestUnreadBodyFreesConnection(t *testing.T) {
 		if method == http.MethodPost {
 			c = unsent(call(method, target, ""))
 		}
-		if a := wire(r, fill.Replace(strings.Replace(c, "api-key", "x", 1))); a.Status != status {
+		if a := sendRaw(r, fill.Replace(strings.Replace(c, "api-key", "x", 1))); a.Status != status {
 			t.Errorf("%s: %d, %v", request, a.Status, a.Err)
 		}
 	}
@@ -162,6 +162,6 @@ func TestUnreadBodyFreesConnection(t *testing.T) {
 func TestBodyPausesTooLong(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Settings: func(s *settings.Values) { s.ClientIdleTimeout = 50 * time.Millisecond }})
 	head := strings.NewReplacer("{key}", r.Key, "{host}", "gateway").Replace(unsent(call("POST", harness.ChatPath, "")))
-	a := wire(r, head+harness.ChatBody)
+	a := sendRaw(r, head+harness.ChatBody)
 	wantRefusal(r, t, a, bad{status: 400, says: "paused"})
 }

@@ -82,7 +82,7 @@ func TestRegionErrorsPassUnchanged(t *testing.T) {
 // own sends a request with the host name that clients use.
 func own(r *harness.Gateway, body string) harness.Answer {
 	r.T.Helper()
-	return wire(r, strings.NewReplacer("{key}", r.Key, "{host}", "gateway.example").Replace(call("POST", harness.ChatPath, body)))
+	return sendRaw(r, strings.NewReplacer("{key}", r.Key, "{host}", "gateway.example").Replace(call("POST", harness.ChatPath, body)))
 }
 
 func TestCredentialRefusalIsNotQuoted(t *testing.T) {

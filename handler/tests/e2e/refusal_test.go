@@ -31,7 +31,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	r.SetState("late", auth.Suspended)
 	for _, c := range slices.Concat(callers, routes, bodies) {
 		t.Run(c.name, func(t *testing.T) {
-			a := wire(r, keys.Replace(c.request))
+			a := sendRaw(r, keys.Replace(c.request))
 			wantRefusal(r, t, a, c)
 			if good := r.Post(harness.ChatPath, harness.ChatBody); good.Status != 200 {
 				t.Errorf("a good request afterwards: %d, %v", good.Status, good.Err)
@@ -47,9 +47,9 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// wire sends bytes and reads one answer. It does not close the client's side of the
+// sendRaw sends bytes and reads one answer. It does not close the client's side of the
 // connection.
-func wire(r *harness.Gateway, bytes string) harness.Answer {
+func sendRaw(r *harness.Gateway, bytes string) harness.Answer {
 	r.T.Helper()
 	conn := dial(r)
 	defer conn.Close()

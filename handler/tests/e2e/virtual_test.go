@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim/wire"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/policy"
 	"aoaigateway/handler/secret"
@@ -38,7 +40,7 @@ func (p pipes) dial(ctx context.Context, _, address string) (net.Conn, error) {
 }
 
 func (p pipes) transport() *http.Transport {
-	t := backend.NewTransport(nil)
+	t := backend.NewTransport(wire.Roots())
 	t.DialContext, t.Proxy = p.dial, nil
 	return t
 }
@@ -46,11 +48,15 @@ func (p pipes) transport() *http.Transport {
 // serve makes the server listen under this name. The function that it returns stops the
 // server.
 func (p pipes) serve(name string, server *http.Server) (end func()) {
-	p[name+":80"] = make(chan net.Conn)
-	l := &pipeListener{conns: p[name+":80"], closed: make(chan struct{})}
+	l := p.listen(name + ":80")
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(l) }()
 	return func() { _ = server.Close(); <-done }
+}
+
+func (p pipes) listen(address string) *pipeListener {
+	p[address] = make(chan net.Conn)
+	return &pipeListener{conns: p[address], closed: make(chan struct{})}
 }
 
 type pipeListener struct {
@@ -96,6 +102,14 @@ func defaultSettings(t *testing.T) settings.Values {
 // of the counters.
 func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *testing.T, r *harness.Gateway, charges *ledger)) {
 	t.Helper()
+	inVirtualTimeOver(t, wire.Options{Plain: true}, text, regions, test)
+}
+
+// inVirtualTimeOver is inVirtualTimeUnder with connections of another kind.
+func inVirtualTimeOver(
+	t *testing.T, kind wire.Options, text string, regions int, test func(t *testing.T, r *harness.Gateway, charges *ledger),
+) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 		world := pipes{}
@@ -104,17 +118,7 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		r := &harness.Gateway{T: t, URL: "http://gateway", Client: &http.Client{Transport: toGateway}, Store: table.NewMem()}
 		r.Blobs = &blob.Mem{Fault: r.BlobOperation}
 		for i := range regions {
-			name := string(rune('a' + i))
-			region := aoaisim.New(aoaisim.Options{
-				Name: name, Key: "key",
-				Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}},
-			})
-			defer world.serve(name, &http.Server{Handler: region})()
-			r.Regions = append(r.Regions, region)
-			s.Backends = append(s.Backends, backend.Region{
-				Name: name, Endpoint: &url.URL{Scheme: "http", Host: name}, Priority: i + 1,
-				Credential: "k", Models: map[string]string{"chat": "chat"},
-			})
+			defer addVirtualRegion(r, &s, world, kind, i)()
 		}
 		pol, err := policy.Parse("policy.yaml", []byte(text))
 		if err != nil {
@@ -136,6 +140,23 @@ func inVirtualTimeUnder(t *testing.T, text string, regions int, test func(t *tes
 		r.Key = r.Subscribe("default", "team-a")
 		test(t, r, charges)
 	})
+}
+
+// addVirtualRegion starts the next region (a, b, …). Its priority is its position.
+func addVirtualRegion(r *harness.Gateway, s *settings.Values, world pipes, kind wire.Options, i int) (end func()) {
+	name := string(rune('a' + i))
+	region := aoaisim.New(aoaisim.Options{
+		Name: name, Key: "key", Wire: kind, Deployments: map[string]aoaisim.Deployment{"chat": {Model: "gpt-4o"}},
+	})
+	endpoint := &url.URL{Scheme: "https", Host: "localhost:" + strconv.Itoa(i+1)} // the name in the regions' certificate
+	if kind.Plain {
+		endpoint = &url.URL{Scheme: "http", Host: name + ":80"}
+	}
+	r.Regions = append(r.Regions, region)
+	s.Backends = append(s.Backends, backend.Region{
+		Name: name, Endpoint: endpoint, Priority: i + 1, Credential: "k", Models: map[string]string{"chat": "chat"},
+	})
+	return region.Serve(world.listen(endpoint.Host))
 }
 
 func timed(r *harness.Gateway, body string) (harness.Answer, time.Duration) {

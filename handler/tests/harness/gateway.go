@@ -24,6 +24,7 @@ import (
 	"aoaigateway/handler/blob"
 	"aoaigateway/handler/cli"
 	"aoaigateway/handler/devstack/aoaisim"
+	"aoaigateway/handler/devstack/aoaisim/wire"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal/journaltest"
 	"aoaigateway/handler/policy"
@@ -89,6 +90,7 @@ func NoAppends(gate <-chan struct{}) *BlobFault {
 type Options struct {
 	Regions  int // default 2
 	Profile  aoaisim.Profile
+	TLS      bool // regions serve TLS with HTTP/2, as real ones do; otherwise HTTP/1.1 without TLS, which is cheaper
 	Policy   string
 	Settings func(*settings.Values)
 	Services func(*app.Services)
@@ -105,7 +107,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	}
 	secrets := secret.Map{"gateway-admin-key": AdminKey}
 	for i := range cmp.Or(o.Regions, 2) {
-		r.addRegion(i, o.Profile, secrets)
+		r.addRegion(i, o, secrets)
 	}
 	if o.Settings != nil {
 		o.Settings(&r.Settings)
@@ -116,7 +118,7 @@ func Start(t *testing.T, o Options) *Gateway {
 	}
 	r.Services = app.Services{
 		Subscriptions: r.Store, Quota: table.NewMem(), Affinity: table.NewMem(), Regions: table.NewMem(), Usage: table.NewMem(),
-		Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(nil),
+		Journal: table.NewMem(), Blobs: r.Blobs, Secrets: secrets, Transport: backend.NewTransport(wire.Roots()),
 	}
 	if o.Services != nil {
 		o.Services(&r.Services)
@@ -130,15 +132,16 @@ func Start(t *testing.T, o Options) *Gateway {
 }
 
 // addRegion starts the next region (a, b, …). Its priority is its position.
-func (r *Gateway) addRegion(i int, profile aoaisim.Profile, secrets secret.Map) {
+func (r *Gateway) addRegion(i int, o Options, secrets secret.Map) {
 	r.T.Helper()
 	name := string(rune('a' + i))
 	region := aoaisim.New(aoaisim.Options{
-		Name: name, Key: "key-of-" + name, Profile: profile,
+		Name: name, Key: "key-of-" + name, Profile: o.Profile, Wire: wire.Options{Plain: !o.TLS},
 		Deployments: map[string]aoaisim.Deployment{
 			"chat-" + name:      {Model: "gpt-4o"},
 			"emb-" + name:       {Model: "text-embedding-3-small"},
 			"modelname-" + name: {Model: "gpt-35-turbo-instruct"},
+			"think-" + name:     {Model: "o4-mini"},
 		},
 	})
 	endpoint, _, err := region.Start()
@@ -154,7 +157,7 @@ func (r *Gateway) addRegion(i int, profile aoaisim.Profile, secrets secret.Map) 
 	secrets["secret-"+name] = "key-of-" + name
 	r.Settings.Backends = append(r.Settings.Backends, backend.Region{
 		Name: name, Endpoint: u, Priority: i + 1, Weight: 1, Credential: "secret-" + name,
-		Models: map[string]string{"chat": "chat-" + name, "emb": "emb-" + name, "modelname": "modelname-" + name},
+		Models: map[string]string{"chat": "chat-" + name, "emb": "emb-" + name, "modelname": "modelname-" + name, "think": "think-" + name},
 	})
 }
 

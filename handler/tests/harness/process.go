@@ -78,6 +78,7 @@ type Environment struct {
 	policy   string // a file name
 	Backends []map[string]any
 	Secrets  map[string]string
+	ca       string // a file name
 }
 
 // NewEnvironment returns settings with this storage and this policy.
@@ -87,7 +88,11 @@ func NewEnvironment(t *testing.T, storage, policy string) *Environment {
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &Environment{T: t, storage: storage, policy: file, Secrets: map[string]string{"gateway-admin-key": AdminKey}}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, aoaisim.CA(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &Environment{T: t, storage: storage, policy: file, ca: ca, Secrets: map[string]string{"gateway-admin-key": AdminKey}}
 }
 
 // Region starts a simulated region with the models chat and emb.
@@ -116,6 +121,7 @@ func (w *Environment) Environ(more ...string) []string {
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "GATEWAY_BACKENDS=" + string(backends), "GATEWAY_SECRETS=" + string(secrets),
 		"GATEWAY_STORAGE=" + w.storage, "GATEWAY_POLICY=" + w.policy,
+		"GATEWAY_DEV_CA_FILE=" + w.ca,
 	}, more...)
 }
 

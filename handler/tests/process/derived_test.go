@@ -57,7 +57,7 @@ func startLogAnalytics(t *testing.T) *logAnalytics {
 	}
 	t.Cleanup(id.Stop)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, a.sink.CA, 0o600); err != nil {
+	if err := os.WriteFile(ca, append(aoaisim.CA(), a.sink.CA...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a.env = []string{

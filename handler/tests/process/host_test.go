@@ -32,6 +32,10 @@ products:
     models: ["*"]
     limits:
       - {requests: 1, per: minute, hard: true}
+  rarely:
+    models: ["*"]
+    limits:
+      - {requests: 1, per: minute}
 `
 
 // The settings that the templates compute for an instance with 2,048 MB and 50 simultaneous
@@ -166,15 +170,21 @@ func (c refusal) arrives(size int, chunked bool) bool {
 
 func TestRefusedBodiesAreNotHeld(t *testing.T) {
 	h := startHosted(t, "GATEWAY_MAX_BODY_MB=60")
+	const chat = "/openai/v1/chat/completions"
+	narrow, rarely := h.Subscribe("narrow", "narrow"), h.Subscribe("rarely", "rarely") // its limit has no windows that may end meanwhile
+	kinds := []refusal{
+		{401, h, chat, "wrong-key-wrong-key", 0},
+		{401, h, "/manage/api/subscriptions", "wrong-key-wrong-key", 0},
+		{403, h, chat, narrow, 0},
+		{404, h, "/openai/v1/nothing", h.Key, 0},
+		{429, h, chat, rarely, 0},
+		{503, h, "/openai/deployments/dead/chat/completions?api-version=2024-10-21", h.Key, 0},
+	}
+	h.upload(chat, rarely, 0, false)
 	before := peakOf(t, h.host.Pid())
 	var uploads sync.WaitGroup
 	for n := range 16 {
-		uploads.Go(func() {
-			path := []string{"/openai/v1/chat/completions", "/manage/api/subscriptions", "/openai/v1/nothing"}[n%3]
-			if a := h.upload(path, "wrong-key-wrong-key", 50<<20, true); a.Status != http.StatusUnauthorized {
-				t.Errorf("%s: %d, %v", path, a.Status, a.Err)
-			}
-		})
+		uploads.Go(func() { kinds[n%len(kinds)].arrives(50<<20, true) }) // with a length they would end the host
 	}
 	uploads.Wait()
 	peak := peakOf(t, h.host.Pid())

@@ -44,7 +44,7 @@ var product = []row{
 	{"journal/format", "the format of a journal file"},
 	{"table blob secret identity", "Table Storage, Blob Storage, Key Vault; tokens of the managed identity"},
 	{"body", "the body of a request while it is served"},
-	{"backoff idle", "growing pauses; limits on transfers without progress"},
+	{"backoff idle jsonscan", "growing pauses; limits on transfers without progress; JSON read with bounded memory"},
 	{"gateway", "the vocabulary of all packages above"},
 }
 
@@ -53,9 +53,13 @@ var product = []row{
 var standIns = []row{
 	{"devstack", "the command"},
 	{"devstack/stack devstack/template", "the local stack; checks of the templates"},
-	{"devstack/azurite devstack/storageproxy devstack/wiremock devstack/aoaisim devstack/funchost devstack/loganalytics", "the services"},
+	{
+		"devstack/azurite devstack/storageproxy devstack/wiremock devstack/aimock devstack/aoaisim devstack/funchost devstack/loganalytics",
+		"the services",
+	},
+	{"devstack/aoaisim/scenario devstack/aoaisim/wire", "what a region answers in one case; its connections"},
 	{"devstack/child devstack/tools devstack/inputs devstack/devcert", "processes, installations, inputs of azd, certificates"},
-	{"devstack/kestrel devstack/aoaisim/scenario", "the HTTP server of the Functions host; what a region answers in one case"},
+	{"devstack/kestrel", "the HTTP server of the Functions host"},
 }
 
 // exceptions are imports that the rows would forbid, each with its reason.

@@ -27,7 +27,8 @@ func TestShortTestsRunInMakeTest(t *testing.T) {
 		switch {
 		case !short || s.dir == "tests/rules" || more.MatchString("/"+s.dir):
 		case s.dir == "tests/harness": // the packages that use it are in the list
-		case s.name == "tests/e2e/wiremock_test.go" && strings.Contains(string(data), "-run WireMock ./handler/tests/e2e"):
+		case strings.Contains("tests/e2e/wiremock_test.go tests/e2e/aimock_test.go", s.name) &&
+			strings.Contains(string(data), "-run 'WireMock|AIMock' ./handler/tests/e2e"):
 		default:
 			t.Errorf("%s has tests that only run without -short; add its package to NEEDS_MORE in the Makefile", s.name)
 		}

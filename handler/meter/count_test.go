@@ -1,10 +1,10 @@
-package openai_test
+package meter
 
 import (
 	"strings"
 	"testing"
 
-	"aoaigateway/handler/openai"
+	"aoaigateway/handler/body"
 )
 
 // The counts are those of npm js-tiktoken 1.0.21, an independent implementation.
@@ -22,7 +22,7 @@ func TestCountUsesModelsTokens(t *testing.T) {
 		{"gpt-4o", "", 0},
 	} {
 		obj := []byte(`{"choices":[{"message":{"content":"` + c.text + `"}}]}`)
-		if got := openai.CountAnswer(c.model, obj); got != c.want {
+		if got := countAnswer(c.model, obj); got != c.want {
 			t.Errorf("%s: %q counts %d, want %d", c.model, c.text, got, c.want)
 		}
 	}
@@ -37,14 +37,14 @@ func TestCountAnswerFindsAllText(t *testing.T) {
 		`{"output":[{"type":"message","content":[{"type":"output_text","text":"hello world"}]}]}`,
 		`{"output":[{"type":"function_call","arguments":"hello world"}]}`,
 	} {
-		if got := openai.CountAnswer("gpt-4o", []byte(obj)); got != 2 {
+		if got := countAnswer("gpt-4o", []byte(obj)); got != 2 {
 			t.Errorf("%s counts %d", obj, got)
 		}
 	}
 }
 
 func TestCountPromptAddsOverhead(t *testing.T) {
-	for body, want := range map[string]int64{
+	for text, want := range map[string]int64{
 		`{"messages":[{"role":"user","content":"hello world"}]}`: 2 + 3 + 3,
 		// a line break stands between the two
 		`{"messages":[{"role":"system","content":"hello world"},{"role":"user","content":"hello world"}]}`:     5 + 6 + 3,
@@ -54,15 +54,15 @@ func TestCountPromptAddsOverhead(t *testing.T) {
 		`{"input":["hello world"]}`:                           2,
 		`{"input":[{"role":"user","content":"hello world"}]}`: 2 + 3 + 3,
 	} {
-		if got := openai.CountPrompt("gpt-4o", []byte(body)); got != want {
-			t.Errorf("%s counts %d, want %d", body, got, want)
+		if got := countPrompt("gpt-4o", body.Of([]byte(text))); got != want {
+			t.Errorf("%s counts %d, want %d", text, got, want)
 		}
 	}
 }
 
 func TestCountSamplesLongText(t *testing.T) {
 	text := strings.Repeat("hello world ", 100_000)
-	got := openai.CountAnswer("gpt-4o", []byte(`{"choices":[{"text":"`+text+`"}]}`))
+	got := countAnswer("gpt-4o", []byte(`{"choices":[{"text":"`+text+`"}]}`))
 	if got < 190_000 || got > 210_000 {
 		t.Errorf("counts %d, want about 200,000", got)
 	}
