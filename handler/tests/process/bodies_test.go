@@ -207,7 +207,7 @@ func (b bodied) refusesByHead() {
 			t.Errorf("%+v", a)
 		}
 	}
-	harness.Report(t, "8 bodies of 94 MiB without quota: refused after %v at most, one alone after %v, %d MiB of memory; %d requests of others served",
+	harness.Report(t, "8 bodies of 94 MiB without quota: refused after %v, one alone after %v, %d MiB of memory; %d others served",
 		slowest, alone.after, b.peak(), served)
 	if b.peak() > 80 || slowest > time.Second { // below 100 ms if the machine has nothing else to do
 		t.Errorf("%d MiB, %v", b.peak(), slowest)
