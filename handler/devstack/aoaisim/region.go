@@ -239,6 +239,15 @@ func (x *exchange) answer() {
 		x.refuse(no.name, no.scene)
 		return
 	}
+	if asked := q.scenario(); asked != "" {
+		x.plan.scenario = asked
+	}
+	if strings.HasPrefix(x.plan.scenario, "error/") { // the front's, which knows neither the model nor its limits
+		if s := scenario.Find(x.plan.scenario, "", false); s != nil {
+			x.play(s, nil, nil, scene{})
+			return
+		}
+	}
 	q.model = x.region.modelOf(x.deployment)
 	admitted := x.region.limits[x.deployment].take(time.Now(), x.region.estimate(q))
 	admitted.headers(x.w.Header(), x.region.o.Switches)
@@ -253,11 +262,7 @@ func (x *exchange) answer() {
 // send sends the answer as a stream or as one body.
 func (x *exchange) send(q *request, a *answer) {
 	stream := q.Stream && forms[x.route.operation].events != nil
-	name := x.plan.scenario
-	if asked := q.scenario(); asked != "" {
-		name = asked
-	}
-	s := scenario.Find(name, apiNames[x.route.operation], stream)
+	s := scenario.Find(x.plan.scenario, apiNames[x.route.operation], stream)
 	if x.route.operation == opResponses && (s == nil || s.Status == http.StatusOK && s.Billed != "none") {
 		x.region.keep(q, a)
 	}
