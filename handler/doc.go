@@ -18,8 +18,8 @@
 //	logs/export                         shipping rows to Log Analytics
 //	audit  derive  usage  logs          begin and end records; consumers of the journal; statistics; rows for Log Analytics
 //	assemble  meter                     the object that a stream is equivalent to; what an answer used; pure
-//	breakersync                         circuit breakers that instances share
-//	policy  openai  sse  redact  breaker the policy file; the wire format; event framing; personal data; circuit breakers
+//	deployment/share                    which deployments are throttled or unavailable, as instances tell each other
+//	policy  openai  sse  redact  deployment the policy file; the wire format; event framing; personal data; the state of a deployment
 //	headers                             the headers and query parameters that pass the gateway
 //	derive/inflight  logs/truncate      requests in flight at a place in the journal; JSON values as short as a column takes
 //	policy/strictyaml                   YAML whose mistakes have their line and column

@@ -44,7 +44,7 @@ type Services struct {
 	Subscriptions table.Store
 	Quota         table.Store
 	Affinity      table.Store
-	Regions       table.Store // breaker states, shared by all instances
+	Regions       table.Store // throttled and unavailable deployments, shared by all instances
 	Usage         table.Store
 	Journal       table.Store // the manifest: one entry for each file of the journal
 	Blobs         blob.Store

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/deployment"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 )
@@ -17,13 +17,15 @@ import (
 // ended.
 type attempt struct {
 	target         target
-	pass           breaker.Pass
+	index          int         // of target in the candidates
 	hasAlternative func() bool // reports whether another region could serve the call
 
 	answer  *Answer
 	failure failure // set if there is no answer
-	sent    []gateway.Attempt
-	took    time.Duration // how long the last request took
+
+	suspicions []suspicion
+	sent       []gateway.Attempt
+	took       time.Duration // how long the last request took
 
 	cancel     context.CancelCauseFunc // nil if no hedge can overtake this attempt
 	panicValue any
@@ -73,6 +75,7 @@ func (p *Pool) try(ctx context.Context, call *Call, a *attempt, o tryOptions) {
 		}
 	}
 	a.took = time.Since(start)
+	p.report(call, a, start)
 	if answer := cmp.Or(a.answer, a.failure.answer); answer != nil {
 		note.Status = answer.Status
 		note.RequestID = answer.Header.Get("Apim-Request-Id")
@@ -84,3 +87,23 @@ func (p *Pool) try(ctx context.Context, call *Call, a *attempt, o tryOptions) {
 			"region", t.Name, "deployment", t.deployment, "reason", a.failure.reason, "error", a.failure.err)
 	}
 }
+
+// report tells the state of the deployment how one request ended. A request that the region
+// answered was reported with its header.
+func (p *Pool) report(call *Call, a *attempt, start time.Time) {
+	f := a.failure
+	evidence := deployment.Failure{At: time.Now(), Caller: call.Caller, Connection: f.connection, Reason: f.reason}
+	switch decisions[f.outcome].meaning {
+	case refuses:
+		p.refused(a.target, call.sent(start), f.refusal)
+	case unreachable:
+		evidence.Unsent = true
+		p.failed(a.target.key(), evidence)
+	case doubtful:
+		a.suspicions = append(a.suspicions, suspicion{a.target.key(), evidence})
+	default:
+	}
+}
+
+// sent describes the call for the state of a deployment.
+func (c *Call) sent(at time.Time) deployment.Sent { return deployment.Sent{At: at, Size: c.Need} }

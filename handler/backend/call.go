@@ -27,6 +27,7 @@ type Call struct {
 	// ModelEdit names the deployment in the body; nil = the path names it.
 	ModelEdit        func(deployment string) body.Edit
 	APIVersion       string        // empty = the request is sent without api-version
+	Caller           string        // who asks, so that the failures of one caller can be told from those of several
 	Model            string        // empty = any region can serve the call
 	Stream           bool          // the client asked for a stream
 	Need             int64         // tokens that the region deducts from its rate limit when the request arrives, as far as known
@@ -111,19 +112,11 @@ type Answer struct {
 	UsageAsked bool // the gateway, not the client, asked for the usage chunk
 
 	close func()
-	broke func()
 }
 
 // Succeeded reports whether the region did the work, that is whether the status is below
 // 300.
 func (a *Answer) Succeeded() bool { return a.Status < http.StatusMultipleChoices }
-
-// Broke tells the breaker that the region broke the answer off after the commit point.
-func (a *Answer) Broke() {
-	if a.broke != nil {
-		a.broke()
-	}
-}
 
 // Close ends the attempt. It may be called again.
 func (a *Answer) Close() {

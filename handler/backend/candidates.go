@@ -3,11 +3,10 @@ package backend
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
-	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/deployment"
 )
 
 // candidates are the regions that may serve one call, with the outcomes of their attempts.
@@ -17,51 +16,125 @@ type candidates struct {
 	list []target // by priority
 	need int64    // tokens that the call needs, as in Call.Need
 
-	mu          sync.Mutex
-	tried       map[string]bool
-	lastOutcome map[string]outcome // by region's name: the outcome of its last attempt
+	mu    sync.Mutex
+	asked []asked // for each element of list
+}
+
+// asked is what a call has done with one of its candidates.
+type asked struct {
+	tried bool
+	ended bool // last and wait are set
+	last  outcome
+	wait  time.Duration
 }
 
 func (p *Pool) candidates(call *Call) *candidates {
-	return &candidates{list: p.targets(call), need: call.Need, tried: map[string]bool{}, lastOutcome: map[string]outcome{}}
+	list := p.targetsOf(call)
+	return &candidates{list: list, need: call.Need, asked: make([]asked, len(list))}
 }
 
-// next returns an attempt at the best region that was not tried yet. It considers regions
-// whose breakers let requests pass. Among these, those with the smallest priority number
-// win, and one of them is chosen at random by weight. Regions with too little headroom come
-// last, whatever their priority.
+// rank says how good a candidate is; the smallest is the best.
+type rank int
+
+const (
+	rankOpen        rank = iota
+	rankRecovering       // enough requests are under way to show whether it works again
+	rankFull             // its headroom is smaller than the call's need
+	rankUnavailable      // asked only if there is no other region
+	rankThrottled        // asked only if there is no other region
+	rankNever            // refuses until a time that it stated itself
+)
+
+func (t target) rank(now time.Time, need int64) rank {
+	access := t.access(now, need)
+	switch {
+	case access == deployment.Refused:
+		return rankNever
+	case access == deployment.Throttled:
+		return rankThrottled
+	case access == deployment.Unavailable:
+		return rankUnavailable
+	case !t.headroom.fits(need):
+		return rankFull
+	case access == deployment.Recovering:
+		return rankRecovering
+	default:
+		return rankOpen
+	}
+}
+
+// next returns an attempt at the best region that was not tried yet, or nil. Among regions
+// of the same rank, those with the smallest priority number win, and one of them is chosen
+// at random by weight.
 func (c *candidates) next() *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ready := func(t target) bool { return !c.tried[t.Name] && t.breaker.Ready() }
-	if a := c.pick(func(t target) bool { return ready(t) && t.headroom.fits(c.need) }); a != nil {
-		return a
-	}
-	return c.pick(ready)
+	return c.pick(rankThrottled)
 }
 
-// nextHedge returns an attempt beside the first, or nil. A hedge is never a breaker's
-// probe, never goes to a region without headroom, and takes one hedge from the budget of
-// the first region.
+// nextHedge returns an attempt beside the first, or nil. A hedge goes only to a region that
+// is open and has headroom, and takes one hedge from the budget of the first region.
 func (c *candidates) nextHedge(first *attempt, stream bool) *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	healthy := func(t target) bool {
-		state, _, _ := t.breaker.Status()
-		return !c.tried[t.Name] && state == breaker.Closed && t.headroom.fits(c.need)
-	}
 	_, budget := first.target.latency(stream)
-	if !slices.ContainsFunc(c.list, healthy) || !budget.spend() {
+	if !c.has(rankOpen) || !budget.spend() {
 		return nil
 	}
-	return c.pick(healthy)
+	return c.pick(rankOpen)
 }
 
 // hasAlternative reports whether another region could serve the call.
 func (c *candidates) hasAlternative() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.list, func(t target) bool { return !c.tried[t.Name] && t.breaker.Ready() })
+	return c.has(rankFull)
+}
+
+// has requires that the caller has locked mu.
+func (c *candidates) has(worst rank) bool {
+	now := time.Now()
+	for i, t := range c.list {
+		if !c.asked[i].tried && t.rank(now, c.need) <= worst {
+			return true
+		}
+	}
+	return false
+}
+
+// pick returns an attempt at the best region whose rank is not above worst. It requires that
+// the caller has locked mu.
+func (c *candidates) pick(worst rank) *attempt {
+	now, best, weights := time.Now(), -1, 0
+	for i, t := range c.list {
+		if c.asked[i].tried {
+			continue
+		}
+		r := t.rank(now, c.need)
+		if r > worst {
+			continue
+		}
+		weight := max(1, t.route.Weight)
+		if r < worst || best < 0 || t.route.Priority < c.list[best].route.Priority {
+			worst, best, weights = r, i, weight
+			continue
+		}
+		if t.route.Priority > c.list[best].route.Priority {
+			continue
+		}
+		weights += weight
+		if rand.IntN(weights) < weight { //nolint:gosec // sharing load needs no secret randomness
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	t := c.list[best]
+	c.asked[best].tried = true
+	t.admit(now, c.need)
+	t.headroom.deduct(c.need)
+	return &attempt{target: t, index: best, hasAlternative: c.hasAlternative}
 }
 
 // record stores the outcome of an attempt. After the outcome stale the region may be tried
@@ -69,76 +142,27 @@ func (c *candidates) hasAlternative() bool {
 func (c *candidates) record(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name, now := a.target.Name, a.failure.outcome
-	if now == stale && c.lastOutcome[name] != stale {
-		delete(c.tried, name)
+	was := &c.asked[a.index]
+	now := asked{tried: true, ended: true, last: a.failure.outcome, wait: a.failure.wait}
+	if now.last == stale && (!was.ended || was.last != stale) {
+		now.tried = false
 	}
-	c.lastOutcome[name] = now
+	*was = now
 }
-
-// pick requires that the caller has locked mu.
-func (c *candidates) pick(wanted func(target) bool) *attempt {
-	for rest := c.list; len(rest) > 0; {
-		n := 1
-		for n < len(rest) && rest[n].route.Priority == rest[0].route.Priority {
-			n++
-		}
-		for usable := matching(rest[:n], wanted); len(usable) > 0; {
-			i := weighted(usable)
-			if pass, ok := usable[i].breaker.Allow(); ok {
-				usable[i].headroom.deduct(c.need)
-				c.tried[usable[i].Name] = true
-				return &attempt{target: usable[i], pass: pass, hasAlternative: c.hasAlternative}
-			}
-			usable = slices.Delete(usable, i, i+1)
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
-func matching(group []target, wanted func(target) bool) (found []target) {
-	for _, t := range group {
-		if wanted(t) {
-			found = append(found, t)
-		}
-	}
-	return found
-}
-
-// weighted returns the index of a random target. Each target's chance is proportional to
-// its weight.
-func weighted(usable []target) int {
-	sum := 0
-	for _, t := range usable {
-		sum += max(1, t.route.Weight)
-	}
-	n := rand.IntN(sum) //nolint:gosec // sharing load needs no secret randomness
-	for i, t := range usable {
-		if n -= max(1, t.route.Weight); n < 0 {
-			return i
-		}
-	}
-	return len(usable) - 1
-}
-
-// probeTime is about how long a half-open breaker's probe takes. While a probe runs,
-// clients are told to wait this long.
-const probeTime = time.Second
 
 // throttling returns the time until a region may answer again. all = every region is
 // throttled; some = at least one is.
 func (c *candidates) throttling() (wait time.Duration, all, some bool) {
+	now := time.Now()
 	wait, all = math.MaxInt64, len(c.list) > 0
-	for _, t := range c.list {
-		state, w, busy := t.breaker.Status()
-		if state == breaker.HalfOpen {
-			w = probeTime
+	for i, t := range c.list {
+		last, w := c.asked[i], t.until(now, c.need).Sub(now)
+		busy := t.access(now, c.need) >= deployment.Throttled
+		if last.ended && last.last == throttled {
+			busy, w = true, max(w, last.wait)
 		}
-		last := c.lastOutcome[t.Name]
-		busy = busy && state != breaker.Closed || last == throttled
 		all, some = all && busy, some || busy
-		if state != breaker.Closed || last != throttled && last != denied && last != unsent {
+		if w > 0 || !last.ended || last.last != denied && last.last != unsent {
 			wait = min(wait, w)
 		}
 	}

@@ -19,12 +19,22 @@ type connTrace struct {
 	since     time.Time
 	reused    atomic.Bool
 	firstByte atomic.Bool // the first byte of the answer arrived
+	conn      atomic.Pointer[net.Conn]
+}
+
+// connection identifies the connection that carried the request. It is empty if there was
+// none.
+func (t *connTrace) connection() string {
+	if c := t.conn.Load(); c != nil {
+		return (*c).LocalAddr().String() + " > " + (*c).RemoteAddr().String()
+	}
+	return ""
 }
 
 // attach returns a copy of req whose context has the trace.
 func (t *connTrace) attach(req *http.Request) *http.Request {
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn:              func(i httptrace.GotConnInfo) { t.reused.Store(i.Reused) },
+		GotConn:              func(i httptrace.GotConnInfo) { t.reused.Store(i.Reused); t.conn.Store(&i.Conn) },
 		GotFirstResponseByte: func() { t.firstByte.Store(true) },
 	}))
 }
@@ -57,7 +67,7 @@ func transportFailure(ctx context.Context, t *connTrace, err error) failure {
 	if t.stale(err) {
 		return failure{outcome: stale, reason: "stale-connection", err: err}
 	}
-	return failure{outcome: broken, reason: "reset", err: err}
+	return failure{outcome: broken, reason: "reset", err: err, connection: t.connection()}
 }
 
 func isTLSFailure(err error) bool {

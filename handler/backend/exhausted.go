@@ -3,7 +3,6 @@ package backend
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"aoaigateway/handler/gateway"
@@ -32,8 +31,8 @@ func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 // Available returns the error that Do would return for a call of this model, if no region
 // could be asked now.
 func (p *Pool) Available(model string) error {
-	c := p.candidates(&Call{Model: model})
-	if slices.ContainsFunc(c.list, func(t target) bool { return t.breaker.Ready() }) {
+	c := p.candidates(&Call{Model: model, Need: 1})
+	if c.has(rankThrottled) {
 		return nil
 	}
 	return allFailed(c, failure{})

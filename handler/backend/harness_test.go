@@ -95,6 +95,7 @@ var (
 	sse        = "Content-Type=text/event-stream"
 	good       = status(200, `{"ok":true}`)
 	throttles  = status(429, `{}`, "Retry-After=60")
+	resets     = failing(errors.New("read: connection reset by peer"))
 	goodStream = status(200, "data: {\"a\":1}\n\ndata: [DONE]\n\n", sse)
 )
 

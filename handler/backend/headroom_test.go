@@ -1,14 +1,11 @@
 package backend_test
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"aoaigateway/handler/backend"
-	"aoaigateway/handler/gateway"
 )
 
 func left(tokens, requests string) reply {
@@ -78,7 +75,7 @@ func TestNextTakesFullRegionLast(t *testing.T) {
 			t.Errorf("%+v, %v, %+v", a, err, c.Attempts)
 		}
 		if by := answeredBy(t, p, 100); by != "a" {
-			t.Errorf("while b's breaker is open: answered by %s", by)
+			t.Errorf("while b is throttled: answered by %s", by)
 		}
 	})
 }
@@ -118,29 +115,4 @@ func TestModelsFirstByteTimeout(t *testing.T) {
 			}
 		})
 	}
-}
-
-// While every region is probed after throttling, other requests get a 429 with the wait.
-func TestProbesKeepOthersWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		throttling := status(429, ``, "Retry-After=1")
-		p, s := newPool(t, map[string][]reply{"a": {throttling, hanging}, "b": {throttling, hanging}})
-		if _, err := ask(t.Context(), p, call(false)); gateway.KindOf(err) != gateway.RateLimited {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		for range 2 {
-			go func() { _, _ = ask(ctx, p, call(false)) }()
-			synctest.Wait()
-		}
-		_, err := ask(t.Context(), p, call(false))
-		if e, ok := errors.AsType[*gateway.Error](err); !ok || e.Kind != gateway.RateLimited || e.RetryAfter != time.Second {
-			t.Errorf("%+v", err)
-		}
-		if len(s.asked) != 4 {
-			t.Errorf("asked %v", s.asked)
-		}
-	})
 }

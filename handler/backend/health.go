@@ -5,16 +5,19 @@ import (
 	"slices"
 	"time"
 
-	"aoaigateway/handler/breaker"
+	"aoaigateway/handler/deployment"
 )
 
 // Health is the state of one deployment, for operators.
 type Health struct {
-	Region     string `json:"region"`
-	Deployment string `json:"deployment,omitempty"`
-	State      string `json:"state"`
-	WaitMillis int64  `json:"waitMs,omitempty"`
-	Throttled  bool   `json:"throttled,omitempty"`
+	Region     string     `json:"region"`
+	Deployment string     `json:"deployment"`
+	State      string     `json:"state"`              // open, throttled or unavailable
+	Size       int64      `json:"size,omitempty"`     // throttled: the smallest size in tokens that is refused; absent = all sizes
+	Evidence   string     `json:"evidence,omitempty"` // what caused the state
+	Since      *time.Time `json:"since,omitempty"`
+	WaitMillis int64      `json:"waitMs,omitempty"` // until the next change
+	InFlight   int64      `json:"inFlight"`
 
 	// The headroom: values of the last rate-limit headers, minus what was sent since.
 	// Absent = unknown.
@@ -26,68 +29,26 @@ type Health struct {
 func (p *Pool) Health() []Health {
 	var list []Health
 	for _, r := range p.options.Regions {
-		deployments := slices.Sorted(maps.Values(r.Models))
-		if _, used := p.deployments.Load(deploymentKey{Region: r.Name}); used {
-			deployments = slices.Insert(deployments, 0, "") // the state of the region for operations without a model
-		}
-		for _, deployment := range slices.Compact(deployments) {
-			s := p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})
-			state, wait, throttled := s.breaker.Status()
-			tokens, requests := s.headroom.known()
-			list = append(list, Health{
-				r.Name, deployment, state.String(), wait.Milliseconds(), throttled && state == breaker.Open, tokens, requests,
-			})
+		for _, name := range slices.Compact(slices.Sorted(maps.Values(r.Models))) {
+			if s := p.deployments[deploymentKey{Region: r.Name, Deployment: name}]; s != nil {
+				list = append(list, s.health(r.Name, name))
+			}
 		}
 	}
 	return list
 }
 
-// report reports the end of an attempt to the breaker of its deployment. If the breaker now
-// stays open longer than other instances know, it informs them too.
-func (p *Pool) report(a *attempt) {
-	f, b := a.failure, a.target.breaker
-	_, known, _ := b.Status()
-	var change breaker.Change
-	switch d := decisions[f.outcome]; {
-	case d.trip == ignore:
-		a.pass.Forget()
-	case d.trip == tripNow:
-		change = a.pass.Trip(f.wait, f.outcome == throttled)
-	case d.trip == counted && f.wait > 0:
-		change = a.pass.Trip(f.wait, false)
-	case d.trip == counted:
-		change = a.pass.Fail()
-	default:
-		change = a.pass.Success()
+func (s *deploymentState) health(region, name string) Health {
+	h := Health{Region: region, Deployment: name, InFlight: s.inFlight.Load()}
+	h.RemainingTokens, h.RemainingRequests = s.headroom.known()
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := s.state.Status(now)
+	h.State = status.Access.String()
+	if status.Access != deployment.Open {
+		since := status.Since.UTC()
+		h.Size, h.Evidence, h.Since, h.WaitMillis = status.Size, s.evidence, &since, status.Until.Sub(now).Milliseconds()
 	}
-	if _, wait, throttled := b.Status(); wait > known {
-		p.shared.Publish(a.target.key(), wait, throttled)
-	}
-	p.logChange(a.target.key(), b, change, f.reason)
-}
-
-// countCut reports a failure after the commit point to the breaker. The same attempt was
-// reported as a success before.
-func (p *Pool) countCut(t target) {
-	if pass, ok := t.breaker.Allow(); ok {
-		p.report(&attempt{target: t, pass: pass, failure: failure{outcome: broken, reason: "cut"}})
-	}
-}
-
-// learn opens a breaker because another instance found that it should be open.
-func (p *Pool) learn(at deploymentKey, wait time.Duration, throttled bool) {
-	known := func(r Region) bool { return r.Name == at.Region }
-	if !slices.ContainsFunc(p.options.Regions, known) {
-		return
-	}
-	b := p.deployment(at).breaker
-	p.logChange(at, b, b.Learn(wait, throttled), "reported by another instance")
-}
-
-func (p *Pool) logChange(at deploymentKey, b *breaker.Breaker, c breaker.Change, reason string) {
-	if c.Happened() {
-		_, wait, _ := b.Status()
-		p.options.Logger.Info("backend breaker changed", "region", at.Region, "deployment", at.Deployment,
-			"from", c.From.String(), "to", c.To.String(), "wait_ms", wait.Milliseconds(), "reason", reason)
-	}
+	return h
 }

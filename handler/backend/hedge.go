@@ -13,7 +13,7 @@ const reasonHedgeLost = "hedge-lost"
 // ask runs the first attempt. If that takes longer than is usual for its deployment, ask
 // also runs a hedge. At most one of the returned attempts has an answer: the one that
 // reached its commit point first. All returned attempts have ended and were reported to
-// their breakers.
+// the states of their deployments.
 func (p *Pool) ask(ctx context.Context, call *Call, hold Hold, first *attempt, c *candidates) []*attempt {
 	r := &hedging{pool: p, call: call, hold: hold, done: make(chan *attempt, 2)}
 	defer r.undo(ctx)
@@ -113,13 +113,12 @@ func (r *hedging) finished(a *attempt) {
 	}
 }
 
-// conclude reports the attempts to breakers and latency windows, and decides which charges
-// stay. Both holds have equal amounts, so they may be exchanged: the answer gets the call's
+// conclude reports the attempts to latency windows, and decides which charges stay.
+// Both holds have equal amounts, so they may be exchanged: the answer gets the call's
 // own hold, and the other attempt gets the hedge's hold.
 func (r *hedging) conclude(ctx context.Context) {
 	r.concluded = true
 	for _, a := range r.attempts {
-		r.pool.report(a)
 		if r.call.Hedge && (a.answer != nil && a.answer.Succeeded() || a.failure.outcome == hedgeLost) {
 			window, budget := a.target.latency(r.call.Stream)
 			window.observe(a.took)
@@ -142,14 +141,12 @@ func (r *hedging) conclude(ctx context.Context) {
 	}
 }
 
-// undo releases what a panic would leave behind: permissions of breakers, connections and
-// the hedge's charge. The caller of Do releases the call's own hold.
+// undo releases what a panic would leave behind: connections and the hedge's charge. The caller of Do releases the call's own hold.
 func (r *hedging) undo(ctx context.Context) {
 	if r.concluded {
 		return
 	}
 	for _, a := range r.attempts {
-		a.pass.Forget()
 		a.failure.discard()
 		if a.answer != nil {
 			a.answer.Close()

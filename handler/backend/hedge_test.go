@@ -77,27 +77,27 @@ var hedgeCases = []struct {
 	},
 	{"the second refuses", 20, after(time.Second, good), throttles, nil, nil, time.Second, "a/ b/throttled", "[hedge hedge kept false]"},
 	{
-		"the second fails", 20, after(time.Second, good), status(500, `{}`), nil, nil, time.Second, "a/ b/server-error",
+		"the second fails", 20, after(time.Second, good), resets, nil, nil, time.Second, "a/ b/reset",
 		"[hedge hedge kept true]",
 	},
 	{
-		"the first fails meanwhile", 20, after(time.Second, status(500, `{}`)), after(2*time.Second, good), nil, nil,
-		2100 * time.Millisecond, "a/server-error b/", "[hedge hedge kept true]",
+		"the first fails meanwhile", 20, after(time.Second, resets), after(2*time.Second, good), nil, nil,
+		2100 * time.Millisecond, "a/reset b/", "[hedge hedge kept true]",
 	},
 	{
 		"the first refuses meanwhile", 20, after(time.Second, throttles), after(2*time.Second, good), nil, nil, 2100 * time.Millisecond,
 		"a/throttled b/", "[hedge hedge kept false]",
 	},
 	{
-		"both fail", 20, after(time.Second, status(500, `{}`)), after(time.Second, throttles), good, nil, 1100 * time.Millisecond,
-		"a/server-error b/throttled c/", "[hedge hedge kept true again]",
+		"both fail", 20, after(time.Second, resets), after(time.Second, throttles), good, nil, 1100 * time.Millisecond,
+		"a/reset b/throttled c/", "[hedge hedge kept true again]",
 	},
 	{
-		"both fail, tokens used by both", 20, after(time.Second, status(500, `{}`)), after(time.Second, status(502, `{}`)), good, nil,
-		1100 * time.Millisecond, "a/server-error b/server-error c/", "[hedge hedge kept true kept again]",
+		"both fail, tokens used by both", 20, after(time.Second, resets), after(time.Second, resets), good, nil,
+		1100 * time.Millisecond, "a/reset b/reset c/", "[hedge hedge kept true kept again]",
 	},
 	{
-		"it fails before", 20, after(50*time.Millisecond, status(500, `{}`)), good, nil, nil, 50 * time.Millisecond, "a/server-error b/",
+		"it fails before", 20, after(50*time.Millisecond, resets), good, nil, nil, 50 * time.Millisecond, "a/reset b/",
 		"[kept again]",
 	},
 }
@@ -124,7 +124,7 @@ func TestHedgeWhenFirstIsLate(t *testing.T) {
 				}
 				for _, h := range p.Health() {
 					open := strings.Contains(tries(cl), "throttled")
-					if h.State != "closed" && !open && c.third == nil {
+					if h.State != "open" && !open && c.third == nil {
 						t.Errorf("%+v", h)
 					}
 				}
@@ -136,7 +136,7 @@ func TestHedgeWhenFirstIsLate(t *testing.T) {
 	}
 }
 
-func TestLostHedgesKeepBreakerClosed(t *testing.T) {
+func TestLostHedgesCloseNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := used(t, 100, map[string][]reply{"a": {good, after(time.Minute, good)}, "b": {good}})
 		for i := range 8 {
@@ -146,7 +146,7 @@ func TestLostHedgesKeepBreakerClosed(t *testing.T) {
 			}
 		}
 		for _, h := range p.Health() {
-			if h.State != "closed" {
+			if h.State != "open" {
 				t.Errorf("%+v", h)
 			}
 		}
@@ -205,9 +205,8 @@ func TestHedgedStreamNeedsFirstEvent(t *testing.T) {
 
 func TestHedgeNeedsHealthyRegion(t *testing.T) {
 	for name, b := range map[string]reply{
-		"half-open":       status(429, `{}`, "Retry-After=1"),
 		"little left":     status(200, `{}`, "x-ratelimit-remaining-tokens=1"),
-		"open":            status(429, `{}`, "Retry-After=200"),
+		"throttled":       status(429, `{}`, "Retry-After=200"),
 		"no requests now": status(200, `{}`, "x-ratelimit-remaining-requests=0"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -237,7 +236,7 @@ func TestClientLeftEndsBothAttempts(t *testing.T) {
 			t.Errorf("%v, %s, %v", err, tries(cl), l.steps)
 		}
 		for _, h := range p.Health() {
-			if h.State != "closed" {
+			if h.State != "open" {
 				t.Errorf("%+v", h)
 			}
 		}
@@ -259,8 +258,8 @@ func TestHedgePanicReachesCaller(t *testing.T) {
 	})
 }
 
-// After a panic a half-open breaker must let the next probe through.
-func TestPanicReturnsProbe(t *testing.T) {
+// A request that panics after a throttle must not keep the deployment closed.
+func TestPanicClosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		panics := func(*http.Request) (*http.Response, error) { panic("a fault") }
 		p, _ := newPool(t, map[string][]reply{"a": {status(429, `{}`, "Retry-After=1"), panics, good}})

@@ -3,6 +3,8 @@ package backend
 import (
 	"net/http"
 	"time"
+
+	"aoaigateway/handler/deployment"
 )
 
 // outcome is how one attempt ended.
@@ -10,8 +12,9 @@ type outcome int
 
 const (
 	answered         outcome = iota // the region answered; that may be an error that the client itself caused
-	throttled                       // 429
-	serverError                     // 408, 499, 5xx
+	throttled                       // 429, or 503 with a time to wait
+	serverError                     // 408, 499, 5xx other than the next
+	unavailable                     // 502, 503, 504
 	conflict                        // 409 with a time to wait; a 409 without one is an answer
 	denied                          // 401, 403: the region refused the gateway's credential
 	unsent                          // nothing was sent, because the gateway could not get its credential
@@ -25,52 +28,56 @@ const (
 	notReserved                     // the limits did not allow a hedge, so it was not sent
 )
 
-// trip says what an outcome means for the breaker.
-type trip int
+// meaning says what an outcome means for the state of the deployment.
+type meaning int
 
 const (
-	ignore  trip = iota // says nothing about the region
-	success             // the region works
-	counted             // one failure; the breaker opens at once if the region named a time to wait
-	tripNow             // the breaker opens at once
+	nothing     meaning = iota // it says nothing about the deployment, or belongs to the request
+	works                      // the deployment serves requests; reported with the header, not here
+	refuses                    // the deployment is throttled
+	unreachable                // evidence that it is unavailable
+	doubtful                   // the same, if another region answers the same request
 )
 
-// decision says what an outcome means for the call.
+// decision says what an outcome means.
 type decision struct {
-	trip       trip
+	meaning    meaning
 	failover   bool // try the next region
 	keepCharge bool // the attempt may have used tokens, so its charge stays
 }
 
 var decisions = map[outcome]decision{
-	answered:         {success, false, false},
-	throttled:        {tripNow, true, false},
-	serverError:      {counted, true, true},
-	conflict:         {tripNow, true, false},
-	denied:           {success, true, false},
-	unsent:           {ignore, true, false},
-	notConnected:     {tripNow, true, false},
-	broken:           {counted, true, true},
-	firstByteTimeout: {tripNow, true, true},
-	errorEvent:       {counted, true, true},
-	stale:            {ignore, true, true},
-	hedgeLost:        {ignore, false, true},
-	clientLeft:       {ignore, false, true},
-	notReserved:      {ignore, false, false},
+	answered:         {works, false, false},
+	throttled:        {refuses, true, false},
+	serverError:      {nothing, true, false},
+	unavailable:      {doubtful, true, false},
+	conflict:         {nothing, true, false},
+	denied:           {nothing, true, false},
+	unsent:           {nothing, true, false},
+	notConnected:     {unreachable, true, false},
+	broken:           {doubtful, true, true},
+	firstByteTimeout: {doubtful, true, true},
+	errorEvent:       {nothing, true, false},
+	stale:            {nothing, true, true},
+	hedgeLost:        {nothing, false, true},
+	clientLeft:       {nothing, false, true},
+	notReserved:      {nothing, false, false},
 }
 
 // reasons are the names in the record of the outcomes that follow from a status code.
 var reasons = map[outcome]string{
-	throttled: "throttled", serverError: "server-error", denied: "credential-refused", conflict: "conflict",
+	throttled: "throttled", serverError: "server-error", unavailable: "server-error", denied: "credential-refused", conflict: "conflict",
 }
 
-func classify(status int, wait time.Duration) outcome {
+func classify(status int, wait statedWait) outcome {
 	switch {
-	case status == http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && wait.stated:
 		return throttled
+	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
+		return unavailable
 	case status == http.StatusRequestTimeout, status == 499, status >= 500:
 		return serverError
-	case status == http.StatusConflict && wait > 0:
+	case status == http.StatusConflict && wait.time > 0:
 		return conflict
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return denied
@@ -81,11 +88,13 @@ func classify(status int, wait time.Duration) outcome {
 
 // failure describes an attempt without an answer.
 type failure struct {
-	outcome outcome
-	reason  string        // for the record: throttled, server-error, connect-failed …
-	wait    time.Duration // the time to wait that the region named; 0 = none
-	err     error
-	answer  *Answer // the region's own error answer; the client gets it if no other region answers
+	outcome    outcome
+	reason     string             // for the record: throttled, server-error, connect-failed …
+	wait       time.Duration      // the time to wait that the region named; 0 = none
+	refusal    deployment.Refusal // the same with what else a refusal says; only for the outcome throttled
+	err        error
+	connection string  // the connection that broke
+	answer     *Answer // the region's own error answer; the client gets it if no other region answers
 }
 
 func (f failure) isUnauthorized() bool {

@@ -9,7 +9,7 @@
 // a body of up to wholeBody bytes, its last byte; in a longer body, its first bytes. Before
 // the commit point the client has received nothing, so a failed attempt can be followed by
 // an attempt at the next region. After it there are no further attempts. The table in
-// outcome.go says what each outcome means for the breaker, the call and its charge.
+// outcome.go says what each outcome means for the deployment, the call and its charge.
 // README.md explains the words.
 package backend
 
@@ -24,8 +24,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
-	"aoaigateway/handler/breaker"
-	"aoaigateway/handler/breakersync"
+	"aoaigateway/handler/deployment"
+	"aoaigateway/handler/deployment/share"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
@@ -48,8 +48,7 @@ type Options struct {
 	FirstByteTimeout       time.Duration // until the first byte of an answer that is no stream
 	StreamFirstByteTimeout time.Duration // until the first event of a stream
 	IdleTimeout            time.Duration // between two bytes of an answer
-	Breaker                breaker.Options
-	Shared                 table.Store // the table in which instances share breaker states; nil = states are not shared
+	Shared                 table.Store   // the table in which instances share what they know of deployments; nil = they do not
 }
 
 func (o Options) withDefaults() Options {
@@ -66,22 +65,24 @@ func (o Options) withDefaults() Options {
 // Pool chooses among all regions. Safe for concurrent use.
 type Pool struct {
 	options     Options
-	deployments sync.Map          // deploymentKey → *deploymentState
-	noUsage     sync.Map          // deploymentKey → struct{}: deployments that refused stream_options
-	shared      *breakersync.Sync // nil = breaker states are not shared
+	targets     map[string][]target // by model, as addTargets fills it
+	deployments map[deploymentKey]*deploymentState
+	noUsage     sync.Map    // deploymentKey → struct{}: deployments that refused stream_options
+	shared      *share.Sync // nil = nothing is shared
 }
 
-// New returns a pool whose breakers are all closed.
+// New returns a pool whose deployments are all open.
 func New(o Options) *Pool {
 	o = o.withDefaults()
 	o.Regions = slices.Clone(o.Regions)
 	slices.SortStableFunc(o.Regions, func(a, b Region) int { return a.Priority - b.Priority })
-	p := &Pool{options: o}
-	p.shared = breakersync.New(breakersync.Options{Table: o.Shared, Logger: o.Logger, Learn: p.learn})
+	p := &Pool{options: o, targets: map[string][]target{}, deployments: map[deploymentKey]*deploymentState{}}
+	p.addTargets()
+	p.shared = share.New(share.Options{Table: o.Shared, Logger: o.Logger, Learn: p.learn})
 	return p
 }
 
-// Close ends the sharing of breaker states between instances.
+// Close ends the sharing between instances.
 func (p *Pool) Close() { p.shared.Close() }
 
 // Serves reports whether any region serves the model.
@@ -117,16 +118,15 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 	p.shared.AwaitFirstRead(ctx)
 	c := p.candidates(call)
 	var best failure
+	var suspicions []suspicion
 	for {
 		a := c.next()
 		if a == nil {
 			answer, err = exhausted(call, c, best)
 			return answer, attempts, err
 		}
-		p.logChange(a.target.key(), a.target.breaker, a.pass.Change, "probe")
 		if hold != nil && len(attempts) > 0 {
 			if err := hold.Again(ctx); err != nil {
-				a.pass.Forget()
 				best.discard()
 				return nil, attempts, err
 			}
@@ -136,10 +136,11 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 		for _, a := range ended {
 			if a.answer != nil {
 				best.discard()
-				a.answer.broke = func() { p.countCut(a.target) }
+				p.confirm(a, suspicions)
 				return a.answer, attempts, nil
 			}
 			c.record(a)
+			suspicions = append(suspicions, a.suspicions...)
 			if a.failure.outcome != notReserved && a.failure.outcome != hedgeLost {
 				best = preferred(best, a.failure)
 			}
@@ -147,6 +148,25 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 		if ctx.Err() != nil {
 			best.discard()
 			return nil, attempts, gateway.ClientConnectionFailure.Because(context.Cause(ctx))
+		}
+	}
+}
+
+// suspicion is evidence that a deployment is unavailable, if the request is not the reason.
+type suspicion struct {
+	key     deploymentKey
+	failure deployment.Failure
+}
+
+// confirm turns suspicions into evidence: another region has answered the same request, so
+// the request is not the reason.
+func (p *Pool) confirm(by *attempt, suspicions []suspicion) {
+	if !by.answer.Succeeded() {
+		return
+	}
+	for _, s := range suspicions {
+		if s.key != by.target.key() {
+			p.failed(s.key, s.failure)
 		}
 	}
 }

@@ -35,7 +35,8 @@ var outcomeCases = []struct {
 	{"429 in ms", false, status(429, `{}`, "retry-after-ms=1500"), "throttled", true, 0, gateway.RateLimited, true},
 	{"408", false, status(408, `{}`), "server-error", true, 408, 0, false},
 	{"500", false, status(500, `{"error":1}`), "server-error", true, 500, 0, false},
-	{"503 with Retry-After", false, status(503, `{}`, "Retry-After=3"), "server-error", true, 503, 0, true},
+	{"503", false, status(503, `{}`), "server-error", true, 503, 0, false},
+	{"503 with Retry-After", false, status(503, `{}`, "Retry-After=3"), "throttled", true, 0, gateway.RateLimited, true},
 	{"connection refused", false, failing(errRefused), "connect-failed", true, 0, gateway.Unavailable, true},
 	{"reset", false, failing(errors.New("read: connection reset by peer")), "reset", true, 0, gateway.Unavailable, false},
 	{"TLS", false, failing(errors.New("tls: bad certificate")), "tls-failed", true, 0, gateway.Unavailable, true},
@@ -55,7 +56,7 @@ var outcomeCases = []struct {
 	{"400", false, status(400, `{"error":{"code":"content_filter"}}`), "", false, 400, 0, false},
 	{"404", false, status(404, `{}`), "", false, 404, 0, false},
 	{"409", false, status(409, `{}`), "", false, 409, 0, false},
-	{"409 with Retry-After", false, status(409, `{}`, "Retry-After=2"), "conflict", true, 409, 0, true},
+	{"409 with Retry-After", false, status(409, `{}`, "Retry-After=2"), "conflict", true, 409, 0, false},
 	{"422", false, status(422, `{}`), "", false, 422, 0, false},
 }
 
@@ -178,7 +179,7 @@ func TestAllThrottledNamesSmallestWait(t *testing.T) {
 			}
 		}
 		if len(s.asked) != 2 {
-			t.Errorf("asked %d times: open breakers must keep the second request away", len(s.asked))
+			t.Errorf("asked %d times: the stated waits must keep the second request away", len(s.asked))
 		}
 	})
 }
@@ -217,7 +218,7 @@ func TestLongBodyCommitsEarly(t *testing.T) {
 
 // Again is called before each further attempt, Keep where tokens may have been used.
 func TestHoldFollowsAttempts(t *testing.T) {
-	p, _ := newPool(t, map[string][]reply{"a": {status(429, ``)}, "b": {status(500, ``)}, "c": {good}})
+	p, _ := newPool(t, map[string][]reply{"a": {status(500, ``)}, "b": {resets}, "c": {good}})
 	l := &ledger{}
 	cl := l.call(false)
 	if _, err := ask(t.Context(), p, cl); err != nil {

@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"net/url"
 	"slices"
-
-	"aoaigateway/handler/breaker"
-	"aoaigateway/handler/breakersync"
 )
 
 // ManagedIdentity as a region's credential stands for the gateway's own identity. Any other
@@ -34,36 +31,6 @@ func (r *Region) route(model string) Route {
 	return Route{cmp.Or(route.Priority, r.Priority), cmp.Or(route.Weight, r.Weight)}
 }
 
-// deploymentKey identifies a deployment in a region.
-type deploymentKey = breakersync.Key
-
-// deploymentState is what this process knows about a deployment.
-type deploymentState struct {
-	breaker     *breaker.Breaker
-	headroom    headroom
-	whole       latencyWindow // for answers that are no stream
-	stream      latencyWindow
-	wholeHedge  hedgeBudget
-	streamHedge hedgeBudget
-}
-
-// latency returns the latency window and the hedge budget, for streams or for other
-// answers.
-func (s *deploymentState) latency(stream bool) (*latencyWindow, *hedgeBudget) {
-	if stream {
-		return &s.stream, &s.streamHedge
-	}
-	return &s.whole, &s.wholeHedge
-}
-
-func (p *Pool) deployment(at deploymentKey) *deploymentState {
-	if s, ok := p.deployments.Load(at); ok {
-		return s.(*deploymentState)
-	}
-	s, _ := p.deployments.LoadOrStore(at, &deploymentState{breaker: breaker.New(p.options.Breaker)})
-	return s.(*deploymentState)
-}
-
 // target is a region with the deployment that serves a call there.
 type target struct {
 	*Region
@@ -74,17 +41,43 @@ type target struct {
 
 func (t target) key() deploymentKey { return deploymentKey{Region: t.Name, Deployment: t.deployment} }
 
-// targets returns where a call can be sent, sorted by priority.
-func (p *Pool) targets(call *Call) []target {
-	var list []target
+// addTargets fills in where calls can be sent, by model and sorted by priority, with the
+// state of each deployment. Calls without a model have states of their own, which never
+// change.
+func (p *Pool) addTargets() {
+	add := func(r *Region, model, name string) {
+		key := deploymentKey{Region: r.Name, Deployment: name}
+		state := p.deployments[key]
+		if state == nil {
+			state = &deploymentState{}
+			p.deployments[key] = state
+		}
+		p.targets[model] = append(p.targets[model], target{r, name, r.route(model), state})
+	}
 	for i := range p.options.Regions {
 		r := &p.options.Regions[i]
-		deployment := r.Models[call.Model]
-		if call.Model != "" && deployment == "" || call.Pin != "" && call.Pin != r.Name {
-			continue
+		add(r, "", "")
+		for model, name := range r.Models {
+			if model != "" && name != "" {
+				add(r, model, name)
+			}
 		}
-		list = append(list, target{r, deployment, r.route(call.Model), p.deployment(deploymentKey{Region: r.Name, Deployment: deployment})})
 	}
-	slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
-	return list
+	for _, list := range p.targets {
+		slices.SortStableFunc(list, func(a, b target) int { return a.route.Priority - b.route.Priority })
+	}
+}
+
+// targetsOf returns where a call can be sent, sorted by priority.
+func (p *Pool) targetsOf(call *Call) []target {
+	list := p.targets[call.Model]
+	if call.Pin == "" {
+		return list
+	}
+	for i, t := range list {
+		if t.Name == call.Pin {
+			return list[i : i+1]
+		}
+	}
+	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"aoaigateway/handler/backoff"
+	"aoaigateway/handler/deployment"
 	"aoaigateway/handler/idle"
 )
 
@@ -19,47 +19,62 @@ var (
 
 // roundTrip sends one request and reads up to the commit point. Until then the first-byte
 // timeout applies, afterwards the idle timeout.
-func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptions) (*Answer, failure) {
+func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptions) (answer *Answer, f failure) {
 	t := a.target
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := sync.OnceFunc(func() { cancel(context.Canceled) })
 	firstByte := startFirstByteTimer(p.firstByteTimeout(call), cancel, a.hasAlternative)
 	defer firstByte.stop()
+	sent := call.sent(time.Now())
+	trace := &connTrace{since: sent.At}
+	t.inFlight.Add(1)
+	end := sync.OnceFunc(func() { t.inFlight.Add(-1); cancel(context.Canceled) })
+	defer func() {
+		if answer == nil && f.answer == nil {
+			end()
+		}
+	}()
 	req, err := p.request(ctx, call, t, o)
 	if err != nil {
-		stop()
 		return nil, failure{outcome: unsent, reason: "no-credential", err: err}
 	}
-	trace := &connTrace{since: time.Now()}
 	resp, err := p.options.Transport.RoundTrip(trace.attach(req)) //nolint:bodyclose // Answer.Close closes it
 	if err != nil {
-		stop()
 		return nil, transportFailure(ctx, trace, err)
 	}
 	t.headroom.update(resp.Header)
 	body := idle.NewReader(resp.Body)
 	resp.Body = body
-	answer := &Answer{
+	got := &Answer{
 		Region: t.Name, Deployment: t.deployment, APIVersion: call.version(t),
 		Status: resp.StatusCode, Header: resp.Header, UsageAsked: call.AskUsage != nil && !o.withoutUsage,
-		close: func() { stop(); _ = resp.Body.Close() },
+		close: func() { end(); _ = body.Close() },
 	}
 	limitIdle := sync.OnceFunc(func() { body.SetLimit(p.options.IdleTimeout, func() { cancel(errIdle) }) })
-	f := answer.commit(resp, firstByte, limitIdle)
-	if f.err != nil {
-		answer.Close()
-		return nil, readFailure(ctx, f)
+	streamed := got.Succeeded() && isEventStream(resp.Header)
+	if !streamed && serves(got.Status) { // in a stream the region may still refuse
+		p.answered(t, sent)
+	}
+	if f = got.commit(resp, firstByte, limitIdle); f.err != nil {
+		got.Close()
+		return nil, readFailure(ctx, trace, f)
 	}
 	limitIdle()
-	return answer.judge(f)
+	if answer, f = got.judge(f); streamed && answer != nil {
+		p.answered(t, sent)
+	}
+	return answer, f
 }
 
 // judge decides whether what was read up to the commit point is an answer or a failure.
 func (a *Answer) judge(f failure) (*Answer, failure) {
-	f.wait = backoff.RetryAfter(a.Header)
+	wait := waitOf(a.Header, a.Whole)
+	f.wait = wait.time
 	if f.outcome == answered {
-		f.outcome = classify(a.Status, f.wait)
+		f.outcome = classify(a.Status, wait)
 		f.reason = reasons[f.outcome]
+	}
+	f.refusal = deployment.Refusal{
+		Wait: wait.time, Stated: wait.stated, Requests: noneLeft(a.Header), Limit: max(0, remainingHeader(a.Header, "X-Ratelimit-Limit-Tokens")),
 	}
 	if decisions[f.outcome].failover {
 		f.answer = a
@@ -86,14 +101,24 @@ func (p *Pool) request(ctx context.Context, call *Call, t target, o tryOptions) 
 	return req, nil
 }
 
-func readFailure(ctx context.Context, f failure) failure {
+// serves reports whether a response header is a sign that the region serves requests.
+func serves(status int) bool {
+	switch classify(status, statedWait{}) {
+	case answered, conflict:
+		return status >= http.StatusOK
+	default:
+		return false
+	}
+}
+
+func readFailure(ctx context.Context, trace *connTrace, f failure) failure {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errFirstByte):
 		return failure{outcome: firstByteTimeout, reason: "first-byte-timeout", err: errFirstByte}
 	case errors.Is(cause, errIdle):
 		f.reason, f.err = "fell-silent", errIdle
 	}
-	f.outcome = broken
+	f.outcome, f.connection = broken, trace.connection()
 	return f
 }
 

@@ -2,6 +2,7 @@ package backend_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/backend"
+	"aoaigateway/handler/deployment"
 	"aoaigateway/handler/secret"
 	"aoaigateway/handler/table"
 )
@@ -27,6 +29,18 @@ func instance(store table.Store, lines map[string][]reply) (*backend.Pool, *scri
 	return backend.New(backend.Options{Regions: regions, Transport: s, Secrets: secret.Map{"k": "1"}, Shared: store}), s
 }
 
+// closedFor reads from the table how much longer region a is closed.
+func closedFor(t *testing.T, store table.Store) time.Duration {
+	t.Helper()
+	e, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "a|m-a"})
+	text, _ := e.Props["closings"].(string)
+	var list []deployment.Closing
+	if err := errors.Join(err, json.Unmarshal([]byte(text), &list)); err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	return time.Until(list[0].Until).Round(time.Second)
+}
+
 func do(t *testing.T, p *backend.Pool) *testCall {
 	t.Helper()
 	c := call(false)
@@ -39,10 +53,10 @@ func do(t *testing.T, p *backend.Pool) *testCall {
 }
 
 // An instance that is started in an outage does not ask the dead region.
-func TestSharedBreakerAtStart(t *testing.T) {
+func TestSharedStateAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
-		lines := func() map[string][]reply { return map[string][]reply{"a": {hanging}, "b": {good}} }
+		lines := func() map[string][]reply { return map[string][]reply{"a": {failing(errRefused)}, "b": {good}} }
 		first, _ := instance(store, lines())
 		defer first.Close()
 		if c := do(t, first); len(c.Attempts) != 2 {
@@ -61,7 +75,7 @@ func TestSharedBreakerAtStart(t *testing.T) {
 	})
 }
 
-func TestSharedBreakerWithinSeconds(t *testing.T) {
+func TestSharedStateWithinSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		first, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=30")}, "b": {good}})
@@ -75,7 +89,7 @@ func TestSharedBreakerWithinSeconds(t *testing.T) {
 			t.Errorf("asked %v", s.asked)
 		}
 		for _, h := range second.Health() {
-			if h.Region == "a" && (h.State != "open" || !h.Throttled || h.WaitMillis < 24_000) {
+			if h.Region == "a" && (h.State != "throttled" || h.WaitMillis < 24_000) {
 				t.Errorf("health %+v", h)
 			}
 		}
@@ -90,7 +104,7 @@ func TestSharedBreakerWithinSeconds(t *testing.T) {
 	})
 }
 
-func TestSharedBreakerOnlyExtends(t *testing.T) {
+func TestSharedStateOnlyExtends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		long, _ := instance(store, map[string][]reply{"a": {status(429, ``, "Retry-After=200")}, "b": {good}})
@@ -101,9 +115,8 @@ func TestSharedBreakerOnlyExtends(t *testing.T) {
 		do(t, long)
 		do(t, short)
 		time.Sleep(time.Second)
-		e, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "a|m-a"})
-		if until, _ := e.Props["openUntil"].(time.Time); err != nil || time.Until(until).Round(time.Second) != 199*time.Second {
-			t.Errorf("open for %v more, %v", time.Until(until), err)
+		if left := closedFor(t, store); left != 199*time.Second {
+			t.Errorf("closed for %v more", left)
 		}
 		time.Sleep(5 * time.Second)
 		for _, h := range short.Health() {
@@ -114,7 +127,7 @@ func TestSharedBreakerOnlyExtends(t *testing.T) {
 	})
 }
 
-func TestSharedBreakerWithoutTable(t *testing.T) {
+func TestSharedStateWithoutTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		away := func(ctx context.Context, _ table.Op, _ table.Key) (bool, error) {
@@ -143,7 +156,7 @@ func TestSharedBreakerWithoutTable(t *testing.T) {
 	})
 }
 
-func TestSharedBreakerRepeatsWrite(t *testing.T) {
+func TestSharedStateRepeatsWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := table.NewMem()
 		lost := 0
@@ -159,9 +172,8 @@ func TestSharedBreakerRepeatsWrite(t *testing.T) {
 		defer p.Close()
 		do(t, p)
 		time.Sleep(20 * time.Second)
-		e, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "a|m-a"})
-		if until, _ := e.Props["openUntil"].(time.Time); err != nil || time.Until(until).Round(time.Second) != 40*time.Second {
-			t.Errorf("open for %v more, %v", time.Until(until), err)
+		if left := closedFor(t, store); left != 40*time.Second {
+			t.Errorf("closed for %v more", left)
 		}
 	})
 }

@@ -117,8 +117,8 @@ func TestDialTimeout(t *testing.T) {
 			if took := time.Since(began); took < 4500*time.Millisecond || took > 8*time.Second {
 				t.Errorf("it was waited for for %v", took)
 			}
-			if s := stateOf(p, "a"); s != "open" {
-				t.Errorf("its breaker is %s", s)
+			if s := stateOf(p, "a"); s != "unavailable" {
+				t.Errorf("its state is %s", s)
 			}
 			began = time.Now()
 			if a, err := ask(t.Context(), p, call(true)); err != nil || a.Region != "b" || time.Since(began) > 2*time.Second {
@@ -161,28 +161,28 @@ func TestStaleConnectionIsRetried(t *testing.T) {
 					t.Errorf("request %d: %s, %v", i, tries(cl), err)
 				}
 			}
-			if n := asked.Load(); n != 4 || stateOf(p, "a") != "closed" {
-				t.Errorf("asked %d times, breaker %s", n, stateOf(p, "a"))
+			if n := asked.Load(); n != 4 || stateOf(p, "a") != "open" {
+				t.Errorf("asked %d times, state %s", n, stateOf(p, "a"))
 			}
 		})
 	}
 }
 
-func TestHangingUpOpensBreaker(t *testing.T) {
+func TestHangingUpIsUnavailable(t *testing.T) {
 	address := serve(t, func(conn net.Conn, _ int) {
 		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
 		}
 	})
 	p := wired(t, "http://"+address, nil)
-	for range 3 {
+	for range 5 {
 		cl := call(false)
 		if a, err := ask(t.Context(), p, cl); err != nil || a.Region != "b" || tries(cl) != "a/reset b/" {
 			t.Errorf("%s, %v", tries(cl), err)
 		}
 	}
-	if s := stateOf(p, "a"); s != "open" {
-		t.Errorf("breaker %s", s)
+	if s := stateOf(p, "a"); s != "unavailable" {
+		t.Errorf("state %s", s)
 	}
 }
 

@@ -165,9 +165,6 @@ func (d *delivery) long() error {
 	d.in.W.WriteHeader(a.Status)
 	held, err := copyHolding(d.in.W, capture, io.MultiReader(bytes.NewReader(a.Whole), a.Rest))
 	if err != nil {
-		if d.isRegionsFault(err) {
-			a.Broke()
-		}
 		return d.abandon(err)
 	}
 	d.meter.ReadTail(held)

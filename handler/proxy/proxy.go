@@ -110,6 +110,7 @@ func (p *Proxy) Serve(in Inference) error {
 	if err != nil {
 		return err
 	}
+	todo.Call.Caller = cmp.Or(in.Record.Subscription, in.Record.User)
 	ctx := in.R.Context()
 	reservation, err := p.admit(ctx, in, product, &todo)
 	if err != nil {

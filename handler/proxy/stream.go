@@ -77,8 +77,6 @@ func (d *delivery) stream(out *sse.Writer) error {
 		return d.completeDraining(out, t, held)
 	case errors.Is(err, io.EOF) && !d.plan.Kind.Metered():
 		return d.complete(out, t, nil)
-	case d.isRegionsFault(err):
-		d.answer.Broke()
 	}
 	return d.broken(out, t, err)
 }

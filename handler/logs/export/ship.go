@@ -173,7 +173,8 @@ func (s *Shipper) upload(ctx context.Context, batch []encodedRow) (*refusal, err
 				return &refusal{e.StatusCode, e.ErrorCode, reason(e)}, nil
 			}
 			if e.RawResponse != nil {
-				wait = max(wait, backoff.RetryAfter(e.RawResponse.Header))
+				stated, _ := backoff.RetryAfter(e.RawResponse.Header)
+				wait = max(wait, stated)
 			}
 		}
 		s.options.Logger.Warn("a call to Log Analytics failed and will be repeated", "rows", len(batch), "error", firstLine(err), "wait", wait)

@@ -73,7 +73,7 @@ func madeBy(r *harness.Gateway, region int, base, query, body string) (id string
 	if id == "" {
 		r.T.Fatalf("no id in %s", a.Body)
 	}
-	pauseFor(r.T, 5*time.Millisecond) // until the other regions' breakers are closed again
+	pauseFor(r.T, 5*time.Millisecond) // until the other regions are open again
 	return id
 }
 
@@ -203,7 +203,7 @@ func TestPinnedRequestNeverFailsOver(t *testing.T) {
 			Do: aoaisim.DoStatus, Status: 429, Body: `{"error":{"code":"429","message":"mine"}}`,
 			Headers: map[string]string{"retry-after-ms": "200"},
 		}, 429, "mine"},
-		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200}, 429, ""}, // 429 without a request, because the region's breaker is open
+		{aoaisim.Fault{Do: aoaisim.DoStatus, Status: 200}, 429, ""}, // 429 without a request, because the stated wait is not over
 		{aoaisim.Fault{Do: aoaisim.DoRefuse}, 503, ""},
 	} {
 		t.Run(fmt.Sprintf("%s %d", c.fault.Do, c.fault.Status), func(t *testing.T) {

@@ -215,7 +215,6 @@ func together(r *harness.Gateway, n int) []harness.Answer {
 // One connection that carries forty streams dies: that is one fault of the network, not
 // forty of the region.
 func TestStalledConnectionOfManyStreams(t *testing.T) {
-	harness.ExpectFailure(t, harness.Regions)
 	over(t, 1, func(t *testing.T, r *harness.Gateway) {
 		wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream)) // opens the connection
 		scenarioOf(r.Regions[0], "slow", 39)

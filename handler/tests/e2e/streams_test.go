@@ -237,16 +237,6 @@ func TestHalfFirstEventFailsOver(t *testing.T) {
 	}
 }
 
-func TestBreakingRegionIsAvoided(t *testing.T) {
-	r := harness.Start(t, harness.Options{Settings: scripted(t, says(firstChunk))})
-	for range 3 {
-		wantCut(r, r.Post(harness.ChatPath, harness.ChatStream), gateway.UpstreamCut, "upstream_cut")
-	}
-	if rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatStream)); rec.Region != "b" || len(rec.Attempts) != 1 {
-		t.Errorf("record %+v", rec)
-	}
-}
-
 // open sends a chat request and returns when the status has arrived.
 func open(r *harness.Gateway, ctx context.Context, body string) *http.Response {
 	r.T.Helper()

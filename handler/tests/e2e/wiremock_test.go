@@ -53,7 +53,7 @@ type wired struct {
 	stream   bool
 	requests []string // expected attempts of each request, in order
 	status   int      // expected status of all requests; 0 = 200
-	states   string   // expected state of the breakers of a and b at the end
+	states   string   // expected states of the deployments of a and b at the end
 	pause    time.Duration
 }
 
@@ -69,113 +69,114 @@ var (
 var wiredCases = []wired{
 	{
 		name: "429 Retry-After in seconds", a: []response{refuses(429, "Retry-After=80"), says200(wholeChat)}, b: whole, requests: both,
-		states: "open closed",
+		states: "throttled open",
 	},
 	{
 		name: "429 Retry-After as a date", a: []response{refuses(429, "Retry-After={date}"), says200(wholeChat)}, b: whole, requests: both,
-		states: "open closed",
+		states: "throttled open",
 	},
 	{
 		name: "429 retry-after-ms", a: []response{refuses(429, "retry-after-ms=80000", "Retry-After=1"), says200(wholeChat)}, b: whole,
-		requests: both, states: "open closed",
+		requests: both, states: "throttled open",
 	},
-	{name: "429 alone", a: []response{refuses(429), says200(wholeChat)}, b: whole, requests: both, states: "open closed"},
+	{name: "429 alone", a: []response{refuses(429), says200(wholeChat)}, b: whole, requests: both, states: "throttled open"},
 	{
 		name: "429 to a stream", a: []response{refuses(429, "Retry-After=80")}, b: streamed, stream: true, requests: both,
-		states: "open closed",
+		states: "throttled open",
 	},
 	{
 		name: "429 until its time is over", a: []response{refuses(429, "retry-after-ms=300"), says200(wholeChat)}, b: whole,
-		requests: []string{"a/throttled b/", "a/"}, states: "closed closed", pause: 400 * time.Millisecond,
+		requests: []string{"a/throttled b/", "a/"}, states: "open open", pause: 400 * time.Millisecond,
 	},
 	{
 		name: "429 everywhere", a: []response{refuses(429, "Retry-After=80")}, b: []response{refuses(429, "retry-after-ms=40000")},
-		requests: []string{"a/throttled b/throttled", ""}, status: 429, states: "open open",
+		requests: []string{"a/throttled b/throttled", ""}, status: 429, states: "throttled throttled",
 	},
 	{
 		name: "500 three times", a: []response{refuses(500)}, b: whole,
-		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
+		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "a/server-error b/"}, states: "open open",
 	},
 	{
 		name: "502, 408, 503", a: []response{refuses(502), refuses(408), refuses(503)}, b: whole,
-		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "b/"}, states: "open closed",
+		requests: []string{"a/server-error b/", "a/server-error b/", "a/server-error b/", "a/server-error b/"}, states: "open open",
 	},
 	{
 		name: "500, 200, 500, 200", a: []response{refuses(500), says200(wholeChat), refuses(500), says200(wholeChat)}, b: whole,
-		requests: []string{"a/server-error b/", "a/", "a/server-error b/", "a/"}, states: "closed closed",
+		requests: []string{"a/server-error b/", "a/", "a/server-error b/", "a/"}, states: "open open",
 	},
 	{
-		name: "503 Retry-After", a: []response{refuses(503, "Retry-After=80")}, b: whole, requests: []string{"a/server-error b/", "b/"},
-		states: "open closed",
+		name: "503 Retry-After", a: []response{refuses(503, "Retry-After=80")}, b: whole, requests: both[:2],
+		states: "throttled open",
 	},
 	{
 		name: "500 everywhere", a: []response{refuses(500)}, b: []response{refuses(500)}, requests: []string{"a/server-error b/server-error"},
-		status: 500, states: "closed closed",
+		status: 500, states: "open open",
 	},
 	{
 		name: "reset", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: whole,
-		requests: []string{"a/reset b/", "a/reset b/", "a/reset b/", "b/"}, states: "open closed",
+		requests: []string{"a/reset b/", "a/reset b/", "a/reset b/", "a/reset b/", "a/reset b/", "b/"},
+		states:   "unavailable open",
 	},
 	{
 		name: "reset to a stream", a: []response{{"fault": "CONNECTION_RESET_BY_PEER"}}, b: streamed, stream: true,
-		requests: []string{"a/reset b/"}, states: "closed closed",
+		requests: []string{"a/reset b/"}, states: "open open",
 	},
-	{name: "hung up on", a: []response{{"fault": "EMPTY_RESPONSE"}}, b: whole, requests: []string{"a/reset b/"}, states: "closed closed"},
+	{name: "hung up on", a: []response{{"fault": "EMPTY_RESPONSE"}}, b: whole, requests: []string{"a/reset b/"}, states: "open open"},
 	{
 		name: "garbage", a: []response{{"fault": "RANDOM_DATA_THEN_CLOSE"}}, b: whole, requests: []string{"a/reset b/"},
-		states: "closed closed",
+		states: "open open",
 	},
 	{
 		name: "garbage after 200", a: []response{{"fault": "MALFORMED_RESPONSE_CHUNK"}}, b: whole, requests: []string{"a/broken-body b/"},
-		states: "closed closed",
+		states: "open open",
 	},
 	{
 		name: "too late", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 3000)}, b: whole,
-		requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
+		requests: []string{"a/first-byte-timeout b/", "a/first-byte-timeout b/"}, states: "open open",
 	},
 	{
 		name: "too late for a stream", a: []response{streams200().with("fixedDelayMilliseconds", 3000)}, b: streamed, stream: true,
-		requests: []string{"a/first-byte-timeout b/", "b/"}, states: "open closed",
+		requests: []string{"a/first-byte-timeout b/", "a/first-byte-timeout b/"}, states: "open open",
 	},
 	{
 		name: "late and in time", a: []response{says200(wholeChat).with("fixedDelayMilliseconds", 300)}, b: whole, requests: []string{"a/"},
-		states: "closed closed",
+		states: "open open",
 	},
 	{
 		name: "401 once, then 200", a: []response{refuses(401), says200(wholeChat)}, b: whole,
-		requests: []string{"a/credential-refused a/", "a/"}, states: "closed closed",
+		requests: []string{"a/credential-refused a/", "a/"}, states: "open open",
 	},
 	{
 		name: "401 once to a stream", a: []response{refuses(401), streams200()}, b: streamed, stream: true,
-		requests: []string{"a/credential-refused a/"}, states: "closed closed",
+		requests: []string{"a/credential-refused a/"}, states: "open open",
 	},
 	{
 		name: "401 always", a: []response{refuses(401)}, b: whole, requests: []string{"a/credential-refused a/credential-refused b/"},
-		states: "closed closed",
+		states: "open open",
 	},
 	{
 		name: "401 everywhere", a: []response{refuses(401)}, b: []response{refuses(401)},
 		requests: []string{"a/credential-refused a/credential-refused b/credential-refused b/credential-refused"}, status: 502,
-		states: "closed closed",
+		states: "open open",
 	},
-	{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "closed closed"},
-	{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "closed closed"},
+	{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "open open"},
+	{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "open open"},
 	{
-		name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/", "b/"},
-		states: "open closed",
+		name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/", "a/conflict b/"},
+		states: "open open",
 	},
 	{
 		name: "200 in drops", a: []response{says200(wholeChat).with("chunkedDribbleDelay", dribble)}, b: whole, requests: []string{"a/"},
-		states: "closed closed",
+		states: "open open",
 	},
 	{
 		name: "a stream in drops", a: []response{streams200().with("chunkedDribbleDelay", dribble)}, b: streamed, stream: true,
-		requests: []string{"a/"}, states: "closed closed",
+		requests: []string{"a/"}, states: "open open",
 	},
 	{
 		name: "a stream that opens with an error", a: []response{streams200().with("body",
 			"data: {\"error\":{\"code\":\"server_error\",\"message\":\"m\"}}\n\n")}, b: streamed, stream: true,
-		requests: []string{"a/error-event b/"}, states: "closed closed",
+		requests: []string{"a/error-event b/"}, states: "open open",
 	},
 }
 
@@ -253,8 +254,8 @@ func (c wired) run(t *testing.T, wm *wiremock.Server, path string) {
 		}
 	}
 	wantSent(r, wm, path, sent)
-	if states := breakers(r); states != c.states {
-		t.Errorf("breakers are %s, want %s", states, c.states)
+	if got := states(r); got != c.states {
+		t.Errorf("the states are %s, want %s", got, c.states)
 	}
 }
 
@@ -304,17 +305,17 @@ func wantSent(r *harness.Gateway, wm *wiremock.Server, path string, sent map[str
 	}
 }
 
-func breakers(r *harness.Gateway) string {
+func states(r *harness.Gateway) string {
 	r.T.Helper()
 	var list []backend.Health
 	if err := json.Unmarshal(r.Do(http.MethodGet, "/manage/api/regions", "", "api-key="+harness.AdminKey).Body, &list); err != nil {
 		r.T.Fatal(err)
 	}
-	var states []string
+	var found []string
 	for _, h := range list {
 		if strings.HasPrefix(h.Deployment, "chat-") {
-			states = append(states, h.State)
+			found = append(found, h.State)
 		}
 	}
-	return strings.Join(states, " ")
+	return strings.Join(found, " ")
 }

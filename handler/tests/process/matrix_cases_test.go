@@ -9,13 +9,14 @@ import (
 	"aoaigateway/handler/tests/harness"
 )
 
-// trips says after how many requests a fault opens the breaker; never = it does not.
+// trips says after how many requests a fault closes the deployment; never = it does not.
 type trips int
 
 const (
 	never  trips = 0
 	atOnce trips = 1
-	third  trips = 3
+	fifth  trips = 5  // if another region answers the request
+	tenth  trips = 10 // the same, where each header counted as a success
 )
 
 // faultRow is one way in which a region fails, with the expected behaviour of the gateway.
@@ -29,7 +30,7 @@ type faultRow struct {
 	alone  int    // expected status if there is no other region
 	waits  int    // expected status of a stream if there is no other region; 0 = as alone. It differs if the gateway waits for the region.
 	trips  trips
-	wait   time.Duration // about how long the breaker stays open
+	wait   time.Duration // about how long the deployment stays closed
 	only   string        // "stream" or "whole" = the fault is possible only there; empty = in both
 }
 
@@ -47,7 +48,7 @@ const later = "(date)"
 
 const hangs = 3500 // milliseconds; longer than the answer timeout of the gateway in these tests
 
-// A breaker stays open for cooldown, or for named if the fault names a time.
+// A deployment stays closed for cooldown, or for named if the fault names a time.
 const cooldown, named = 10 * time.Second, 90 * time.Second
 
 const filtered = `{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}`
@@ -74,35 +75,35 @@ var faultRows = []faultRow{
 		name: "429 nonsense", fault: statusFault(429, "Retry-After=soon", "retry-after-ms=-3"), reason: "throttled", moves: true, alone: 429,
 		trips: atOnce, wait: cooldown,
 	},
-	{name: "408", fault: statusFault(408), reason: "server-error", moves: true, alone: 408, trips: third, wait: cooldown},
-	{name: "500", fault: statusFault(500), reason: "server-error", moves: true, alone: 500, trips: third, wait: cooldown},
-	{name: "502", fault: statusFault(502), reason: "server-error", moves: true, alone: 502, trips: third, wait: cooldown},
-	{name: "503", fault: statusFault(503), reason: "server-error", moves: true, alone: 503, trips: third, wait: cooldown},
+	{name: "408", fault: statusFault(408), reason: "server-error", moves: true, alone: 408},
+	{name: "500", fault: statusFault(500), reason: "server-error", moves: true, alone: 500},
+	{name: "502", fault: statusFault(502), reason: "server-error", moves: true, alone: 502, trips: fifth, wait: cooldown},
+	{name: "503", fault: statusFault(503), reason: "server-error", moves: true, alone: 503, trips: fifth, wait: cooldown},
 	{
-		name: "503 Retry-After", fault: statusFault(503, "Retry-After=90"), reason: "server-error", moves: true, alone: 503, trips: atOnce,
+		name: "503 Retry-After", fault: statusFault(503, "Retry-After=90"), reason: "throttled", moves: true, alone: 429, trips: atOnce,
 		wait: named,
 	},
 	{name: "refused", place: "refused", reason: "connect-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
 	{name: "TLS failure", place: "tls", reason: "tls-failed", moves: true, alone: 503, trips: atOnce, wait: cooldown},
-	{name: "reset", fault: aoaisim.Fault{Do: aoaisim.DoReset}, reason: "reset", moves: true, alone: 503, trips: third, wait: cooldown},
+	{name: "reset", fault: aoaisim.Fault{Do: aoaisim.DoReset}, reason: "reset", moves: true, alone: 503, trips: fifth, wait: cooldown},
 	{
 		name: "hang before header", fault: aoaisim.Fault{Do: aoaisim.DoHang, Millis: hangs}, reason: "first-byte-timeout", moves: true,
-		alone: 504, waits: 200, trips: atOnce, wait: cooldown,
+		alone: 504, waits: 200, trips: fifth, wait: cooldown,
 	},
 	{
 		name: "hang before first event", fault: aoaisim.Fault{Do: aoaisim.DoHangEvent, Millis: hangs}, reason: "first-byte-timeout",
-		moves: true, waits: 200, trips: atOnce, wait: cooldown, only: "stream",
+		moves: true, waits: 200, trips: fifth, wait: cooldown, only: "stream",
 	},
 	{
 		name: "reset before first event", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "cut-before-first-event", moves: true,
-		alone: 503, trips: third, wait: cooldown, only: "stream",
+		alone: 503, trips: fifth, wait: cooldown, only: "stream",
 	},
 	{
 		name: "reset before the body", fault: aoaisim.Fault{Do: aoaisim.DoResetEvent}, reason: "broken-body", moves: true, alone: 503,
-		trips: third, wait: cooldown, only: "whole",
+		trips: tenth, wait: cooldown, only: "whole",
 	},
 	{
-		name: "reset half way", fault: aoaisim.Fault{Do: aoaisim.DoResetBody}, reason: "broken-body", moves: true, alone: 503, trips: third,
+		name: "reset half way", fault: aoaisim.Fault{Do: aoaisim.DoResetBody}, reason: "broken-body", moves: true, alone: 503, trips: tenth,
 		wait: cooldown, only: "whole",
 	},
 	{name: "401 once", fault: aoaisim.Fault{Do: aoaisim.DoStatus, Status: 401, Times: 1}, reason: "credential-refused", tries: 1, alone: 200},
@@ -110,8 +111,7 @@ var faultRows = []faultRow{
 	{name: "403", fault: statusFault(403), reason: "credential-refused", moves: true, alone: 502},
 	{name: "409", fault: statusFault(409), alone: 409},
 	{
-		name: "409 Retry-After", fault: statusFault(409, "Retry-After=90"), reason: "conflict", moves: true, alone: 409, trips: atOnce,
-		wait: named,
+		name: "409 Retry-After", fault: statusFault(409, "Retry-After=90"), reason: "conflict", moves: true, alone: 409,
 	},
 	{name: "400", fault: statusFault(400), alone: 400},
 	{name: "content filter", fault: aoaisim.Fault{Do: aoaisim.DoStatus, Status: 400, Body: filtered}, alone: 400},
@@ -119,7 +119,7 @@ var faultRows = []faultRow{
 }
 
 // matrixCase is a row with one, two or three regions. All of them fail except the last of
-// several. Each case has its own model and so its own breakers, because all cases share one
+// several. Each case has its own model and so its own deployments, because all cases share one
 // gateway.
 type matrixCase struct {
 	faultRow
@@ -128,7 +128,7 @@ type matrixCase struct {
 	chain  []string // regions in the order of their priorities
 
 	first harness.Answer // the answer to the first request
-	state []string       // problems with breakers, which are checked while the case runs
+	state []string       // problems with states, which are checked while the case runs
 }
 
 func matrixCases() (cases []*matrixCase) {

@@ -135,6 +135,7 @@ func TestStartRefusesLocalSettings(t *testing.T) {
 	}
 	sayEach(t, stderr, []string{
 		"GATEWAY_STORAGE: contains an account key, which is not allowed in Azure", "GATEWAY_SECRETS: not allowed in Azure",
+		"GATEWAY_DEV_CA_FILE: not allowed in Azure",
 	})
 }
 

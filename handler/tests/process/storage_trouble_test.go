@@ -27,7 +27,7 @@ func startStorageProxy(t *testing.T, server *azurite.Server) (proxy *storageprox
 	}
 	t.Cleanup(proxy.Close)
 	ca := filepath.Join(t.TempDir(), "storage.pem")
-	if err := os.WriteFile(ca, proxy.CA, 0o600); err != nil {
+	if err := os.WriteFile(ca, append(aoaisim.CA(), proxy.CA...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	storage = strings.NewReplacer("=http;", "=https;", server.Blob, proxy.Blob, server.Table, proxy.Table).Replace(server.ConnectionString())

@@ -1,4 +1,4 @@
-package breakersync_test
+package share_test
 
 import (
 	"bytes"
@@ -8,20 +8,25 @@ import (
 	"testing/synctest"
 	"time"
 
-	"aoaigateway/handler/breakersync"
+	"aoaigateway/handler/deployment"
+	"aoaigateway/handler/deployment/share"
 	"aoaigateway/handler/table"
 )
 
-var at = breakersync.Key{Region: "west", Deployment: "gpt"}
+var at = share.Key{Region: "west", Deployment: "gpt"}
+
+func closing(wait time.Duration) deployment.Closing {
+	return deployment.Closing{Why: deployment.WhyThrottled, Size: 10, Until: time.Now().Add(wait)}
+}
 
 // learned collects what a Sync reports.
-type learned map[breakersync.Key]time.Duration
+type learned map[share.Key]time.Duration
 
-func start(store table.Store, log *bytes.Buffer) (*breakersync.Sync, learned) {
+func start(store table.Store, log *bytes.Buffer) (*share.Sync, learned) {
 	known := learned{}
-	return breakersync.New(breakersync.Options{
+	return share.New(share.Options{
 		Table: store, Logger: slog.New(slog.NewTextHandler(log, nil)),
-		Learn: func(at breakersync.Key, wait time.Duration, _ bool) { known[at] = wait },
+		Learn: func(at share.Key, c deployment.Closing) { known[at] = time.Until(c.Until) },
 	}), known
 }
 
@@ -31,7 +36,7 @@ func TestSyncReachesOthers(t *testing.T) {
 		here, _ := start(store, log)
 		there, known := start(store, log)
 		synctest.Wait()
-		here.Publish(at, time.Minute, true)
+		here.Publish(at, closing(time.Minute))
 		time.Sleep(6 * time.Second)
 		here.Close()
 		there.Close()
@@ -48,7 +53,8 @@ func TestSyncLeavesNewerRows(t *testing.T) {
 		_, err := store.Insert(t.Context(), table.Entity{
 			Key: table.Key{Partition: "regions", Row: "west|gpt"},
 			Props: map[string]any{
-				"version": int64(2), "region": "west", "deployment": "gpt", "openUntil": until, "throttled": true,
+				"version": int64(2), "region": "west", "deployment": "gpt",
+				"closings": `[{"why":"throttled","until":"` + until.Format(time.RFC3339) + `"}]`,
 			},
 		})
 		if err != nil {
@@ -56,7 +62,7 @@ func TestSyncLeavesNewerRows(t *testing.T) {
 		}
 		s, known := start(store, log)
 		synctest.Wait()
-		s.Publish(at, time.Hour, false)
+		s.Publish(at, closing(time.Hour))
 		time.Sleep(time.Second)
 		s.Close()
 		e, err := store.Get(t.Context(), table.Key{Partition: "regions", Row: "west|gpt"})
@@ -70,8 +76,8 @@ func TestSyncLeavesNewerRows(t *testing.T) {
 }
 
 func TestNilSyncDoesNothing(t *testing.T) {
-	s := breakersync.New(breakersync.Options{})
+	s := share.New(share.Options{})
 	s.AwaitFirstRead(t.Context())
-	s.Publish(at, time.Minute, true)
+	s.Publish(at, closing(time.Minute))
 	s.Close()
 }
