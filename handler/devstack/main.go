@@ -4,7 +4,7 @@
 //	devstack services [--kind]                        storage and regions; settings in dist/dev.env
 //	devstack run [--kind] [--port N]                  services and the staged gateway behind a Functions host
 //	devstack check                                    templates, settings and the staged package, without a cloud
-//	devstack inputs                                   azd's hook: admin key, certificate
+//	devstack inputs [--before-questions]              azd's hooks: admin key, certificate, and what a deployment would lose
 //	devstack host [--fresh] [--addr HOST:PORT]        only the host stand-in, over dist/app
 package main
 
@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -152,6 +153,7 @@ func check(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Wr
 }
 
 func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
+	before := flags.Bool("before-questions", false, "azd has not asked for subscription, region and network yet: the hook preup")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -160,14 +162,13 @@ func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, lo
 		return err
 	}
 	return inputs.Make(ctx, inputs.Options{
-		Root: root, Environ: os.Environ(), Out: out, Now: time.Now,
-		Exists: func(ctx context.Context, group, subscription string) bool {
-			args := []string{"group", "exists", "--name", group}
-			if subscription != "" {
-				args = append(args, "--subscription", subscription)
+		Root: root, Environ: os.Environ(), Out: out, Now: time.Now, BeforeQuestions: *before,
+		Exists: func(ctx context.Context, group, subscription string) (bool, error) {
+			said, err := exec.CommandContext(ctx, "az", "group", "exists", "--name", group, "--subscription", subscription).Output()
+			if err != nil {
+				return false, err
 			}
-			said, err := exec.CommandContext(ctx, "az", args...).Output()
-			return err == nil && strings.TrimSpace(string(said)) == "true"
+			return strconv.ParseBool(strings.TrimSpace(string(said)))
 		},
 		Ask: func(ctx context.Context, args ...string) (string, error) {
 			said, err := exec.CommandContext(ctx, "az", append(args, "--output", "json")...).Output()

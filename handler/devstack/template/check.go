@@ -19,6 +19,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	}
 	found = append(found, checkModules(root, all)...)
 	found = append(found, checkParameters(root, all["main.bicep"])...)
+	found = append(found, checkKept(root, all["main.bicep"])...)
 	found = append(found, checkRights(all)...)
 	found = append(found, checkDoors(all)...)
 	found = append(found, checkOrder(all)...)
@@ -33,11 +34,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkStore(all)...)
 	found = append(found, checkDefaults(all)...)
 	found = append(found, checkModels(root, time.Now())...)
-	program, err := checkProgram(root, all)
-	if err != nil {
-		return nil, err
-	}
-	found = append(found, program...)
+	found = append(found, checkProgram(root, all)...)
 	found = append(found, checkAzd(root, all)...)
 	found = append(found, checkWorkflow(root)...)
 	found = append(found, checkHost(root, "host.json")...)
