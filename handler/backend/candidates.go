@@ -3,6 +3,7 @@ package backend
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type candidates struct {
 // asked is what a call has done with one of its candidates.
 type asked struct {
 	tried bool
+	fresh bool // the next attempt needs a new connection
 	ended bool // last and wait are set
 	last  outcome
 	wait  time.Duration
@@ -52,7 +54,7 @@ func (t target) rank(now time.Time, need int64) rank {
 		return rankNever
 	case access == deployment.Throttled:
 		return rankThrottled
-	case access == deployment.Unavailable:
+	case access == deployment.Unavailable, t.isMissing(now):
 		return rankUnavailable
 	case !t.headroom.fits(need):
 		return rankFull
@@ -134,18 +136,18 @@ func (c *candidates) pick(worst rank) *attempt {
 	c.asked[best].tried = true
 	t.admit(now, c.need)
 	t.headroom.deduct(c.need)
-	return &attempt{target: t, index: best, hasAlternative: c.hasAlternative}
+	return &attempt{target: t, index: best, fresh: c.asked[best].fresh, hasAlternative: c.hasAlternative}
 }
 
 // record stores the outcome of an attempt. After the outcome stale the region may be tried
-// once more, because it has not seen the request.
+// once more, on a new connection.
 func (c *candidates) record(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was := &c.asked[a.index]
 	now := asked{tried: true, ended: true, last: a.failure.outcome, wait: a.failure.wait}
 	if now.last == stale && (!was.ended || was.last != stale) {
-		now.tried = false
+		now.tried, now.fresh = false, true
 	}
 	*was = now
 }
@@ -154,8 +156,12 @@ func (c *candidates) record(a *attempt) {
 // throttled; some = at least one is.
 func (c *candidates) throttling() (wait time.Duration, all, some bool) {
 	now := time.Now()
-	wait, all = math.MaxInt64, len(c.list) > 0
+	lacks := func(a asked) bool { return a.ended && a.last == missing }
+	wait, all = math.MaxInt64, slices.ContainsFunc(c.asked, func(a asked) bool { return !lacks(a) })
 	for i, t := range c.list {
+		if lacks(c.asked[i]) {
+			continue
+		}
 		last, w := c.asked[i], t.until(now, c.need).Sub(now)
 		busy := t.access(now, c.need) >= deployment.Throttled
 		if last.ended && last.last == throttled {

@@ -21,7 +21,8 @@ const sharedWait = 2 * time.Second
 type deploymentState struct {
 	mu       sync.Mutex
 	state    deployment.State
-	evidence string // for the last change of state
+	evidence string    // for the last change of state
+	missing  time.Time // until then the region does not have the deployment
 
 	inFlight    atomic.Int64 // attempts whose answers have not ended
 	headroom    headroom
@@ -56,6 +57,28 @@ func (s *deploymentState) admit(now time.Time, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Admit(now, size)
+}
+
+// missingFor is how long a deployment that a region does not have is left out.
+const missingFor = time.Minute
+
+func (s *deploymentState) isMissing(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Before(s.missing)
+}
+
+// missing says that a region does not have a deployment: another region has answered the
+// same request, so the request is not the reason.
+func (p *Pool) missing(key deploymentKey) {
+	s, now := p.deployments[key], time.Now()
+	s.mu.Lock()
+	known := now.Before(s.missing)
+	s.missing = now.Add(missingFor)
+	s.mu.Unlock()
+	if !known {
+		p.options.Logger.Warn("a region does not have a deployment that the settings name", "region", key.Region, "deployment", key.Deployment)
+	}
 }
 
 // answered says that a region answered a request, so that it serves requests of its size.

@@ -28,6 +28,15 @@ func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 	return nil, e
 }
 
+// mayBeCarriedOut returns the error of a call that must not be sent again, although no region
+// has answered it.
+func mayBeCarriedOut(a *attempt) error {
+	e := gateway.BackendConnectionFailure.New("The region did not answer, and it may have carried out the request. " +
+		"Look for its result before you send the request again.")
+	e.Err = a.failure.err
+	return e
+}
+
 // Available returns the error that Do would return for a call of this model, if no region
 // could be asked now.
 func (p *Pool) Available(model string) error {
