@@ -1,8 +1,10 @@
 package aoaisim_test
 
 import (
+	"compress/gzip"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -264,8 +266,19 @@ var wireFacts = []fact{
 		test: plays("held", responseAt, respStream, 200, "response.completed"),
 	},
 	{
-		id: "6.5", fact: "answers are gzipped when asked",
-		no: "the gateway asks for identity; a suite of the whole program sends it gzip all the same",
+		id: "6.5", fact: "answers are gzipped when asked, streams too", source: "public reports, among them Kong#14893 (reported)",
+		test: func(c *client) {
+			for _, body := range []string{chatBody, chatStream} {
+				o := c.send(http.MethodPost, chatAt, body, "Accept-Encoding=gzip")
+				unzipped, err := gzip.NewReader(strings.NewReader(o.body))
+				if err != nil || o.header.Get("Content-Encoding") != "gzip" {
+					c.t.Fatalf("%v: %v %q", err, o.header, o.body)
+				}
+				if text, err := io.ReadAll(unzipped); err != nil || !strings.Contains(string(text), "choices") {
+					c.t.Errorf("%v: %s", err, text)
+				}
+			}
+		},
 	},
 	{
 		id: "6.6", fact: "multi-byte characters are split over segments", source: "public reports (reported)",

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/sjson"
@@ -20,7 +21,7 @@ type object struct {
 	from   time.Time // it is not found earlier
 	queued time.Time // of a background response, otherwise zero
 	takes  time.Duration
-	over   bool // a background response was cancelled
+	over   atomic.Bool // a background response was cancelled
 }
 
 func (o *object) visible() bool { return !time.Now().Before(o.from) }
@@ -28,7 +29,7 @@ func (o *object) visible() bool { return !time.Now().Before(o.from) }
 // status returns the status of a background response.
 func (o *object) status() string {
 	switch since := time.Since(o.queued); {
-	case o.over:
+	case o.over.Load():
 		return "cancelled"
 	case since < o.takes/4:
 		return "queued"
@@ -144,7 +145,7 @@ func (x *exchange) replay(o *object, after int) {
 		}
 		due := o.queued.Add(o.takes * time.Duration(n) / time.Duration(len(o.events)))
 		x.pause(time.Until(due))
-		if o.over || !x.sendEvent(e) {
+		if o.over.Load() || !x.sendEvent(e) {
 			return
 		}
 	}
@@ -161,7 +162,9 @@ func (x *exchange) response(id, sub string) {
 	case sub == "cancel" && o.queued.IsZero() && x.region.azure():
 		x.refuse("not-background", scene{})
 	case sub == "cancel":
-		o.over = o.over || o.status() != "completed"
+		if o.status() != "completed" {
+			o.over.Store(true)
+		}
 		x.json(o.now())
 	case x.r.Method == http.MethodDelete:
 		x.region.objects.remove(id)

@@ -170,6 +170,10 @@ const maxBody = 256 << 20
 // ServeHTTP answers requests to the data endpoint.
 func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	end := func() {}
+	if r.azure() {
+		w, end = compressing(w, req)
+	}
 	x := &exchange{region: r, w: w, r: req, id: newID(), body: body}
 	x.log = r.counts.arrived(req, body, x.id)
 	defer r.counts.left(x.log)
@@ -178,6 +182,7 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	x.headers()
 	x.serve()
+	end()
 }
 
 func (x *exchange) serve() {
@@ -234,6 +239,15 @@ func (x *exchange) answer() {
 		x.refuse(no.name, no.scene)
 		return
 	}
+	if asked := q.scenario(); asked != "" {
+		x.plan.scenario = asked
+	}
+	if strings.HasPrefix(x.plan.scenario, "error/") { // the front's, which knows neither the model nor its limits
+		if s := scenario.Find(x.plan.scenario, "", false); s != nil {
+			x.play(s, nil, nil, scene{})
+			return
+		}
+	}
 	q.model = x.region.modelOf(x.deployment)
 	admitted := x.region.limits[x.deployment].take(time.Now(), x.region.estimate(q))
 	admitted.headers(x.w.Header(), x.region.o.Switches)
@@ -248,11 +262,7 @@ func (x *exchange) answer() {
 // send sends the answer as a stream or as one body.
 func (x *exchange) send(q *request, a *answer) {
 	stream := q.Stream && forms[x.route.operation].events != nil
-	name := x.plan.scenario
-	if asked := q.scenario(); asked != "" {
-		name = asked
-	}
-	s := scenario.Find(name, apiNames[x.route.operation], stream)
+	s := scenario.Find(x.plan.scenario, apiNames[x.route.operation], stream)
 	if x.route.operation == opResponses && (s == nil || s.Status == http.StatusOK && s.Billed != "none") {
 		x.region.keep(q, a)
 	}

@@ -54,7 +54,7 @@ func newRequest(t *testing.T, method, url, body string) *http.Request {
 
 // fresh has no connections to reuse, so that resets are not retried behind the test's back.
 func fresh() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
 }
 
 type reply struct {
