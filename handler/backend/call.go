@@ -34,7 +34,7 @@ type Call struct {
 	FirstByteTimeout time.Duration // the model's own timeout; 0 = the pool's
 	Pin              string        // name of the only region that may answer; empty = any
 	PinReason        string        // the reason for Pin, in words that complete the sentence "The region that …"; clients see it
-	Creates          bool          // it may create something, so it must not be sent again after a region may have held it
+	Creates          bool          // it may create something, so it must not be sent again after a region may have carried it out
 	Hedge            bool          // a second region may be asked when the first one is late
 }
 

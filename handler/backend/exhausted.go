@@ -30,9 +30,13 @@ func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 
 // mayBeCarriedOut returns the error of a call that must not be sent again, although no region
 // has answered it.
-func mayBeCarriedOut(a *attempt) error {
-	e := gateway.BackendConnectionFailure.New("The region did not answer, and it may have carried out the request. " +
-		"Look for its result before you send the request again.")
+func mayBeCarriedOut(call *Call, a *attempt) error {
+	region := "The region"
+	if call.Pin != "" {
+		region += " that " + call.PinReason
+	}
+	e := gateway.BackendConnectionFailure.New("%s did not answer, and it may have carried out the request. "+
+		"Look for the result before you send the request again.", region)
 	e.Err = a.failure.err
 	return e
 }

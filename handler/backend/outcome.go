@@ -47,7 +47,7 @@ type decision struct {
 	meaning    meaning
 	failover   bool // try the next region
 	keepCharge bool // the attempt may have used tokens, so its charge stays
-	begun      bool // the region may have begun the request without an answer
+	unclear    bool // the region may have carried out the request
 }
 
 var decisions = map[outcome]decision{

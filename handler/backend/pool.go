@@ -149,7 +149,7 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 			if call.Creates && decisions[a.failure.outcome].unclear && ctx.Err() == nil {
 				best.discard()
 				a.failure.discard()
-				return nil, attempts, mayBeCarriedOut(a)
+				return nil, attempts, mayBeCarriedOut(call, a)
 			}
 			suspicions = append(suspicions, a.suspicions...)
 			if a.failure.outcome != notReserved && a.failure.outcome != hedgeLost {

@@ -300,7 +300,6 @@ func TestKeptConnectionIsSilent(t *testing.T) {
 
 // A stream that is refused inside a 200 costs its team nothing.
 func TestRefusalInStreamIsFree(t *testing.T) {
-	harness.ExpectFailure(t, harness.Limits)
 	inVirtualTimeUnder(t, chargePolicy, 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
 		for _, scenario := range []string{"throttled-in-stream", "throttled-in-stream-failed-first", "no-capacity-in-stream"} {
 			scenarioOf(r.Regions[0], scenario, 1)

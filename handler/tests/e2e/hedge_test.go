@@ -70,7 +70,7 @@ func TestHedgeIsCountedAndCharged(t *testing.T) {
 					t.Errorf("%d requests are left with the loser", n)
 				}
 				health := string(r.Do("GET", "/manage/api/regions", "", "api-key="+harness.AdminKey).Body)
-				if strings.Count(health, `"closed"`) != 2 {
+				if strings.Count(health, `"state":"open"`) != 2 {
 					t.Errorf("regions %s", health)
 				}
 			})
