@@ -545,10 +545,10 @@ output AZURE_RESOURCE_GROUP string = group.name
 output GW_NETWORK string = network
 output GW_NETWORK_BEFORE string = network
 output GW_WRITTEN_MARK string = empty(writeMark) ? writtenMark : writeMark
-output GW_CERTIFICATE_KEPT string = isPrivate && empty(tlsSecretUri) ? 'true' : 'false'
+output GW_CERTIFICATE_KEPT string = (isPrivate && empty(tlsSecretUri)) || certificateKept ? 'true' : 'false'
 output GW_URL string = 'https://${isPrivate && !empty(gatewayHostName) ? gatewayHostName : (edge.?outputs.hostName ?? app.outputs.siteHostName)}'
 output GW_DNS_LABEL string = edgeLabel
-output GW_BUDGET_START string = monthlyBudget > 0 ? budgetMonth : ''
+output GW_BUDGET_START string = monthlyBudget > 0 ? budgetMonth : budgetStart
 output GW_FUNCTION_APP string = app.outputs.siteName
 output GW_IDENTITY_CLIENT_ID string = store.outputs.endpoints.identityClientId
 output GW_BACKENDS string = string(backends)
@@ -559,3 +559,50 @@ output GW_LOGS_ENDPOINT string = observe.outputs.logsEndpoint
 output GW_LOGS_RULE string = observe.outputs.logsRule
 output GW_LOGS_STREAM string = observe.outputs.logsStream
 output GW_WORKSPACE_ID string = observe.outputs.workspaceCustomerId
+
+// The settings of this deployment: another machine that lacked them would deploy the defaults. The hook refuses to deploy
+// without them, and on a machine that does not know the last deployment. Azure takes no more than 64 outputs.
+output GW_DEPLOYMENT string = deployment().name
+output GW_KEEP_OPEN string = keepOpen ? 'true' : 'false'
+output GW_AI_REGIONS string = aiRegions
+output GW_AI_KIND string = accountKind
+output GW_AI_DIAGNOSTICS string = aiDiagnostics ? 'true' : 'false'
+output GW_MEMORY_MB string = string(instanceMemoryMB)
+output GW_MAX_INSTANCES string = string(maximumInstanceCount)
+output GW_HTTP_CONCURRENCY string = string(httpConcurrency)
+output GW_ALWAYS_READY string = alwaysReady == (production ? 2 : 0) ? '' : string(alwaysReady)
+output GW_PRODUCTION string = production ? 'true' : 'false'
+output GW_ZONE_REDUNDANT string = zoneRedundant == production ? '' : (zoneRedundant ? 'true' : 'false')
+output GW_STORAGE_SKU string = storageSku
+output GW_AUDIT_RETENTION_DAYS string = string(auditRetentionDays)
+output GW_AUDIT_IMMUTABLE_DAYS string = string(auditImmutableDays)
+output GW_LOG_RETENTION_DAYS string = string(logRetentionDays)
+output GW_DAILY_LOG_QUOTA_GB string = string(dailyLogQuotaGb)
+output GW_LOG_WORKSPACE_ID string = logWorkspaceId
+output GW_COMPAT_ALIAS string = compatibilityAlias
+output GW_ALERT_EMAIL string = alertEmail
+output GW_MONTHLY_BUDGET string = string(monthlyBudget)
+output GW_ADDRESS_PREFIX string = addressPrefix
+output GW_EDGE_SUBNET_ID string = edgeSubnetId
+output GW_APP_SUBNET_ID string = appSubnetId
+output GW_LINKS_SUBNET_ID string = linksSubnetId
+output GW_ALLOWED_SOURCES string = allowedSources
+output GW_MANAGE_SOURCES string = manageSources
+output GW_WAF_MODE string = wafMode
+output GW_EDGE_MIN_CAPACITY string = edgeMinCapacity == (production ? 2 : 0) ? '' : string(edgeMinCapacity)
+output GW_EDGE_MAX_CAPACITY string = edgeMaxCapacity == (production ? 10 : 2) ? '' : string(edgeMaxCapacity)
+output GW_EDGE_ACCESS_LOG string = edgeAccessLog ? 'true' : 'false'
+output GW_TLS_SECRET_ID string = tlsSecretUri
+output GW_HOST_NAME string = gatewayHostName
+output GW_FUNCTION_PRIVATE_ENDPOINT string = functionPrivateEndpoint ? 'true' : 'false'
+output GW_MONITOR_PRIVATE_LINK string = monitorPrivateLink ? 'true' : 'false'
+output GW_DNS_ZONES_GROUP_ID string = dnsZonesGroupId
+output GW_SCM_ACCESS string = scmAccess
+output GW_OPERATOR_ID string = operatorId
+output GW_OPERATOR_TYPE string = operatorType
+output GW_AUDITOR_ID string = auditorId
+output GW_AUDITOR_TYPE string = auditorType
+output GW_ENTRA_TENANT string = entraTenantId
+output GW_ENTRA_AUDIENCE string = entraAudience
+output GW_ENTRA_PRODUCT string = entraProduct
+output GW_TAGS string = extraTags

@@ -159,7 +159,7 @@ func tokenScopes(s settings.Values) (scopes []string) {
 		scopes = append(scopes, "https://monitor.azure.com//.default")
 	}
 	if slices.ContainsFunc(s.Backends, func(r backend.Region) bool { return r.Credential == backend.ManagedIdentity }) {
-		scopes = append(scopes, backend.TokenScope)
+		scopes = append(scopes, backend.CognitiveScope)
 	}
 	return scopes
 }

@@ -52,12 +52,12 @@ func (x *Exchange) Request(contentType string, b *body.Body) {
 		}
 	}
 	x.rec.Request.Blob = blobName(x.rec.ID, "request")
-	x.open = func() io.ReadCloser { return io.NopCloser(b.Reader()) }
+	x.open = func() (io.Reader, func()) { return b.Reader(), func() {} }
 	if x.rules != nil {
 		stored, found := digestRedacted(x.rules, contentType, b)
 		x.rec.Request.Stored = stored
 		x.rec.Redactions += found
-		x.open = func() io.ReadCloser { return readRedacted(x.rules, contentType, b) }
+		x.open = func() (io.Reader, func()) { return readRedacted(x.rules, contentType, b) }
 	}
 }
 

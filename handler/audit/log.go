@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,7 +13,6 @@ import (
 
 	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/body"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 )
@@ -70,22 +70,24 @@ func (l *Log) appendEnd(ctx context.Context, id string, line []byte) (*journal.P
 	}
 }
 
-// source opens a body that is to be stored. It can be opened again.
-type source func() io.ReadCloser
+// source opens a body that is to be stored. It can be opened again. A body that is stored as
+// it is is an *io.SectionReader, which the store uploads without copying it.
+type source func() (content io.Reader, done func())
 
 // inMemory is the source of a body in memory.
 func inMemory(content []byte) source {
-	b := body.Of(content)
-	return func() io.ReadCloser { return io.NopCloser(b.Reader()) }
+	return func() (io.Reader, func()) {
+		return io.NewSectionReader(bytes.NewReader(content), 0, int64(len(content))), func() {}
+	}
 }
 
 // putBody stores a body as a blob. If that fails it tries again, until ctx ends.
 func (l *Log) putBody(ctx context.Context, name string, open source) error {
 	retry := backoff.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}
 	for {
-		content := open()
+		content, done := open()
 		err := l.o.Bodies.Put(ctx, name, content)
-		_ = content.Close()
+		done()
 		if err == nil {
 			return nil
 		}

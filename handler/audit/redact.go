@@ -39,14 +39,15 @@ func digestRedacted(rules *redact.Rules, contentType string, b *body.Body) (*gat
 	return w.sum(), found
 }
 
-// readRedacted reads a body without personal data. The caller must close the reader.
-func readRedacted(rules *redact.Rules, contentType string, b *body.Body) io.ReadCloser {
+// readRedacted returns a reader of a body without personal data. The caller must call done
+// when it stops reading.
+func readRedacted(rules *redact.Rules, contentType string, b *body.Body) (content io.Reader, done func()) {
 	r, w := io.Pipe()
 	go func() {
 		_, err := redactTo(w, rules, contentType, b)
 		_ = w.CloseWithError(err)
 	}()
-	return r
+	return r, func() { _ = r.Close() }
 }
 
 // jsonLike reports whether a body of this content type may be a JSON value.

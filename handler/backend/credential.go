@@ -9,7 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-const TokenScope = "https://cognitiveservices.azure.com/.default"
+const CognitiveScope = "https://cognitiveservices.azure.com/.default"
 
 // authorize adds the region's credential to a request: a token of the gateway's identity,
 // or a secret.
@@ -18,7 +18,7 @@ func (p *Pool) authorize(ctx context.Context, req *http.Request, r *Region, o tr
 		if p.options.Identity == nil {
 			return errors.New("backend: the region uses managedIdentity, but the gateway has no identity")
 		}
-		token, err := p.options.Identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{TokenScope}})
+		token, err := p.options.Identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{CognitiveScope}})
 		if err != nil {
 			return fmt.Errorf("backend: cannot get a token for region %s: %w", r.Name, err)
 		}

@@ -3,8 +3,8 @@
 //	devstack stage [--here] [--os OS] [--arch ARCH]   build and lay out dist/app and dist/app.zip
 //	devstack services [--kind]                        storage and regions; settings in dist/dev.env
 //	devstack run [--kind] [--port N]                  services and the staged gateway behind a Functions host
-//	devstack check                                    templates, settings and the staged package, without a cloud
-//	devstack inputs                                   azd's hook: admin key, certificate
+//	devstack check [--update]                         templates, settings and the staged package, without a cloud
+//	devstack inputs [--before-questions]              azd's hooks: admin key, certificate, and what a deployment would lose
 //	devstack host [--fresh] [--addr HOST:PORT]        only the host stand-in, over dist/app
 package main
 
@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -118,11 +119,17 @@ func host(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.W
 
 // check runs all checks of what is deployed. `make check` calls it.
 func check(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
+	update := flags.Bool("update", false, "take the templates, the workflow and the host's settings as reviewed: write infra/reviewed.json")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	root, err := tools.Root()
 	if err != nil {
+		return err
+	}
+	if *update {
+		changed, err := template.UpdateReviewed(ctx, root)
+		_, _ = fmt.Fprintf(out, "%d texts changed; show them to a reviewer:\n%s\n", len(changed), strings.Join(changed, "\n"))
 		return err
 	}
 	found, err := template.Check(ctx, root)
@@ -152,6 +159,7 @@ func check(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Wr
 }
 
 func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.Writer) error {
+	before := flags.Bool("before-questions", false, "azd has not asked for subscription, region and network yet: the hook preup")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -160,14 +168,13 @@ func makeInputs(ctx context.Context, flags *flag.FlagSet, args []string, out, lo
 		return err
 	}
 	return inputs.Make(ctx, inputs.Options{
-		Root: root, Environ: os.Environ(), Out: out, Now: time.Now,
-		Exists: func(ctx context.Context, group, subscription string) bool {
-			args := []string{"group", "exists", "--name", group}
-			if subscription != "" {
-				args = append(args, "--subscription", subscription)
+		Root: root, Environ: os.Environ(), Out: out, Now: time.Now, BeforeQuestions: *before,
+		Exists: func(ctx context.Context, group, subscription string) (bool, error) {
+			said, err := exec.CommandContext(ctx, "az", "group", "exists", "--name", group, "--subscription", subscription).Output()
+			if err != nil {
+				return false, err
 			}
-			said, err := exec.CommandContext(ctx, "az", args...).Output()
-			return err == nil && strings.TrimSpace(string(said)) == "true"
+			return strconv.ParseBool(strings.TrimSpace(string(said)))
 		},
 		Ask: func(ctx context.Context, args ...string) (string, error) {
 			said, err := exec.CommandContext(ctx, "az", append(args, "--output", "json")...).Output()

@@ -242,13 +242,12 @@ func (x *exchange) answer() {
 	if asked := q.scenario(); asked != "" {
 		x.plan.scenario = asked
 	}
-	if strings.HasPrefix(x.plan.scenario, "error/") { // the front's, which knows neither the model nor its limits
-		if s := scenario.Find(x.plan.scenario, "", false); s != nil {
-			x.play(s, nil, nil, scene{})
-			return
-		}
-	}
 	q.model = x.region.modelOf(x.deployment)
+	s := scenario.Find(x.plan.scenario, apiNames[x.route.operation], x.streams(q))
+	if s != nil && (s.Status >= http.StatusBadRequest || strings.HasPrefix(s.Name, "field/")) {
+		x.play(s, q, newAnswer(q, x.id), scene{}) // with its own headers only, not those of the model and its limits
+		return
+	}
 	admitted := x.region.limits[x.deployment].take(time.Now(), x.region.estimate(q))
 	admitted.headers(x.w.Header(), x.region.o.Switches)
 	if !admitted.ok {
@@ -256,13 +255,15 @@ func (x *exchange) answer() {
 		return
 	}
 	x.modelHeaders(q)
-	x.send(q, newAnswer(q, x.id))
+	x.send(s, q, newAnswer(q, x.id))
 }
 
-// send sends the answer as a stream or as one body.
-func (x *exchange) send(q *request, a *answer) {
-	stream := q.Stream && forms[x.route.operation].events != nil
-	s := scenario.Find(x.plan.scenario, apiNames[x.route.operation], stream)
+func (x *exchange) streams(q *request) bool {
+	return q.Stream && forms[x.route.operation].events != nil
+}
+
+// send sends the answer as a stream or as one body; s is nil for the ordinary one.
+func (x *exchange) send(s *scenario.Scenario, q *request, a *answer) {
 	if x.route.operation == opResponses && (s == nil || s.Status == http.StatusOK && s.Billed != "none") {
 		x.region.keep(q, a)
 	}
@@ -274,7 +275,7 @@ func (x *exchange) send(q *request, a *answer) {
 		x.background(q, a)
 		return
 	}
-	x.play(ordinary(stream), q, a, scene{})
+	x.play(ordinary(x.streams(q)), q, a, scene{})
 }
 
 // json sends a good answer in JSON.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 // ask answers as az: az resource show --ids ID, az network vnet subnet show --ids ID.
 func (a *azd) ask(_ context.Context, args ...string) (string, error) {
+	if args[0] == "deployment" {
+		return strconv.Quote(a.last), a.mute
+	}
 	for i, arg := range args {
 		if arg == "--ids" {
 			if said, ok := a.says[args[i+1][strings.LastIndex(args[i+1], "/")+1:]]; ok {
@@ -42,7 +46,7 @@ var says = map[string]string{
 func tryExisting(t *testing.T, says map[string]string, name, value string) (string, error) {
 	t.Helper()
 	env := maps.Clone(existing)
-	env["AZURE_ENV_NAME"], env[name] = "trial", value
+	env["AZURE_ENV_NAME"], env["AZURE_SUBSCRIPTION_ID"], env[name] = "trial", "s-1", value
 	var environ []string
 	for name, value := range env {
 		environ = append(environ, name+"="+value)

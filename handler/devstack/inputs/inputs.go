@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,13 +27,15 @@ const leastKey = 32
 
 // Options of Make.
 type Options struct {
-	Root    string                                                       // of the project
-	Environ []string                                                     // azd's hooks get the azd environment as variables
-	Run     func(ctx context.Context, name string, args ...string) error // azd and az
-	Exists  func(ctx context.Context, group, subscription string) bool   // a resource group, as az says; false without az
-	Ask     func(ctx context.Context, args ...string) (string, error)    // az, for what it says in JSON
+	Root    string                                                              // of the project
+	Environ []string                                                            // azd's hooks get the azd environment as variables
+	Run     func(ctx context.Context, name string, args ...string) error        // azd and az
+	Exists  func(ctx context.Context, group, subscription string) (bool, error) // a resource group, as az says
+	Ask     func(ctx context.Context, args ...string) (string, error)           // az, for what it says in JSON
 	Now     func() time.Time
 	Out     io.Writer
+
+	BeforeQuestions bool // azd has not asked for subscription, region and network yet: the hook preup
 }
 
 // Make sets in the azd environment what it lacks.
@@ -54,14 +57,18 @@ func Make(ctx context.Context, o Options) error {
 	if err := o.existing(ctx, env); err != nil {
 		return err
 	}
-	kept, err := o.keep(ctx, env)
+	kept, err := o.known(ctx, env)
 	if err != nil {
 		return err
 	}
 	if err := o.openFirst(ctx, env); err != nil {
 		return err
 	}
+	before := maps.Clone(env)
 	if err := o.secrets(ctx, env, kept); err != nil {
+		return err
+	}
+	if err := o.noteUnchecked(ctx, env, before); err != nil {
 		return err
 	}
 	return o.mark(ctx, env)
@@ -77,32 +84,24 @@ func (o Options) secrets(ctx context.Context, env map[string]string, kept bool) 
 		return nil
 	}
 	o.register(ctx, env)
-	if kept && env["GW_TLS_PFX"] == "" && env["GW_CERTIFICATE_KEPT"] == "true" {
+	if env["GW_TLS_PFX"] == "" && env["GW_CERTIFICATE_KEPT"] == "true" {
 		return nil // the vault has one
 	}
 	return o.certificate(ctx, env)
 }
 
-// keep reports whether the gateway exists already and this machine does not know its secrets:
-// a second machine, or a pipeline. Then the vault keeps what it has.
-func (o Options) keep(ctx context.Context, env map[string]string) (bool, error) {
-	if env["GW_SECRETS_KEPT"] == "true" {
-		return true, nil
+// noteUnchecked remembers what was made before anybody could ask whether the gateway exists.
+func (o Options) noteUnchecked(ctx context.Context, env, before map[string]string) error {
+	if env["AZURE_SUBSCRIPTION_ID"] != "" {
+		return nil
 	}
-	if env["GW_ADMIN_KEY"] != "" {
-		return false, nil
+	made := strings.Fields(env[unchecked])
+	for _, name := range []string{"GW_ADMIN_KEY", "GW_TLS_PFX", "GW_DNS_LABEL"} {
+		if before[name] == "" && env[name] != "" {
+			made = append(made, name)
+		}
 	}
-	group := "rg-" + env["AZURE_ENV_NAME"]
-	provisioned := env["AZURE_RESOURCE_GROUP"] != "" // an output, which azd env refresh brings
-	if !provisioned && o.Exists(ctx, group, env["AZURE_SUBSCRIPTION_ID"]) {
-		return false, fmt.Errorf("the resource group %s exists already, and this environment does not know it; "+
-			"run azd env refresh first, so that its public name and its secrets stay as they are", group)
-	}
-	if !provisioned {
-		return false, nil
-	}
-	o.say("The gateway exists; its vault keeps the admin key that it has, and its certificate if it has one.\n")
-	return true, o.set(ctx, env, "GW_SECRETS_KEPT", "true")
+	return o.setTo(ctx, env, unchecked, strings.Join(made, " "))
 }
 
 func (o Options) adminKey(ctx context.Context, env map[string]string) error {
@@ -178,8 +177,8 @@ func (o Options) end(ctx context.Context, env map[string]string, pfx string) err
 		return fmt.Errorf("GW_TLS_PFX: must be a PFX without a password: %w", err)
 	}
 	if end := certificate.NotAfter; o.Now().Add(30 * 24 * time.Hour).After(end) {
-		o.say("The certificate in GW_TLS_PFX ends on %s. For a new self-signed one: azd env set GW_TLS_PFX \"\" && azd provision\n",
-			end.Format(time.DateOnly))
+		o.say("The certificate in GW_TLS_PFX ends on %s. For a new self-signed one:\n"+
+			"azd env set GW_TLS_PFX \"\" && azd env set GW_CERTIFICATE_KEPT false && azd provision\n", end.Format(time.DateOnly))
 	}
 	if end := strconv.FormatInt(certificate.NotAfter.Unix(), 10); env["GW_TLS_END"] != end {
 		return o.set(ctx, env, "GW_TLS_END", end)
@@ -231,6 +230,14 @@ func (o Options) set(ctx context.Context, env map[string]string, name, value str
 		return fmt.Errorf("azd env set %s: %w", name, err)
 	}
 	return nil
+}
+
+// setTo sets what is not so already.
+func (o Options) setTo(ctx context.Context, env map[string]string, name, value string) error {
+	if env[name] == value {
+		return nil
+	}
+	return o.set(ctx, env, name, value)
 }
 
 func (o Options) say(format string, args ...any) { _, _ = fmt.Fprintf(o.Out, format, args...) }

@@ -29,6 +29,9 @@ type azd struct {
 	groups []string
 	says   map[string]string // az, by the end of the id that it is asked for
 	now    time.Time
+	mute   error  // az cannot say
+	before bool   // the hook preup
+	last   string // name of the last deployment
 }
 
 func (a *azd) run(_ context.Context, name string, args ...string) error {
@@ -46,7 +49,7 @@ func (a *azd) run(_ context.Context, name string, args ...string) error {
 func (a *azd) make(t *testing.T, root string) string {
 	t.Helper()
 	var out strings.Builder
-	environ := []string{"AZURE_ENV_NAME=trial"}
+	environ := []string{"AZURE_ENV_NAME=trial", "AZURE_SUBSCRIPTION_ID=s-1"}
 	for name, value := range a.values {
 		environ = append(environ, name+"="+value)
 	}
@@ -60,9 +63,12 @@ func (a *azd) try(t *testing.T, root string, environ []string, out io.Writer) er
 	t.Helper()
 	return inputs.Make(t.Context(), inputs.Options{
 		Root: root, Environ: environ, Run: a.run, Out: out,
-		Exists: func(_ context.Context, group, _ string) bool { return slices.Contains(a.groups, group) },
-		Ask:    a.ask,
-		Now:    func() time.Time { return cmp.Or(a.now, time.Now()) },
+		Exists: func(_ context.Context, group, _ string) (bool, error) {
+			return slices.Contains(a.groups, group), a.mute
+		},
+		BeforeQuestions: a.before,
+		Ask:             a.ask,
+		Now:             func() time.Time { return cmp.Or(a.now, time.Now()) },
 	})
 }
 
@@ -168,34 +174,39 @@ func TestInputsRefuseWhatAzdDrops(t *testing.T) {
 		"GW_MAX_INSTANCES=1e3":            `GW_MAX_INSTANCES: must be a whole number, not "1e3"`,
 		"GW_MEMORY_MB=2048 ":              `GW_MEMORY_MB: must be a whole number, not "2048 "`,
 		"GW_ADMIN_KEY=short":              "GW_ADMIN_KEY: must have 32 characters",
-		"AZURE_ENV_NAME=trial.":           "ends with a period",
-		"GW_TLS_PFX=x":                    "GW_TLS_PFX: must be a PFX in base64",
+		"GW_NETWORK=Private":              `GW_NETWORK: must be one of public, private, not "Private"`,
+		"GW_NETWORK= private":             "GW_NETWORK: must be one of public, private",
+		"GW_WAF_MODE=detection":           "GW_WAF_MODE: must be one of Prevention, Detection",
+		"GW_STORAGE_SKU=Standard_RAGRS":   "GW_STORAGE_SKU: must be one of Standard_LRS, ",
+		"GW_MEMORY_MB=1024":               "GW_MEMORY_MB: must be one of 512, 2048, 4096",
+		"GW_MAX_INSTANCES=5":              "GW_MAX_INSTANCES: must be 40 or more, not 5",
+		"GW_HTTP_CONCURRENCY=-1":          "GW_HTTP_CONCURRENCY: must be 1 or more",
+		"GW_AI_REGIONS=12":                "GW_AI_REGIONS: must be names of regions",
+		"GW_AI_REGIONS=a;b":               "GW_AI_REGIONS: must be names of regions",
+		"GW_MANAGE_SOURCES=10.0.0.1;b":    "GW_MANAGE_SOURCES: must be addresses",
+		"GW_ALLOWED_SOURCES=1.2.3.4,::1":  "GW_ALLOWED_SOURCES: must be Internet",
+		"GW_OPERATOR_ID=me@example.com":   "GW_OPERATOR_ID: must be an id",
+		"GW_ADDRESS_PREFIX=10.20.0.0/30":  "GW_ADDRESS_PREFIX: must be a range",
+		"GW_MONTHLY_BUDGET=100":           "GW_MONTHLY_BUDGET: needs GW_ALERT_EMAIL",
+		"GW_TAGS=true":                    "GW_TAGS: must be name=value",
+		"GW_TAGS=a=b=c":                   "GW_TAGS: must be name=value",
+		"GW_HOST_NAME=https://ai.example": "GW_HOST_NAME: must be a name",
+		"GW_HOST_NAME=küche.example.com":  "GW_HOST_NAME: must be a name",
+		"GW_TLS_SECRET_ID=https://v.vault.azure.net/secrets/c/0123456789abcdef": "GW_TLS_SECRET_ID: must be",
+		"GW_ADMIN_KEY=                                        ":                 "GW_ADMIN_KEY: must have only",
+		"GW_ADMIN_KEY=ééééééééééééééééé":                                        "GW_ADMIN_KEY: must have only",
+		"GW_ADMIN_KEY=0123456789012345678901234567890\"":                        "GW_ADMIN_KEY: must have only",
+		"AZURE_ENV_NAME=trial.":                                                 "ends with a period",
+		"GW_TLS_PFX=x":                                                          "GW_TLS_PFX: must be a PFX in base64",
 	} {
 		a := &azd{values: map[string]string{}}
-		err := a.try(t, project(t), []string{"AZURE_ENV_NAME=trial", pair}, io.Discard)
+		err := a.try(t, project(t), []string{"AZURE_ENV_NAME=trial", "AZURE_SUBSCRIPTION_ID=s-1", pair}, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", pair, err)
 		}
 	}
 	a := &azd{values: map[string]string{"GW_NETWORK": "public", "GW_PRODUCTION": "TRUE", "GW_MAX_INSTANCES": "80", "GW_COMPAT_ALIAS": ""}}
 	a.make(t, project(t))
-}
-
-// A second machine knows the outputs and no secret: nothing is made anew.
-func TestInputsOfSecondMachine(t *testing.T) {
-	a := &azd{values: map[string]string{}, groups: []string{"rg-trial"}}
-	err := a.try(t, project(t), []string{"AZURE_ENV_NAME=trial"}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "run azd env refresh first") || len(a.values) > 0 {
-		t.Errorf("before azd env refresh: %v, %v", err, a.values)
-	}
-	a.values["AZURE_RESOURCE_GROUP"], a.values["GW_DNS_LABEL"] = "rg-trial", "gw-first"
-	for range 2 {
-		a.make(t, project(t))
-		if a.values["GW_SECRETS_KEPT"] != "true" || a.values["GW_ADMIN_KEY"] != "" || a.values["GW_TLS_PFX"] != "" ||
-			a.values["GW_DNS_LABEL"] != "gw-first" {
-			t.Errorf("%v", a.values)
-		}
-	}
 }
 
 func TestInputsWarnOfCertificateEnd(t *testing.T) {

@@ -1,10 +1,13 @@
 package inputs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"strconv"
+	"strings"
 )
 
 // openFirst makes two steps of the way from public to private: a provision that closed the public endpoints before the
@@ -34,15 +37,42 @@ func (o Options) mark(ctx context.Context, env map[string]string) error {
 	if env["GW_ADMIN_KEY"] == "" && env["GW_TLS_PFX"] == "" {
 		return nil // this machine knows no secrets, so another one's mark stays
 	}
-	sum := sha256.Sum256([]byte(env["GW_ADMIN_KEY"] + "\n" + env["GW_TLS_PFX"] + "\n" + env["GW_NETWORK"] + "\n" + env["GW_ALERT_EMAIL"]))
-	hash := hex.EncodeToString(sum[:])
-	same := env["GW_SECRETS_HASH"] == hash && env["GW_WRITE_MARK"] != ""
-	// Somebody may have deleted the vault with its group. Without az nobody can tell, and the secrets are written again.
-	if same && (env["AZURE_RESOURCE_GROUP"] == "" || o.Exists(ctx, env["AZURE_RESOURCE_GROUP"], env["AZURE_SUBSCRIPTION_ID"])) {
+	key, pfx, use := sum(env["GW_ADMIN_KEY"]), sum(env["GW_TLS_PFX"]), sum(env["GW_NETWORK"], env["GW_ALERT_EMAIL"])
+	before := append(strings.Split(env["GW_SECRETS_HASH"], "."), "", "", "")
+	written, mark := env["GW_WRITTEN_MARK"], env["GW_WRITE_MARK"]
+	gone := env[newIn] != "" && env["AZURE_RESOURCE_GROUP"] != "" // somebody deleted the vault with its group
+	same := before[0] == key && before[1] == pfx && mark != "" && !gone
+	foreign := written != "" && written != mark && written != env["GW_MARK_BEFORE"]
+	old := (before[2] == replaced || foreign) && !gone
+	if same && old {
+		o.say("Another machine has written secrets into the vault, and it keeps them: those of this environment may be old.\n" +
+			"To write a new key: azd env set GW_ADMIN_KEY <a new key> && azd provision\n")
+		return errors.Join(o.setTo(ctx, env, "GW_SECRETS_HASH", key+"."+pfx+"."+replaced),
+			o.setTo(ctx, env, "GW_WRITE_MARK", cmp.Or(written, mark)))
+	}
+	if same && before[2] == use {
 		return nil
 	}
-	if err := o.set(ctx, env, "GW_SECRETS_HASH", hash); err != nil {
-		return err
+	if old && before[0] == key { // only what is new here is written
+		key = sum("")
+		if err := errors.Join(o.set(ctx, env, "GW_ADMIN_KEY", ""), o.set(ctx, env, "GW_SECRETS_KEPT", "true")); err != nil {
+			return err
+		}
 	}
-	return o.set(ctx, env, "GW_WRITE_MARK", random(8))
+	if old && before[1] == pfx {
+		pfx = sum("")
+		if err := o.setTo(ctx, env, "GW_TLS_PFX", ""); err != nil {
+			return err
+		}
+	}
+	return errors.Join(o.set(ctx, env, "GW_SECRETS_HASH", key+"."+pfx+"."+use), o.setTo(ctx, env, "GW_MARK_BEFORE", written),
+		o.set(ctx, env, "GW_WRITE_MARK", random(8)))
+}
+
+// replaced stands in GW_SECRETS_HASH for secrets that another machine has replaced.
+const replaced = "replaced"
+
+func sum(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(sum[:])
 }

@@ -7,10 +7,10 @@ import (
 
 // provisioned is an environment after azd env refresh on a machine that made nothing.
 func provisioned(network, certificateKept string) *azd {
-	return &azd{groups: []string{"rg-trial"}, values: map[string]string{
+	return refreshed(map[string]string{
 		"AZURE_RESOURCE_GROUP": "rg-trial", "AZURE_LOCATION": "eastus2", "GW_DNS_LABEL": "gw-first", "GW_NETWORK": network,
 		"GW_NETWORK_BEFORE": network, "GW_CERTIFICATE_KEPT": certificateKept,
-	}}
+	})
 }
 
 // The vault of a public gateway has no certificate that could be kept.
@@ -68,7 +68,8 @@ func TestMarkChangesWithSecrets(t *testing.T) {
 	if first == "" || next() != first {
 		t.Error("the same secrets got another mark")
 	}
-	a.values["AZURE_RESOURCE_GROUP"], a.groups = "rg-trial", []string{"rg-trial"}
+	a.values["GW_WRITTEN_MARK"] = first
+	a.provisioned()
 	if next() != first {
 		t.Error("after the provision the same secrets got another mark")
 	}

@@ -91,7 +91,11 @@ func checkAzd(root string, all templates) (found []Finding) {
 func checkHooks(hooks map[string]map[string]hook, add func(string, ...any)) {
 	for _, event := range []string{"preup", "preprovision"} {
 		posix, windows := hooks[event]["posix"], hooks[event]["windows"]
-		if posix.Run != "go run ./handler/devstack inputs" {
+		want := "go run ./handler/devstack inputs"
+		if event == "preup" {
+			want += " --before-questions"
+		}
+		if posix.Run != want {
 			add("%s must make the inputs: azd up reads parameters before preprovision, azd provision knows no preup", event)
 		}
 		if posix.Shell != "sh" || windows.Shell != "pwsh" || posix.Run != windows.Run {

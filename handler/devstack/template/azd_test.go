@@ -30,15 +30,16 @@ type azdRun struct {
 func (a *azdRun) up(t *testing.T, hooks bool) {
 	t.Helper()
 	if hooks {
-		a.hook(t)
+		a.hook(t, true)
 	}
 	a.parameters(t)
+	a.env["AZURE_SUBSCRIPTION_ID"] = "s" // answered
 	if hooks {
-		a.hook(t)
+		a.hook(t, false)
 	}
 }
 
-func (a *azdRun) hook(t *testing.T) {
+func (a *azdRun) hook(t *testing.T, before bool) {
 	t.Helper()
 	environ := []string{}
 	for name, value := range a.env {
@@ -46,7 +47,7 @@ func (a *azdRun) hook(t *testing.T) {
 	}
 	err := inputs.Make(t.Context(), inputs.Options{
 		Root: copyTree(t), Environ: environ, Out: io.Discard, Now: time.Now,
-		Exists: func(context.Context, string, string) bool { return false },
+		Exists: func(context.Context, string, string) (bool, error) { return false, nil }, BeforeQuestions: before,
 		Run: func(_ context.Context, name string, args ...string) error {
 			if name == "azd" {
 				a.env[args[2]] = args[3]

@@ -19,6 +19,8 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	}
 	found = append(found, checkModules(root, all)...)
 	found = append(found, checkParameters(root, all["main.bicep"])...)
+	found = append(found, checkPassed(all["main.bicep"])...)
+	found = append(found, checkKept(root, all["main.bicep"])...)
 	found = append(found, checkRights(all)...)
 	found = append(found, checkDoors(all)...)
 	found = append(found, checkOrder(all)...)
@@ -33,11 +35,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkStore(all)...)
 	found = append(found, checkDefaults(all)...)
 	found = append(found, checkModels(root, time.Now())...)
-	program, err := checkProgram(root, all)
-	if err != nil {
-		return nil, err
-	}
-	found = append(found, program...)
+	found = append(found, checkProgram(root, all)...)
 	found = append(found, checkAzd(root, all)...)
 	found = append(found, checkWorkflow(root)...)
 	found = append(found, checkHost(root, "host.json")...)
@@ -45,6 +43,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkWorkbook(root)...)
 	found = append(found, checkGraph(root, all)...)
 	found = append(found, checkCosts(root, all)...)
+	found = append(found, checkReviewed(root, all)...)
 	slices.SortFunc(found, func(a, b Finding) int {
 		if a.File != b.File || a.Line == b.Line {
 			return compare(a.String(), b.String())

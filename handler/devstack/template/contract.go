@@ -34,10 +34,10 @@ var (
 )
 
 // checkProgram compares the templates with the program: settings, tables, columns.
-func checkProgram(root string, all templates) ([]Finding, error) {
+func checkProgram(root string, all templates) []Finding {
 	names, err := goStrings(root)
 	if err != nil {
-		return nil, err
+		return []Finding{{"handler/app", 0, err.Error()}}
 	}
 	found := checkSettings(all["app.bicep"], names.settings)
 	if names.constants["AzureVariable"] != "WEBSITE_SITE_NAME" { // A5
@@ -46,8 +46,7 @@ func checkProgram(root string, all templates) ([]Finding, error) {
 		})
 	}
 	found = append(found, checkTables(all["store.bicep"], names.constants)...)
-	columns, err := checkColumns(root)
-	return append(found, columns...), err
+	return append(found, checkColumns(root)...)
 }
 
 func checkSettings(f *file, known []string) (found []Finding) {
@@ -175,17 +174,16 @@ func Columns() []Column {
 	return list
 }
 
-func checkColumns(root string) ([]Finding, error) {
+func checkColumns(root string) (found []Finding) {
 	const path = "infra/columns.json"
 	data, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		return nil, err
-	}
 	var have []Column
-	if err := json.Unmarshal(data, &have); err != nil {
-		return []Finding{{path, 0, err.Error()}}, nil
+	if err == nil {
+		err = json.Unmarshal(data, &have)
 	}
-	var found []Finding
+	if err != nil {
+		return []Finding{{path, 0, err.Error()}}
+	}
 	want := Columns()
 	for _, c := range want {
 		if !slices.Contains(have, c) {
@@ -200,7 +198,7 @@ func checkColumns(root string) ([]Finding, error) {
 			found = append(found, Finding{path, 0, fmt.Sprintf("%q is no name for a column: Azure Monitor reserves it", c.Name)})
 		}
 	}
-	return found, nil
+	return found
 }
 
 // Letters, digits and underscores, 2 to 45 of them, beginning with a letter.

@@ -1,7 +1,6 @@
 package template
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,13 +97,7 @@ var substitution = regexp.MustCompile(`^\$\{([A-Z_]+)\}$`)
 // of ours, and needs no setting but those that azd asks for.
 func checkParameters(root string, main *file) []Finding {
 	const path = "infra/main.parameters.json"
-	data, err := os.ReadFile(filepath.Join(root, path))
-	var file struct {
-		Parameters map[string]struct{ Value string }
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &file)
-	}
+	values, err := parameterValues(root)
 	if err != nil {
 		return []Finding{{path, 0, err.Error()}}
 	}
@@ -112,15 +105,15 @@ func checkParameters(root string, main *file) []Finding {
 	add := func(format string, args ...any) {
 		found = append(found, Finding{path, 0, fmt.Sprintf(format, args...)})
 	}
-	for name, p := range file.Parameters {
+	for name, value := range values {
 		d := main.find("parameter", name)
-		m := substitution.FindStringSubmatch(p.Value)
+		m := substitution.FindStringSubmatch(value)
 		switch {
 		case d == nil:
 			add("%s: main.bicep has no such parameter", name)
 		case m == nil:
 			// A4, B15: with ${NAME=default} azd replaces an empty value too.
-			add("%s: must be ${NAME} without a default, not %q", name, p.Value)
+			add("%s: must be ${NAME} without a default, not %q", name, value)
 		case !strings.HasPrefix(m[1], "GW_") && m[1] != "AZURE_ENV_NAME" && m[1] != "AZURE_LOCATION":
 			add("%s: %s must begin with GW_", name, m[1])
 		case d.Required != slices.Contains(asked, name):
@@ -128,7 +121,7 @@ func checkParameters(root string, main *file) []Finding {
 		}
 	}
 	for _, d := range main.Declarations {
-		if _, ok := file.Parameters[d.Name]; d.Kind == "parameter" && !ok && !slices.Contains(notInEnvironment, d.Name) {
+		if _, ok := values[d.Name]; d.Kind == "parameter" && !ok && !slices.Contains(notInEnvironment, d.Name) {
 			add("%s of main.bicep is missing", d.Name)
 		}
 	}

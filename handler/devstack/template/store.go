@@ -35,7 +35,7 @@ func checkStore(all templates) (found []Finding) {
 	})
 	found = append(found, checkRetention(all["store.bicep"])...)
 	found = append(found, checkCertificateAlert(all["store.bicep"])...)
-	found = append(found, checkKept(all["main.bicep"])...)
+	found = append(found, checkRefusals(all["main.bicep"])...)
 	return append(found, checkZoneLoops(all["network.bicep"])...)
 }
 
@@ -105,19 +105,8 @@ func checkCertificateAlert(f *file) (found []Finding) {
 	return found
 }
 
-// checkKept: what Azure or other machines must find again stands in an output, which azd keeps and azd env refresh brings.
-func checkKept(main *file) (found []Finding) {
-	for output, want := range map[string]string{
-		"GW_DNS_LABEL":        "edgeLabel",                                  // A13
-		"GW_WRITTEN_MARK":     "empty(writeMark) ? writtenMark : writeMark", // A25
-		"GW_CERTIFICATE_KEPT": "isPrivate && empty(tlsSecretUri) ? 'true' : 'false'",
-		"GW_BUDGET_START":     "monthlyBudget > 0 ? budgetMonth : ''",   // A3
-		"GW_URL":              "isPrivate && !empty(gatewayHostName) ?", // B10
-	} {
-		if d := main.find("output", output); d == nil || !strings.Contains(d.Value.text(), want) {
-			found = append(found, Finding{main.path, d.lineOf(), output + " must be " + want})
-		}
-	}
+// checkRefusals: what Azure would refuse late, or do twice, the template refuses or keeps.
+func checkRefusals(main *file) (found []Finding) {
 	for variable, want := range map[string]string{
 		"noCertificate": "isPrivate && empty(tlsSecretUri) && empty(tlsPfx) && !certificateKept", // of a vault that has none
 		"budgetMonth":   "empty(budgetStart) ? currentMonth : budgetStart",

@@ -35,12 +35,13 @@ func checkWorkflow(root string) (found []Finding) {
 	if w.Permissions["id-token"] != "write" || strings.Contains(string(data), "{{ secrets.") {
 		add("must sign in with GitHub's own token (id-token: write), not with a secret")
 	}
-	refreshed, previewed := false, false
+	refreshed, previewed, set := false, false, false
 	for _, job := range w.Jobs {
 		if !strings.Contains(job.If, "head.repo.full_name == github.repository") {
 			add("must not run for pull requests of other repositories")
 		}
 		for _, s := range job.Steps {
+			set = set || refreshed && strings.Contains(s.Run, `azd env set GW_NETWORK "$GW_NETWORK"`)
 			refreshed = refreshed || strings.HasPrefix(s.Run, "azd env refresh")
 			previewed = previewed || strings.Contains(s.Run, "--preview") && s.If == "github.event_name == 'pull_request'"
 			if !strings.HasPrefix(s.Run, "azd up") {
@@ -53,6 +54,12 @@ func checkWorkflow(root string) (found []Finding) {
 				add("azd up must run only when somebody starts it")
 			}
 		}
+	}
+	if !set {
+		add("must set GW_NETWORK after azd env refresh, which brings the network of the last deployment")
+	}
+	if strings.Contains(string(data), "IFS='='") {
+		add("IFS='=' takes the equals sign at a value's end away: ${line%%=*} and ${line#*=} do not")
 	}
 	if !previewed {
 		add("must show a pull request what would change: azd provision --preview")
