@@ -3,7 +3,7 @@
 //	devstack stage [--here] [--os OS] [--arch ARCH]   build and lay out dist/app and dist/app.zip
 //	devstack services [--kind]                        storage and regions; settings in dist/dev.env
 //	devstack run [--kind] [--port N]                  services and the staged gateway behind a Functions host
-//	devstack check                                    templates, settings and the staged package, without a cloud
+//	devstack check [--update]                         templates, settings and the staged package, without a cloud
 //	devstack inputs [--before-questions]              azd's hooks: admin key, certificate, and what a deployment would lose
 //	devstack host [--fresh] [--addr HOST:PORT]        only the host stand-in, over dist/app
 package main
@@ -119,11 +119,17 @@ func host(ctx context.Context, flags *flag.FlagSet, args []string, out, log io.W
 
 // check runs all checks of what is deployed. `make check` calls it.
 func check(ctx context.Context, flags *flag.FlagSet, args []string, out, _ io.Writer) error {
+	update := flags.Bool("update", false, "take the templates, the workflow and the host's settings as reviewed: write infra/reviewed.json")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	root, err := tools.Root()
 	if err != nil {
+		return err
+	}
+	if *update {
+		changed, err := template.UpdateReviewed(ctx, root)
+		_, _ = fmt.Fprintf(out, "%d texts changed; show them to a reviewer:\n%s\n", len(changed), strings.Join(changed, "\n"))
 		return err
 	}
 	found, err := template.Check(ctx, root)

@@ -19,6 +19,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	}
 	found = append(found, checkModules(root, all)...)
 	found = append(found, checkParameters(root, all["main.bicep"])...)
+	found = append(found, checkPassed(all["main.bicep"])...)
 	found = append(found, checkKept(root, all["main.bicep"])...)
 	found = append(found, checkRights(all)...)
 	found = append(found, checkDoors(all)...)
@@ -42,6 +43,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkWorkbook(root)...)
 	found = append(found, checkGraph(root, all)...)
 	found = append(found, checkCosts(root, all)...)
+	found = append(found, checkReviewed(root, all)...)
 	slices.SortFunc(found, func(a, b Finding) int {
 		if a.File != b.File || a.Line == b.Line {
 			return compare(a.String(), b.String())

@@ -168,6 +168,9 @@ func (o *order) unreachable(now moment, links []link, way [2]state) (found []Fin
 				continue
 			}
 			open := d.body().at(strings.Split(door.closes[0], ".")...).in(now.doors[owner]).text() == "Enabled"
+			if acls := d.body().at("properties", "networkAcls", "defaultAction"); acls != nil { // a second lock of the same door
+				open = open && acls.in(now.doors[owner]).text() == "Allow"
+			}
 			linked := slices.ContainsFunc(links, func(l link) bool {
 				stands := now.links[l.owner].private || way[0].private // what was made stays
 				return stands && slices.Contains(door.groups, l.group)

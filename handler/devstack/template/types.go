@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed types.json
 var typesJSON []byte
 
-// azureTypes are Azure's types by lower-case type@version, as types.json describes them.
-func azureTypes() (map[string]any, error) {
+// azureTypes are Azure's types by lower-case type@version, as types.json describes them. They are read once.
+var azureTypes = sync.OnceValues(func() (map[string]any, error) {
 	var slice struct{ Types map[string]any }
 	if err := json.Unmarshal(typesJSON, &slice); err != nil {
 		return nil, fmt.Errorf("types.json: %w", err)
@@ -22,7 +23,7 @@ func azureTypes() (map[string]any, error) {
 		types[strings.ToLower(name)] = t
 	}
 	return types, nil
-}
+})
 
 // Properties that the language itself has on every resource.
 var envelope = []string{"parent", "dependsOn", "scope", "name", "location", "tags"}
