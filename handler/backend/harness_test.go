@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"aoaigateway/handler/backend"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
 )
@@ -146,7 +146,7 @@ func tries(c *testCall) string {
 func call(stream bool) *testCall {
 	return &testCall{Call: backend.Call{
 		Method: "POST", Path: "/openai/deployments/{deployment}/chat/completions", APIVersion: "2024-10-21",
-		Header: http.Header{}, Body: body.Of([]byte(`{"x":1}`)), Model: "m", Stream: stream,
+		Header: http.Header{}, Body: bodytest.Of([]byte(`{"x":1}`)), Model: "m", Stream: stream,
 	}}
 }
 

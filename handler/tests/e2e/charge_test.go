@@ -13,7 +13,7 @@ import (
 
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/app/settings"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -97,7 +97,7 @@ func newChargeHarness(t *testing.T, policy string, tune func(*settings.Values)) 
 			}
 		},
 	})
-	req, err := openai.ParseRequest(openai.Chat, body.Of([]byte(harness.ChatBody)))
+	req, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(harness.ChatBody)))
 	if err != nil {
 		t.Fatal(err)
 	}
