@@ -48,15 +48,15 @@ const (
 )
 
 func (t target) rank(now time.Time, need int64) rank {
-	access := t.access(now, need)
+	access, missing := t.access(now, need)
 	switch {
 	case access == deployment.Refused:
 		return rankNever
 	case access == deployment.Throttled:
 		return rankThrottled
-	case access == deployment.Unavailable, t.isMissing(now):
+	case access == deployment.Unavailable, missing:
 		return rankUnavailable
-	case !t.headroom.fits(need):
+	case !t.headroom.fits(now, need):
 		return rankFull
 	case access == deployment.Recovering:
 		return rankRecovering
@@ -163,7 +163,8 @@ func (c *candidates) throttling() (wait time.Duration, all, some bool) {
 			continue
 		}
 		last, w := c.asked[i], t.until(now, c.need).Sub(now)
-		busy := t.access(now, c.need) >= deployment.Throttled
+		access, _ := t.access(now, c.need)
+		busy := access >= deployment.Throttled
 		if last.ended && last.last == throttled {
 			busy, w = true, max(w, last.wait)
 		}

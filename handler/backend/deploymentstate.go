@@ -41,10 +41,12 @@ func (s *deploymentState) latency(stream bool) (*latencyWindow, *hedgeBudget) {
 	return &s.whole, &s.wholeHedge
 }
 
-func (s *deploymentState) access(now time.Time, size int64) deployment.Access {
+// access says whether a request of this size may be sent, and whether the region said a
+// short time ago that it does not have the deployment.
+func (s *deploymentState) access(now time.Time, size int64) (access deployment.Access, missing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state.Access(now, size)
+	return s.state.Access(now, size), now.Before(s.missing)
 }
 
 func (s *deploymentState) until(now time.Time, size int64) time.Time {
@@ -61,12 +63,6 @@ func (s *deploymentState) admit(now time.Time, size int64) {
 
 // missingFor is how long a deployment that a region does not have is left out.
 const missingFor = time.Minute
-
-func (s *deploymentState) isMissing(now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return now.Before(s.missing)
-}
 
 // missing says that a region does not have a deployment: another region has answered the
 // same request, so the request is not the reason.

@@ -75,7 +75,7 @@ func (d *delivery) stream(out *sse.Writer) error {
 	switch {
 	case held != nil:
 		return d.completeDraining(out, t, held)
-	case errors.Is(err, io.EOF) && !d.plan.Kind.Metered():
+	case errors.Is(err, io.EOF) && (!d.plan.Kind.Metered() || t.choicesFinished()):
 		return d.complete(out, t, nil)
 	}
 	return d.broken(out, t, err)
