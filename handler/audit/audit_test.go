@@ -12,7 +12,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/journaltest"
@@ -67,7 +67,7 @@ const (
 func exchange(t *testing.T, l *audit.Log, rec *gateway.Record, request, response []byte) error {
 	t.Helper()
 	x := l.Exchange(rec)
-	x.Request("application/json", body.Of(request))
+	x.Request("application/json", bodytest.Of(request))
 	if err := x.Begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestRefusalHasWholeRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newHarness(t, audit.Options{}, nil, nil)
 		x := r.Exchange(record("r1"))
-		x.Request("text/plain", body.Of([]byte("no JSON")))
+		x.Request("text/plain", bodytest.Of([]byte("no JSON")))
 		if err := x.End(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestBeginNeverWaits(t *testing.T) {
 			}
 			r := newHarness(t, audit.Options{}, delay, delay)
 			x := r.Exchange(record("r1"))
-			x.Request("", body.Of(make([]byte, size)))
+			x.Request("", bodytest.Of(make([]byte, size)))
 			start := time.Now()
 			if err := x.Begin(); err != nil || time.Since(start) != 0 {
 				t.Errorf("Begin: %v after %v", err, time.Since(start))

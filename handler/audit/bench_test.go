@@ -13,7 +13,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/journal"
 )
 
@@ -33,7 +33,7 @@ func BenchmarkExchange(b *testing.B) {
 		for i := 0; pb.Next(); i++ {
 			rec := record("01920000-0000-7000-8000-000000000000")
 			x := l.Exchange(rec)
-			x.Request("application/json", body.Of(bodies[i*2%len(bodies)]))
+			x.Request("application/json", bodytest.Of(bodies[i*2%len(bodies)]))
 			_ = x.Begin()
 			_, _ = x.Response("application/json").Write(bodies[(i*2+1)%len(bodies)])
 			if err := x.End(context.Background()); err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/devstack/azurite"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
@@ -29,7 +29,7 @@ func roundTrip(t testing.TB, content []byte) *gateway.Body {
 	mem := &blob.Mem{}
 	w := journal.New(journal.Options{Blobs: mem, Interval: time.Nanosecond})
 	x := audit.New(audit.Options{Journal: w, Bodies: mem}).Exchange(&gateway.Record{ID: "r1"})
-	x.Request("a/b", body.Of(content))
+	x.Request("a/b", bodytest.Of(content))
 	if err := x.End(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestClientFieldsCannotBreakLine(t *testing.T) {
 		rec := record("r1")
 		rec.URL, rec.ClientAgent, rec.Model, rec.EndUser = bad, bad, bad, bad
 		x := r.Exchange(rec)
-		x.Request(bad, body.Of([]byte("x")))
+		x.Request(bad, bodytest.Of([]byte("x")))
 		_, _ = x.Response(bad).Write([]byte("y"))
 		if err := x.End(t.Context()); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 )
 
@@ -86,7 +86,7 @@ func TestRelaxedLogReleasesAnswer(t *testing.T) {
 		r := newHarness(t, audit.Options{Relaxed: true}, away(&down, false), away(&down, true))
 		rec := record("r1")
 		x := r.Exchange(rec)
-		x.Request("", body.Of(make([]byte, 2<<20)))
+		x.Request("", bodytest.Of(make([]byte, 2<<20)))
 		if err := x.BeginDurable(t.Context()); err != nil {
 			t.Errorf("BeginDurable: %v", err)
 		}
@@ -144,7 +144,7 @@ func TestFullBacklogRefusesBegins(t *testing.T) {
 		var open []*audit.Exchange
 		for {
 			x := r.Exchange(record("r"))
-			x.Request("", body.Of(content))
+			x.Request("", bodytest.Of(content))
 			if err := x.Begin(); err != nil {
 				wantUnavailable(t, err)
 				break
@@ -176,7 +176,7 @@ func TestKillAfterBodyLeavesOrphan(t *testing.T) {
 			return true, nil
 		})
 		x := r.Exchange(record("r1"))
-		x.Request("", body.Of(make([]byte, 2<<20)))
+		x.Request("", bodytest.Of(make([]byte, 2<<20)))
 		_ = x.Begin()
 		synctest.Wait()
 		r.close()

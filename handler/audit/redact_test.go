@@ -12,7 +12,7 @@ import (
 
 	"aoaigateway/handler/audit"
 	"aoaigateway/handler/blob"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/journal"
 	"aoaigateway/handler/journal/manifest"
@@ -38,7 +38,7 @@ func redacted(t *testing.T, r *harness, contentType, request, response, object s
 	rec.ErrorMessage = "do not write to " + address
 	x := r.Exchange(rec)
 	x.Redact(redact.New([]redact.Rule{{Name: "email"}}))
-	x.Request(contentType, body.Of([]byte(request)))
+	x.Request(contentType, bodytest.Of([]byte(request)))
 	if err := x.BeginDurable(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 // ended.
 type attempt struct {
 	target         target
+	fresh          bool        // needs a new connection, because a kept one was broken
 	index          int         // of target in the candidates
 	hasAlternative func() bool // reports whether another region could serve the call
 
@@ -99,8 +100,8 @@ func (p *Pool) report(call *Call, a *attempt, start time.Time) {
 	case unreachable:
 		evidence.Unsent = true
 		p.failed(a.target.key(), evidence)
-	case doubtful:
-		a.suspicions = append(a.suspicions, suspicion{a.target.key(), evidence})
+	case doubtful, lacks:
+		a.suspicions = append(a.suspicions, suspicion{a.target.key(), evidence, f.outcome == missing})
 	default:
 	}
 }

@@ -34,6 +34,7 @@ type Call struct {
 	FirstByteTimeout time.Duration // the model's own timeout; 0 = the pool's
 	Pin              string        // name of the only region that may answer; empty = any
 	PinReason        string        // the reason for Pin, in words that complete the sentence "The region that …"; clients see it
+	Creates          bool          // it may create something, so it must not be sent again after a region may have carried it out
 	Hedge            bool          // a second region may be asked when the first one is late
 }
 
@@ -91,8 +92,8 @@ func (c *Call) content(t target, o tryOptions) body.Edited {
 }
 
 // Answer is a region's answer. Whole is the body; if Rest is not nil, Whole is only its
-// beginning and Rest is the remainder. In a stream, Lead and First have been read already,
-// and Events returns the events after First.
+// beginning and Rest is the remainder. In a stream, Next returns the events; those up to the
+// first with output have been read already.
 type Answer struct {
 	Region     string
 	Deployment string
@@ -103,9 +104,8 @@ type Answer struct {
 	Whole []byte
 	Rest  io.Reader
 
-	Lead   []byte    // comments before the first event
-	First  sse.Event // the answer owns its slices
-	Events *sse.Reader
+	Events *sse.Reader // nil = no stream
+	held   []sse.Event // read before the commit point; the answer owns their slices
 
 	Pinned string // set if the answer is an error of the only region that may answer: says why no other region was asked
 

@@ -3,6 +3,7 @@ package backend
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type candidates struct {
 // asked is what a call has done with one of its candidates.
 type asked struct {
 	tried bool
+	fresh bool // the next attempt needs a new connection
 	ended bool // last and wait are set
 	last  outcome
 	wait  time.Duration
@@ -46,15 +48,15 @@ const (
 )
 
 func (t target) rank(now time.Time, need int64) rank {
-	access := t.access(now, need)
+	access, missing := t.access(now, need)
 	switch {
 	case access == deployment.Refused:
 		return rankNever
 	case access == deployment.Throttled:
 		return rankThrottled
-	case access == deployment.Unavailable:
+	case access == deployment.Unavailable, missing:
 		return rankUnavailable
-	case !t.headroom.fits(need):
+	case !t.headroom.fits(now, need):
 		return rankFull
 	case access == deployment.Recovering:
 		return rankRecovering
@@ -134,18 +136,18 @@ func (c *candidates) pick(worst rank) *attempt {
 	c.asked[best].tried = true
 	t.admit(now, c.need)
 	t.headroom.deduct(c.need)
-	return &attempt{target: t, index: best, hasAlternative: c.hasAlternative}
+	return &attempt{target: t, index: best, fresh: c.asked[best].fresh, hasAlternative: c.hasAlternative}
 }
 
 // record stores the outcome of an attempt. After the outcome stale the region may be tried
-// once more, because it has not seen the request.
+// once more, on a new connection.
 func (c *candidates) record(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was := &c.asked[a.index]
 	now := asked{tried: true, ended: true, last: a.failure.outcome, wait: a.failure.wait}
 	if now.last == stale && (!was.ended || was.last != stale) {
-		now.tried = false
+		now.tried, now.fresh = false, true
 	}
 	*was = now
 }
@@ -154,10 +156,15 @@ func (c *candidates) record(a *attempt) {
 // throttled; some = at least one is.
 func (c *candidates) throttling() (wait time.Duration, all, some bool) {
 	now := time.Now()
-	wait, all = math.MaxInt64, len(c.list) > 0
+	lacks := func(a asked) bool { return a.ended && a.last == missing }
+	wait, all = math.MaxInt64, slices.ContainsFunc(c.asked, func(a asked) bool { return !lacks(a) })
 	for i, t := range c.list {
+		if lacks(c.asked[i]) {
+			continue
+		}
 		last, w := c.asked[i], t.until(now, c.need).Sub(now)
-		busy := t.access(now, c.need) >= deployment.Throttled
+		access, _ := t.access(now, c.need)
+		busy := access >= deployment.Throttled
 		if last.ended && last.last == throttled {
 			busy, w = true, max(w, last.wait)
 		}

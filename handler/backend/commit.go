@@ -8,9 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-
-	"aoaigateway/handler/openai"
-	"aoaigateway/handler/sse"
 )
 
 // wholeBody is the size, in bytes, up to which the body of an answer is read whole before
@@ -18,7 +15,7 @@ import (
 const wholeBody = 1 << 20
 
 // commit reads up to the commit point. In streams the first-byte timeout lasts until the
-// first event; in other answers it ends with the response header.
+// first event that is no comment; in other answers it ends with the response header.
 func (a *Answer) commit(resp *http.Response, firstByte *firstByteTimer, limitIdle func()) failure {
 	if resp.StatusCode < http.StatusOK {
 		return failure{reason: "bad-status", err: fmt.Errorf("backend: the region answered with the informational status %d", resp.StatusCode)}
@@ -28,7 +25,7 @@ func (a *Answer) commit(resp *http.Response, firstByte *firstByteTimer, limitIdl
 		return failure{reason: "bad-encoding", err: err}
 	}
 	if a.Succeeded() && isEventStream(resp.Header) {
-		return a.commitStream(body)
+		return a.commitStream(body, func() { limitIdle(); firstByte.stop() })
 	}
 	if limitIdle(); a.Succeeded() {
 		firstByte.stop()
@@ -50,31 +47,6 @@ func (a *Answer) commit(resp *http.Response, firstByte *firstByteTimer, limitIdl
 func isEventStream(h http.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
-}
-
-// commitStream reads up to the first event. It keeps the comments before that event in
-// Lead.
-func (a *Answer) commitStream(body io.Reader) failure {
-	a.Events = sse.NewReader(body)
-	for {
-		e, err := a.Events.Next()
-		if err == nil && e.Half {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return failure{reason: "cut-before-first-event", err: noEOF(err)}
-		}
-		if e.Data == nil && len(e.Name) == 0 {
-			a.Lead = append(a.Lead, e.Raw...)
-			continue
-		}
-		a.First = sse.Event{Raw: bytes.Clone(e.Raw), Name: bytes.Clone(e.Name), Data: bytes.Clone(e.Data)}
-		if openai.Classify(e.Name, e.Data) == openai.Failure && !openai.ClientsFault(e.Data) {
-			a.Events = sse.NewReader(bytes.NewReader(nil))
-			return failure{outcome: errorEvent, reason: "error-event"}
-		}
-		return failure{}
-	}
 }
 
 // plainBody returns the body without compression. A region may send gzip although the

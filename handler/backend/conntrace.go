@@ -10,13 +10,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // connTrace records how far a request got on its connection. The transport may still update
 // it after the attempt has ended.
 type connTrace struct {
-	since     time.Time
 	reused    atomic.Bool
 	firstByte atomic.Bool // the first byte of the answer arrived
 	conn      atomic.Pointer[net.Conn]
@@ -39,15 +37,12 @@ func (t *connTrace) attach(req *http.Request) *http.Request {
 	}))
 }
 
-// staleTime is the longest time in which a request on a closed idle connection fails. A
-// region that fails while it works on the request takes longer, or resets the connection.
-const staleTime = time.Second
-
-// stale reports whether the region had closed the idle connection before it could see the
-// request.
+// stale reports whether a kept connection broke before any byte of an answer came. Usually
+// the region, or something before it, had closed the connection while it was idle.
 func (t *connTrace) stale(err error) bool {
-	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
-	return closed && t.reused.Load() && !t.firstByte.Load() && time.Since(t.since) < staleTime
+	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) ||
+		strings.Contains(err.Error(), "server closed idle connection")
+	return closed && t.reused.Load() && !t.firstByte.Load()
 }
 
 func transportFailure(ctx context.Context, t *connTrace, err error) failure {

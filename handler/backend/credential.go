@@ -9,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
+// CognitiveScope is the scope of tokens for Azure OpenAI.
 const CognitiveScope = "https://cognitiveservices.azure.com/.default"
 
 // authorize adds the region's credential to a request: a token of the gateway's identity,

@@ -21,7 +21,8 @@ const sharedWait = 2 * time.Second
 type deploymentState struct {
 	mu       sync.Mutex
 	state    deployment.State
-	evidence string // for the last change of state
+	evidence string    // for the last change of state
+	missing  time.Time // until then the region does not have the deployment
 
 	inFlight    atomic.Int64 // attempts whose answers have not ended
 	headroom    headroom
@@ -40,10 +41,12 @@ func (s *deploymentState) latency(stream bool) (*latencyWindow, *hedgeBudget) {
 	return &s.whole, &s.wholeHedge
 }
 
-func (s *deploymentState) access(now time.Time, size int64) deployment.Access {
+// access says whether a request of this size may be sent, and whether the region said a
+// short time ago that it does not have the deployment.
+func (s *deploymentState) access(now time.Time, size int64) (access deployment.Access, missing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state.Access(now, size)
+	return s.state.Access(now, size), now.Before(s.missing)
 }
 
 func (s *deploymentState) until(now time.Time, size int64) time.Time {
@@ -56,6 +59,22 @@ func (s *deploymentState) admit(now time.Time, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Admit(now, size)
+}
+
+// missingFor is how long a deployment that a region does not have is left out.
+const missingFor = time.Minute
+
+// missing says that a region does not have a deployment: another region has answered the
+// same request, so the request is not the reason.
+func (p *Pool) missing(key deploymentKey) {
+	s, now := p.deployments[key], time.Now()
+	s.mu.Lock()
+	known := now.Before(s.missing)
+	s.missing = now.Add(missingFor)
+	s.mu.Unlock()
+	if !known {
+		p.options.Logger.Warn("a region does not have a deployment that the settings name", "region", key.Region, "deployment", key.Deployment)
+	}
 }
 
 // answered says that a region answered a request, so that it serves requests of its size.

@@ -28,6 +28,19 @@ func exhausted(call *Call, c *candidates, last failure) (*Answer, error) {
 	return nil, e
 }
 
+// mayBeCarriedOut returns the error of a call that must not be sent again, although no region
+// has answered it.
+func mayBeCarriedOut(call *Call, a *attempt) error {
+	region := "The region"
+	if call.Pin != "" {
+		region += " that " + call.PinReason
+	}
+	e := gateway.BackendConnectionFailure.New("%s did not answer, and it may have carried out the request. "+
+		"Look for the result before you send the request again.", region)
+	e.Err = a.failure.err
+	return e
+}
+
 // Available returns the error that Do would return for a call of this model, if no region
 // could be asked now.
 func (p *Pool) Available(model string) error {

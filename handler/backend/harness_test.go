@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"aoaigateway/handler/backend"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
 )
@@ -86,6 +86,11 @@ func cut(sent string, headers ...string) reply {
 	}
 }
 
+// streaming answers 200 with a body that is read while it arrives.
+func streaming(from io.Reader, headers ...string) reply {
+	return func(r *http.Request) (*http.Response, error) { return response(r, 200, from, headers...), nil }
+}
+
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("connection reset by peer") }
@@ -141,7 +146,7 @@ func tries(c *testCall) string {
 func call(stream bool) *testCall {
 	return &testCall{Call: backend.Call{
 		Method: "POST", Path: "/openai/deployments/{deployment}/chat/completions", APIVersion: "2024-10-21",
-		Header: http.Header{}, Body: body.Of([]byte(`{"x":1}`)), Model: "m", Stream: stream,
+		Header: http.Header{}, Body: bodytest.Of([]byte(`{"x":1}`)), Model: "m", Stream: stream,
 	}}
 }
 
@@ -188,3 +193,17 @@ type hedgeHold struct {
 func (h *hedgeHold) Keep() { h.kept = true }
 
 func (h *hedgeHold) Release(context.Context) { h.note(fmt.Sprintf("hedge kept %t", h.kept)) }
+
+// first returns the data of a stream's first event that is no comment.
+func first(t *testing.T, a *backend.Answer) string {
+	t.Helper()
+	for {
+		e, err := a.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Data != nil {
+			return string(e.Data)
+		}
+	}
+}

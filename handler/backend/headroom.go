@@ -43,8 +43,8 @@ func remainingHeader(h http.Header, name string) int64 {
 
 // remaining returns what is left; unknown if no recent headers say it. The caller has
 // locked mu.
-func (r *headroom) remaining() (tokens, requests int64) {
-	if time.Since(r.at) >= headroomLife {
+func (r *headroom) remaining(now time.Time) (tokens, requests int64) {
+	if now.Sub(r.at) >= headroomLife {
 		return unknown, unknown
 	}
 	return r.tokens, r.requests
@@ -52,10 +52,10 @@ func (r *headroom) remaining() (tokens, requests int64) {
 
 // fits reports whether the headroom covers need tokens and one request. An unknown headroom
 // covers everything.
-func (r *headroom) fits(need int64) bool {
+func (r *headroom) fits(now time.Time, need int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	tokens, requests := r.remaining()
+	tokens, requests := r.remaining(now)
 	return requests != 0 && (tokens == unknown || tokens > 0 && tokens >= need)
 }
 
@@ -75,7 +75,7 @@ func (r *headroom) deduct(need int64) {
 func (r *headroom) known() (tokens, requests *int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, n := r.remaining()
+	t, n := r.remaining(time.Now())
 	if t != unknown {
 		tokens = &t
 	}

@@ -12,7 +12,7 @@ import (
 type Health struct {
 	Region     string     `json:"region"`
 	Deployment string     `json:"deployment"`
-	State      string     `json:"state"`              // open, throttled or unavailable
+	State      string     `json:"state"`              // open, throttled, unavailable or missing
 	Size       int64      `json:"size,omitempty"`     // throttled: the smallest size in tokens that is refused; absent = all sizes
 	Evidence   string     `json:"evidence,omitempty"` // what caused the state
 	Since      *time.Time `json:"since,omitempty"`
@@ -46,6 +46,10 @@ func (s *deploymentState) health(region, name string) Health {
 	defer s.mu.Unlock()
 	status := s.state.Status(now)
 	h.State = status.Access.String()
+	if now.Before(s.missing) {
+		h.State, h.WaitMillis, h.Evidence = "missing", s.missing.Sub(now).Milliseconds(), "the region says that it does not have the deployment"
+		return h
+	}
 	if status.Access != deployment.Open {
 		since := status.Since.UTC()
 		h.Size, h.Evidence, h.Since, h.WaitMillis = status.Size, s.evidence, &since, status.Until.Sub(now).Milliseconds()

@@ -38,7 +38,7 @@ func TestIdleTimeoutEndsSilence(t *testing.T) {
 			return response(r, 200, &pausing{r.Context(), []string{"data: 1\n\n", "data: 2\n\n", "data: 3\n\n"}, 9 * time.Minute}, sse), nil
 		}}})
 		a, err := ask(t.Context(), p, call(true))
-		if err != nil || string(a.First.Data) != "1" {
+		if err != nil || first(t, a) != "1" {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		defer a.Close()

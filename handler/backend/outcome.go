@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"aoaigateway/handler/backoff"
 	"aoaigateway/handler/deployment"
 )
 
@@ -21,7 +22,8 @@ const (
 	notConnected                    // connection refused, host unreachable or unknown, TLS failure
 	broken                          // connection reset or invalid data before the commit point
 	firstByteTimeout                // the first-byte timeout ended
-	errorEvent                      // the first event of the stream is an error
+	errorEvent                      // the stream is an error before any output
+	missing                         // the region does not have the deployment
 	stale                           // the region had closed the idle connection before it could see the request
 	hedgeLost                       // the other attempt won
 	clientLeft                      // the client disconnected
@@ -37,6 +39,7 @@ const (
 	refuses                    // the deployment is throttled
 	unreachable                // evidence that it is unavailable
 	doubtful                   // the same, if another region answers the same request
+	lacks                      // the region lacks the deployment, if another region answers the same request
 )
 
 // decision says what an outcome means.
@@ -44,40 +47,44 @@ type decision struct {
 	meaning    meaning
 	failover   bool // try the next region
 	keepCharge bool // the attempt may have used tokens, so its charge stays
+	unclear    bool // the region may have carried out the request
 }
 
 var decisions = map[outcome]decision{
-	answered:         {works, false, false},
-	throttled:        {refuses, true, false},
-	serverError:      {nothing, true, false},
-	unavailable:      {doubtful, true, false},
-	conflict:         {nothing, true, false},
-	denied:           {nothing, true, false},
-	unsent:           {nothing, true, false},
-	notConnected:     {unreachable, true, false},
-	broken:           {doubtful, true, true},
-	firstByteTimeout: {doubtful, true, true},
-	errorEvent:       {nothing, true, false},
-	stale:            {nothing, true, true},
-	hedgeLost:        {nothing, false, true},
-	clientLeft:       {nothing, false, true},
-	notReserved:      {nothing, false, false},
+	answered:         {works, false, false, false},
+	throttled:        {refuses, true, false, false},
+	serverError:      {nothing, true, false, false},
+	unavailable:      {doubtful, true, false, false},
+	conflict:         {nothing, true, false, false},
+	denied:           {nothing, true, false, false},
+	unsent:           {nothing, true, false, false},
+	notConnected:     {unreachable, true, false, false},
+	broken:           {doubtful, true, true, true},
+	firstByteTimeout: {doubtful, true, true, true},
+	errorEvent:       {nothing, true, false, false},
+	missing:          {lacks, true, false, false},
+	stale:            {nothing, true, true, true},
+	hedgeLost:        {nothing, false, true, false},
+	clientLeft:       {nothing, false, true, false},
+	notReserved:      {nothing, false, false, false},
 }
 
 // reasons are the names in the record of the outcomes that follow from a status code.
 var reasons = map[outcome]string{
 	throttled: "throttled", serverError: "server-error", unavailable: "server-error", denied: "credential-refused", conflict: "conflict",
+	missing: "deployment-missing",
 }
 
-func classify(status int, wait statedWait) outcome {
+func classify(status int, h http.Header) outcome {
+	wait, stated := backoff.RetryAfter(h)
 	switch {
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && wait.stated:
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && stated:
 		return throttled
 	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		return unavailable
 	case status == http.StatusRequestTimeout, status == 499, status >= 500:
 		return serverError
-	case status == http.StatusConflict && wait.time > 0:
+	case status == http.StatusConflict && wait > 0:
 		return conflict
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return denied
@@ -108,9 +115,12 @@ func (f failure) discard() {
 }
 
 // preferred returns the failure that tells the client more: one with a region's own error
-// answer if there is one, otherwise the later one.
+// answer if there is one, otherwise the later one. That a region lacks the deployment counts
+// only if all regions say so.
 func preferred(earlier, later failure) failure {
-	if later.answer == nil && earlier.answer != nil {
+	if later.answer == nil && earlier.answer != nil && earlier.outcome != missing ||
+		later.outcome == missing && earlier.reason != "" && earlier.outcome != missing {
+		later.discard()
 		return earlier
 	}
 	earlier.discard()

@@ -5,7 +5,7 @@
 // connection before it saw the request. Where a call allows it, a second region gets a
 // hedge when the first region takes longer than in 95 of 100 recent answers.
 //
-// Do returns at the commit point. That is, in a stream, the first whole event if that is no error; in
+// Do returns at the commit point. That is, in a stream, the first event with output; in
 // a body of up to wholeBody bytes, its last byte; in a longer body, its first bytes. Before
 // the commit point the client has received nothing, so a failed attempt can be followed by
 // an attempt at the next region. After it there are no further attempts. The table in
@@ -67,8 +67,9 @@ type Pool struct {
 	options     Options
 	targets     map[string][]target // by model, as addTargets fills it
 	deployments map[deploymentKey]*deploymentState
-	noUsage     sync.Map    // deploymentKey → struct{}: deployments that refused stream_options
-	shared      *share.Sync // nil = nothing is shared
+	fresh       http.RoundTripper // uses a new connection for each request
+	noUsage     sync.Map          // deploymentKey → struct{}: deployments that refused stream_options
+	shared      *share.Sync       // nil = nothing is shared
 }
 
 // New returns a pool whose deployments are all open.
@@ -76,7 +77,12 @@ func New(o Options) *Pool {
 	o = o.withDefaults()
 	o.Regions = slices.Clone(o.Regions)
 	slices.SortStableFunc(o.Regions, func(a, b Region) int { return a.Priority - b.Priority })
-	p := &Pool{options: o, targets: map[string][]target{}, deployments: map[deploymentKey]*deploymentState{}}
+	p := &Pool{options: o, fresh: o.Transport, targets: map[string][]target{}, deployments: map[deploymentKey]*deploymentState{}}
+	if kept, ok := o.Transport.(*http.Transport); ok {
+		fresh := kept.Clone()
+		fresh.DisableKeepAlives = true
+		p.fresh = fresh
+	}
 	p.addTargets()
 	p.shared = share.New(share.Options{Table: o.Shared, Logger: o.Logger, Learn: p.learn})
 	return p
@@ -140,6 +146,11 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 				return a.answer, attempts, nil
 			}
 			c.record(a)
+			if call.Creates && decisions[a.failure.outcome].unclear && ctx.Err() == nil {
+				best.discard()
+				a.failure.discard()
+				return nil, attempts, mayBeCarriedOut(call, a)
+			}
 			suspicions = append(suspicions, a.suspicions...)
 			if a.failure.outcome != notReserved && a.failure.outcome != hedgeLost {
 				best = preferred(best, a.failure)
@@ -156,6 +167,7 @@ func (p *Pool) Do(ctx context.Context, call *Call, hold Hold) (answer *Answer, a
 type suspicion struct {
 	key     deploymentKey
 	failure deployment.Failure
+	missing bool // the region said that it does not have the deployment
 }
 
 // confirm turns suspicions into evidence: another region has answered the same request, so
@@ -165,7 +177,11 @@ func (p *Pool) confirm(by *attempt, suspicions []suspicion) {
 		return
 	}
 	for _, s := range suspicions {
-		if s.key != by.target.key() {
+		switch {
+		case s.key == by.target.key():
+		case s.missing:
+			p.missing(s.key)
+		default:
 			p.failed(s.key, s.failure)
 		}
 	}

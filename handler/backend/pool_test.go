@@ -16,6 +16,7 @@ import (
 
 	"aoaigateway/handler/backend"
 	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/secret"
 )
@@ -154,7 +155,7 @@ func TestDeploymentNameIsRewritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	v1 := call(false)
-	v1.Path, v1.Body = "/openai/v1/chat/completions", body.Of([]byte(`{"model":"m", "n":1}`))
+	v1.Path, v1.Body = "/openai/v1/chat/completions", bodytest.Of([]byte(`{"model":"m", "n":1}`))
 	v1.ModelEdit = func(name string) body.Edit { return body.Edit{From: 9, To: 12, Text: strconv.Quote(name)} }
 	if _, err := ask(t.Context(), p, v1); err != nil {
 		t.Fatal(err)

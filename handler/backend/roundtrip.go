@@ -10,6 +10,7 @@ import (
 
 	"aoaigateway/handler/deployment"
 	"aoaigateway/handler/idle"
+	"aoaigateway/handler/openai/refusal"
 )
 
 var (
@@ -22,10 +23,10 @@ var (
 func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptions) (answer *Answer, f failure) {
 	t := a.target
 	ctx, cancel := context.WithCancelCause(ctx)
-	firstByte := startFirstByteTimer(p.firstByteTimeout(call), cancel, a.hasAlternative)
+	firstByte := startFirstByteTimer(p.firstByteTimeout(call), cancel, func() bool { return !call.Creates && a.hasAlternative() })
 	defer firstByte.stop()
 	sent := call.sent(time.Now())
-	trace := &connTrace{since: sent.At}
+	trace := &connTrace{}
 	t.inFlight.Add(1)
 	end := sync.OnceFunc(func() { t.inFlight.Add(-1); cancel(context.Canceled) })
 	defer func() {
@@ -37,7 +38,7 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptio
 	if err != nil {
 		return nil, failure{outcome: unsent, reason: "no-credential", err: err}
 	}
-	resp, err := p.options.Transport.RoundTrip(trace.attach(req)) //nolint:bodyclose // Answer.Close closes it
+	resp, err := p.transport(a).RoundTrip(trace.attach(req)) //nolint:bodyclose // Answer.Close closes it
 	if err != nil {
 		return nil, transportFailure(ctx, trace, err)
 	}
@@ -65,12 +66,23 @@ func (p *Pool) roundTrip(ctx context.Context, call *Call, a *attempt, o tryOptio
 	return answer, f
 }
 
+// transport returns what sends the request of an attempt.
+func (p *Pool) transport(a *attempt) http.RoundTripper {
+	if a.fresh {
+		return p.fresh
+	}
+	return p.options.Transport
+}
+
 // judge decides whether what was read up to the commit point is an answer or a failure.
 func (a *Answer) judge(f failure) (*Answer, failure) {
-	wait := waitOf(a.Header, a.Whole)
+	wait := a.statedWait()
 	f.wait = wait.time
-	if f.outcome == answered {
-		f.outcome = classify(a.Status, wait)
+	if f.outcome == answered && f.reason == "" {
+		f.outcome = classify(a.Status, a.Header)
+		if f.outcome == answered && a.Deployment != "" && refusal.IsMissingDeployment(a.Status, a.Whole) {
+			f.outcome = missing
+		}
 		f.reason = reasons[f.outcome]
 	}
 	f.refusal = deployment.Refusal{
@@ -103,7 +115,7 @@ func (p *Pool) request(ctx context.Context, call *Call, t target, o tryOptions) 
 
 // serves reports whether a response header is a sign that the region serves requests.
 func serves(status int) bool {
-	switch classify(status, statedWait{}) {
+	switch classify(status, nil) {
 	case answered, conflict:
 		return status >= http.StatusOK
 	default:

@@ -29,10 +29,14 @@ func waitOf(h http.Header, body []byte) statedWait {
 		kinds = []string{"-Requests", "-Tokens"}
 	}
 	for _, kind := range append(kinds, "") {
+		var longest statedWait
 		for _, name := range []string{"X-Ratelimit-Reset", "X-Rate-Limit-Reset", "Ratelimit-Reset"} {
 			if wait, ok := renewedIn(h.Get(name + kind)); ok {
-				return statedWait{wait, true}
+				longest = statedWait{max(longest.time, wait), true}
 			}
+		}
+		if longest.stated {
+			return longest
 		}
 	}
 	return waitInWords(body)
@@ -43,19 +47,26 @@ func noneLeft(h http.Header) bool {
 	return remainingHeader(h, "X-Ratelimit-Remaining-Requests") == 0
 }
 
-// renewedIn reads the time until a limit is renewed: seconds, a duration such as 1m30s, or a
-// time in seconds since 1970.
-func renewedIn(value string) (time.Duration, bool) {
-	wait, err := time.ParseDuration(value)
-	if s, notNumber := strconv.ParseFloat(value, 64); notNumber == nil && s >= 0 {
-		const epoch = 1e9 // no region is closed for thirty years
-		if s > epoch {
-			wait, err = time.Until(time.Unix(int64(min(s, 1e12)), 0)), nil
-		} else {
-			wait, err = time.Duration(min(s, maxStated.Seconds())*float64(time.Second)), nil
-		}
+// renewedIn reads the time until a limit is renewed: a duration such as 1m30s, a time in
+// seconds since 1970, or a plain number. Azure sends plain numbers of seconds and, at other
+// times, of milliseconds. Its limits are renewed within a minute, so a larger number is one
+// of milliseconds.
+func renewedIn(value string) (wait time.Duration, ok bool) {
+	const longest, epoch = 60, 9e8
+	n, err := strconv.ParseFloat(value, 64)
+	switch {
+	case err != nil:
+		wait, err = time.ParseDuration(value)
+	case n < 0:
+		return 0, false
+	case n >= epoch:
+		wait = time.Until(time.Unix(int64(min(n, 1e12)), 0))
+	case n > longest:
+		wait = time.Duration(n * float64(time.Millisecond))
+	default:
+		wait = time.Duration(n * float64(time.Second))
 	}
-	return min(max(0, wait), maxStated), err == nil && value != ""
+	return min(max(0, wait), maxStated), err == nil
 }
 
 var (

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"aoaigateway/handler/backend"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/secret"
 )
@@ -244,7 +244,7 @@ func TestUnusualHTTPAnswers(t *testing.T) {
 			})
 			p := wired(t, "http://"+address, nil)
 			cl := call(false)
-			cl.Body = body.Of(bytes.Repeat([]byte("x"), c.body))
+			cl.Body = bodytest.Of(bytes.Repeat([]byte("x"), c.body))
 			a, err := ask(t.Context(), p, cl)
 			if err != nil || a.Status != c.status || tries(cl) != c.attempts {
 				t.Fatalf("%v after %s", err, tries(cl))

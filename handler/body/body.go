@@ -29,9 +29,6 @@ type Body struct {
 	close  func()
 }
 
-// Of returns a body in memory that is counted nowhere.
-func Of(data []byte) *Body { return inMemory(data, func() {}) }
-
 func inMemory(data []byte, release func()) *Body {
 	return &Body{
 		size: int64(len(data)), data: data, close: sync.OnceFunc(release),

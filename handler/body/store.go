@@ -71,7 +71,7 @@ func (s *Store) Check(announced int64) error {
 // it again. owner is whose room it takes. The caller must close the body.
 func (s *Store) Read(r *http.Request, owner string) (*Body, error) {
 	if r.Body == nil || r.ContentLength == 0 {
-		return Of(nil), nil
+		return inMemory(nil, func() {}), nil
 	}
 	if err := s.Check(r.ContentLength); err != nil {
 		return nil, err

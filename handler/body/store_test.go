@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 )
 
@@ -248,7 +249,7 @@ func TestEditsLikeCopies(t *testing.T) {
 		b, content := onDisk, text(mib+100)
 		if rapid.Bool().Draw(t, "memory") {
 			content = rapid.StringN(0, 50, 60).Draw(t, "content")
-			b = body.Of([]byte(content))
+			b = bodytest.Of([]byte(content))
 		}
 		var edits []body.Edit
 		var want bytes.Buffer

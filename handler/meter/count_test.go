@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 )
 
 // The counts are those of npm js-tiktoken 1.0.21, an independent implementation.
@@ -54,7 +54,7 @@ func TestCountPromptAddsOverhead(t *testing.T) {
 		`{"input":["hello world"]}`:                           2,
 		`{"input":[{"role":"user","content":"hello world"}]}`: 2 + 3 + 3,
 	} {
-		if got := countPrompt("gpt-4o", body.Of([]byte(text))); got != want {
+		if got := countPrompt("gpt-4o", bodytest.Of([]byte(text))); got != want {
 			t.Errorf("%s counts %d, want %d", text, got, want)
 		}
 	}

@@ -3,7 +3,7 @@ package meter_test
 import (
 	"testing"
 
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/meter"
 	"aoaigateway/handler/openai"
@@ -14,7 +14,7 @@ func TestMeterEstimatesMissingUsage(t *testing.T) {
 	answer := []byte(`{"model":"gpt-4o","choices":[{"message":{"content":"hello world"}}]}`)
 	m := meter.New(openai.Chat, "chat")
 	m.ReadWhole(answer)
-	m.EstimatePrompt(body.Of(request))
+	m.EstimatePrompt(bodytest.Of(request))
 	if u := m.Usage; m.Known || !u.Estimated || u.Completion != 2 || u.Prompt < 2 || u.Total != u.Prompt+u.Completion ||
 		m.Answered != "gpt-4o" {
 		t.Errorf("%+v", m)
@@ -22,13 +22,13 @@ func TestMeterEstimatesMissingUsage(t *testing.T) {
 	reported := []byte(`{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7}}`)
 	m = meter.New(openai.Chat, "chat")
 	m.ReadWhole(reported)
-	m.EstimatePrompt(body.Of(request))
+	m.EstimatePrompt(bodytest.Of(request))
 	if m.Usage.Estimated || m.Usage.Total != 7 {
 		t.Errorf("usage of the service's own: %+v", m.Usage)
 	}
 	m = meter.New(openai.Passed, "")
 	m.ReadWhole(reported)
-	if m.EstimatePrompt(body.Of(request)); m.Usage != (gateway.Usage{}) {
+	if m.EstimatePrompt(bodytest.Of(request)); m.Usage != (gateway.Usage{}) {
 		t.Errorf("an operation that is not metered used %+v", m.Usage)
 	}
 }

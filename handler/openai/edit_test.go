@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/openai"
 )
 
 // edited returns a chat request after the edits that edit returns for it.
 func edited(t *testing.T, in string, edit func(r *openai.Request) []body.Edit) string {
 	t.Helper()
-	b := body.Of([]byte(in))
+	b := bodytest.Of([]byte(in))
 	r, err := openai.ParseRequest(openai.Chat, b)
 	if err != nil {
 		t.Fatalf("%s: %v", in, err)

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/openai"
 )
 
@@ -66,7 +67,7 @@ func decode(t *rapid.T, text string) (fields map[string]any) {
 func TestParseRequestLikePackageJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := drawBody(t)
-		r, err := openai.ParseRequest(openai.Chat, body.Of([]byte(text)))
+		r, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(text)))
 		if err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -94,7 +95,7 @@ func TestParseRequestLikePackageJSON(t *testing.T) {
 func TestEditsLikePackageJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := drawBody(t)
-		b := body.Of([]byte(text))
+		b := bodytest.Of([]byte(text))
 		r, err := openai.ParseRequest(openai.Chat, b)
 		if err != nil {
 			t.Fatal(err)
@@ -121,7 +122,7 @@ func TestEditsLikePackageJSON(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(decode(t, string(got)), want) {
 			t.Fatalf("%q becomes %q", text, got)
 		}
-		if _, err := openai.ParseRequest(openai.Chat, body.Of(got)); err != nil {
+		if _, err := openai.ParseRequest(openai.Chat, bodytest.Of(got)); err != nil {
 			t.Fatalf("%q becomes %q: %v", text, got, err)
 		}
 		if len(edits) == 0 && !bytes.Equal(got, []byte(text)) {

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 )
@@ -67,7 +67,7 @@ var requestCases = []struct {
 func TestParseRequestFields(t *testing.T) {
 	for _, c := range requestCases {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := openai.ParseRequest(c.kind, body.Of([]byte(c.body)))
+			got, err := openai.ParseRequest(c.kind, bodytest.Of([]byte(c.body)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestParseRequestErrors(t *testing.T) {
 		{`[]`, "must be a JSON object"},
 		{``, "is not valid JSON"},
 	} {
-		_, err := openai.ParseRequest(openai.Chat, body.Of([]byte(c.body)))
+		_, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(c.body)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v, want …%s…", c.body, err, c.want)
 		}
@@ -165,7 +165,7 @@ func TestClassify(t *testing.T) {
 func BenchmarkParseRequest(b *testing.B) {
 	text := []byte(`{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"` + strings.Repeat("word ", 400) + `"}]}`)
 	for b.Loop() {
-		if _, err := openai.ParseRequest(openai.Chat, body.Of(text)); err != nil {
+		if _, err := openai.ParseRequest(openai.Chat, bodytest.Of(text)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -194,7 +194,7 @@ func TestBoundOfOddRequests(t *testing.T) {
 			openai.Chat, `{"max_tokens":1,"messages":[],"prediction":{"type":"content","content":"abc"}}`, 2 + 34 + 16 + 1,
 		},
 	} {
-		req, err := openai.ParseRequest(c.kind, body.Of([]byte(c.body)))
+		req, err := openai.ParseRequest(c.kind, bodytest.Of([]byte(c.body)))
 		if err != nil {
 			t.Fatal(name, err)
 		}
@@ -207,11 +207,11 @@ func TestBoundOfOddRequests(t *testing.T) {
 func TestParseRequestOfLongBody(t *testing.T) {
 	text := `{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}, ` +
 		`{"role":"user","content":"a"}],"max_tokens":7,"user":"u","n":2,"other":`
-	short, err := openai.ParseRequest(openai.Chat, body.Of([]byte(text+`""}`)))
+	short, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(text+`""}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	long, err := openai.ParseRequest(openai.Chat, body.Of([]byte(text+`"`+strings.Repeat("x", 1<<20)+`"}`)))
+	long, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(text+`"`+strings.Repeat("x", 1<<20)+`"}`)))
 	if d := cmp.Diff(short, long, ignoreLayout); err != nil || d != "" {
 		t.Error(err, d)
 	}

@@ -100,6 +100,7 @@ func (p *Plan) AddBody(r Rules, b *body.Body) (err error) {
 		p.Call.ModelEdit = p.Request.WithModel
 	}
 	p.Call.Stream, p.Call.FirstByteTimeout = p.Request.Stream, model.FirstByteTimeout
+	p.Call.Creates = p.creates()
 	p.edit(r.Product)
 	if p.Object = referredResponse(match, p.Request); p.Object == "" && p.Call.Model == "" {
 		p.Call.Pin, p.Call.PinReason = r.Home, "serves this operation"
@@ -230,6 +231,15 @@ func referredResponse(match openai.Match, req openai.Request) string {
 		return req.Previous
 	}
 	return match.Response
+}
+
+// creates reports whether the request may create something that a second execution would
+// create again.
+func (p *Plan) creates() bool {
+	if p.Call.Method == http.MethodGet || p.Call.Method == http.MethodHead {
+		return false
+	}
+	return !p.Kind.Metered() || !repeatable(p.Kind, p.Request)
 }
 
 // repeatable reports whether two regions may work on the same request. A stored response

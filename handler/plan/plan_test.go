@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
 	"aoaigateway/handler/plan"
@@ -81,7 +81,7 @@ type request struct {
 func newPlan(r plan.Rules, q request) (plan.Plan, error) {
 	p, err := plan.FromHead(r, q.Head)
 	if err == nil {
-		err = p.AddBody(r, body.Of([]byte(q.body)))
+		err = p.AddBody(r, bodytest.Of([]byte(q.body)))
 	}
 	return p, err
 }

@@ -75,7 +75,7 @@ func (d *delivery) stream(out *sse.Writer) error {
 	switch {
 	case held != nil:
 		return d.completeDraining(out, t, held)
-	case errors.Is(err, io.EOF) && !d.plan.Kind.Metered():
+	case errors.Is(err, io.EOF) && (!d.plan.Kind.Metered() || t.choicesFinished()):
 		return d.complete(out, t, nil)
 	}
 	return d.broken(out, t, err)
@@ -84,13 +84,11 @@ func (d *delivery) stream(out *sse.Writer) error {
 // pass passes events on. It returns the terminal event, which it has not sent, or an error.
 func (d *delivery) pass(out *sse.Writer, t *tap) (held []byte, err error) {
 	a := d.answer
-	if len(a.Lead) > 0 {
-		if err := t.record(a.Lead); err != nil {
+	for {
+		event, err := a.Next()
+		if err != nil {
 			return nil, err
 		}
-		err = send(out, a.Lead)
-	}
-	for event := a.First; err == nil; event, err = a.Events.Next() {
 		if event.Half && d.plan.Kind.Metered() && !openai.IsDone(event.Data) {
 			return nil, io.ErrUnexpectedEOF
 		}
@@ -108,7 +106,6 @@ func (d *delivery) pass(out *sse.Writer, t *tap) (held []byte, err error) {
 			return nil, err
 		}
 	}
-	return nil, err
 }
 
 // completeDraining completes the stream, and meanwhile reads the rest of the region's

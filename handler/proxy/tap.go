@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
+
+	"github.com/tidwall/gjson"
 
 	"aoaigateway/handler/assemble"
 	"aoaigateway/handler/audit"
@@ -84,6 +87,21 @@ func (t *tap) rememberOwner(data []byte) error {
 		return notRecorded(err)
 	}
 	return nil
+}
+
+// choicesFinished reports whether every choice has its finish_reason. Then nothing is missing
+// when the region ends the stream, also if it sends no [DONE], as some models do.
+func (t *tap) choicesFinished() bool {
+	if t.assemble == nil || t.delivery.plan.Kind == openai.Responses || t.assemble.Full() || t.failed {
+		return false
+	}
+	choices := gjson.GetBytes(t.assemble.Object(), "choices").Array()
+	wanted := 1
+	if t.delivery.plan.Kind == openai.Chat {
+		wanted = int(t.delivery.plan.Request.Choices)
+	}
+	open := func(choice gjson.Result) bool { return choice.Get("finish_reason").Str == "" }
+	return len(choices) >= wanted && !slices.ContainsFunc(choices, open)
 }
 
 // finish records the assembled object, unless that was cut for its size and the record has

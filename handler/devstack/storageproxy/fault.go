@@ -24,6 +24,8 @@ const (
 	DoReset   Do = "reset"   // reset the connection; the operation is not applied
 	DoLost    Do = "lost"    // apply the operation, then reset the connection
 	DoSilent  Do = "silent"  // never answer; the operation is not applied
+	DoSlow    Do = "slow"    // apply the operation and answer after Delay
+	DoReading Do = "reading" // answer 409 BlobModifiedWhileReading; the operation is not applied
 )
 
 // Fault makes the proxy fail in one way.
@@ -32,7 +34,7 @@ type Fault struct {
 	Match       string        // applies only to operations whose decoded path and query contain this text
 	Writes      bool          // applies only to operations that write
 	Probability float64       // of applying to an operation; 0 = always
-	Delay       time.Duration // for DoLate
+	Delay       time.Duration // for DoLate and DoSlow
 }
 
 // Fault activates f.
@@ -90,7 +92,9 @@ func (f *Fault) happen(p *Proxy, w http.ResponseWriter, k kind, op operation) {
 	case DoLost:
 		p.applyLate(op, 0)
 		reset(w)
-	case DoReset, DoSilent: // a silent operation has ended before
+	case DoReading:
+		refuse(w, k, http.StatusConflict, "BlobModifiedWhileReading", "The blob has been modified while being read.")
+	case DoReset, DoSilent, DoSlow: // silent and slow operations have ended before
 		reset(w)
 	}
 }

@@ -136,6 +136,10 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, k kind, host stri
 		return
 	}
 	sleep(r.Context(), p.delay())
+	if fault != nil && fault.Do == DoSlow {
+		sleep(r.Context(), fault.Delay)
+		fault = nil
+	}
 	if fault == nil {
 		p.forward(w, r, op)
 		return

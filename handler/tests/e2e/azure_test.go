@@ -77,37 +77,31 @@ func TestStoredResponseIsLate(t *testing.T) {
 // An answer that does not say that the region is ill, or says it in a form that is no JSON,
 // fails over.
 func TestErrorFormsFailOver(t *testing.T) {
-	for _, c := range []struct {
-		scenario, reason string
-		mark             harness.Topic
-	}{
-		{"error/no-capacity", "throttled", ""},
-		{"error/no-capacity-v1", "throttled", ""},
-		{"error/throttled-negative", "throttled", ""},
-		{"error/no-healthy-upstream", "server-error", ""},
-		{"error/empty", "server-error", ""},
-		{"error/502-page", "server-error", ""},
-		{"error/broken-json", "server-error", ""},
-		{"error/unavailable", "server-error", ""},
-		{"error/model-error", "server-error", ""},
-		{"error/missing-role", "credential-refused", ""},
-		{"error/deployment-not-found", "", harness.Regions},
-		{"error/deployment-missing-v1", "", harness.Regions},
-		{"error/deployment-missing-v1-404", "", harness.Regions},
-		{"error/deployment-missing-v1-model", "", harness.Regions},
-		{"error/api-not-enabled", "", harness.Regions},
-		{"error/blocked", "credential-refused", ""},
-		{"error/public-access-off", "credential-refused", ""},
-		{"error/keys-off", "credential-refused", ""},
+	for _, c := range []struct{ scenario, reason string }{
+		{"error/no-capacity", "throttled"},
+		{"error/no-capacity-v1", "throttled"},
+		{"error/throttled-negative", "throttled"},
+		{"error/no-healthy-upstream", "server-error"},
+		{"error/empty", "server-error"},
+		{"error/502-page", "server-error"},
+		{"error/broken-json", "server-error"},
+		{"error/unavailable", "server-error"},
+		{"error/model-error", "server-error"},
+		{"error/missing-role", "credential-refused"},
+		{"error/deployment-not-found", "deployment-missing"},
+		{"error/deployment-missing-v1", "deployment-missing"},
+		{"error/deployment-missing-v1-404", "deployment-missing"},
+		{"error/deployment-missing-v1-model", "deployment-missing"},
+		{"error/api-not-enabled", "deployment-missing"},
+		{"error/blocked", "credential-refused"},
+		{"error/public-access-off", "credential-refused"},
+		{"error/keys-off", "credential-refused"},
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
-			if c.mark != "" {
-				harness.ExpectFailure(t, c.mark)
-			}
 			inVirtualTime(t, 2, func(t *testing.T, r *harness.Gateway) {
 				scenarioOf(r.Regions[0], c.scenario, 0)
 				rec := wantComplete(r, r.Post(harness.ChatPath, harness.ChatBody))
-				if rec.Region != "b" || c.reason != "" && rec.Attempts[0].Reason != c.reason {
+				if rec.Region != "b" || rec.Attempts[0].Reason != c.reason {
 					t.Errorf("by %s: %s", rec.Region, attemptsOf(rec))
 				}
 			})
@@ -306,7 +300,6 @@ func TestKeptConnectionIsSilent(t *testing.T) {
 
 // A stream that is refused inside a 200 costs its team nothing.
 func TestRefusalInStreamIsFree(t *testing.T) {
-	harness.ExpectFailure(t, harness.Limits)
 	inVirtualTimeUnder(t, chargePolicy, 1, func(t *testing.T, r *harness.Gateway, charges *ledger) {
 		for _, scenario := range []string{"throttled-in-stream", "throttled-in-stream-failed-first", "no-capacity-in-stream"} {
 			scenarioOf(r.Regions[0], scenario, 1)

@@ -13,7 +13,7 @@ import (
 
 	"aoaigateway/handler/app"
 	"aoaigateway/handler/app/settings"
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -97,7 +97,7 @@ func newChargeHarness(t *testing.T, policy string, tune func(*settings.Values)) 
 			}
 		},
 	})
-	req, err := openai.ParseRequest(openai.Chat, body.Of([]byte(harness.ChatBody)))
+	req, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(harness.ChatBody)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestChargeAfterClientLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newChargeHarness(t, chargePolicy, func(s *settings.Values) { s.StreamFirstByteTimeout = time.Minute })
 			r.Regions[0].Fault(c.fault)
-			r.Regions[0].Step(1)
+			r.Regions[0].Step(3) // the third event is the first with output
 			conn := dial(r.Gateway)
 			_, _ = io.WriteString(conn, strings.NewReplacer("{key}", r.Key, "{host}",
 				"gateway").Replace(call("POST", harness.ChatPath, harness.ChatStream)))
@@ -273,7 +273,7 @@ func TestLimitRefusesFurtherAttempt(t *testing.T) {
 	if r.bound > 150 || 2*r.bound <= 150 {
 		t.Fatalf("the bound is %d", r.bound)
 	}
-	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoReset})
+	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoResetBody})
 	a := r.Post(harness.ChatPath, harness.ChatBody)
 	rec := r.RecordOf(a)
 	if a.Status != http.StatusForbidden || rec.Limit != "hard" || len(rec.Attempts) != 1 || r.Regions[1].Counts().Requests != 0 {
@@ -287,7 +287,8 @@ const anySoft = -1
 
 // kept are the reasons of failed attempts that may have used tokens.
 var kept = map[string]bool{
-	"reset": true, "broken-body": true, "cut-before-first-event": true, "first-byte-timeout": true, "client-cancelled": true,
+	"reset": true, "stale-connection": true, "broken-body": true, "cut-before-first-event": true,
+	"first-byte-timeout": true, "client-cancelled": true,
 }
 
 // owed returns what the hard limit keeps charged for one request: its usage, plus the bound

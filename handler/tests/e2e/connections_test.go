@@ -208,7 +208,7 @@ func (b *faultyBody) Read(p []byte) (int, error) {
 }
 
 func TestPanicLeavesRecord(t *testing.T) {
-	for name, after := range map[string]int{"before the answer": -1, "in a stream": 600} {
+	for name, after := range map[string]int{"before the answer": -1, "in a stream": 1500} {
 		t.Run(name, func(t *testing.T) {
 			r := harness.Start(t, harness.Options{Regions: 1, Services: func(e *app.Services) { e.Transport = faulty{e.Transport, after} }})
 			a := r.Post(harness.ChatPath, harness.ChatStream)

@@ -27,7 +27,7 @@ func TestAnswerWaitsForEndRecord(t *testing.T) {
 func TestStreamWaitsForEndRecord(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1})
 	r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-	r.Regions[0].Step(1)
+	r.Regions[0].Step(3) // the third event is the first with output
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+harness.ChatPath, strings.NewReader(harness.ChatStream))
 	req.Header.Set("Api-Key", r.Key)
 	resp, err := http.DefaultClient.Do(req)

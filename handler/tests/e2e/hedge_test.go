@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"aoaigateway/handler/body"
+	"aoaigateway/handler/body/bodytest"
 	"aoaigateway/handler/devstack/aoaisim"
 	"aoaigateway/handler/gateway"
 	"aoaigateway/handler/openai"
@@ -82,7 +82,7 @@ func TestHedgeIsCountedAndCharged(t *testing.T) {
 // (estimate).
 func heldFor(t *testing.T, text string) (bound, estimate int64) {
 	t.Helper()
-	req, err := openai.ParseRequest(openai.Chat, body.Of([]byte(text)))
+	req, err := openai.ParseRequest(openai.Chat, bodytest.Of([]byte(text)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -196,7 +196,8 @@ func TestHalfEventIsNotSent(t *testing.T) {
 	}
 	half := firstChunk[:len(firstChunk)-20]
 	v1 := `{"model":"chat","input":"hi","stream":true}`
-	created := "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"object\":\"response\"}}\n\n"
+	created := "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"object\":\"response\"}}\n\n" +
+		"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n"
 	for name, c := range map[string]struct {
 		path, body string
 		region     http.HandlerFunc
@@ -234,6 +235,17 @@ func TestHalfFirstEventFailsOver(t *testing.T) {
 				t.Errorf("record %+v", rec)
 			}
 		})
+	}
+}
+
+// A stream that breaks off after output is no evidence that others would fail.
+func TestCutStreamsCloseNothing(t *testing.T) {
+	r := harness.Start(t, harness.Options{Settings: scripted(t, says(firstChunk))})
+	for range 6 {
+		wantCut(r, r.Post(harness.ChatPath, harness.ChatStream), gateway.UpstreamCut, "upstream_cut")
+	}
+	if got := states(r); got != "open open" {
+		t.Errorf("the states are %s", got)
 	}
 }
 

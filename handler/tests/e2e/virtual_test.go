@@ -239,7 +239,7 @@ func TestSilentRegionIsLeft(t *testing.T) {
 func TestStreamSilentForGood(t *testing.T) {
 	inVirtualTime(t, 1, func(t *testing.T, r *harness.Gateway) {
 		r.Regions[0].Fault(aoaisim.Fault{Do: aoaisim.DoStep})
-		r.Regions[0].Step(2)
+		r.Regions[0].Step(3)
 		defer r.Regions[0].ClearFaults()
 		a, took := timed(r, harness.ChatStream)
 		wantCut(r, a, gateway.UpstreamCut, "upstream_cut")

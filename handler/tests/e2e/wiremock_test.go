@@ -162,9 +162,8 @@ var wiredCases = []wired{
 	{name: "400", a: []response{refuses(400)}, b: whole, requests: []string{"a/", "a/"}, status: 400, states: "open open"},
 	{name: "404", a: []response{refuses(404)}, b: whole, requests: []string{"a/"}, status: 404, states: "open open"},
 	{
-		name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole, requests: []string{"a/conflict b/",
-			"a/conflict b/"},
-		states: "open open",
+		name: "409 that names a time", a: []response{refuses(409, "Retry-After=80")}, b: whole,
+		requests: []string{"a/conflict b/", "a/conflict b/"}, states: "open open",
 	},
 	{
 		name: "200 in drops", a: []response{says200(wholeChat).with("chunkedDribbleDelay", dribble)}, b: whole, requests: []string{"a/"},

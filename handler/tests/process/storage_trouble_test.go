@@ -42,6 +42,7 @@ func storageTrouble(each time.Duration) []storageproxy.Fault {
 		{Do: storageproxy.DoLate, Writes: true, Probability: 0.1, Delay: 3 * each},
 		{Do: storageproxy.DoReset, Probability: 0.1},
 		{Do: storageproxy.DoLost, Writes: true, Probability: 0.1},
+		{Do: storageproxy.DoReading, Match: "comp=appendblock", Probability: 0.2},
 	}
 }
 

@@ -34,6 +34,7 @@ var product = []row{
 	{"logs/export", "shipping rows to Log Analytics"},
 	{"audit derive usage logs", "begin and end records; consumers of the journal; statistics; rows for Log Analytics"},
 	{"assemble meter", "the object that a stream is equivalent to; what an answer used; pure"},
+	{"openai/refusal", "why a region refuses or fails inside an answer; pure"},
 	{"deployment/share", "which deployments are throttled or unavailable, as instances tell each other"},
 	{"policy openai sse redact deployment", "the policy file; the wire format; event framing; personal data; the state of a deployment"},
 	{"headers", "the headers and query parameters that pass the gateway"},
