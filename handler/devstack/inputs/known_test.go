@@ -62,10 +62,14 @@ func TestInputsOfSecondMachine(t *testing.T) {
 
 // The first machine has its own certificate, a long retention, or stands between public and private.
 func TestSecondMachineNeedsSettings(t *testing.T) {
-	for _, name := range []string{"GW_TLS_SECRET_ID", "GW_HOST_NAME", "GW_AUDIT_RETENTION_DAYS", "GW_MANAGE_SOURCES", "GW_KEEP_OPEN"} {
+	for _, name := range []string{
+		"GW_TLS_SECRET_ID", "GW_HOST_NAME", "GW_AUDIT_RETENTION_DAYS", "GW_MANAGE_SOURCES", "GW_ALLOWED_SOURCES", "GW_STORAGE_SKU",
+		"GW_PRODUCTION", "GW_KEEP_OPEN",
+	} {
 		a := refreshed(map[string]string{"GW_NETWORK": "private", "AZURE_SUBSCRIPTION_ID": "s-1"})
-		delete(a.values, name)
-		a.refuse(t, "does not know "+name+" of the gateway")
+		delete(a.values, "GW_DEPLOYMENT")
+		a.refuse(t, "would deploy its own values or the defaults of ")
+		a.refuse(t, name+", ")
 	}
 }
 
