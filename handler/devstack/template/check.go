@@ -43,6 +43,7 @@ func Check(ctx context.Context, root string) ([]Finding, error) {
 	found = append(found, checkWorkbook(root)...)
 	found = append(found, checkGraph(root, all)...)
 	found = append(found, checkCosts(root, all)...)
+	found = append(found, checkProse(root, all)...)
 	found = append(found, checkReviewed(root, all)...)
 	slices.SortFunc(found, func(a, b Finding) int {
 		if a.File != b.File || a.Line == b.Line {

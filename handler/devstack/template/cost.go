@@ -18,6 +18,14 @@ type priceList struct {
 	Assumptions map[string]float64 `json:"assumptions"`
 }
 
+func readPrices(root string) (l priceList, err error) {
+	data, err := os.ReadFile(filepath.Join(root, "infra", "prices.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &l)
+	}
+	return l, err
+}
+
 // item is one line of the bill, in the two variants.
 type item struct {
 	name            string
@@ -26,13 +34,9 @@ type item struct {
 
 // costTables are the README's: a month without a request, and a million requests.
 func costTables(root string, all templates) (string, error) {
-	data, err := os.ReadFile(filepath.Join(root, "infra", "prices.json"))
+	l, err := readPrices(root)
 	if err != nil {
 		return "", err
-	}
-	var l priceList
-	if err := json.Unmarshal(data, &l); err != nil {
-		return "", fmt.Errorf("prices.json: %w", err)
 	}
 	p, a := l.Prices, l.Assumptions
 	var b strings.Builder
@@ -68,6 +72,7 @@ func idle(p, a map[string]float64, all templates) []item {
 	}
 	return []item{
 		{"Application Gateway WAF_v2, fixed price", 0, p["applicationGateway.hour"] * hours},
+		{"a public address that stays", 0, p["publicAddress.hour"] * hours},
 		{fmt.Sprintf("%.0f private endpoints", endpoints), 0, endpoints * p["privateLink.endpointHour"] * hours},
 		{fmt.Sprintf("%.0f private DNS zones", zones), 0, zones * p["dns.zoneMonth"]},
 		{"Functions: the timer, and the Application Gateway's probes", compute(sweeps), compute(sweeps + probes)},
@@ -118,7 +123,7 @@ func writeMonths(b *strings.Builder, p, a map[string]float64, all templates) {
 	}{
 		{fmt.Sprintf("`GW_ALERT_EMAIL`: %d alerts on logs", alerts), float64(alerts) * p["monitor.logAlertMonth"]},
 		{"`GW_ALERT_EMAIL` in `private`: an alert on a metric more", p["monitor.metricAlertMonth"]},
-		{fmt.Sprintf("`GW_ALWAYS_READY %.0f` (as `GW_PRODUCTION` sets it)", a["alwaysReadyInstances"]), warm},
+		{fmt.Sprintf("`GW_ALWAYS_READY %.0f` (as `GW_PRODUCTION` sets it), while they wait", a["alwaysReadyInstances"]), warm},
 		{
 			fmt.Sprintf("%.0f instances of the Application Gateway (as `GW_PRODUCTION` keeps them)", a["edgeInstances"]),
 			a["edgeInstances"] * a["capacityUnitsPerInstance"] * hours * p["applicationGateway.capacityUnitHour"],

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // checkModules: a module gets what it asks for and gives what is asked of it; files that are
@@ -74,11 +75,14 @@ func checkOutputs(f *file, all templates, text string) (found []Finding) {
 }
 
 func checkUse(f *file, text string) (found []Finding) {
+	uses := map[string]int{}
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool {
+		return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		uses[word]++
+	}
 	for _, d := range f.Declarations {
-		if d.Kind != "parameter" && d.Kind != "variable" {
-			continue
-		}
-		if uses := regexp.MustCompile(`\b`+d.Name+`\b`).FindAllString(text, 2); len(uses) < 2 {
+		if (d.Kind == "parameter" || d.Kind == "variable") && uses[d.Name] < 2 {
 			found = append(found, Finding{f.path, d.Line, fmt.Sprintf("%s %s is never used", d.Kind, d.Name)})
 		}
 	}

@@ -126,6 +126,10 @@ func parseMistakes(t *testing.T) {
 
 func TestEachPlantedMistakeIsFound(t *testing.T) {
 	parseMistakes(t)
+	said := fmt.Sprintf("some %d planted mistakes", (len(mistakes(t))+5)/10*10)
+	if readme, err := os.ReadFile(filepath.Join(root, "infra/README.md")); err != nil || !strings.Contains(string(readme), said) {
+		t.Errorf("infra/README.md must say %q (%v)", said, err)
+	}
 	for _, m := range mistakes(t) {
 		if strings.HasPrefix(m.File, "dist/") {
 			continue // the package's own test plants it
@@ -160,7 +164,8 @@ func copyTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, pattern := range []string{
-		"azure.yaml", "host.json", "README.md", ".github/workflows/azure-dev.yml", "infra/*", "infra/queries/*", "functions/*/function.json",
+		"azure.yaml", "host.json", "README.md", "Makefile", ".github/workflows/azure-dev.yml",
+		"infra/*", "infra/queries/*", "functions/*/function.json",
 		"handler/app/*.go", "handler/app/settings/*.go",
 	} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
