@@ -20,10 +20,11 @@ type connTrace struct {
 	conn      atomic.Pointer[net.Conn]
 }
 
-// connection identifies the connection that carried the request. It is empty if there was
-// none.
-func (t *connTrace) connection() string {
-	if c := t.conn.Load(); c != nil {
+// connection identifies the connection whose end err reports. It is empty if there was none,
+// or if the region ended only one HTTP/2 stream of it.
+func (t *connTrace) connection(err error) string {
+	streamOnly := strings.Contains(err.Error(), "stream error: stream ID") // the error's type is not exported
+	if c := t.conn.Load(); c != nil && !streamOnly {
 		return (*c).LocalAddr().String() + " > " + (*c).RemoteAddr().String()
 	}
 	return ""
@@ -62,7 +63,7 @@ func transportFailure(ctx context.Context, t *connTrace, err error) failure {
 	if t.stale(err) {
 		return failure{outcome: stale, reason: "stale-connection", err: err}
 	}
-	return failure{outcome: broken, reason: "reset", err: err, connection: t.connection()}
+	return failure{outcome: broken, reason: "reset", err: err, connection: t.connection(err)}
 }
 
 func isTLSFailure(err error) bool {

@@ -130,7 +130,7 @@ func readFailure(ctx context.Context, trace *connTrace, f failure) failure {
 	case errors.Is(cause, errIdle):
 		f.reason, f.err = "fell-silent", errIdle
 	}
-	f.outcome, f.connection = broken, trace.connection()
+	f.outcome, f.connection = broken, trace.connection(f.err)
 	return f
 }
 
