@@ -1,6 +1,9 @@
 package template
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // passedAs are the arguments of main.bicep's modules that are not the parameter of their name, each with its reason.
 var passedAs = map[string]string{
@@ -28,6 +31,12 @@ var passedAs = map[string]string{
 
 // checkPassed: each setting reaches its module under its own name: a retention that gets the days of the logs deletes records.
 func checkPassed(main *file) (found []Finding) {
+	for exception := range passedAs {
+		module, param, _ := strings.Cut(exception, " ")
+		if d := main.find("module", module); d == nil || d.body().prop("params").prop(param) == nil {
+			found = append(found, Finding{main.path, 0, exception + ": passedAs names an argument that no module gets"})
+		}
+	}
 	for i := range main.Declarations {
 		d := &main.Declarations[i]
 		params := d.body().prop("params")
