@@ -63,7 +63,7 @@ func answered(env map[string]string) bool {
 
 // fresh notes that this machine makes a new gateway: what an earlier one kept is gone with its vault.
 func (o Options) fresh(ctx context.Context, env map[string]string) error {
-	var all error
+	all := o.restore(ctx, env)
 	for name, value := range map[string]string{
 		newIn: env["AZURE_SUBSCRIPTION_ID"], unchecked: "", "GW_SECRETS_KEPT": "", "GW_CERTIFICATE_KEPT": "",
 	} {
@@ -87,15 +87,16 @@ func (o Options) refreshed(ctx context.Context, env map[string]string) (bool, er
 	if err := o.setTo(ctx, env, newIn, ""); err != nil {
 		return false, err
 	}
-	settings, err := settings(o.Root)
-	if err != nil {
-		return false, err
-	}
-	settings = slices.DeleteFunc(settings, func(name string) bool { _, set := env[name]; return set })
-	if len(settings) > 0 {
-		return false, fmt.Errorf("this environment does not know %s of the gateway, and would deploy their defaults; run azd env refresh first. "+
-			"If it does not bring them, an older template made the gateway: azd env set each to the value of the first machine",
-			strings.Join(settings, ", "))
+	// All settings come with it. A shell may drop empty ones, and an older deployment has none for a younger parameter.
+	if env["GW_DEPLOYMENT"] == "" {
+		settings, err := settings(o.Root)
+		if err != nil {
+			return false, err
+		}
+		unknown := slices.DeleteFunc(settings, func(name string) bool { return env[name] != "" })
+		return false, fmt.Errorf("this environment does not know the last deployment, and would deploy its own values or the defaults of %s; "+
+			"run azd env refresh first. If that brings no GW_DEPLOYMENT, an older template made the gateway: set each of them as on "+
+			"the first machine, then azd env set GW_DEPLOYMENT <name of the last deployment>", strings.Join(unknown, ", "))
 	}
 	if err := o.lastDeployment(ctx, env); err != nil {
 		return false, err

@@ -62,10 +62,14 @@ func TestInputsOfSecondMachine(t *testing.T) {
 
 // The first machine has its own certificate, a long retention, or stands between public and private.
 func TestSecondMachineNeedsSettings(t *testing.T) {
-	for _, name := range []string{"GW_TLS_SECRET_ID", "GW_HOST_NAME", "GW_AUDIT_RETENTION_DAYS", "GW_MANAGE_SOURCES", "GW_KEEP_OPEN"} {
+	for _, name := range []string{
+		"GW_TLS_SECRET_ID", "GW_HOST_NAME", "GW_AUDIT_RETENTION_DAYS", "GW_MANAGE_SOURCES", "GW_ALLOWED_SOURCES", "GW_STORAGE_SKU",
+		"GW_PRODUCTION", "GW_KEEP_OPEN",
+	} {
 		a := refreshed(map[string]string{"GW_NETWORK": "private", "AZURE_SUBSCRIPTION_ID": "s-1"})
-		delete(a.values, name)
-		a.refuse(t, "does not know "+name+" of the gateway")
+		delete(a.values, "GW_DEPLOYMENT")
+		a.refuse(t, "would deploy its own values or the defaults of ")
+		a.refuse(t, name+", ")
 	}
 }
 
@@ -144,5 +148,23 @@ func TestOldSecretsStayUnwritten(t *testing.T) {
 	mark := a.values["GW_WRITE_MARK"] // the provision fails, and comes again
 	if a.make(t, root); a.values["GW_WRITE_MARK"] != mark {
 		t.Error("the new key counts as an old one")
+	}
+}
+
+// azd down deletes every output from the environment.
+func TestSettingsSurviveDown(t *testing.T) {
+	a := &azd{values: map[string]string{"GW_NETWORK": "private", "GW_ALLOWED_SOURCES": "10.0.0.0/8", "GW_AUDIT_RETENTION_DAYS": "3650"}}
+	a.make(t, project(t))
+	a.provisioned()
+	label := a.values["GW_DNS_LABEL"]
+	data, _ := os.ReadFile("../../../infra/main.bicep")
+	for _, m := range regexp.MustCompile(`(?m)^output (\w+) `).FindAllStringSubmatch(string(data), -1) {
+		delete(a.values, m[1])
+	}
+	a.groups = nil
+	out := a.make(t, project(t))
+	if a.values["GW_ALLOWED_SOURCES"] != "10.0.0.0/8" || a.values["GW_AUDIT_RETENTION_DAYS"] != "3650" || a.values["GW_DNS_LABEL"] != label ||
+		a.values["GW_CERTIFICATE_KEPT"] != "" || !strings.Contains(out, "Set again") {
+		t.Errorf("%s %v", out, a.values)
 	}
 }
