@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -68,10 +69,7 @@ func Make(ctx context.Context, o Options) error {
 	if err := o.secrets(ctx, env, kept); err != nil {
 		return err
 	}
-	if err := o.noteUnchecked(ctx, env, before); err != nil {
-		return err
-	}
-	return o.mark(ctx, env)
+	return errors.Join(o.noteUnchecked(ctx, env, before), o.copySettings(ctx, env), o.mark(ctx, env))
 }
 
 func (o Options) secrets(ctx context.Context, env map[string]string, kept bool) error {

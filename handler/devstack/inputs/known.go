@@ -63,7 +63,7 @@ func answered(env map[string]string) bool {
 
 // fresh notes that this machine makes a new gateway: what an earlier one kept is gone with its vault.
 func (o Options) fresh(ctx context.Context, env map[string]string) error {
-	var all error
+	all := o.restore(ctx, env)
 	for name, value := range map[string]string{
 		newIn: env["AZURE_SUBSCRIPTION_ID"], unchecked: "", "GW_SECRETS_KEPT": "", "GW_CERTIFICATE_KEPT": "",
 	} {

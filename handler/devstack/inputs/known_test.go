@@ -150,3 +150,21 @@ func TestOldSecretsStayUnwritten(t *testing.T) {
 		t.Error("the new key counts as an old one")
 	}
 }
+
+// azd down deletes every output from the environment.
+func TestSettingsSurviveDown(t *testing.T) {
+	a := &azd{values: map[string]string{"GW_NETWORK": "private", "GW_ALLOWED_SOURCES": "10.0.0.0/8", "GW_AUDIT_RETENTION_DAYS": "3650"}}
+	a.make(t, project(t))
+	a.provisioned()
+	label := a.values["GW_DNS_LABEL"]
+	data, _ := os.ReadFile("../../../infra/main.bicep")
+	for _, m := range regexp.MustCompile(`(?m)^output (\w+) `).FindAllStringSubmatch(string(data), -1) {
+		delete(a.values, m[1])
+	}
+	a.groups = nil
+	out := a.make(t, project(t))
+	if a.values["GW_ALLOWED_SOURCES"] != "10.0.0.0/8" || a.values["GW_AUDIT_RETENTION_DAYS"] != "3650" || a.values["GW_DNS_LABEL"] != label ||
+		a.values["GW_CERTIFICATE_KEPT"] != "" || !strings.Contains(out, "Set again") {
+		t.Errorf("%s %v", out, a.values)
+	}
+}
