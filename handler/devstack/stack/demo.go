@@ -103,7 +103,7 @@ Ask it something:
 
 Break a region and watch it not matter, then mend it:
 {{with index .Regions 0}}
-  curl -s {{.Control}}/faults -d '{"do":"status","status":500}'
+  curl -s {{.Control}}/faults -d '{"do":"status","status":429}'
   curl -s -X DELETE {{.Control}}/faults
 {{end}}
 Ctrl-C stops everything.

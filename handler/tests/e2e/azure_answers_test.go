@@ -52,7 +52,7 @@ func TestUnusualRefusalsPass(t *testing.T) {
 	} {
 		scenarioOf(r.Regions[0], scenario, 1)
 		a := r.Post(harness.ChatPath, harness.ChatBody)
-		sent := r.Regions[0].Counts().Last
+		sent := lastOf(r)
 		if a.Status != status || string(a.Body) != string(sent.Response) || a.Err != nil {
 			t.Errorf("%s: %d, %v: %s", scenario, a.Status, a.Err, a.Body)
 		}

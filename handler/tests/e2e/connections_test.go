@@ -121,6 +121,17 @@ func waitFor(r *harness.Gateway, what string, ok func() bool) {
 	}
 }
 
+// lastOf returns what the first region saw last. A region counts an exchange after it has
+// sent the answer.
+func lastOf(r *harness.Gateway) *aoaisim.Exchange {
+	r.T.Helper()
+	waitFor(r, "the region to count its answers", func() bool {
+		c := r.Regions[0].Counts()
+		return c.Open == 0 && c.Last != nil
+	})
+	return r.Regions[0].Counts().Last
+}
+
 func TestStuckClientIsGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		region http.HandlerFunc

@@ -252,7 +252,7 @@ func TestHeadersToRegion(t *testing.T) {
 	if a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
 	}
-	last := r.Regions[0].Counts().Last
+	last := lastOf(r)
 	if last.Header.Get("Api-Key") != "key-of-a" || last.Header.Get("X-Stainless-Lang") != "python" {
 		t.Errorf("header %v", last.Header)
 	}
@@ -290,7 +290,7 @@ func TestOutputCapIsInserted(t *testing.T) {
 		if a := r.Post(harness.ChatPath, body); a.Status != 200 {
 			t.Fatalf("%d %s", a.Status, a.Body)
 		}
-		if got := gjson.GetBytes(r.Regions[0].Counts().Last.Body, "max_completion_tokens").Int(); got != want {
+		if got := gjson.GetBytes(lastOf(r).Body, "max_completion_tokens").Int(); got != want {
 			t.Errorf("%s: the region was asked for at most %d", body, got)
 		}
 	}

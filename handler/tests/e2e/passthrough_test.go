@@ -109,7 +109,7 @@ func TestCredentialRefusalIsNotQuoted(t *testing.T) {
 func TestPlaceholderIsNoModel(t *testing.T) {
 	r := harness.Start(t, harness.Options{Regions: 1, Profile: aoaisim.Kind}) // its file does not exist
 	a := r.Do(http.MethodGet, "/openai/files/%7Bdeployment%7D?api-version=2024-10-21", "", "Api-Key="+r.Key)
-	if last := r.Regions[0].Counts().Last; a.Status != 200 || !strings.HasPrefix(last.URL, "/openai/files/%7Bdeployment%7D?") {
+	if last := lastOf(r); a.Status != 200 || !strings.HasPrefix(last.URL, "/openai/files/%7Bdeployment%7D?") {
 		t.Errorf("%d: the region was asked for %s", a.Status, last.URL)
 	}
 }
@@ -119,7 +119,7 @@ func TestMethodOverrideIsIgnored(t *testing.T) {
 	if a := r.Post(harness.ChatPath, harness.ChatBody, "X-HTTP-Method-Override=DELETE"); a.Status != 200 {
 		t.Fatal(a.Status)
 	}
-	if v := r.Regions[0].Counts().Last.Header.Get("X-Http-Method-Override"); v != "" {
+	if v := lastOf(r).Header.Get("X-Http-Method-Override"); v != "" {
 		t.Errorf("the region saw %q", v)
 	}
 }
