@@ -32,7 +32,7 @@ type Failure struct {
 func (s *State) Failed(now time.Time, f Failure) Change {
 	evidence, enough := s.failures.add(now, f)
 	if enough && (s.outage == nil || !now.Before(s.outage.until)) {
-		s.outage = &closing{since: now, until: now.Add(closedFor)}
+		s.outage = &closing{outage: true, since: now, until: now.Add(closedFor)}
 	}
 	return s.change(now, evidence)
 }

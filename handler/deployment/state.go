@@ -103,7 +103,7 @@ func (s *State) Learn(now time.Time, c Closing) Change {
 	case c.Why == WhyThrottled:
 		s.throttle(&closing{size: c.Size, since: now, until: until, stated: until})
 	case c.Why == WhyUnavailable && (s.outage == nil || s.outage.until.Before(until)):
-		s.outage = &closing{since: now, until: until}
+		s.outage = &closing{outage: true, since: now, until: until}
 	}
 	return s.change(now, "reported by another instance")
 }

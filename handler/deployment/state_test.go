@@ -126,6 +126,41 @@ func TestRecoveryGrows(t *testing.T) {
 	}
 }
 
+// After an outage one request tries the deployment; the others go elsewhere until it answers.
+// A trial without an end delays the next one by ten seconds.
+func TestOutageEndsWithTrial(t *testing.T) {
+	var s deployment.State
+	for i := range 5 {
+		fail(&s, time.Duration(i)*time.Millisecond, "a", "")
+	}
+	admitted := func(at time.Duration) (n int) {
+		for now := start.Add(at); n < 1000 && s.Access(now, 10) == deployment.Open; n++ {
+			s.Admit(now, 10)
+		}
+		return n
+	}
+	end := 10*time.Second + 5*time.Millisecond
+	if n := admitted(end - time.Second); n != 0 {
+		t.Errorf("%d before the end, want 0", n)
+	}
+	if n := admitted(end); n != 1 {
+		t.Errorf("%d trials, want 1", n)
+	}
+	if n := admitted(end + 9*time.Second); n != 0 {
+		t.Errorf("%d further trials within ten seconds, want 0", n)
+	}
+	if n := admitted(end + 11*time.Second); n != 1 {
+		t.Errorf("%d further trials after ten seconds, want 1", n)
+	}
+	for i := range 6 {
+		at := end + 11*time.Second + time.Duration(i)*time.Millisecond
+		s.Answered(start.Add(at), deployment.Sent{At: start.Add(at), Size: 10})
+	}
+	if n := admitted(end + 12*time.Second); n != 1000 {
+		t.Errorf("%d after six answers, want all", n)
+	}
+}
+
 func fail(s *deployment.State, at time.Duration, caller, connection string) deployment.Change {
 	now := start.Add(at)
 	return s.Failed(now, deployment.Failure{At: now, Caller: caller, Connection: connection, Reason: "reset"})
