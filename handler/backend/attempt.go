@@ -94,6 +94,9 @@ func (p *Pool) try(ctx context.Context, call *Call, a *attempt, o tryOptions) {
 func (p *Pool) report(call *Call, a *attempt, start time.Time) {
 	f := a.failure
 	evidence := deployment.Failure{At: time.Now(), Caller: call.Caller, Connection: f.connection, Reason: f.reason}
+	if f.outcome == firstByteTimeout {
+		evidence.Silent, evidence.Waiting = start, a.target.inFlight.Load()
+	}
 	switch decisions[f.outcome].meaning {
 	case refuses:
 		p.refused(a.target, call.sent(start), f.refusal)

@@ -16,6 +16,7 @@ const (
 	fewSpan      = time.Second
 	someFailures = 5  // without a success among them: enough
 	manyFailures = 10 // with no more successes than failures among them: enough
+	othersWait   = 3  // so many other requests wait too, and no answer came since the request was sent: one failure is enough
 )
 
 // Failure is one piece of evidence that the deployment is unavailable. The request itself
@@ -23,8 +24,10 @@ const (
 type Failure struct {
 	At         time.Time
 	Caller     string
-	Connection string // the connection that broke; empty = the failure is not of a connection
-	Unsent     bool   // nothing of the request reached the region
+	Connection string    // the connection that broke; empty = the failure is not of a connection
+	Unsent     bool      // nothing of the request reached the region
+	Silent     time.Time // the request was sent then, and nothing came back; zero = it failed in another way
+	Waiting    int64     // with Silent: the number of other requests in flight
 	Reason     string
 }
 
@@ -81,6 +84,7 @@ func (f *failures) add(now time.Time, n Failure) (evidence string, enough bool) 
 		count, successes, span := len(f.list)-i, f.since(oldest.At), newest.At.Sub(oldest.At)
 		switch {
 		case n.Unsent && f.since(now.Add(-quiet)) == 0,
+			!n.Silent.IsZero() && n.Waiting >= othersWait && f.since(n.Silent) == 0,
 			successes == 0 && count >= someFailures,
 			successes == 0 && count >= fewFailures && len(callers) > 1 && span >= fewSpan,
 			count >= manyFailures && successes <= count:

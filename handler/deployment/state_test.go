@@ -126,6 +126,31 @@ func TestRecoveryGrows(t *testing.T) {
 	}
 }
 
+// A request that got nothing is enough evidence if others wait too and nobody got an answer
+// since it was sent.
+func TestSilenceWithOthersWaiting(t *testing.T) {
+	for name, c := range map[string]struct {
+		waiting int64
+		answer  time.Duration // when another request was answered; 0 = never
+		want    deployment.Access
+	}{
+		"others wait":            {3, 0, deployment.Unavailable},
+		"few wait":               {2, 0, deployment.Open},
+		"another was answered":   {100, 50 * time.Second, deployment.Open},
+		"answered before it all": {3, time.Millisecond, deployment.Unavailable},
+	} {
+		var s deployment.State
+		if c.answer > 0 {
+			s.Answered(start.Add(c.answer), deployment.Sent{At: start, Size: 10})
+		}
+		now := start.Add(101 * time.Second)
+		s.Failed(now, deployment.Failure{At: now, Caller: "a", Silent: start.Add(time.Second), Waiting: c.waiting, Reason: "first-byte-timeout"})
+		if got := s.Access(now, 10); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // After an outage one request tries the deployment; the others go elsewhere until it answers.
 // A trial without an end delays the next one by ten seconds.
 func TestOutageEndsWithTrial(t *testing.T) {
